@@ -1,0 +1,169 @@
+"""The building blocks of StyleGAN2 (Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN").
+
+Pure PyTorch: nothing here compiles at import or at use. Shapes are NCHW throughout.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LRELU_SLOPE = 0.2
+ACT_GAIN = math.sqrt(2.0)
+DEMOD_EPS = 1e-8
+
+
+def act(x: Tensor) -> Tensor:
+    """Leaky ReLU with slope 0.2, scaled by sqrt(2) so that unit variance goes in and about unit variance comes out."""
+    return F.leaky_relu(x, LRELU_SLOPE) * ACT_GAIN
+
+
+def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """Scale ``x`` to unit mean square along ``dim`` (the mapping network's input normalisation)."""
+    return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
+
+
+class FIR(nn.Module):
+    """The separable [1, 3, 3, 1] low-pass filter, as a depthwise 4x4 convolution.
+
+    ``gain`` multiplies the unit-sum kernel: 4 after a stride-2 transposed convolution (which inserts zeros), 1 elsewhere.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        kernel = torch.outer(taps, taps)
+        self.register_buffer("kernel", kernel / kernel.sum() * gain, persistent=False)
+
+    def forward(self, x: Tensor, padding: int | tuple[int, int] = 0, stride: int = 1) -> Tensor:
+        channels = x.shape[1]
+        weight = self.kernel.to(x.dtype)[None, None].expand(channels, 1, 4, 4)
+        return F.conv2d(x, weight, padding=padding, stride=stride, groups=channels)
+
+
+class UpsampleRGB(nn.Module):
+    """Double the size of the skip image: zero insertion, then the FIR filter with gain 4 and pads (2, 1)."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+        kernel = torch.outer(taps, taps)
+        self.register_buffer("kernel", kernel / kernel.sum() * 4.0, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        weight = self.kernel.to(x.dtype)[None, None].expand(channels, 1, 4, 4)
+        # A transposed convolution is the zero insertion and the filter at once; padding 1 gives exactly 2H.
+        return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with equalised learning rate: weights are stored as N(0, 1) / lr_mul and scaled at run time.
+
+    Args:
+        lr_mul: learning-rate multiplier, applied to weight and bias (0.01 in the mapping network, 1 elsewhere).
+        bias_init: initial value of the effective bias (1 in the style affines).
+    """
+
+    def __init__(
+        self, in_dim: int, out_dim: int, *, lr_mul: float = 1.0, bias_init: float = 0.0, activate: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_mul)
+        self.bias = nn.Parameter(torch.full((out_dim,), bias_init / lr_mul))
+        self.weight_gain = lr_mul / math.sqrt(in_dim)
+        self.bias_gain = lr_mul
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return act(y) if self.activate else y
+
+
+class EqualConv2d(nn.Module):
+    """Convolution with equalised learning rate (discriminator)."""
+
+    def __init__(
+        self, in_ch: int, out_ch: int, kernel: int, *, bias: bool = True, activate: bool = True, down: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_ch, in_ch, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_ch)) if bias else None
+        self.weight_gain = 1.0 / math.sqrt(in_ch * kernel * kernel)
+        self.kernel = kernel
+        self.activate = activate
+        self.down = down
+        self.fir = FIR() if down else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight * self.weight_gain
+        if self.fir is not None:
+            if self.kernel == 1:  # filter and drop first: the 1x1 convolution then sees a quarter of the pixels
+                y = F.conv2d(self.fir(x, padding=1, stride=2), weight, self.bias)
+            else:
+                y = F.conv2d(self.fir(x, padding=2), weight, self.bias, stride=2)
+        else:
+            y = F.conv2d(x, weight, self.bias, padding=self.kernel // 2)
+        return act(y) if self.activate else y
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    style: Tensor,
+    *,
+    demodulate: bool = True,
+    up: bool = False,
+    fir: FIR | None = None,
+) -> Tensor:
+    """Modulated convolution, for shared or per-sample weights (StyleGAN2, section 2.2).
+
+    Args:
+        x: [B, I, H, W].
+        weight: [O, I, k, k] shared by the batch, or [B, O, I, k, k] per sample.
+        style: [B, I], the scale of each input channel.
+        demodulate: divide each output channel by the L2 norm of its modulated weight.
+        up: stride-2 transposed convolution followed by ``fir``: the output is [B, O, 2H, 2W].
+
+    Shared weights take the dense form (scale the input, one ordinary convolution, scale the output): it needs no
+    per-sample weight and its backward pass no weight gradient when the weight is frozen. Per-sample weights take the
+    grouped form. Both are the same function; a test holds them equal.
+    """
+    batch, in_ch = style.shape
+    kernel = weight.shape[-1]
+    demod = None
+    if demodulate:
+        if weight.ndim == 4:
+            power = weight.square().sum(dim=(2, 3))  # [O, I]
+            demod = (style.square() @ power.t() + DEMOD_EPS).rsqrt()
+        else:
+            power = weight.square().sum(dim=(3, 4))  # [B, O, I]
+            demod = (torch.einsum("boi,bi->bo", power, style.square()) + DEMOD_EPS).rsqrt()
+    x = x * style[:, :, None, None]
+    if weight.ndim == 4:
+        y = _conv(x, weight, kernel, up, groups=1)
+    else:
+        height, width = x.shape[2:]
+        flat = x.reshape(1, batch * in_ch, height, width)
+        y = _conv(flat, weight.reshape(-1, in_ch, kernel, kernel), kernel, up, groups=batch)
+        y = y.reshape(batch, -1, *y.shape[2:])
+    if up:
+        assert fir is not None
+        y = fir(y, padding=1)
+    return y if demod is None else y * demod[:, :, None, None]
+
+
+def _conv(x: Tensor, weight: Tensor, kernel: int, up: bool, groups: int) -> Tensor:
+    if not up:
+        return F.conv2d(x, weight, padding=kernel // 2, groups=groups)
+    # conv_transpose2d wants [I, O/groups, k, k]; the stored weight is used as it is, without a flip.
+    out_ch, in_ch = weight.shape[0] // groups, weight.shape[1]
+    weight = weight.reshape(groups, out_ch, in_ch, kernel, kernel).transpose(1, 2).reshape(-1, out_ch, kernel, kernel)
+    return F.conv_transpose2d(x, weight, stride=2, groups=groups)

@@ -1,0 +1,86 @@
+"""Adaptive discriminator augmentation (Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data").
+
+Every transformation is applied to each image with probability ``p``; ``p`` follows how much the discriminator over-fits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def augment(images: Tensor, p: float, rng: torch.Generator | None = None) -> Tensor:
+    """Differentiable geometric and colour augmentation of images [B, 3, R, R] (the paper's "bgc" set, without flips and
+    quarter turns: mirrored portraits are added to the data itself, and no portrait stands on its head)."""
+    if p <= 0:
+        return images
+    return _color(_geometry(images, p, rng), p, rng)
+
+
+def _geometry(images: Tensor, p: float, rng: torch.Generator | None) -> Tensor:
+    batch, device = images.shape[0], images.device
+
+    def normal(std: float) -> Tensor:
+        return torch.randn(batch, generator=rng, device=device) * std * _chosen(batch, p, device, rng)
+
+    def uniform(span: float) -> Tensor:
+        return (torch.rand(batch, generator=rng, device=device) * 2 - 1) * span * _chosen(batch, p, device, rng)
+
+    scale = torch.exp2(normal(0.2))
+    stretch = torch.exp2(normal(0.2))
+    angle = uniform(math.pi / 12)
+    shift_x, shift_y = normal(0.125), normal(0.125)
+    cos, sin = angle.cos(), angle.sin()
+    theta = torch.stack(
+        [
+            torch.stack([scale * stretch * cos, -scale * stretch * sin, shift_x], dim=1),
+            torch.stack([scale / stretch * sin, scale / stretch * cos, shift_y], dim=1),
+        ],
+        dim=1,
+    )
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _color(images: Tensor, p: float, rng: torch.Generator | None) -> Tensor:
+    """Brightness, contrast, hue (rotation about the grey axis) and saturation, as one 3x4 matrix per image."""
+    batch, device = images.shape[0], images.device
+
+    def normal(std: float) -> Tensor:
+        return torch.randn(batch, generator=rng, device=device) * std * _chosen(batch, p, device, rng)
+
+    grey = torch.full((3, 1), 1 / math.sqrt(3), device=device)
+    along = grey @ grey.t()  # projector on the grey axis
+    x, y, z = grey.flatten().tolist()
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], device=device)
+    eye = torch.eye(3, device=device)
+    turn = (torch.rand(batch, generator=rng, device=device) * 2 - 1) * math.pi * _chosen(batch, p, device, rng)
+    turn, saturation = turn[:, None, None], torch.exp2(normal(1.0))[:, None, None]
+    rotation = along + turn.cos() * (eye - along) + turn.sin() * cross
+    matrix = (along + saturation * (eye - along)) @ rotation * torch.exp2(normal(0.5))[:, None, None]
+    return torch.einsum("bij,bjhw->bihw", matrix, images) + normal(0.2)[:, None, None, None]
+
+
+def _chosen(batch: int, p: float, device: torch.device, rng: torch.Generator | None) -> Tensor:
+    return (torch.rand(batch, generator=rng, device=device) < p).float()
+
+
+class AdaptiveProbability:
+    """Steers the augmentation probability so that the mean sign of D(real) stays at ``target`` (section 3.1, r_t)."""
+
+    def __init__(self, target: float = 0.6, speed_kimg: float = 100.0, interval: int = 4) -> None:
+        self.target, self.speed_kimg, self.interval = target, speed_kimg, interval
+        self.p = 0.0
+        self._signs: list[float] = []
+        self._images = 0
+
+    def update(self, real_logits: Tensor) -> None:
+        self._signs.append(real_logits.detach().sign().mean().item())
+        self._images += real_logits.shape[0]
+        if len(self._signs) == self.interval:
+            direction = math.copysign(1.0, sum(self._signs) / self.interval - self.target)
+            self.p = min(max(self.p + direction * self._images / (self.speed_kimg * 1000), 0.0), 0.85)
+            self._signs, self._images = [], 0

@@ -1,0 +1,275 @@
+"""Training a StyleGAN2 from scratch on a small data set, on a CPU if need be.
+
+Recipe: non-saturating logistic loss and lazy R1 (StyleGAN2), adaptive discriminator augmentation (StyleGAN2-ADA),
+exponential moving average of G with ramp-up, growth from low to high resolution by copying the shared layers.
+The generator's and the discriminator's gradients come from one pass over the generated batch (one-stage training,
+Shen et al. 2021): the logit's gradient towards the image is scaled per sample from D's loss to G's loss. This saves a
+quarter of the arithmetic; it is exact but for the coupling of samples through the minibatch standard deviation.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from ganinv.code import Code
+from ganinv.generators.discriminator import Discriminator
+from ganinv.generators.stylegan2 import Generator, GeneratorConfig
+from ganinv.training.augment import AdaptiveProbability, augment
+
+
+class GanTrainingConfig(BaseModel):
+    """A training run. Stages are (resolution, thousands of images at that resolution)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    channels: tuple[int, ...] = (128, 128, 96, 64, 32)
+    z_dim: int = 128
+    w_dim: int = 128
+    mapping_layers: int = 4
+    stages: tuple[tuple[int, float], ...] = ((32, 40.0), (64, 300.0))
+    batch_size: int = 32
+    lr: float = 0.002
+    anneal_kimg: float = 20.0
+    """The learning rate falls linearly to a tenth over the last ``anneal_kimg`` of the last stage."""
+    r1_gamma: float = 0.3
+    r1_every: int = 16
+    style_mixing: float = 0.5
+    ema_kimg: float = 5.0
+    ada_target: float = 0.6
+    ada_speed_kimg: float = 100.0
+    seed: int = 0
+    snapshot_kimg: float = 5.0
+
+    def generator_config(self, resolution: int) -> GeneratorConfig:
+        levels = int(math.log2(resolution)) - 1
+        return GeneratorConfig(
+            resolution=resolution,
+            channels=self.channels[:levels],
+            z_dim=self.z_dim,
+            w_dim=self.w_dim,
+            mapping_layers=self.mapping_layers,
+        )
+
+
+class GanTrainer:
+    """Holds everything a run needs to go on: ``step()`` trains on one batch, ``state()`` / ``load()`` are its checkpoint.
+
+    Args:
+        images: uint8 [N, 3, R, R] at the largest resolution of the stages. Mirrored copies are drawn at random.
+    """
+
+    def __init__(self, cfg: GanTrainingConfig, images: Tensor, device: str = "cpu") -> None:
+        self.cfg, self.device = cfg, torch.device(device)
+        self.full_images = images
+        self.nimg = 0
+        self.rng = torch.Generator().manual_seed(cfg.seed)
+        torch.manual_seed(cfg.seed)
+        self.ada = AdaptiveProbability(cfg.ada_target, cfg.ada_speed_kimg)
+        self._build(cfg.stages[0][0])
+
+    def _build(self, resolution: int) -> None:
+        """Networks and optimisers at ``resolution``, taking over every layer that the smaller networks have."""
+        cfg = self.cfg
+        old = (self.g, self.d, self.g_ema) if hasattr(self, "g") else None
+        gcfg = cfg.generator_config(resolution)
+        self.resolution = resolution
+        self.g = Generator(gcfg).to(self.device, memory_format=torch.channels_last)
+        self.d = Discriminator(resolution, gcfg.channels).to(self.device, memory_format=torch.channels_last)
+        for torgb in self.g.synthesis.torgbs[1:] if old is None else self.g.synthesis.torgbs[-1:]:
+            nn.init.zeros_(torgb.weight)  # a new resolution starts as the upsampled image
+        if old is not None:
+            _copy_generator(old[0], self.g)
+            _copy_discriminator(old[1], self.d)
+        self.g_ema = copy.deepcopy(self.g).eval().requires_grad_(False)
+        if old is not None:
+            _copy_generator(old[2], self.g_ema)
+        ratio = cfg.r1_every / (cfg.r1_every + 1)  # lazy regularisation correction (StyleGAN2, appendix B)
+        self.opt_g = torch.optim.Adam(self.g.parameters(), lr=cfg.lr, betas=(0.0, 0.99), eps=1e-8)
+        self.opt_d = torch.optim.Adam(self.d.parameters(), lr=cfg.lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
+        self.images = _downscale(self.full_images, resolution)
+        self.batches = 0
+
+    @property
+    def total_img(self) -> int:
+        return int(sum(kimg for _, kimg in self.cfg.stages) * 1000)
+
+    def step(self) -> dict[str, float]:
+        """One batch for both networks. Returns losses and the state of the augmentation."""
+        cfg = self.cfg
+        boundary = 0.0
+        for resolution, kimg in cfg.stages:
+            boundary += kimg * 1000
+            if self.nimg < boundary:
+                break
+        if resolution != self.resolution:
+            self._build(resolution)
+        lr = cfg.lr * min(1.0, max(0.1, (self.total_img - self.nimg) / (cfg.anneal_kimg * 1000)))
+        for group in self.opt_g.param_groups:
+            group["lr"] = lr
+        for group in self.opt_d.param_groups:
+            group["lr"] = lr * cfg.r1_every / (cfg.r1_every + 1)
+
+        fake = self._generate()
+        image = fake.detach().requires_grad_(True)
+        self.opt_d.zero_grad(set_to_none=True)
+        self.opt_g.zero_grad(set_to_none=True)
+        fake_logits = self.d(augment(image, self.ada.p))
+        real_logits = self.d(augment(self._real_batch(), self.ada.p))
+        d_loss = F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
+        d_loss.backward()
+        self.opt_d.step()
+        assert image.grad is not None
+        # d softplus(l)/dl = sigmoid(l) for D, d softplus(-l)/dl = -sigmoid(-l) for G: their ratio is -exp(-l).
+        ratio = -torch.exp(-fake_logits.detach().clamp(-30, 30))
+        fake.backward(image.grad * ratio[:, :, None, None])
+        self.opt_g.step()
+        g_loss = F.softplus(-fake_logits.detach()).mean()
+
+        r1 = self._r1() if self.batches % cfg.r1_every == 0 else None
+        self._update_ema()
+        self.ada.update(real_logits)
+        self.batches += 1
+        self.nimg += cfg.batch_size
+        out = {"kimg": self.nimg / 1000, "g_loss": g_loss.item(), "d_loss": d_loss.item(), "ada_p": self.ada.p, "lr": lr}
+        return out | ({"r1": r1} if r1 is not None else {})
+
+    def _generate(self) -> Tensor:
+        cfg = self.cfg
+        z = torch.randn(2, cfg.batch_size, cfg.z_dim, generator=self.rng).to(self.device)
+        if torch.rand((), generator=self.rng) < cfg.style_mixing:
+            w = self.g.mapping(z.flatten(0, 1)).unflatten(0, (2, cfg.batch_size))
+            cut = int(torch.randint(1, self.g.num_ws, (), generator=self.rng))
+            rows = [w[0, :, None].expand(-1, cut, -1), w[1, :, None].expand(-1, self.g.num_ws - cut, -1)]
+            ws = torch.cat(rows, dim=1)
+        else:
+            ws = self.g.map(z[0])
+        images = self.g.synthesize(Code(w=ws), noise="none")
+        assert isinstance(images, Tensor)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _real_batch(self) -> Tensor:
+        index = torch.randint(len(self.images), (self.cfg.batch_size,), generator=self.rng)
+        flip = torch.rand(self.cfg.batch_size, generator=self.rng) < 0.5
+        batch = self.images[index].float() / 127.5 - 1
+        batch = torch.where(flip[:, None, None, None], batch.flip(3), batch)
+        return batch.to(self.device, memory_format=torch.channels_last)
+
+    def _r1(self) -> float:
+        """Gradient penalty on (augmented) real images, weighted up for being applied every ``r1_every`` batches."""
+        images = augment(self._real_batch(), self.ada.p).detach().requires_grad_(True)
+        (grad,) = torch.autograd.grad(self.d(images).sum(), images, create_graph=True)
+        penalty = grad.square().sum(dim=(1, 2, 3)).mean()
+        self.opt_d.zero_grad(set_to_none=True)
+        (penalty * (self.cfg.r1_gamma / 2 * self.cfg.r1_every)).backward()
+        self.opt_d.step()
+        return penalty.item()
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        half_life = min(self.cfg.ema_kimg * 1000, max(self.nimg, 1) * 0.05)
+        beta = 0.5 ** (self.cfg.batch_size / max(half_life, 1e-8))
+        for slow, fast in zip(self.g_ema.parameters(), self.g.parameters(), strict=True):
+            slow.lerp_(fast, 1 - beta)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on exactly here."""
+        return {
+            "cfg": self.cfg.model_dump(mode="json"),
+            "nimg": self.nimg,
+            "batches": self.batches,
+            "resolution": self.resolution,
+            "ada_p": self.ada.p,
+            "rng": self.rng.get_state(),
+            "torch_rng": torch.get_rng_state(),
+            "g": self.g.state_dict(),
+            "d": self.d.state_dict(),
+            "g_ema": self.g_ema.state_dict(),
+            "opt_g": self.opt_g.state_dict(),
+            "opt_d": self.opt_d.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        if state["resolution"] != self.resolution:
+            self._build(state["resolution"])
+        for name in ("g", "d", "g_ema", "opt_g", "opt_d"):
+            getattr(self, name).load_state_dict(state[name])
+        self.nimg, self.batches, self.ada.p = state["nimg"], state["batches"], state["ada_p"]
+        self.rng.set_state(state["rng"])
+        torch.set_rng_state(state["torch_rng"])
+
+
+def train(
+    trainer: GanTrainer,
+    folder: Path,
+    on_step: Callable[[dict[str, float]], None] = lambda _: None,
+    on_snapshot: Callable[[GanTrainer], None] = lambda _: None,
+) -> None:
+    """Run to the end of the last stage, resuming from ``folder/checkpoint.pt`` where there is one.
+
+    A log line (JSON) is appended to ``folder/log.jsonl`` at every snapshot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer.load(torch.load(checkpoint, weights_only=True))
+    next_snapshot = trainer.nimg + trainer.cfg.snapshot_kimg * 1000
+    recent: list[dict[str, float]] = []
+    start, start_img = time.monotonic(), trainer.nimg
+    while trainer.nimg < trainer.total_img:
+        recent.append(trainer.step())
+        on_step(recent[-1])
+        if trainer.nimg >= next_snapshot or trainer.nimg >= trainer.total_img:
+            next_snapshot += trainer.cfg.snapshot_kimg * 1000
+            partial = checkpoint.with_suffix(".tmp")
+            torch.save(trainer.state(), partial)
+            partial.replace(checkpoint)
+            rate = (trainer.nimg - start_img) / (time.monotonic() - start)
+            with (folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps(_mean(recent) | {"images_per_second": round(rate, 2)}) + "\n")
+            recent = []
+            on_snapshot(trainer)
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    keys = {k for row in rows for k in row}
+    out = {k: sum(r[k] for r in rows if k in r) / sum(k in r for r in rows) for k in sorted(keys)}
+    return {k: round(v, 5) for k, v in (out | {"kimg": rows[-1]["kimg"]}).items()}
+
+
+def _downscale(images: Tensor, resolution: int) -> Tensor:
+    """Box-filter uint8 images to ``resolution``."""
+    if images.shape[-1] == resolution:
+        return images
+    return F.adaptive_avg_pool2d(images.float(), resolution).round().to(torch.uint8)
+
+
+@torch.no_grad()
+def _copy_generator(small: Generator, large: Generator) -> None:
+    target = large.state_dict()
+    for name, tensor in small.state_dict().items():
+        target[name].copy_(tensor)
+
+
+@torch.no_grad()
+def _copy_discriminator(small: Discriminator, large: Discriminator) -> None:
+    """Blocks are counted from the finest: those of the smaller network are the last ones of the larger."""
+    offset = len(large.blocks) - len(small.blocks)
+    target = large.state_dict()
+    for name, tensor in small.state_dict().items():
+        if name.startswith("blocks."):
+            _, index, rest = name.split(".", 2)
+            name = f"blocks.{int(index) + offset}.{rest}"
+        elif name.startswith("from_rgb."):
+            continue
+        target[name].copy_(tensor)
