@@ -1,0 +1,94 @@
+"""Strict configuration: pydantic models, YAML files, and errors that name the key and the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from ganinv.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class StrictModel(BaseModel):
+    """Base of all configurations: immutable, unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def config_path(kind: str, name: str) -> Path:
+    """``configs/<kind>/<name>.yaml`` of this installation, or ``name`` itself when it is a path to a YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"no configuration file at {name!r}")
+        return path
+    known = config_names(kind)
+    if name not in known:
+        raise ConfigError(f"unknown {kind.rstrip('s')} {name!r}{_nearest(name, known)}; there are: {', '.join(known)}")
+    return _configs() / kind / f"{name}.yaml"
+
+
+def config_names(kind: str) -> list[str]:
+    """Names of the shipped configurations of a kind (``methods``, ``chains``, ``training``)."""
+    return sorted(p.stem for p in (_configs() / kind).glob("*.yaml"))
+
+
+def _configs() -> Path:
+    package = Path(__file__).parent
+    installed = package / "configs"  # in a wheel; a checkout has them at its top level
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of keys to values, got {type(data).__name__}")
+    return data
+
+
+def validate(model: type[M], data: Any, where: str) -> M:
+    """``model`` from plain data; a :class:`ConfigError` names every wrong key and the nearest valid one."""
+    try:
+        return TypeAdapter(model).validate_python(data)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_explain(model, e) for e in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], error: Any) -> str:
+    location = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        return f"unknown key {location!r}{_nearest(key, sorted(_all_fields(model)))}"
+    return f"{location or 'value'}: {error['msg']} (got {error.get('input')!r:.80})"
+
+
+def _all_fields(model: type[BaseModel]) -> set[str]:
+    """Field names of a model and of every model inside it."""
+    schema = model.model_json_schema()
+    names = set(schema.get("properties", {}))
+    for inner in schema.get("$defs", {}).values():
+        names |= set(inner.get("properties", {}))
+    return names
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON-able value (or model) in canonical form: keys sorted, no spaces."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

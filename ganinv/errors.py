@@ -1,0 +1,31 @@
+"""Errors a caller may catch. Each message says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+
+class GaninvError(Exception):
+    """Base of every error that ganinv raises on purpose."""
+
+
+class ConfigError(GaninvError):
+    """A configuration that cannot be used: unknown key, unknown name, value out of range."""
+
+
+class WeightsRefused(GaninvError):
+    """A weight file that is not opened: damaged, of an unknown kind, or not what its record says."""
+
+
+class GeneratorMismatch(GaninvError):
+    """A latent, direction or encoder of one generator was brought to another."""
+
+
+class DataError(GaninvError):
+    """A data set or an image that cannot be read."""
+
+
+class StoreError(GaninvError):
+    """The store cannot be read or written."""
+
+
+class RunConflict(StoreError):
+    """A run of this name exists already with another configuration."""
