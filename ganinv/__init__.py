@@ -1,0 +1,85 @@
+"""Dataset-scale GAN inversion: the public face. Names are loaded when they are used, so importing this is instant."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ganinv.code import Code, LowRank
+    from ganinv.directions.direction import Direction
+    from ganinv.editing import Edit
+    from ganinv.encoders.files import open_encoder, save_encoder
+    from ganinv.errors import (
+        ConfigError,
+        DataError,
+        GaninvError,
+        GeneratorMismatch,
+        RunConflict,
+        StoreError,
+        WeightsRefused,
+    )
+    from ganinv.generators.files import open_generator, save_generator
+    from ganinv.generators.stylegan2 import Generator, GeneratorConfig
+    from ganinv.methods import Inversion, Method, load_method
+    from ganinv.store import Store, open_store
+    from ganinv.target import Target
+
+_HOMES = {
+    "ganinv.code": ("Code", "LowRank"),
+    "ganinv.directions.direction": ("Direction",),
+    "ganinv.editing": ("Edit",),
+    "ganinv.encoders.files": ("open_encoder", "save_encoder"),
+    "ganinv.errors": (
+        "ConfigError",
+        "DataError",
+        "GaninvError",
+        "GeneratorMismatch",
+        "RunConflict",
+        "StoreError",
+        "WeightsRefused",
+    ),
+    "ganinv.generators.files": ("open_generator", "save_generator"),
+    "ganinv.generators.stylegan2": ("Generator", "GeneratorConfig"),
+    "ganinv.methods": ("Inversion", "Method", "load_method"),
+    "ganinv.store": ("Store", "open_store"),
+    "ganinv.target": ("Target",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022  # grouped as a reader meets them
+    "Code",
+    "LowRank",
+    "Target",
+    "Generator",
+    "GeneratorConfig",
+    "open_generator",
+    "save_generator",
+    "open_encoder",
+    "save_encoder",
+    "load_method",
+    "Method",
+    "Inversion",
+    "Direction",
+    "Edit",
+    "Store",
+    "open_store",
+    "GaninvError",
+    "ConfigError",
+    "DataError",
+    "GeneratorMismatch",
+    "RunConflict",
+    "StoreError",
+    "WeightsRefused",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ganinv' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

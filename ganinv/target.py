@@ -27,7 +27,9 @@ class Target:
         if not self.ids:
             object.__setattr__(self, "ids", [str(i) for i in range(len(self.images))])
         if len(self.ids) != len(self.images) or len(set(self.ids)) != len(self.ids):
-            raise ValueError(f"Target needs one unique id per image: {len(self.images)} images, ids {list(self.ids)!r:.200}")
+            raise ValueError(
+                f"Target needs one unique id per image: {len(self.images)} images, ids {list(self.ids)!r:.200}"
+            )
 
     def __len__(self) -> int:
         return len(self.images)

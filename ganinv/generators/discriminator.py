@@ -30,13 +30,17 @@ class MinibatchStd(nn.Module):
         super().__init__()
         self.group = group
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, isolate: bool = False) -> Tensor:
+        """``isolate``: each sample's statistic has a gradient towards that sample alone (same values, to first order)."""
         batch, channels, height, width = x.shape
         group = math.gcd(self.group, batch)
         y = x.reshape(group, -1, channels, height, width)
-        y = (y - y.mean(0)).square().mean(0)
-        std = (y + 1e-8).sqrt().mean(dim=(1, 2, 3))
-        return torch.cat([x, std.repeat(group)[:, None, None, None].expand(-1, 1, height, width)], dim=1)
+        deviation = y - y.mean(0)
+        variance = deviation.square().mean(0).expand_as(y)
+        if isolate:
+            variance = variance.detach() + (y - y.detach()) * deviation.detach() * (2 / group)
+        std = (variance + 1e-8).sqrt().mean(dim=(2, 3, 4)).reshape(batch)
+        return torch.cat([x, std[:, None, None, None].expand(-1, 1, height, width)], dim=1)
 
 
 class Discriminator(nn.Module):
@@ -56,11 +60,12 @@ class Discriminator(nn.Module):
         self.fc = EqualLinear(channels[0] * 16, channels[0], activate=True)
         self.out = EqualLinear(channels[0], 1)
 
-    def forward(self, images: Tensor, c: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, isolate: bool = False) -> Tensor:
+        """``isolate`` cuts the gradients that run from one sample's logit to another sample (see ``MinibatchStd``)."""
         x = self.from_rgb(images)
         for block in self.blocks:
             x = block(x)
-        x = self.conv(self.std(x))
+        x = self.conv(self.std(x, isolate))
         return self.out(self.fc(x.flatten(1)))
 
     def features(self, images: Tensor) -> list[Tensor]:

@@ -3,8 +3,9 @@
 Recipe: non-saturating logistic loss and lazy R1 (StyleGAN2), adaptive discriminator augmentation (StyleGAN2-ADA),
 exponential moving average of G with ramp-up, growth from low to high resolution by copying the shared layers.
 The generator's and the discriminator's gradients come from one pass over the generated batch (one-stage training,
-Shen et al. 2021): the logit's gradient towards the image is scaled per sample from D's loss to G's loss. This saves a
-quarter of the arithmetic; it is exact but for the coupling of samples through the minibatch standard deviation.
+Shen et al. 2021): the logit's gradient towards the image is scaled per sample from D's loss to G's loss, which saves a
+quarter of the arithmetic. It needs logits that do not depend on other samples, so the minibatch standard deviation is
+isolated in this pass: without that, one confident logit scales its neighbours' gradients up a thousand times.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class GanTrainer:
         image = fake.detach().requires_grad_(True)
         self.opt_d.zero_grad(set_to_none=True)
         self.opt_g.zero_grad(set_to_none=True)
-        fake_logits = self.d(augment(image, self.ada.p))
+        fake_logits = self.d(augment(image, self.ada.p), isolate=True)
         real_logits = self.d(augment(self._real_batch(), self.ada.p))
         d_loss = F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
         d_loss.backward()
@@ -141,7 +142,13 @@ class GanTrainer:
         self.ada.update(real_logits)
         self.batches += 1
         self.nimg += cfg.batch_size
-        out = {"kimg": self.nimg / 1000, "g_loss": g_loss.item(), "d_loss": d_loss.item(), "ada_p": self.ada.p, "lr": lr}
+        out = {
+            "kimg": self.nimg / 1000,
+            "g_loss": g_loss.item(),
+            "d_loss": d_loss.item(),
+            "ada_p": self.ada.p,
+            "lr": lr,
+        }
         return out | ({"r1": r1} if r1 is not None else {})
 
     def _generate(self) -> Tensor:

@@ -1,0 +1,383 @@
+"""The command line: ``ganinv``. A command is a typed function; errors end in one sentence and exit code 1."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ganinv.errors import ConfigError, GaninvError
+
+app = typer.Typer(help="Dataset-scale GAN inversion.", no_args_is_help=True, pretty_exceptions_enable=False)
+directions = typer.Typer(help="Stored directions.", no_args_is_help=True)
+latents = typer.Typer(help="Stored inversions.", no_args_is_help=True)
+app.add_typer(directions, name="directions")
+app.add_typer(latents, name="latents")
+
+StoreUrl = Annotated[str, typer.Option(help="Root of the store: a folder or any fsspec URL, such as s3://bucket/root.")]
+EngineKind = Annotated[
+    Literal["ray", "inline"], typer.Option("--engine", help="ray: worker processes or a cluster; inline: this process.")
+]
+Slots = Annotated[int | None, typer.Option(help="Worker processes; as many as fit by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+GeneratorUri = Annotated[str, typer.Option(help="An embedded generator's name, or a folder.")]
+
+
+def main() -> None:
+    """Entry point: turns every deliberate error into one message."""
+    try:
+        app()
+    except GaninvError as error:
+        Console(stderr=True).print(f"[bold red]ganinv:[/] {error}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+
+
+@app.command()
+def demo(
+    store: StoreUrl = "runs/demo",
+    dataset: Annotated[str | None, typer.Option(help="Your own images instead of the built-in portraits.")] = None,
+    limit: Annotated[int, typer.Option(help="How many images to invert.")] = 12,
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+) -> None:
+    """Run the whole chain on real portraits and write a report. Run again, it resumes.
+
+    Example: ganinv demo --dataset 'photos/*.jpg' --store runs/mine
+    """
+    from flows.demo import run_demo
+
+    result = run_demo(store, dataset, limit, _engine(engine, slots))
+    Console().print(f"\nThe report: [bold]{result['report']['report']}[/]")
+
+
+@app.command()
+def run(
+    chain_name: Annotated[str, typer.Argument(help="A chain of configs/chains, or a YAML file.")],
+    store: StoreUrl,
+    dataset: Annotated[str, typer.Option(help="Folder, glob, tar shards or Parquet; any URL.")],
+    where: Annotated[list[str] | None, typer.Option(help="Rows of a Parquet data set: --where split=test")] = None,
+    limit: int | None = None,
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a chain as a Prefect flow.
+
+    Example: ganinv run demo --store s3://bucket/portraits --dataset portraits.parquet --where split=test
+    """
+    from flows.chain import chain, load_chain
+
+    reference = {"url": dataset, "where": _pairs(where), "limit": limit}
+    job = load_chain(chain_name, store=store, dataset=reference, engine=_engine(engine, slots).model_dump())
+    _show(chain(job), as_json)
+
+
+@app.command()
+def sample(
+    store: StoreUrl,
+    count: int = 4000,
+    seed: int = 0,
+    truncation_psi: float = 0.8,
+    name: str = "samples",
+    generator: GeneratorUri = "portraits-64",
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sample latents and score them. Example: ganinv sample --store runs/a --count 10000"""
+    from tasks.sample import SampleJob, run_sample
+
+    fields = {"store": store, "count": count, "seed": seed, "name": name, "generator": generator}
+    _run(run_sample, _job(SampleJob, fields | {"truncation_psi": truncation_psi}), engine, slots, as_json)
+
+
+@app.command()
+def fit(
+    store: StoreUrl,
+    samples: str = "samples",
+    name: str = "directions",
+    attributes: Annotated[list[str] | None, typer.Option(help="All scored ones by default.")] = None,
+    estimator: Literal["svc", "ridge"] = "svc",
+    tails: float = 0.1,
+    components: int = 10,
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit directions (InterFaceGAN, GANSpace) on samples. Example: ganinv fit --store runs/a --estimator ridge"""
+    from tasks.fit import FitJob, run_fit
+
+    fields = {
+        "store": store,
+        "samples": samples,
+        "name": name,
+        "attributes": attributes or [],
+        "interfacegan": {"estimator": estimator, "tails": tails},
+        "components": components,
+    }
+    _run(run_fit, _job(FitJob, fields), engine, slots, as_json)
+
+
+@app.command()
+def train(
+    store: StoreUrl,
+    dataset: Annotated[str | None, typer.Option(help="Real images to mix in.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="--where split=train")] = None,
+    steps: int = 1500,
+    start: Annotated[str | None, typer.Option(help="An encoder to go on from, such as e4e.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe of configs/training, or a YAML file.")] = None,
+    name: str = "e4e",
+    generator: GeneratorUri = "portraits-64",
+    engine: EngineKind = "ray",
+    as_json: AsJson = False,
+) -> None:
+    """Train an e4e encoder. Example: ganinv train --store runs/a --dataset portraits.parquet --where split=train"""
+    from ganinv.config import config_path, load_yaml
+    from tasks.train import TrainJob, run_train
+
+    training = load_yaml(config_path("training", recipe)) if recipe else {}
+    fields: dict[str, Any] = {
+        "store": store,
+        "name": name,
+        "generator": generator,
+        "start": start,
+        "training": {"steps": steps, **training},
+        "dataset": {"url": dataset, "where": _pairs(where)} if dataset else None,
+    }
+    _run(run_train, _job(TrainJob, fields), engine, 1, as_json)
+
+
+@app.command()
+def invert(
+    store: StoreUrl,
+    dataset: Annotated[str, typer.Option(help="Folder, glob, tar shards or Parquet; any URL.")],
+    method: str = "pti",
+    name: Annotated[str | None, typer.Option(help="The method's name by default.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Rows of a Parquet data set: --where split=test")] = None,
+    image_column: str | None = None,
+    limit: int | None = None,
+    encoder: Annotated[str | None, typer.Option(help="Folder of an encoder you trained.")] = None,
+    generator: GeneratorUri = "portraits-64",
+    seed: int = 0,
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Invert a data set. Run again, it computes only what is missing.
+
+    Example: ganinv invert --store runs/a --dataset 'photos/*.png' --method pti-e4e
+    """
+    from tasks.invert import InvertJob, run_invert
+
+    fields: dict[str, Any] = {
+        "store": store,
+        "dataset": {"url": dataset, "where": _pairs(where), "image_column": image_column, "limit": limit},
+        "method": method,
+        "name": name,
+        "encoder": encoder,
+        "generator": generator,
+        "seed": seed,
+    }
+    _run(run_invert, _job(InvertJob, fields), engine, slots, as_json)
+
+
+@app.command()
+def edit(
+    store: StoreUrl,
+    latents_name: Annotated[str, typer.Option("--latents", help="Which inversions.")],
+    edits: Annotated[list[str], typer.Option("--edit", help="smile=2, or a sum: smile=2,age=-1")],
+    condition: Annotated[list[str] | None, typer.Option(help="Directions to hold still.")] = None,
+    name: str = "edits",
+    images: Literal["none", "files", "shards"] = "files",
+    generator: GeneratorUri = "portraits-64",
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Apply directions to stored inversions.
+
+    Example: ganinv edit --store runs/a --latents pti --edit smile=2 --edit age=-1.5,glasses=1
+    """
+    from tasks.edit import EditJob, run_edit
+
+    specs = []
+    for text in edits:
+        weights = {key: _number(value, text) for key, value in _pairs(text.split(",")).items()}
+        specs.append({"name": text, "directions": weights, "strengths": [1.0], "conditions": condition or []})
+    fields = {"store": store, "latents": latents_name, "edits": specs, "name": name, "images": images}
+    _run(run_edit, _job(EditJob, fields | {"generator": generator}), engine, slots, as_json)
+
+
+@app.command()
+def evaluate(
+    store: StoreUrl,
+    latents_name: Annotated[str, typer.Option("--latents", help="Which inversions.")],
+    edits: Annotated[str | None, typer.Option(help="Also measure these edits.")] = None,
+    distance: str = "embedded",
+    generator: GeneratorUri = "portraits-64",
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure inversions (MSE, PSNR, SSIM, distance) and edits. Example: ganinv evaluate --store runs/a --latents pti"""
+    from tasks.evaluate import EvaluateJob, run_evaluate
+
+    fields = {"store": store, "latents": latents_name, "edits": edits, "distance": distance, "generator": generator}
+    _run(run_evaluate, _job(EvaluateJob, fields), engine, slots, as_json)
+
+
+@app.command()
+def report(
+    store: StoreUrl,
+    latents_names: Annotated[list[str] | None, typer.Option("--latents", help="One per method.")] = None,
+    samples: str | None = None,
+    training: str | None = None,
+    edits: str | None = None,
+    title: str = "GAN inversion",
+    name: str = "report",
+    generator: GeneratorUri = "portraits-64",
+    as_json: AsJson = False,
+) -> None:
+    """Write one HTML of what is in the store. Example: ganinv report --store runs/a --latents pti --edits edits"""
+    from ganinv.store import open_store
+    from tasks.report import ReportJob, run_report
+
+    chosen = latents_names or open_store(store).list("latents")
+    fields = {"store": store, "latents": chosen, "samples": samples, "training": training, "edits": edits}
+    _show(run_report(_job(ReportJob, fields | {"title": title, "name": name, "generator": generator})), as_json)
+
+
+@directions.command("list")
+def directions_list(store: StoreUrl, as_json: AsJson = False) -> None:
+    """Every direction and version. Example: ganinv directions list --store runs/a"""
+    from ganinv.store import open_store
+
+    rows = open_store(store).directions.list()
+    if as_json:
+        _show(rows, True)
+        return
+    table = Table(
+        "name", "version", "method", "generator", "layers", "unit", "validation", "stability", "positive means"
+    )
+    for row in rows:
+        fit_report = row["report"]
+        numbers = [fit_report.get("validation_accuracy"), fit_report.get("stability")]
+        table.add_row(
+            row["name"],
+            str(row["version"]),
+            row["method"],
+            f"{row['generator_name']} {row['generator_fingerprint'][:8]}",
+            "all" if row["layers"] is None else f"{row['layers'][0]}-{row['layers'][1] - 1}",
+            f"{row['unit']:.3g}",
+            *("" if n is None else f"{n:.3f}" for n in numbers),
+            row["positive_means"],
+        )
+    Console().print(table)
+
+
+@directions.command("show")
+def directions_show(name: str, store: StoreUrl, version: int | None = None) -> None:
+    """One direction's record as JSON. Example: ganinv directions show smile --store runs/a"""
+    from ganinv.store import open_store
+
+    direction = open_store(store).directions.get(name, version=version)
+    arrays, metadata = direction.to_record()
+    _show({**metadata, "version": direction.version, "shape": list(arrays["vector"].shape)}, True)
+
+
+@latents.command("list")
+def latents_list(store: StoreUrl, as_json: AsJson = False) -> None:
+    """Every inverted collection with its counts. Example: ganinv latents list --store runs/a"""
+    from ganinv.store import open_store
+
+    root = open_store(store)
+    rows = []
+    for name in root.list("latents"):
+        collection = root.latents[name]
+        status, origin = collection.status(), collection.provenance()
+        rows.append(
+            {"name": name, "method": origin.get("method"), **vars(status), "generator": origin["generator_name"]}
+        )
+    if as_json:
+        _show(rows, True)
+        return
+    table = Table("name", "method", "planned", "done", "failed", "left", "generator")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+
+
+@latents.command("show")
+def latents_show(name: str, store: StoreUrl, as_json: AsJson = False) -> None:
+    """Provenance, counts and errors of one collection. Example: ganinv latents show pti --store runs/a"""
+    from ganinv.store import open_store
+
+    collection = open_store(store).latents[name]
+    errors = collection.errors().to_pylist()
+    _show({"url": collection.url, **vars(collection.status()), **collection.provenance(), "errors": errors}, as_json)
+
+
+@latents.command("render")
+def latents_render(
+    name: str,
+    store: StoreUrl,
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
+    image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
+    generator: GeneratorUri = "portraits-64",
+) -> None:
+    """Render stored inversions to PNG. Example: ganinv latents render pti --store runs/a --out renders"""
+    from flows.render import render_latents
+
+    written = render_latents(store, name, out, image_id, generator)
+    Console().print(f"{written} images in {out}")
+
+
+def _engine(kind: str, slots: int | None) -> Any:
+    from tasks.engine import Engine
+
+    return _job(Engine, {"kind": kind, "slots": slots})
+
+
+def _job(model: Any, fields: dict[str, Any]) -> Any:
+    from ganinv.config import validate
+
+    return validate(model, {k: v for k, v in fields.items() if v is not None}, "command line")
+
+
+def _run(step: Callable[..., dict[str, Any]], job: Any, engine: str, slots: int | None, as_json: bool) -> None:
+    from tasks.engine import open_pools
+
+    with open_pools(_engine(engine, slots)) as pools:
+        result = step(job, pools)
+    _show(result, as_json)
+
+
+def _show(result: Any, as_json: bool) -> None:
+    if as_json or not isinstance(result, dict):
+        print(json.dumps(result, indent=1, default=str))
+        return
+    for key, value in result.items():
+        Console().print(f"[bold]{key}[/]: {value}", highlight=False, soft_wrap=True)
+
+
+def _pairs(texts: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"expected key=value, got {text!r}")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _number(value: str, where: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(f"expected a number after = in {where!r}, got {value!r}") from None

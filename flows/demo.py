@@ -1,0 +1,26 @@
+"""The demo: the chain ``configs/chains/demo.yaml`` on real portraits that need no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ganinv.data.demo import demo_dataset
+
+from flows.chain import chain, load_chain
+from ganinv.store import open_store
+from tasks.engine import Engine
+
+
+def run_demo(store: str, dataset: str | None, limit: int, engine: Engine) -> dict[str, Any]:
+    """Run or resume the demo. ``dataset`` None: the built-in portraits, written to ``<store>/inputs`` first.
+
+    The first ``limit`` images, by id, are inverted.
+    """
+    if dataset is None:
+        # Beside a local store; a remote store's inputs stay on this machine, where the workers of the demo are.
+        root = open_store(store)
+        folder = Path(root.url) if root.objects.is_local else Path("runs/demo-inputs").absolute()
+        dataset = str(demo_dataset(folder / "inputs"))
+    job = load_chain("demo", store=store, dataset={"url": dataset, "limit": limit}, engine=engine.model_dump())
+    return chain(job)

@@ -1,0 +1,63 @@
+"""Each step as a flow of its own, for deployments and schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flows.runtime import as_flow, as_task
+from tasks.edit import EditJob, run_edit
+from tasks.engine import Engine, Pools, open_pools
+from tasks.evaluate import EvaluateJob, run_evaluate
+from tasks.fit import FitJob, run_fit
+from tasks.invert import InvertJob, run_invert
+from tasks.report import ReportJob, run_report
+from tasks.sample import SampleJob, run_sample
+from tasks.train import TrainJob, run_train
+
+
+def run_step(run: Callable[[Any, Pools], dict[str, Any]], job: Any, engine: Engine, name: str) -> dict[str, Any]:
+    """One step on a pool of its own, as a task of the flow that calls it."""
+    with open_pools(engine) as pools:
+
+        def body(job: Any) -> dict[str, Any]:
+            return run(job, pools)
+
+        return as_task(body, name)(job)
+
+
+def _sample(job: SampleJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008  # frozen
+    return run_step(run_sample, job, engine, "sample")
+
+
+def _fit(job: FitJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_fit, job, engine, "fit")
+
+
+def _train(job: TrainJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_train, job, engine, "train")
+
+
+def _invert(job: InvertJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_invert, job, engine, "invert")
+
+
+def _edit(job: EditJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_edit, job, engine, "edit")
+
+
+def _evaluate(job: EvaluateJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_evaluate, job, engine, "evaluate")
+
+
+def _report(job: ReportJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_report, job, engine, "report")
+
+
+sample = as_flow(_sample, "sample")
+fit = as_flow(_fit, "fit")
+train = as_flow(_train, "train")
+invert = as_flow(_invert, "invert")
+edit = as_flow(_edit, "edit")
+evaluate = as_flow(_evaluate, "evaluate")
+report = as_flow(_report, "report")

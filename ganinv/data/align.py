@@ -1,0 +1,130 @@
+"""FFHQ alignment (Karras et al. 2019): the square that eyes and mouth span, cut out, turned upright and filled at the rims."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from ganinv.errors import DataError
+
+Point = Sequence[float]
+
+
+def align_face(
+    image: Image.Image,
+    left_eye: Point,
+    right_eye: Point,
+    mouth_left: Point,
+    mouth_right: Point,
+    size: int = 256,
+    *,
+    supersample: int = 1,
+) -> Image.Image:
+    """The face as FFHQ frames it, RGB [size, size].
+
+    Left and right are the viewer's: ``left_eye`` has the smaller x in an upright picture.
+
+    Args:
+        image: RGB.
+        left_eye, right_eye: centres of the eyes, (x, y) in pixels.
+        mouth_left, mouth_right: corners of the mouth, (x, y) in pixels.
+        size: of the result, in pixels.
+        supersample: warp at so many times the size, then reduce with antialiasing. 1 is what most inversion code does,
+            4 is how FFHQ itself was made.
+    """
+    quad = _quad(left_eye, right_eye, mouth_left, mouth_right)
+    image, quad = _shrink(image.convert("RGB"), quad, size)
+    image, quad = _crop(image, quad)
+    image, quad = _pad(image, quad)
+    corners = tuple((quad + 0.5).ravel().tolist())
+    warped = image.transform((size * supersample,) * 2, Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
+    return warped if supersample == 1 else warped.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def landmarks68_to_points(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(left_eye, right_eye, mouth_left, mouth_right), each [2], from the 68 iBUG landmarks [68, 2] (x, y) in pixels."""
+    if landmarks.shape != (68, 2):
+        raise DataError(f"expected 68 landmarks (x, y), got an array of shape {landmarks.shape}")
+    points = landmarks.astype(np.float64)
+    return points[36:42].mean(0), points[42:48].mean(0), points[48], points[54]
+
+
+def _quad(left_eye: Point, right_eye: Point, mouth_left: Point, mouth_right: Point) -> np.ndarray:
+    """Corners [4, 2] of the square: top left, bottom left, bottom right, top right."""
+    points = np.asarray([left_eye, right_eye, mouth_left, mouth_right], np.float64)
+    if points.shape != (4, 2) or not np.isfinite(points).all():
+        raise DataError(f"alignment needs four points (x, y), got {points.tolist()}")
+    eyes, mouth = points[:2].mean(0), points[2:].mean(0)
+    eye_to_eye, eye_to_mouth = points[1] - points[0], mouth - eyes
+    x = eye_to_eye - _quarter_turn(eye_to_mouth)
+    length = float(np.hypot(*x))
+    if length == 0:
+        raise DataError("eyes and mouth lie on one point: there is no face to align")
+    x *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8) / length
+    y = _quarter_turn(x)
+    centre = eyes + 0.1 * eye_to_mouth
+    return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
+
+
+def _quarter_turn(vector: np.ndarray) -> np.ndarray:
+    return np.array([-vector[1], vector[0]])
+
+
+def _side(quad: np.ndarray) -> float:
+    return float(np.hypot(*(quad[3] - quad[0])))
+
+
+def _border(quad: np.ndarray) -> int:
+    return max(round(_side(quad) * 0.1), 3)
+
+
+def _shrink(image: Image.Image, quad: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:
+    """Reduce by an integer factor first, where the face is much larger than the result: the warp does not antialias."""
+    factor = int(_side(quad) / size * 0.5)
+    if factor <= 1:
+        return image, quad
+    smaller = (round(image.width / factor), round(image.height / factor))
+    return image.resize(smaller, Image.Resampling.LANCZOS), quad / factor
+
+
+def _extent(quad: np.ndarray) -> tuple[int, int, int, int]:
+    low, high = np.floor(quad.min(0)), np.ceil(quad.max(0))
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _crop(image: Image.Image, quad: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """Keep only the square and a border: padding and blurring the rest would be waste."""
+    border = _border(quad)
+    left, top, right, bottom = _extent(quad)
+    left, top = max(left - border, 0), max(top - border, 0)
+    right, bottom = min(right + border, image.width), min(bottom + border, image.height)
+    if left >= right or top >= bottom:
+        raise DataError(f"the face lies outside the image of {image.width}x{image.height} pixels: check its points")
+    if (right - left, bottom - top) == image.size:
+        return image, quad
+    return image.crop((left, top, right, bottom)), quad - (left, top)
+
+
+def _pad(image: Image.Image, quad: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """Where the square leaves the image: mirror the image, blur the mirrored part, and fade to the median colour."""
+    border, side = _border(quad), _side(quad)
+    left, top, right, bottom = _extent(quad)
+    outside = (-left + border, -top + border, right - image.width + border, bottom - image.height + border)
+    pad = np.maximum(outside, 0)
+    if pad.max() <= border - 4:
+        return image, quad
+    pad = np.maximum(pad, round(side * 0.3))
+    values = np.asarray(image, np.float32)
+    values = np.pad(values, ((pad[1], pad[3]), (pad[0], pad[2]), (0, 0)), mode="reflect")
+    height, width = values.shape[:2]
+    y, x = np.ogrid[:height, :width]
+    inward_x = np.minimum(np.float32(x) / pad[0], np.float32(width - 1 - x) / pad[2])
+    inward_y = np.minimum(np.float32(y) / pad[1], np.float32(height - 1 - y) / pad[3])
+    outward = (1 - np.minimum(inward_x, inward_y))[..., None]  # 1 at the rim, 0 where the true image begins
+    blurred = ndimage.gaussian_filter(values, [side * 0.02, side * 0.02, 0])
+    values = values + (blurred - values) * np.clip(outward * 3 + 1, 0, 1)
+    values = values + (np.median(values, axis=(0, 1)) - values) * np.clip(outward, 0, 1)
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)), quad + pad[:2]

@@ -1,0 +1,66 @@
+"""Pictures for the demo, out of installed packages: two portraits, and a hundred small grey faces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from ganinv.config import load_yaml
+from ganinv.data.align import align_face
+from ganinv.errors import DataError
+
+_POINTS = ("left_eye", "right_eye", "mouth_left", "mouth_right")
+
+
+def demo_dataset(folder: str | Path, size: int = 256, small_faces: Literal["framed", "tight"] = "framed") -> Path:
+    """Write the demo's pictures as PNG and their sources as text; the folder, to give to ``open_dataset``.
+
+    ``portrait-*.png`` [size, size] are aligned colour portraits. ``small-face-*.png`` [size/2, size/2] are grey faces of
+    25x25 true pixels, enlarged: they show how inversion copes with inputs far from its training data, not how good it is.
+
+    Args:
+        small_faces: ``framed`` gives them the frame of an aligned portrait, its rims mirrored and blurred since the crops
+            end at the forehead; ``tight`` enlarges the crops as they are.
+    """
+    target = Path(folder)
+    manifest = load_yaml(Path(__file__).with_name("demo_faces.yaml"))
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        credits = []
+        for name, image, credit in (*_portraits(manifest, size), *_small_faces(manifest, size // 2, small_faces)):
+            image.save(target / f"{name}.png")
+            credits.append(f"{name}.png: {credit}")
+        (target / "SOURCES.txt").write_text("\n".join(credits) + "\n")
+    except OSError as error:
+        raise DataError(f"cannot write the demo's pictures to {target}: {error}. Choose another folder") from error
+    return target
+
+
+def _portraits(manifest: Mapping[str, Any], size: int) -> Iterator[tuple[str, Image.Image, str]]:
+    import matplotlib.cbook
+    import skimage.data
+
+    sample = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    with Image.open(str(sample)) as opened:
+        originals = {"astronaut": Image.fromarray(skimage.data.astronaut()), "grace-hopper": opened.convert("RGB")}
+    for name, face in manifest["portraits"].items():
+        points = [face[point] for point in _POINTS]
+        yield f"portrait-{name}", align_face(originals[name], *points, size=size, supersample=4), face["credit"]
+
+
+def _small_faces(manifest: Mapping[str, Any], size: int, frame: str) -> Iterator[tuple[str, Image.Image, str]]:
+    import skimage.data
+
+    face = manifest["small_faces"]
+    points = [np.asarray(face[point]) * 8 for point in _POINTS]
+    for index, values in enumerate(skimage.data.lfw_subset()[: face["count"]]):
+        grey = Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
+        if frame == "framed":  # enlarged first: mirroring and blurring whole pixels would show as blocks
+            image = align_face(grey.resize((200, 200), Image.Resampling.BICUBIC), *points, size=size)
+        else:
+            image = grey.resize((size, size), Image.Resampling.BICUBIC)
+        yield f"small-face-{index:03d}", image, face["credit"]

@@ -1,0 +1,91 @@
+"""Where the bytes of an image are, and the file system they are on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from ganinv.errors import DataError, GaninvError
+from ganinv.store.failures import reason
+from ganinv.store.objects import set_checksum_defaults
+
+
+@dataclass(frozen=True)
+class SourceRef:
+    """One image: a file, a byte range of a tar, or a row of a Parquet file.
+
+    Args:
+        uri: for people and the ``source_uri`` column; ``#member`` or ``#row`` names what is inside a file.
+        path: the file as its file system knows it.
+        offset, length: byte range of a tar member; a plain file has its length only.
+        row, column: place in a Parquet file.
+    """
+
+    uri: str
+    path: str
+    offset: int | None = None
+    length: int | None = None
+    row: int | None = None
+    column: str | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A URL with the options its file system needs. Holds no connection, so it pickles."""
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def fs(self) -> Any:
+        return self._open()[0]
+
+    @property
+    def root(self) -> str:
+        """The URL as a path of its file system, without a trailing slash."""
+        return str(self._open()[1]).rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.fs, LocalFileSystem)
+
+    def uri(self, path: str) -> str:
+        """A path of the file system as people write it."""
+        return path if self.is_local else str(self.fs.unstrip_protocol(path))
+
+    def read(self, source: SourceRef) -> bytes:
+        """The bytes of a file or tar member. ``FileNotFoundError`` and ``PermissionError`` pass: they are about one image."""
+        end = None if source.offset is None or source.length is None else source.offset + source.length
+        with reading(source.uri, pass_missing=True):
+            return bytes(self.fs.cat_file(source.path, start=source.offset, end=end))
+
+    def _open(self) -> tuple[Any, str]:
+        set_checksum_defaults(self.url, self.options)
+        try:
+            fs, root = fsspec.url_to_fs(self.url, **self.options)
+        except (ValueError, ImportError, TypeError) as error:
+            raise DataError(f"cannot open a data set at {self.url!r}: {error}. Expected a path or an fsspec URL") from error
+        return fs, root
+
+
+@contextmanager
+def reading(uri: str, pass_missing: bool = False) -> Iterator[None]:
+    """Turn what a file system raises inside the block into one clear :class:`DataError`."""
+    try:
+        yield
+    except GaninvError:
+        raise
+    except Exception as error:  # every cloud client has exceptions of its own
+        if pass_missing and isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise DataError(f"cannot read {uri}: {reason(error)}") from error
+
+
+def clean_id(name: str) -> str:
+    """A file name as text that every table can hold: bytes that are no UTF-8 become ``\\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

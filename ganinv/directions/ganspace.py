@@ -1,0 +1,166 @@
+"""GANSpace: principal components of samples of W (Harkonen et al. 2020, section 2.1).
+
+W has few dimensions, so its covariance is accumulated and decomposed exactly. Sums over shards add up, in any partition; the
+published incremental PCA approximates the same thing and depends on its batch size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from ganinv.config import StrictModel
+from ganinv.directions.direction import Direction, Mode
+from ganinv.errors import ConfigError, DataError
+from ganinv.metrics.moments import Moments
+
+SIGN_RULE = "largest absolute entry positive"
+
+
+class GanSpaceConfig(StrictModel):
+    """How many components to keep. Published: 80, of 1,000,000 samples."""
+
+    components: int = Field(default=80, ge=1)
+
+
+@dataclass(frozen=True)
+class PrincipalComponents:
+    """A PCA of W.
+
+    Args:
+        mean: float32 [D]. components: float32 [C, D], orthonormal rows, largest variance first.
+        sigma: float32 [C], standard deviation of W along each component.
+        variance_ratio: float32 [C], share of the total variance.
+        samples: number of latents it was fitted on.
+        correlations: attribute -> [C]: correlation of its score with the coordinate along each component.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    sigma: np.ndarray
+    variance_ratio: np.ndarray
+    samples: int
+    correlations: dict[str, list[float]]
+
+    def __len__(self) -> int:
+        return len(self.components)
+
+    def direction(
+        self,
+        index: int,
+        generator_name: str,
+        generator_fingerprint: str,
+        *,
+        name: str | None = None,
+        layers: tuple[int, int] | None = None,
+        mode: Mode = "absolute",
+        positive_means: str = "",
+        labeller: str | None = None,
+    ) -> Direction:
+        """One component as a direction of W, ``pca-00`` and so on; one step is one standard deviation.
+
+        Args:
+            layers: rows [start, end) it moves, end exclusive (the paper's E(v, 0-3) is ``(0, 4)``).
+            labeller: whose scores ``correlations`` are of.
+
+        Raises:
+            ConfigError: no such component.
+        """
+        if not 0 <= index < len(self):
+            raise ConfigError(f"component must be 0 .. {len(self) - 1}, got {index}; fit more components to have it")
+        if self.sigma[index] <= 0:
+            raise ConfigError(f"component {index} has no variance: the samples do not vary along it")
+        report: dict[str, Any] = {
+            "component": index,
+            "samples": self.samples,
+            "sigma": float(self.sigma[index]),
+            "variance_ratio": float(self.variance_ratio[index]),
+            "sign_rule": SIGN_RULE,
+        }
+        if self.correlations:
+            report["correlations"] = {key: values[index] for key, values in self.correlations.items()}
+        return Direction(
+            name=name or f"pca-{index:02d}",
+            vector=self.components[index],
+            space="w",
+            generator_name=generator_name,
+            generator_fingerprint=generator_fingerprint,
+            method="ganspace",
+            layers=layers,
+            unit=float(self.sigma[index]),
+            mode=mode,
+            positive_means=positive_means,
+            mean=self.mean,
+            labeller=labeller,
+            report=report,
+        )
+
+
+def fit_ganspace(
+    latents: np.ndarray | Moments | Iterable[np.ndarray],
+    config: GanSpaceConfig | None = None,
+    scores: Mapping[str, np.ndarray] | None = None,
+) -> PrincipalComponents:
+    """Principal components of W.
+
+    Args:
+        latents: [N, D], or shards of it [n_i, D], or the merged ``Moments`` of shards. Not truncated.
+        scores: attribute -> [N], to report what each component does; needs ``latents`` as one array. NaN is left out.
+
+    Raises:
+        DataError: too few samples, or scores that do not fit the latents.
+    """
+    config = config or GanSpaceConfig()
+    if isinstance(latents, Moments):
+        moments = latents
+    elif isinstance(latents, np.ndarray):
+        moments = Moments.of(latents)
+    else:
+        moments = Moments.merge(Moments.of(part) for part in latents)
+    dimensions, count = len(moments.total), config.components
+    if count > min(dimensions, moments.n - 1):
+        raise DataError(
+            f"{count} components need at least as many dimensions and more samples, got {moments.n} samples of "
+            f"{dimensions} dimensions; ask for fewer components or sample more"
+        )
+    covariance = moments.covariance
+    values, vectors = np.linalg.eigh(covariance)
+    values, components = values[::-1][:count].clip(min=0), vectors.T[::-1][:count]
+    # The sign of an eigenvector is arbitrary; without a rule it would differ between two machines.
+    largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], axis=1)
+    components = components * np.where(largest < 0, -1.0, 1.0)
+    total = float(np.trace(covariance))
+    if total <= 0:
+        raise DataError(f"all {moments.n} samples are equal; there is no direction in which they vary")
+    return PrincipalComponents(
+        mean=moments.mean.astype(np.float32),
+        components=components.astype(np.float32),
+        sigma=np.sqrt(values).astype(np.float32),
+        variance_ratio=(values / total).astype(np.float32),
+        samples=moments.n,
+        correlations=_correlations(latents, components, scores) if scores else {},
+    )
+
+
+def _correlations(latents: object, components: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    if not isinstance(latents, np.ndarray):
+        raise DataError("correlations with scores need the latents as one array [N, D] in the order of the scores")
+    coordinates = (latents @ components.T.astype(latents.dtype)).astype(np.float64)
+    correlations = {}
+    for name, values in scores.items():
+        score = np.asarray(values, dtype=np.float64)
+        if score.shape != (len(latents),):
+            raise DataError(f"score {name!r} must have shape ({len(latents)},), one for each latent, got {score.shape}")
+        valid = np.isfinite(score)
+        if valid.sum() < 2 or score[valid].std() == 0:
+            raise DataError(f"score {name!r} is constant or missing: it correlates with nothing; leave it out")
+        x = coordinates[valid] - coordinates[valid].mean(0)
+        y = score[valid] - score[valid].mean()
+        scale = np.sqrt((x**2).sum(0) * (y**2).sum())
+        correlation = np.divide(x.T @ y, scale, out=np.zeros(len(components)), where=scale > 0)
+        correlations[name] = [float(value) for value in correlation]
+    return correlations

@@ -1,0 +1,112 @@
+"""Labellers on disk: a folder with ``labeller.json`` and ``weights.safetensors``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ganinv.config import StrictModel, validate
+from ganinv.errors import ConfigError, WeightsRefused
+from ganinv.labels.attributes import Attribute, AttributeNet, Labeller
+
+CARD, WEIGHTS = "labeller.json", "weights.safetensors"
+
+
+class LabellerCard(StrictModel):
+    """Everything about a labeller but its weights."""
+
+    name: str
+    version: int
+    attributes: dict[str, Attribute]
+    channels: tuple[int, ...]
+    input_size: int
+    resize: str = "block average where the side is a multiple of input_size, else antialiased bilinear"
+    weights_sha256: str
+    measured: dict[str, Any]
+    """Quality on held-out data, by condition and attribute."""
+    data: str
+    """What it was trained on, with the attribution its licence asks for."""
+
+
+def open_labeller(name: str) -> Labeller:
+    """A shipped labeller by name (``portraits-64``), or one that training wrote, by the path of its folder.
+
+    Raises:
+        ConfigError: no such labeller. WeightsRefused: its weights are damaged or not those its card describes.
+    """
+    folder = labeller_folder(name)
+    card = read_card(name)
+    content = (folder / WEIGHTS).read_bytes() if (folder / WEIGHTS).is_file() else b""
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.weights_sha256:
+        raise WeightsRefused(
+            f"{WEIGHTS} of labeller {name!r} has sha256 {found[:12]}, its card says {card.weights_sha256[:12]}; "
+            "restore both files from the same release or training run"
+        )
+    net = AttributeNet(len(card.attributes), card.channels)
+    try:
+        net.load_state_dict({key: tensor.float() for key, tensor in load(content).items()})
+    except (RuntimeError, SafetensorError) as error:
+        raise WeightsRefused(f"{WEIGHTS} of labeller {name!r} does not fit its card: {error}") from error
+    return Labeller(
+        net,
+        name=card.name,
+        version=card.version,
+        attributes=card.attributes,
+        weights_sha256=card.weights_sha256,
+        input_size=card.input_size,
+    )
+
+
+def read_card(name: str) -> LabellerCard:
+    """The card of a labeller: measured quality, data, attribution."""
+    path = labeller_folder(name) / CARD
+    try:
+        return validate(LabellerCard, json.loads(path.read_text()), f"{CARD} of labeller {name!r}")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {CARD} of labeller {name!r}: {error}") from error
+
+
+def labeller_names() -> list[str]:
+    """Names of the shipped labellers."""
+    return sorted(p.parent.name for p in _assets().glob(f"*/{CARD}"))
+
+
+def labeller_folder(name: str) -> Path:
+    """Where the files of a labeller are.
+
+    Raises:
+        ConfigError: ``name`` is neither a shipped labeller nor a folder with a card.
+    """
+    for folder in (_assets() / name, Path(name)):
+        if (folder / CARD).is_file():
+            return folder
+    raise ConfigError(
+        f"no labeller {name!r}; shipped are: {', '.join(labeller_names())}; or give the folder that "
+        "ganinv.training.attributes wrote"
+    )
+
+
+def half_weights(net: AttributeNet) -> tuple[bytes, str]:
+    """(content of the weight file, in half precision, and its sha256)."""
+    tensors: dict[str, Tensor] = {k: v.detach().cpu().to(torch.float16) for k, v in net.state_dict().items()}
+    content = save(tensors)
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def write_labeller(folder: Path, card: LabellerCard, weights: bytes) -> None:
+    """Write a labeller's two files into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
+
+
+def _assets() -> Path:
+    return Path(__file__).parent / "assets"

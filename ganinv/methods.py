@@ -1,0 +1,167 @@
+"""A method is a list of stages in YAML. ``load_method("pti").invert(target) -> Inversion``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ganinv.code import Code
+from ganinv.config import StrictModel, config_path, digest, load_yaml, validate
+from ganinv.errors import ConfigError
+from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.distance import DistanceName, between
+from ganinv.stages.base import Context, Encoder
+from ganinv.stages.encode import Encode
+from ganinv.stages.optimize import Optimize
+from ganinv.stages.tune import Tune
+from ganinv.target import Target
+
+AnyStage = Annotated[Encode | Optimize | Tune, Field(discriminator="kind")]
+
+
+class MethodConfig(StrictModel):
+    """One file of ``configs/methods``."""
+
+    name: str
+    summary: str
+    space: str
+    """The space of the codes it makes: ``w`` or ``w+``."""
+    stages: tuple[AnyStage, ...] = Field(min_length=1)
+    distance: DistanceName = "embedded"
+    """The distance that is reported with each result."""
+    batch_size: int = Field(8, ge=1)
+    """Images worked on at once."""
+
+    @property
+    def digest(self) -> str:
+        return digest(self)
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """The inverted batch, one entry per image.
+
+    ``error[i]`` is None where the image went well; the code's rows of failed images are not to be used. ``metrics`` holds
+    ``mse`` and ``distance`` of the final rendering. ``loss`` is the concatenated loss curve of all stages.
+    """
+
+    ids: list[str]
+    code: Code
+    error: list[str | None]
+    metrics: dict[str, list[float]]
+    loss: list[list[float]]
+    steps: list[int]
+    stop_reason: list[str]
+    seconds: float = field(compare=False, default=0.0)
+
+
+class Method:
+    """A configured method on a generator."""
+
+    def __init__(self, cfg: MethodConfig, context: Context) -> None:
+        self.cfg, self.context = cfg, context
+
+    def invert(self, target: Target) -> Inversion:
+        """Invert images [B, 3, R, R]; in batches of at most ``batch_size``, with results that do not depend on it."""
+        generator = self.context.generator
+        size = generator.resolution
+        if target.images.shape[1:] != (generator.img_channels, size, size):
+            raise ConfigError(
+                f"generator {generator.name!r} takes images of {generator.img_channels}x{size}x{size}, "
+                f"got {'x'.join(map(str, target.images.shape[1:]))}; resize them first"
+            )
+        started = time.perf_counter()
+        parts = [self._batch(target[i : i + self.cfg.batch_size]) for i in range(0, len(target), self.cfg.batch_size)]
+        return _join(parts, time.perf_counter() - started)
+
+    def _batch(self, target: Target) -> Inversion:
+        target = target.to(self.context.generator.device)
+        count = len(target)
+        code: Code | None = None
+        loss: list[list[float]] = [[] for _ in range(count)]
+        steps, reason = [0] * count, [""] * count
+        for stage in self.cfg.stages:
+            result = stage(target, code, self.context)
+            code = result.code
+            loss = [a + b for a, b in zip(loss, result.loss, strict=True)]
+            steps = [a + b for a, b in zip(steps, result.steps, strict=True)]
+            reason = result.stop_reason
+        assert code is not None
+        metrics = self._measure(target, code)
+        error = [
+            None if finite else "the result is not finite (NaN or infinity); lower the learning rate or check the image"
+            for finite in (torch.isfinite(code.w).flatten(1).all(1) & torch.isfinite(metrics["mse"])).tolist()
+        ]
+        return Inversion(
+            list(target.ids), code, error, {k: v.tolist() for k, v in metrics.items()}, loss, steps, reason
+        )
+
+    @torch.no_grad()
+    def _measure(self, target: Target, code: Code) -> dict[str, Tensor]:
+        images = self.context.generator.synthesize(code)
+        assert isinstance(images, Tensor)
+        distance = self.context.distance(self.cfg.distance)
+        return {
+            "mse": (images - target.images).square().mean(dim=(1, 2, 3)),
+            "distance": between(distance.features(images), distance.features(target.images)),
+        }
+
+
+def load_method(
+    name: str,
+    generator: Generator,
+    *,
+    open_encoder: Callable[[str], Encoder] | None = None,
+    seed: int = 0,
+    **overrides: Any,
+) -> Method:
+    """A method by name (``configs/methods/<name>.yaml``) or YAML path.
+
+    Args:
+        overrides: replace top-level keys (``batch_size=4``), or keys of a stage by its position (``stages={1: {...}}``).
+    """
+    cfg = method_config(name, **overrides)
+    if open_encoder is None:
+        from ganinv.encoders.files import open_encoder as open_file
+
+        def open_encoder(encoder: str) -> Encoder:
+            return open_file(encoder, generator=generator)
+
+    return Method(cfg, Context(generator, open_encoder, seed))
+
+
+def method_config(name: str, **overrides: Any) -> MethodConfig:
+    """Read and check a method's configuration."""
+    path = config_path("methods", name)
+    data = load_yaml(path)
+    for position, changes in overrides.pop("stages", {}).items():
+        try:
+            data["stages"][int(position)].update(changes)
+        except (IndexError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"method {name!r} has {len(data.get('stages', []))} stages, no stage {position!r}"
+            ) from error
+    return validate(MethodConfig, {**data, **overrides}, str(path.name))
+
+
+def _join(parts: list[Inversion], seconds: float) -> Inversion:
+    def flat(name: str) -> list[Any]:
+        return [value for part in parts for value in getattr(part, name)]
+
+    metrics = {key: [v for part in parts for v in part.metrics[key]] for key in parts[0].metrics}
+    return Inversion(
+        ids=flat("ids"),
+        code=Code.cat([part.code for part in parts]),
+        error=flat("error"),
+        metrics=metrics,
+        loss=flat("loss"),
+        steps=flat("steps"),
+        stop_reason=flat("stop_reason"),
+        seconds=seconds,
+    )

@@ -1,0 +1,20 @@
+"""Metrics: image distances, feature distances, and the protocol that fixes their settings."""
+
+from ganinv.metrics.features import KernelDistance, frechet, kid
+from ganinv.metrics.images import ms_ssim, mse, psnr, ssim
+from ganinv.metrics.moments import Moments
+from ganinv.metrics.protocol import EvaluationProtocol, evaluate_edit, evaluate_inversion
+
+__all__ = [
+    "EvaluationProtocol",
+    "KernelDistance",
+    "Moments",
+    "evaluate_edit",
+    "evaluate_inversion",
+    "frechet",
+    "kid",
+    "ms_ssim",
+    "mse",
+    "psnr",
+    "ssim",
+]

@@ -1,0 +1,106 @@
+"""Small shared blocks: a residual backbone with a feature pyramid, and heads from feature maps to latent rows."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganinv.generators.layers import EqualLinear
+
+
+class ResidualBlock(nn.Module):
+    """GroupNorm -> SiLU -> 3x3, twice, around a shortcut. Group normalisation keeps images independent of their batch."""
+
+    def __init__(self, in_ch: int, out_ch: int, stride: int = 1) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, in_ch)
+        self.conv1 = nn.Conv2d(in_ch, out_ch, 3, stride, 1, bias=False)
+        self.norm2 = nn.GroupNorm(8, out_ch)
+        self.conv2 = nn.Conv2d(out_ch, out_ch, 3, 1, 1)
+        self.shortcut = nn.Conv2d(in_ch, out_ch, 1, stride) if stride > 1 or in_ch != out_ch else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(F.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
+
+
+class PyramidBackbone(nn.Module):
+    """Images [B, 3, R, R] to three maps at 8x8 (coarse), 16x16 (medium) and 32x32 (fine), all with ``width`` channels."""
+
+    def __init__(self, resolution: int, in_channels: int = 3, base: int = 32, width: int = 128) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, base, 3, 1, 1)
+        blocks: list[nn.Module] = []
+        size, channels = resolution, base
+        self.taps: dict[int, int] = {}
+        while size > 8:
+            out = min(channels * 2, width * 2)
+            blocks.append(nn.Sequential(ResidualBlock(channels, out, stride=2), ResidualBlock(out, out)))
+            size, channels = size // 2, out
+            self.taps[size] = len(blocks) - 1
+        self.blocks = nn.ModuleList(blocks)
+        widths = {s: blocks[i][1].conv2.out_channels for s, i in self.taps.items()}  # type: ignore[index]
+        self.lateral = nn.ModuleDict({str(s): nn.Conv2d(widths[s], width, 1) for s in (8, 16, 32)})
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps: dict[int, Tensor] = {}
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+            maps[x.shape[-1]] = x
+        coarse = self.lateral["8"](maps[8])
+        medium = _up(coarse) + self.lateral["16"](maps[16])
+        fine = _up(medium) + self.lateral["32"](maps[32])
+        return coarse, medium, fine
+
+
+class RowHead(nn.Module):
+    """One latent row from a feature map: stride-2 convolutions down to 4x4, then a linear layer."""
+
+    def __init__(self, in_ch: int, size: int, out_dim: int, hidden: int = 48) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        while size > 4:
+            layers += [nn.Conv2d(in_ch, hidden, 3, 2, 1), nn.LeakyReLU(0.2)]
+            in_ch, size = hidden, size // 2
+        self.convs = nn.Sequential(*layers)
+        self.linear = EqualLinear(hidden * 16, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.convs(x).flatten(1))
+
+
+class LatentDiscriminator(nn.Module):
+    """Tells mapped latents from encoded ones (e4e, section 3.2; Nitzan et al. 2020): an MLP on single rows [N, w_dim]."""
+
+    def __init__(self, w_dim: int, hidden: int = 512) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(w_dim, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(hidden, 1),
+        )
+
+    def forward(self, w: Tensor) -> Tensor:
+        return self.mlp(w)
+
+
+def _up(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of scalars in a module's parameters."""
+    return sum(p.numel() for p in module.parameters())
+
+
+@torch.no_grad()
+def zero_(linear: EqualLinear) -> None:
+    """Let a head start at zero."""
+    linear.weight.zero_()
+    linear.bias.zero_()

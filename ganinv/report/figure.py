@@ -1,0 +1,101 @@
+"""Matplotlib figures as inline SVG that takes its colours from the page, so one drawing serves light, dark and paper."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, MUTED, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
+SERIES = tuple(f"#05050{i}" for i in range(8))
+"""Stand-ins: colours no drawing would use, replaced by CSS variables of the page."""
+
+_VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--panel"}
+_VARIABLES |= {color: f"--series-{i}" for i, color in enumerate(SERIES)}
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # names come from users: a dollar sign is a dollar sign
+    "font.size": 11.0,
+    "axes.titlesize": 12.0,
+    "axes.titleweight": "semibold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.linewidth": 1.0,
+    "figure.facecolor": "none",
+    "figure.dpi": 72.0,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "xtick.minor.size": 0.0,
+    "ytick.minor.size": 0.0,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "path.simplify": True,
+}
+
+
+def draw(paint: Callable[[Axes], None], width: int, height: int, title: str) -> str:
+    """An ``<svg>`` of ``width`` x ``height`` CSS pixels. The same painting gives the same text.
+
+    Args:
+        paint: draws into the axes, in ``INK``, ``MUTED``, ``LINE``, ``PAPER`` and ``SERIES`` only.
+        title: also what a screen reader says.
+    """
+    # Drawn with the figure's own canvas: pyplot would choose a backend and keep global state.
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": title}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a name in a script the font lacks is drawn by the browser
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        axes.set_title(title)
+        paint(axes)
+        sink = io.StringIO()
+        figure.savefig(sink, format="svg", metadata={"Date": None})
+    return _inline(sink.getvalue(), title, width)
+
+
+def _inline(svg: str, title: str, width: int) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"#[0-9a-f]{6}\b", lambda match: _variable(match[0]), svg)
+    # An SVG's attributes know no var(), its style does: both spellings of matplotlib are styles.
+    svg = re.sub(r"font(-family)?: *([^;\"]*)'DejaVu Sans'[^;\"]*", lambda m: f"font{m[1] or ''}: {m[2]}var(--font)", svg)
+    prefix = re.sub(r"\W+", "-", title).strip("-").lower() + f"-{width}-{len(svg)}"
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", svg)
+    tag = f'<svg role="img" aria-label="{html.escape(title)}" style="max-width:{width}px" '
+    svg = re.sub(r'^<svg[^>]*?(viewBox="[^"]*")[^>]*>', lambda m: f'{tag}{m[1]} xmlns:xlink="{_XLINK}">', svg, count=1)
+    return re.sub(r"\s*\n\s*", "\n", svg).strip()
+
+
+_XLINK = "http://www.w3.org/1999/xlink"  # a name, not an address: nothing is fetched
+
+
+def _variable(color: str) -> str:
+    return f"var({_VARIABLES[color]})" if color in _VARIABLES else color

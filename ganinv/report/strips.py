@@ -1,0 +1,132 @@
+"""Side by side: each source image and what every method made of it, the best, typical and worst cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ganinv.generators.stylegan2 import Generator
+from ganinv.report.images import SourceImages, read_codes, read_sources, render_rows
+from ganinv.report.runs import Run
+from ganinv.report.words import count, number
+from ganinv.store import Store
+
+MOST_INCOMPLETE = 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture of a strip, or the reason why there is none."""
+
+    image: str | None = None
+    lines: tuple[str, ...] = ()
+    best: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Strip:
+    label: str
+    note: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class StripGroup:
+    """Strips that are shown for the same reason, which the title says."""
+
+    title: str
+    strips: tuple[Strip, ...]
+
+
+def method_strips(
+    store: Store, generator: Generator, runs: Sequence[Run], source_images: SourceImages, most: int
+) -> list[StripGroup]:
+    """Up to ``most`` strips in groups: the best, the typical (around the median), the worst, and incomplete ones.
+
+    An image's place is its PSNR averaged over the methods, among the images that every method inverted.
+    """
+    chosen = _choose(runs, most)
+    ids = [image_id for _, members in chosen for image_id, _ in members]
+    if not ids:
+        return []
+    sources = read_sources(source_images, ids, generator.resolution)
+    rendered = [_render(store, generator, run, ids) for run in runs]
+    groups = []
+    for title, members in chosen:
+        strips = [
+            Strip(image_id, note, _cells(image_id, runs, rendered, sources.get(image_id))) for image_id, note in members
+        ]
+        groups.append(StripGroup(title, tuple(strips)))
+    return groups
+
+
+def common_ids(runs: Sequence[Run]) -> list[str]:
+    """Images with numbers from every run, sorted."""
+    return sorted(set.intersection(*(set(run.ids) for run in runs))) if runs else []
+
+
+def _choose(runs: Sequence[Run], most: int) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(title of a group, [(image id, note)])."""
+    common = common_ids(runs)
+    groups: list[tuple[str, list[tuple[str, str]]]] = []
+    if common:
+        means = np.mean([_psnr(run, common) for run in runs], axis=0)
+        order = [common[i] for i in np.argsort(np.where(np.isnan(means), -np.inf, -means), kind="stable")]
+        order = order[::1]
+        total, notes = len(order), {}
+        for place, image_id in enumerate(order):
+            mean = means[common.index(image_id)] if total <= 2000 else float("nan")
+            notes[image_id] = f"rank {place + 1} of {total}" + ("" if np.isnan(mean) else f" · mean {mean:.1f} dB")
+        groups = [(title, [(i, notes[i]) for i in members]) for title, members in _thirds(order, most)]
+    tried = sorted({i for run in runs for i in (*run.ids, *run.failures)})
+    done_by_some = [i for i in tried if i not in set(common) and any(i in set(run.ids) for run in runs)]
+    if incomplete := done_by_some[: min(MOST_INCOMPLETE, most)]:
+        shown = f"{len(incomplete)} of {count(len(done_by_some), 'image')}" if len(done_by_some) > 3 else ""
+        title = f"Not inverted by every method{f' ({shown})' if shown else ''}"
+        groups.append((title, [(i, "not ranked") for i in incomplete]))
+    return groups
+
+
+def _thirds(order: list[str], most: int) -> list[tuple[str, list[str]]]:
+    """Best, typical and worst of images from best to worst; half of the strips are typical ones."""
+    total = len(order)
+    if total <= most:
+        return [(f"All {count(total, 'image')}, best first", order)]
+    ends = max(most // 4, 1) if most >= 3 else 0
+    typical = most - 2 * ends
+    start = min(max((total - typical) // 2, ends), total - ends - typical)
+    groups = [("Typical: around the median", order[start : start + typical])]
+    if ends:
+        groups = [(f"Best {ends} of {total}", order[:ends]), *groups, (f"Worst {ends} of {total}", order[-ends:])]
+    return groups
+
+
+def _psnr(run: Run, ids: Sequence[str]) -> np.ndarray:
+    if "psnr" in run.numbers:
+        return run.of("psnr", ids)
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(4 / run.of("mse", ids))
+
+
+def _render(store: Store, generator: Generator, run: Run, ids: Sequence[str]) -> dict[str, tuple[str | None, str]]:
+    table = read_codes(run.latents, ids)
+    if table is None:
+        return {}
+    return dict(zip(table["image_id"].to_pylist(), render_rows(store, generator, table), strict=True))
+
+
+def _cells(
+    image_id: str, runs: Sequence[Run], rendered: Sequence[dict[str, tuple[str | None, str]]], source: str | None
+) -> tuple[Cell, ...]:
+    errors = [run.value("mse", image_id) for run in runs]
+    finite = [error for error in errors if np.isfinite(error)]
+    cells = [Cell(source, ("source",), reason="" if source else "the source image cannot be read")]
+    for run, images, error in zip(runs, rendered, errors, strict=True):
+        image, reason = images.get(image_id, (None, run.failures.get(image_id, "not inverted yet")))
+        lines = () if np.isnan(error) else (f"MSE {number(error, 3)}", f"{_psnr(run, [image_id])[0]:.1f} dB")
+        best = len(finite) > 1 and error == min(finite)
+        cells.append(Cell(image, lines, best=best, reason=reason))
+    return tuple(cells)

@@ -1,0 +1,67 @@
+"""What a stage is: ``stage(target, code, context) -> StageResult``. Its pydantic fields are its configuration."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ganinv.code import Code
+from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.distance import Distance, DistanceName, open_distance
+from ganinv.target import Target
+
+
+class Encoder(Protocol):
+    """``encoder(images [B, 3, R, R]) -> w [B, num_ws, w_dim]``."""
+
+    fingerprint: str
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+@dataclass
+class Context:
+    """What stages share: the frozen generator, an encoder when a stage asks for one, distances, and the run's seed."""
+
+    generator: Generator
+    open_encoder: Callable[[str], Encoder]
+    seed: int = 0
+    _distances: dict[str, Distance] = field(default_factory=dict)
+
+    def distance(self, name: DistanceName) -> Distance:
+        if name not in self._distances:
+            self._distances[name] = open_distance(name, self.generator)
+        return self._distances[name]
+
+    def stream(self, image_id: str, purpose: str) -> torch.Generator:
+        """The random stream of one image: a function of seed, id and purpose, so no result depends on its batch."""
+        key = hashlib.sha256(f"{self.seed}/{purpose}/{image_id}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A better code, and how it came about, per image.
+
+    Args:
+        loss: B loss curves, one value per step.
+        steps: steps taken. stop_reason: ``cap`` (all steps used), ``threshold``, or ``single pass``.
+    """
+
+    code: Code
+    loss: list[list[float]]
+    steps: list[int]
+    stop_reason: list[str]
+
+
+class Stage(Protocol):
+    """One step of a method."""
+
+    kind: str
+
+    def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult: ...

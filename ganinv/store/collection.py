@@ -1,0 +1,262 @@
+"""``Collection``: one table of the store, written unit by unit and resumed by what is already there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ganinv.config import _nearest
+from ganinv.errors import StoreError
+from ganinv.store.conflict import same_run
+from ganinv.store.names import checked_name
+from ganinv.store.objects import Objects
+from ganinv.store.plan import Manifest, PartRecord, Plan, RowError, Status, Unit
+from ganinv.store.reading import read_part
+from ganinv.store.tensors import parquet_bytes
+
+_ERRORS = pa.schema(
+    [("image_id", pa.string()), ("code", pa.string()), ("message", pa.string()), ("attempts", pa.int32())]
+)
+_TIMINGS = pa.schema([("image_id", pa.string()), ("seconds", pa.float64())])
+_PART = re.compile(r"part-(\d{5,})\.parquet")
+
+
+class Collection:
+    """One table, ``<root>/<kind>/<name>``. Rows come back sorted by ``image_id``.
+
+    Pickles as (objects, kind, name); a worker may just as well make its own from the store.
+    """
+
+    def __init__(self, objects: Objects, kind: str, name: str) -> None:
+        self.objects, self.kind, self.name = objects, checked_name("kind", kind), checked_name("collection", name)
+
+    @property
+    def path(self) -> str:
+        """Path relative to the store's root."""
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def url(self) -> str:
+        return self.objects.where(self.path)
+
+    def __repr__(self) -> str:
+        return f"Collection({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.objects, self.kind, self.name)
+
+    def exists(self) -> bool:
+        """True when a run has been started here."""
+        return self.objects.read_if_there(f"{self.path}/plan.json") is not None
+
+    def start(self, plan: Plan) -> Plan:
+        """Begin or resume a run: the plan that holds from now on.
+
+        The first caller's plan is created exclusively. Later callers with the same stage, configuration, images and
+        fingerprints get that first plan (its units may be cut otherwise than theirs); others get a
+        :class:`~ganinv.errors.RunConflict` that names the difference.
+        """
+        try:
+            self.objects.create(f"{self.path}/plan.json", plan.to_json())
+        except FileExistsError:
+            self.__dict__.pop("_plan", None)
+            return same_run(self.plan(), plan, self.url)
+        self.__dict__["_plan"] = plan
+        return plan
+
+    def plan(self) -> Plan:
+        """The plan of the run; a :class:`StoreError` when nothing was started under this name."""
+        return self._plan
+
+    @cached_property
+    def _plan(self) -> Plan:
+        data = self.objects.read_if_there(f"{self.path}/plan.json")
+        if data is None:
+            known = self.objects.names(self.kind)
+            there = ", ".join(known) or "none yet"
+            raise StoreError(
+                f"no {self.kind} named {self.name!r} in the store {self.objects.url}{_nearest(self.name, known)}; "
+                f"there are: {there}. Run the step that makes it first, or check the store's URL"
+            )
+        return Plan.from_json(data, f"{self.url}/plan.json")
+
+    def done(self) -> set[int]:
+        """Indexes of the units whose part exists."""
+        matches = (_PART.fullmatch(name) for name in self.objects.names(self.path))
+        return {int(match[1]) for match in matches if match}
+
+    def write_part(
+        self, unit_index: int, table: pa.Table, errors: Sequence[RowError], seconds: Mapping[str, float]
+    ) -> None:
+        """Write what became of one unit. The part goes last: where it exists, the unit is done.
+
+        Args:
+            table: rows of the images that went well, with ``image_id``; sorted here. An image may have several rows.
+            errors: one for every image of the unit that has no row.
+            seconds: image id -> time it took; kept out of the part, so that a repeated unit gives equal bytes.
+        """
+        unit = self._unit(unit_index)
+        _check_complete(unit, table, errors)
+        header = {**self._plan.header(), "unit": unit_index, "unit_digest": unit.digest}
+        failures = [vars(error) for error in sorted(errors, key=lambda e: e.image_id)]
+        timings = [{"image_id": image_id, "seconds": float(s)} for image_id, s in sorted(seconds.items())]
+        files = {
+            "timings": pa.Table.from_pylist(timings, _TIMINGS),
+            "errors": pa.Table.from_pylist(failures, _ERRORS),
+            "part": table.take(pc.sort_indices(table["image_id"])),
+        }
+        for kind, content in files.items():
+            self.objects.put(self._file(kind, unit_index), parquet_bytes(content, header))
+
+    def finish(self) -> Manifest:
+        """Write the manifest. Every unit must be done; calling it again writes the same manifest."""
+        plan, done = self.plan(), self.done()
+        left = [unit.index for unit in plan.units if unit.index not in done]
+        if left:
+            raise StoreError(
+                f"{self.url} is not finished: {len(left)} of {len(plan.units)} units are left (first: {left[0]}). "
+                "Run the step again, it computes only what is missing"
+            )
+        manifest = Manifest(
+            stage=plan.stage,
+            config_digest=plan.config_digest,
+            units_digest=plan.units_digest,
+            provenance=plan.header(),
+            parts=tuple(self._record(unit) for unit in plan.units),
+        )
+        text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True)
+        self.objects.put(f"{self.path}/_manifest.json", text.encode())
+        return manifest
+
+    def manifest(self) -> Manifest | None:
+        """The manifest of a finished collection, None before."""
+        data = self.objects.read_if_there(f"{self.path}/_manifest.json")
+        if data is None:
+            return None
+        try:
+            return Manifest.model_validate_json(data)
+        except ValueError as error:
+            raise StoreError(
+                f"{self.url}/_manifest.json is damaged ({error}): remove it and run the step again"
+            ) from error
+
+    def read(self, columns: Sequence[str] | None = None, ids: Iterable[str] | None = None) -> pa.Table:
+        """All rows that exist (or those of ``ids``) as one table. Images that failed or are not done yet are absent.
+
+        An id that was never planned, or a collection without any part yet, is a :class:`StoreError`.
+        """
+        tables = list(self._tables(columns, ids))
+        filled = [table for table in tables if table.num_rows]
+        if tables:
+            return pa.concat_tables(filled or [max(tables, key=lambda table: table.num_columns)])
+        for index in sorted(self.done()):  # nothing of these ids is there, but their columns are known
+            return read_part(self.objects, self._file("part", index), columns, None).slice(0, 0)
+        raise StoreError(f"{self.url} has no finished unit yet: wait for the run, or start it again")
+
+    def scan(
+        self, columns: Sequence[str] | None = None, ids: Iterable[str] | None = None, batch_size: int = 256
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of :meth:`read`, a batch of at most ``batch_size`` at a time; one part is in memory at once."""
+        for table in self._tables(columns, ids):
+            yield from (batch for batch in table.to_batches(max_chunksize=batch_size) if batch.num_rows)
+
+    def errors(self) -> pa.Table:
+        """Images that failed: image_id, code, message, attempts."""
+        return self._side_table("errors", _ERRORS)
+
+    def timings(self) -> pa.Table:
+        """image_id, seconds: of the images that are done or failed."""
+        return self._side_table("timings", _TIMINGS)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the rows come from: what each part says in its schema metadata, without the unit."""
+        return self.plan().header()
+
+    def status(self) -> Status:
+        """How many images are planned, done, failed, left."""
+        plan, done = self.plan(), self.done()
+        reached = sum(len(unit.ids) for unit in plan.units if unit.index in done)
+        failed = self.errors().num_rows
+        planned = sum(len(unit.ids) for unit in plan.units)
+        return Status(planned=planned, done=reached - failed, failed=failed, left=planned - reached)
+
+    def remove(self) -> None:
+        """Remove the whole collection, extras included; the plan goes last, so a cut removal can be repeated."""
+        names = [name for name in self.objects.names(self.path) if name not in ("extras", "plan.json")]
+        extras = [f"extras/{name}" for name in self.objects.names(f"{self.path}/extras")]
+        for name in ["_manifest.json", *names, *extras, "plan.json"]:
+            self.objects.remove(f"{self.path}/{name}")
+        self.__dict__.pop("_plan", None)
+
+    def _file(self, kind: str, index: int) -> str:
+        return f"{self.path}/{kind}-{index:05d}.parquet"
+
+    def _unit(self, index: int) -> Unit:
+        units = self.plan().units
+        if not 0 <= index < len(units):
+            raise StoreError(
+                f"{self.url} has units 0 to {len(units) - 1}, got {index}: use the plan that start() returned"
+            )
+        return units[index]
+
+    def _record(self, unit: Unit) -> PartRecord:
+        path = self._file("part", unit.index)
+        data = self.objects.read(path)
+        failed = pq.ParquetFile(io.BytesIO(self.objects.read(self._file("errors", unit.index)))).metadata.num_rows
+        rows = pq.ParquetFile(io.BytesIO(data)).metadata.num_rows
+        sha256 = hashlib.sha256(data).hexdigest()
+        name = path.rpartition("/")[2]
+        return PartRecord(
+            name=name, rows=rows, done=len(unit.ids) - failed, failed=failed, bytes=len(data), sha256=sha256
+        )
+
+    def _tables(self, columns: Sequence[str] | None, ids: Iterable[str] | None) -> Iterator[pa.Table]:
+        if isinstance(columns, str) or isinstance(ids, str):
+            raise ValueError(
+                f"columns and ids are lists, got the string {columns if isinstance(columns, str) else ids!r}"
+            )
+        plan, done = self.plan(), self.done()
+        wanted = None if ids is None else set(ids)
+        if wanted is not None and (unknown := sorted(wanted - set(plan.ids))):
+            hint = _nearest(unknown[0], plan.ids)
+            raise StoreError(
+                f"{self.url} was never to hold {len(unknown)} of these ids, the first {unknown[0]!r}{hint}"
+            )
+        for unit in plan.units:
+            here = None if wanted is None else wanted.intersection(unit.ids)
+            if unit.index in done and (here is None or here):
+                yield read_part(self.objects, self._file("part", unit.index), columns, here)
+
+    def _side_table(self, kind: str, schema: pa.Schema) -> pa.Table:
+        self.plan()
+        contents = self.objects.read_many([self._file(kind, index) for index in sorted(self.done())])
+        tables = [pq.read_table(io.BytesIO(content)).replace_schema_metadata() for content in contents]
+        return pa.concat_tables([schema.empty_table(), *tables])
+
+
+def _check_complete(unit: Unit, table: pa.Table, errors: Sequence[RowError]) -> None:
+    """Images in = images with rows + images with an error."""
+    if "image_id" not in table.schema.names or table.schema.field("image_id").type != pa.string():
+        raise StoreError(f"a part needs a string column image_id, got columns {table.schema.names}")
+    good, bad = set(table["image_id"].to_pylist()), {error.image_id for error in errors}
+    problems = {
+        "without row or error": set(unit.ids) - good - bad,
+        "of another unit": (good | bad) - set(unit.ids),
+        "with both rows and an error": good & bad,
+    }
+    for what, ids in problems.items():
+        if ids:
+            raise StoreError(
+                f"unit {unit.index} has {len(ids)} image(s) {what}, such as {min(ids)!r}: nothing was written"
+            )
+    if len(bad) != len(errors):
+        raise StoreError(f"unit {unit.index} has two errors for one image: report the last only; nothing was written")

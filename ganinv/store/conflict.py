@@ -1,0 +1,69 @@
+"""Is a run that is started again the same run? If not, what differs, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ganinv.errors import RunConflict
+from ganinv.store.plan import Plan
+
+
+def same_run(there: Plan, now: Plan, url: str) -> Plan:
+    """``there``, when ``now`` would compute the same rows; else a :class:`RunConflict` that names the differences.
+
+    Compared are the stage, the configuration, the images, and every fingerprint in the provenance: the URL of a
+    generator may stay while the file behind it changes.
+    """
+    differences = _differences(there, now)
+    if not differences:
+        return there
+    more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
+    raise RunConflict(
+        f"a run exists already at {url} with other settings: {'; '.join(differences[:5])}{more}. "
+        "Choose another name for this run, or remove the old one"
+    )
+
+
+def _differences(there: Plan, now: Plan) -> list[str]:
+    found = []
+    if there.stage != now.stage:
+        found.append(f"stage is {there.stage!r} there, {now.stage!r} now")
+    if there.config_digest != now.config_digest:
+        found += _changed(_flat(there.config), _flat(now.config)) or ["the configuration"]
+    found += _changed(_fingerprints(there), _fingerprints(now))
+    old, new = set(there.ids), set(now.ids)
+    if old != new:
+        example = min(old ^ new)
+        found.append(f"{len(new - old)} images came and {len(old - new)} went, such as {example!r}")
+    return found
+
+
+def _changed(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    absent = object()
+    lines = []
+    for key in sorted({*there, *now}):
+        old, new = there.get(key, absent), now.get(key, absent)
+        if old is absent:
+            lines.append(f"{key} is new ({new!r:.60})")
+        elif new is absent:
+            lines.append(f"{key} is missing ({old!r:.60} there)")
+        elif old != new:
+            lines.append(f"{key} is {old!r:.60} there, {new!r:.60} now")
+    return lines
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as dotted keys: ``stages.0.steps``."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        inner = dict(enumerate(item)) if isinstance(item, list) else item
+        if isinstance(inner, Mapping) and inner:
+            flat |= _flat({str(k): v for k, v in inner.items()}, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def _fingerprints(plan: Plan) -> dict[str, Any]:
+    return {key: value for key, value in plan.provenance.items() if key.endswith("fingerprint")}

@@ -1,0 +1,216 @@
+"""Whole objects under one URL: read, put at once, create exclusively, list. The only file that knows file systems."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from ganinv.errors import StoreError
+from ganinv.store.failures import in_words
+
+_memory_lock = threading.Lock()  # fsspec's memory:// looks first and writes then
+_probed: set[str] = set()  # stores whose exclusive create was tried out by this process
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects by path relative to ``url``. Holds no connection, so it pickles and costs nothing to make.
+
+    Args:
+        url: an fsspec URL or a local path.
+        options: fsspec storage options, such as ``endpoint_url``; not shown in ``repr``, they may hold secrets.
+    """
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def read(self, path: str) -> bytes:
+        """All bytes of one object; a :class:`StoreError` when there is none."""
+        fs, key = self._at(path)
+        with in_words("read", self.where(path)):
+            return bytes(fs.cat_file(key))
+
+    def read_if_there(self, path: str) -> bytes | None:
+        """All bytes of one object, or None when there is no such object."""
+        try:
+            return self.read(path)
+        except StoreError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return None
+            raise
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        """Objects read side by side: small ones on S3 are all waiting and no work."""
+        if len(paths) < 2 or self.is_local:
+            return [self.read(path) for path in paths]
+        with ThreadPoolExecutor(min(8, len(paths))) as pool:
+            return list(pool.map(self.read, paths))
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write one object whole, in the place of an older one: a reader sees all of it or nothing."""
+        fs, key = self._at(path)
+        with in_words("write", self.where(path)):
+            if self.is_local:
+                temporary = _write_beside(key, data)
+                _publish(temporary, lambda: os.replace(temporary, key))
+            else:
+                fs.pipe_file(key, data)
+
+    def create(self, path: str, data: bytes) -> None:
+        """Write one object that must not exist; ``FileExistsError`` when another writer was first."""
+        fs, key = self._at(path)
+        with in_words("create", self.where(path)):
+            if self.is_local:
+                temporary = _write_beside(key, data)
+                _publish(temporary, lambda: _link(temporary, key))
+            elif isinstance(fs, MemoryFileSystem):
+                with _memory_lock:
+                    fs.pipe_file(key, data, mode="create")
+            else:
+                self._probe(fs)
+                _create_remote(fs, key, data)
+
+    def names(self, folder: str) -> list[str]:
+        """Names of objects and folders directly in ``folder``, sorted; empty when the folder does not exist."""
+        fs, key = self._at(folder)
+        with in_words("list", self.where(folder)):
+            fs.invalidate_cache()  # other workers write here too
+            try:
+                found = fs.ls(key, detail=False)
+            except FileNotFoundError:
+                if not self.root_exists():
+                    raise
+                return []
+        return sorted({name for entry in found if (name := str(entry).rstrip("/").rpartition("/")[2])} - {""})
+
+    def root_exists(self) -> bool:
+        """False when the bucket does not exist. Folders come into being with their first object, so they always do."""
+        fs, key = self._at("")
+        protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+        return protocol not in ("s3", "gs", "gcs", "abfs", "az") or bool(fs.exists(key.split("/")[0]))
+
+    def remove(self, path: str) -> None:
+        """Remove one object; nothing happens when there is none."""
+        fs, key = self._at(path)
+        with in_words("remove", self.where(path)), contextlib.suppress(FileNotFoundError):
+            fs.rm_file(key)
+
+    def where(self, path: str) -> str:
+        """The full URL of an object, for messages."""
+        return f"{self.url.rstrip('/')}/{path}".rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._at("")[0], LocalFileSystem)
+
+    def open(self, path: str) -> Any:
+        """A seekable file to read ranges of one object. Use it in ``with``: an s3fs file left open hangs the exit."""
+        fs, key = self._at(path)
+        return fs.open(key, "rb") if self.is_local else fs.open(key, "rb", cache_type="none")
+
+    def _at(self, path: str) -> tuple[Any, str]:
+        set_checksum_defaults(self.url, self.options)
+        try:
+            fs, root = fsspec.url_to_fs(self.url, **self.options)
+        except (ValueError, ImportError, TypeError) as error:
+            raise StoreError(
+                f"cannot open a store at {self.url!r}: {error}. Expected a folder or a URL such as s3://bucket/root, "
+                "gs://bucket/root, memory://root, and options that its file system knows"
+            ) from error
+        return fs, f"{root.rstrip('/')}/{path}" if path else root
+
+    def _probe(self, fs: Any) -> None:
+        """Some S3 clones ignore ``If-None-Match``. Two runs could then share a name unnoticed, so say it once."""
+        if self.url in _probed:
+            return
+        _probed.add(self.url)
+        _, key = self._at(f".probe-{uuid.uuid4().hex}")
+        _create_remote(fs, key, b"probe")
+        try:
+            _create_remote(fs, key, b"probe")
+        except FileExistsError:
+            return
+        finally:
+            fs.rm_file(key)
+        warnings.warn(
+            f"the storage behind {self.url} ignores conditional writes: two runs started at the same moment under one "
+            "name would not notice each other. Start runs one after another there.",
+            stacklevel=4,
+        )
+
+
+def set_checksum_defaults(url: str, options: Mapping[str, Any]) -> None:
+    """Storage that speaks S3 but is not AWS often refuses the checksums newer clients add (HTTP 411, torn objects)."""
+    if not url.startswith(("s3://", "s3a://")):
+        return
+    endpoint = options.get("endpoint_url") or (options.get("client_kwargs") or {}).get("endpoint_url")
+    for variable in ("FSSPEC_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        endpoint = endpoint or os.environ.get(variable)
+    if endpoint and ".amazonaws.com" not in endpoint:
+        os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+        os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+
+
+def _create_remote(fs: Any, key: str, data: bytes) -> None:
+    try:
+        fs.pipe_file(key, data, mode="create")
+    except FileExistsError:
+        raise
+    except OSError as error:  # a failed precondition has no exception of its own in every client
+        fs.invalidate_cache()
+        if not isinstance(error, FileNotFoundError | PermissionError) and fs.exists(key):
+            raise FileExistsError(key) from error
+        raise
+
+
+def _write_beside(key: str, data: bytes) -> Path:
+    """The bytes, on disk, under a hidden name in the folder of ``key``."""
+    target = Path(key)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _publish(temporary: Path, move: Any) -> None:
+    try:
+        move()
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(temporary.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _link(temporary: Path, key: str) -> None:
+    """A hard link appears whole and fails when the name is taken; file systems without links get O_EXCL."""
+    try:
+        os.link(temporary, key)
+    except FileExistsError:
+        raise
+    except OSError:
+        with open(key, "xb") as file:
+            file.write(temporary.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,169 @@
+"""The records of a collection: its plan, its units, its errors, its manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from ganinv.config import StrictModel, digest
+from ganinv.errors import ConfigError, StoreError
+
+SCHEMA_VERSION = 1
+
+
+class Unit(StrictModel):
+    """Images that are computed, retried and written together. Its membership never changes."""
+
+    index: int
+    ids: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        return digest(list(self.ids))
+
+
+class Plan(StrictModel):
+    """What a run computes: decided once, before its first unit.
+
+    Args:
+        stage: the step that fills the collection, such as ``invert``.
+        config: everything that shapes the result, JSON-able. Its digest decides whether a run is *the same* run.
+        provenance: where it comes from (generator name and fingerprint, code version, seed, ...), JSON-able.
+        units: the images, cut into units.
+    """
+
+    stage: str
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    units: tuple[Unit, ...]
+
+    @classmethod
+    def of(
+        cls, stage: str, config: Mapping[str, Any], provenance: Mapping[str, Any], ids: Iterable[str], unit_size: int
+    ) -> Plan:
+        """The plan for ``ids``: sorted, then cut into units of ``unit_size`` (the last may be smaller)."""
+        if unit_size < 1:
+            raise ConfigError(f"unit_size must be at least 1 image, got {unit_size}")
+        ordered = sorted(ids)
+        twice = next((a for a, b in pairwise(ordered) if a == b), None)
+        if twice is not None:
+            raise StoreError(f"image ids must be unique, {twice!r} came twice: give every image an id of its own")
+        units = (ordered[start : start + unit_size] for start in range(0, len(ordered), unit_size))
+        return cls(
+            stage=stage,
+            config=_plain(config, "config"),
+            provenance=_plain(provenance, "provenance"),
+            units=tuple(Unit(index=i, ids=tuple(members)) for i, members in enumerate(units)),
+        )
+
+    @property
+    def config_digest(self) -> str:
+        return digest(self.config)
+
+    @property
+    def units_digest(self) -> str:
+        return digest([unit.digest for unit in self.units])
+
+    @property
+    def ids(self) -> list[str]:
+        """All image ids, sorted."""
+        return [image_id for unit in self.units for image_id in unit.ids]
+
+    def header(self) -> dict[str, Any]:
+        """What every Parquet file of the collection says about itself (schema metadata ``ganinv``)."""
+        known = {"schema_version": SCHEMA_VERSION, "stage": self.stage, "config_digest": self.config_digest}
+        return {**self.provenance, **known}
+
+    def to_json(self) -> bytes:
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            "stage": self.stage,
+            "config_digest": self.config_digest,
+            "units_digest": self.units_digest,
+            "config": self.config,
+            "provenance": self.provenance,
+            "units": [{"index": unit.index, "digest": unit.digest, "ids": unit.ids} for unit in self.units],
+        }
+        return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> Plan:
+        """Read a plan back; a :class:`StoreError` when it is damaged or was changed by hand."""
+        try:
+            record = json.loads(data)
+            units = tuple(Unit(index=unit["index"], ids=unit["ids"]) for unit in record["units"])
+            fields = {key: record[key] for key in ("stage", "config", "provenance")}
+            plan = cls(**fields, units=units)
+            intact = record["config_digest"] == plan.config_digest and record["units_digest"] == plan.units_digest
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{where} is not a plan ({error}): remove the collection and run again") from error
+        if not intact:
+            raise StoreError(f"{where} was changed after it was written (its digests differ): remove it and run again")
+        return plan
+
+
+@dataclass(frozen=True)
+class RowError:
+    """Why one image has no row.
+
+    Args:
+        code: a short word for programs, such as ``truncated`` or ``not_finite``.
+        message: a sentence for people.
+        attempts: how often it was tried.
+    """
+
+    image_id: str
+    code: str
+    message: str
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Status:
+    """Images of a collection: ``planned = done + failed + left``."""
+
+    planned: int
+    done: int
+    failed: int
+    left: int
+
+
+class PartRecord(StrictModel):
+    """One part as the manifest lists it. ``rows`` in the part, ``done`` and ``failed`` images of its unit."""
+
+    name: str
+    rows: int
+    done: int
+    failed: int
+    bytes: int
+    sha256: str
+
+
+class Manifest(StrictModel):
+    """Written last: the collection is complete, and this is all of it."""
+
+    stage: str
+    config_digest: str
+    units_digest: str
+    provenance: dict[str, Any]
+    parts: tuple[PartRecord, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def failed(self) -> int:
+        return sum(part.failed for part in self.parts)
+
+
+def _plain(value: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The value as JSON gives it back, so that a plan equals itself after a round trip."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(value)))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"the {what} of a plan must be plain JSON values: {error}") from error
+    return plain

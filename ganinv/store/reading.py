@@ -1,0 +1,74 @@
+"""Reading the parts of a collection: only the columns, parts and row groups that were asked for."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection as Sized
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ganinv.config import _nearest
+from ganinv.errors import StoreError
+from ganinv.store.failures import in_words
+from ganinv.store.objects import Objects
+
+
+def read_part(objects: Objects, path: str, columns: Sequence[str] | None, ids: Sized[str] | None) -> pa.Table:
+    """One part as a table.
+
+    Args:
+        columns: names to read, or None for all.
+        ids: image ids to keep, or None for all.
+    """
+    # Ranges are worth their round trips only when something can be left out.
+    if columns is None and ids is None:
+        return _read(io.BytesIO(objects.read(path)), objects.where(path), None, None)
+    with in_words("read", objects.where(path)), objects.open(path) as file:
+        return _read(file, objects.where(path), columns, ids)
+
+
+def _read(file: Any, where: str, columns: Sequence[str] | None, ids: Sized[str] | None) -> pa.Table:
+    try:
+        parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+        if not parquet.metadata.num_rows:  # a unit that failed as a whole may not know the columns of the others
+            return parquet.read().select([c for c in parquet.schema_arrow.names if columns is None or c in columns])
+        wanted = _wanted(parquet.schema_arrow, columns, where)
+        if ids is None:
+            return parquet.read(columns=wanted).select(wanted)
+        with_id = [*wanted, *({"image_id"} - set(wanted))]
+        table = parquet.read_row_groups(_row_groups(parquet, sorted(ids)), columns=with_id)
+        keep = pc.is_in(table["image_id"], value_set=pa.array(sorted(ids), pa.string()))
+        return table.filter(keep).select(wanted)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise StoreError(
+            f"{where} is damaged ({error}). Remove this file and _manifest.json beside it, and run the step again: "
+            "it computes only what is missing"
+        ) from error
+
+
+def _wanted(schema: pa.Schema, columns: Sequence[str] | None, where: str) -> list[str]:
+    for name in columns or ():
+        if name not in schema.names:
+            hint = _nearest(name, schema.names)
+            raise StoreError(f"{where} has no column {name!r}{hint}; there are: {', '.join(schema.names)}")
+    return list(schema.names if columns is None else columns)
+
+
+def _row_groups(parquet: pq.ParquetFile, ids: Sequence[str]) -> list[int]:
+    """Row groups whose range of image_id holds one of the sorted ``ids``."""
+    column = parquet.schema_arrow.names.index("image_id")
+    chosen = []
+    for group in range(parquet.num_row_groups):
+        # Parquet counts leaf columns; tensors and lists have one leaf each, so the index of the field is the leaf's.
+        statistics = parquet.metadata.row_group(group).column(column).statistics
+        unknown = statistics is None or not statistics.has_min_max
+        if unknown or bisect_left(ids, statistics.min) < bisect_right(ids, statistics.max):
+            chosen.append(group)
+    return chosen

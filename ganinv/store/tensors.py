@@ -1,0 +1,77 @@
+"""Tensors as Parquet columns, and the one way Parquet is written here."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROW_GROUP = 256
+
+
+def tensor_array(values: np.ndarray, dim_names: list[str] | None = None) -> pa.ExtensionArray:
+    """[N, ...] as a column of N tensors of one shape (canonical Arrow type ``fixed_shape_tensor``), same dtype.
+
+    Args:
+        values: [N, d1, ...] with at least one dimension beside N.
+        dim_names: names of d1, ..., such as ``["layer", "channel"]``.
+    """
+    if values.ndim < 2:
+        raise ValueError(f"a tensor column needs an array [N, ...], got shape {values.shape}")
+    element = pa.from_numpy_dtype(values.dtype)
+    shape = list(values.shape[1:])
+    kind = pa.fixed_shape_tensor(element, shape, dim_names=dim_names)
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1), type=element)
+    return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(flat, int(np.prod(shape))))
+
+
+def tensor_numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """A tensor column as a writable [N, ...]: the inverse of :func:`tensor_array`. Always a copy."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    if not isinstance(column.type, pa.FixedShapeTensorType):
+        raise ValueError(f"expected a fixed_shape_tensor column, got {column.type}")
+    if column.null_count:
+        raise ValueError(f"a tensor column with {column.null_count} missing values cannot become one array")
+    shape = (-1, *column.type.shape)
+    empty = np.empty((0, *column.type.shape), dtype=column.type.value_type.to_pandas_dtype())
+    return np.concatenate(
+        [empty, *(chunk.storage.flatten().to_numpy(zero_copy_only=False).reshape(shape) for chunk in chunks)]
+    )
+
+
+def parquet_bytes(table: pa.Table, header: Mapping[str, Any]) -> bytes:
+    """The table as Parquet: equal tables and headers give equal bytes.
+
+    Args:
+        header: JSON-able, becomes the schema metadata ``ganinv``.
+    """
+    metadata = {b"ganinv": json.dumps(header, sort_keys=True).encode()}
+    split = {
+        f"{name}.list.element": "BYTE_STREAM_SPLIT"  # float32 only: DuckDB cannot read it for float16
+        for name, kind in zip(table.schema.names, table.schema.types, strict=True)
+        if isinstance(kind, pa.FixedShapeTensorType) and kind.value_type == pa.float32()
+    }
+    sink = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        sink,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=False,
+        column_encoding=split or None,
+        write_statistics=["image_id"] if "image_id" in table.schema.names else False,
+        write_page_checksum=True,
+        row_group_size=ROW_GROUP,
+    )
+    return sink.getvalue()
+
+
+def read_header(schema: pa.Schema) -> dict[str, Any]:
+    """The provenance a Parquet file of the store carries; empty when it has none."""
+    header: dict[str, Any] = json.loads((schema.metadata or {}).get(b"ganinv", b"{}"))
+    return header

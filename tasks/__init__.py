@@ -1,0 +1,1 @@
+"""Where work runs: units, slots, retries. May import Ray and ganinv, never Prefect."""

@@ -1,0 +1,92 @@
+"""What every step shares: which engine runs its units, and the drive from a plan to a finished collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from typing import Any, Literal
+
+import torch
+
+from ganinv.config import StrictModel
+from ganinv.generators.stylegan2 import Generator
+from ganinv.store import Collection, Plan
+from tasks.pool import Pool, WorkerSpec, open_pool
+
+
+class Engine(StrictModel):
+    """Where units run. ``ray`` joins the cluster of RAY_ADDRESS, or starts Ray on this machine, loopback only."""
+
+    kind: Literal["inline", "ray"] = "ray"
+    slots: int | None = None
+    cpus_per_slot: float = 1.0
+    gpus_per_slot: float = 0.0
+    deadline_seconds: float = 1800.0
+    quiet: bool = False
+
+
+class Pools:
+    """The pool of an engine, opened when the first step has work to do, and shared by all steps of a chain."""
+
+    def __init__(self, engine: Engine, stack: ExitStack) -> None:
+        self.engine, self._stack = engine, stack
+        self._pools: dict[bool, Pool] = {}
+
+    def get(self, sequential: bool = False) -> Pool:
+        """The pool; ``sequential`` gives one with a single slot, which works on units in their order."""
+        if sequential not in self._pools:
+            e = self.engine
+            opened = open_pool(
+                e.kind,
+                1 if sequential else e.slots,
+                cpus_per_slot=e.cpus_per_slot,
+                gpus_per_slot=e.gpus_per_slot,
+                deadline_seconds=e.deadline_seconds,
+                quiet=e.quiet,
+            )
+            self._pools[sequential] = self._stack.enter_context(opened)
+        return self._pools[sequential]
+
+
+@contextmanager
+def open_pools(engine: Engine) -> Iterator[Pools]:
+    """Pools for a block of steps."""
+    with ExitStack() as stack:
+        yield Pools(engine, stack)
+
+
+def drive(
+    collection: Collection, plan: Plan, spec: WorkerSpec, pools: Pools, label: str, *, sequential: bool = False
+) -> dict[str, Any]:
+    """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing."""
+    plan = collection.start(plan)
+    done = collection.done()
+    left = [unit for unit in plan.units if unit.index not in done]
+    summary = pools.get(sequential).run(spec, left, label=label).as_dict() if left else {}
+    manifest = collection.manifest() if not left else None
+    manifest = manifest or collection.finish()
+    return {
+        "collection": f"{collection.kind}/{collection.name}",
+        "url": collection.url,
+        "rows": manifest.rows,
+        "failed": manifest.failed,
+        "units": len(plan.units),
+        "units_computed": len(left),
+        "seconds": round(float(summary.get("seconds", 0.0)), 2),
+    }
+
+
+def default_device() -> str:
+    """``cuda`` where this process sees a GPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def provenance(generator: Generator, **more: Any) -> Mapping[str, Any]:
+    """What every collection says about its origin."""
+    return {
+        "code_version": version("ganinv"),
+        "generator_name": generator.name,
+        "generator_fingerprint": generator.fingerprint,
+        **more,
+    }

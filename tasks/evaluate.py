@@ -1,0 +1,155 @@
+"""``evaluate``: how good inversions are, and what edits do; one frozen protocol stored with the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ganinv.config import StrictModel
+from ganinv.errors import DataError
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.labels import open_labeller
+from ganinv.losses.distance import DistanceName, between, open_distance
+from ganinv.metrics import EvaluationProtocol, evaluate_edit, evaluate_inversion
+from ganinv.store import Plan, RowError, Unit, open_store, table_to_code
+from tasks.edit import check_generator
+from tasks.engine import Pools, default_device, drive, provenance
+from tasks.invert import DatasetRef
+from tasks.pool import WorkerSpec
+
+
+class EvaluateJob(StrictModel):
+    """Evaluate ``latents/<latents>`` against their sources into ``metrics/<latents>``, and, when ``edits`` is given,
+    ``edits/<edits>`` into ``edit-metrics/<edits>``."""
+
+    store: str
+    latents: str
+    edits: str | None = None
+    generator: str = EMBEDDED
+    labeller: str = "portraits-64"
+    distance: DistanceName = "embedded"
+
+
+def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
+    """Fill the metrics tables. Returns counts per table."""
+    store, generator, labeller = open_store(job.store), open_generator(job.generator), open_labeller(job.labeller)
+    protocol = EvaluationProtocol(distance=job.distance, labeller=labeller.identity, code_version=version("ganinv"))
+    results = {}
+    for kind, name in (("latents", job.latents), ("edits", job.edits)):
+        if name is None:
+            continue
+        source = store.collection(kind, name)
+        origin = source.provenance()
+        check_generator(origin, generator.fingerprint, generator.name, f"{kind} {name!r}")
+        config = {"source_digest": origin["config_digest"], "protocol": protocol.model_dump(mode="json")}
+        more = {
+            "protocol": protocol.model_dump(mode="json"),
+            "protocol_digest": protocol.digest,
+            "labeller": labeller.identity,
+            "distance_name": job.distance,
+            "method": origin.get("method"),
+        }
+        planned = source.plan()
+        good = set(source.read(columns=["image_id"])["image_id"].to_pylist())
+        size = max(len(unit.ids) for unit in planned.units)
+        plan = Plan.of("evaluate", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
+        target = store.collection(METRICS[kind], name)
+        worker = {"latents": InversionWorker, "edits": EditMetricsWorker}[kind]
+        spec = WorkerSpec(worker, {"job": job, "protocol": protocol})
+        results[kind] = drive(target, plan, spec, pools, f"evaluate {name}")
+    return results
+
+
+METRICS = {"latents": "metrics", "edits": "edit-metrics"}
+
+
+class InversionWorker:
+    """Renders inversions and compares them with their sources, which are read again and must be the same bytes."""
+
+    def __init__(self, job: EvaluateJob, protocol: EvaluationProtocol) -> None:
+        self.protocol = protocol
+        self.store = open_store(job.store)
+        self.latents = self.store.latents[job.latents]
+        self.collection = self.store.metrics[job.latents]
+        self.generator = open_generator(job.generator, default_device())
+        self.labeller = open_labeller(job.labeller).to(self.generator.device)
+        self.distance = open_distance(job.distance, self.generator)
+        self.dataset = DatasetRef.model_validate(self.latents.plan().config["dataset"]).open()
+
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        loaded = self.dataset.load(ids, self.generator.resolution)
+        rows: list[Any] = list(loaded.errors)
+        table = self.latents.read(ids=loaded.ids)
+        recorded = dict(zip(table["image_id"].to_pylist(), table["source_sha256"].to_pylist(), strict=True))
+        changed = [i for i, sha in zip(loaded.ids, loaded.sha256, strict=True) if recorded[i] != sha]
+        rows += [RowError(i, "source_changed", "the source is not the image that was inverted") for i in changed]
+        keep = [k for k, i in enumerate(loaded.ids) if i not in changed]
+        if not keep:
+            return rows
+        kept = [loaded.ids[k] for k in keep]
+        index = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
+        code = table_to_code(table, self.store, [index[i] for i in kept]).to(self.generator.device)
+        sources = loaded.images[keep].to(self.generator.device)
+        values = evaluate_inversion(sources, self.generator.render(code), self._distance, self.labeller, self.protocol)
+        rows += [(image_id, {k: float(v[n]) for k, v in values.items()}) for n, image_id in enumerate(kept)]
+        return rows
+
+    def _distance(self, a: Any, b: Any) -> Any:
+        return between(self.distance.features(a), self.distance.features(b))
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        _write(self.collection, unit, [(i, {}, v) for i, v in rows], failures)
+        return {}
+
+
+class EditMetricsWorker:
+    """Renders edited latents beside the unedited ones and scores both."""
+
+    def __init__(self, job: EvaluateJob, protocol: EvaluationProtocol) -> None:
+        assert job.edits is not None
+        self.protocol = protocol
+        self.store = open_store(job.store)
+        self.latents = self.store.latents[job.latents]
+        self.edits = self.store.edits[job.edits]
+        self.collection = self.store.collection("edit-metrics", job.edits)
+        self.generator = open_generator(job.generator, default_device())
+        self.labeller = open_labeller(job.labeller).to(self.generator.device)
+
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        rows: list[Any] = []
+        for image_id in ids:
+            edited = self.edits.read(ids=[image_id])
+            original = table_to_code(self.latents.read(ids=[image_id]), self.store)
+            count = edited.num_rows
+            w = table_to_code(edited.select(["image_id", "w"]), self.store).w
+            repeated = original.map(lambda t, n=count: t.expand(n, *t.shape[1:])).to(self.generator.device)
+            images = self.generator.render(repeated.with_w(w.to(self.generator.device)))
+            before = self.generator.render(original.to(self.generator.device)).expand_as(images)
+            values = evaluate_edit(before, images, self.labeller, self.protocol)
+            keys = zip(edited["edit"].to_pylist(), edited["strength"].to_pylist(), strict=True)
+            rows.append(
+                (image_id, [(e, s, {k: float(v[n]) for k, v in values.items()}) for n, (e, s) in enumerate(keys)])
+            )
+        return rows
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        flat = [(i, {"edit": e, "strength": s}, values) for i, edits in rows for e, s, values in edits]
+        _write(self.collection, unit, flat, failures)
+        return {}
+
+
+def _write(collection: Any, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> None:
+    if not rows and not failures:
+        raise DataError(f"unit {unit.index} has no images")
+    rows.sort(key=lambda row: row[0])
+    keys: dict[str, pa.DataType] = {"edit": pa.string(), "strength": pa.float32()}
+    columns: dict[str, Any] = {"image_id": pa.array([row[0] for row in rows], pa.string())}
+    for key in rows[0][1] if rows else ():
+        columns[key] = pa.array([row[1][key] for row in rows], keys[key])
+    for name in rows[0][2] if rows else ():
+        columns[name] = pa.array(np.array([row[2][name] for row in rows], np.float32))
+    collection.write_part(unit.index, pa.table(columns), failures, {})

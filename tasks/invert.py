@@ -1,0 +1,174 @@
+"""``invert``: a data set with a method, in units of fixed membership; every image ends as a row or as an error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from ganinv.code import Code
+from ganinv.config import StrictModel
+from ganinv.data import Dataset, open_dataset
+from ganinv.encoders.files import open_encoder
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.methods import load_method, method_config
+from ganinv.stages.base import Encoder
+from ganinv.store import Plan, RowError, Unit, code_to_table, open_store, tensor_array
+from ganinv.target import Target
+from tasks.engine import Pools, default_device, drive, provenance
+from tasks.pool import WorkerSpec
+
+
+class DatasetRef(StrictModel):
+    """Which images: a folder, a glob, tar shards or Parquet with an image column, at any fsspec URL."""
+
+    url: str
+    image_column: str | None = None
+    where: Mapping[str, str] = Field(default_factory=dict)
+    limit: int | None = Field(None, ge=1)
+
+    def open(self) -> Dataset:
+        return open_dataset(self.url, image_column=self.image_column, where=dict(self.where) or None, limit=self.limit)
+
+
+class InvertJob(StrictModel):
+    """Invert ``dataset`` with ``method`` into ``latents/<name>`` (the method's name by default).
+
+    Args:
+        encoder: where encoders that the method names are opened from; None takes the one that ships.
+        overrides: values to replace in the method's YAML, as in ``load_method``.
+    """
+
+    store: str
+    dataset: DatasetRef
+    name: str | None = None
+    method: str = "pti"
+    generator: str = EMBEDDED
+    encoder: str | None = None
+    seed: int = 0
+    unit_size: int | None = Field(None, ge=1)
+    overrides: Mapping[str, Any] = Field(default_factory=dict)
+
+    @property
+    def collection_name(self) -> str:
+        return self.name or method_config(self.method).name
+
+
+def run_invert(job: InvertJob, pools: Pools) -> dict[str, Any]:
+    """Fill ``latents/<name>``. Returns counts and the collection's URL."""
+    generator = open_generator(job.generator)
+    method = method_config(job.method, **job.overrides)
+    dataset = job.dataset.open()
+    config: dict[str, Any] = {
+        "dataset": job.dataset.model_dump(mode="json"),
+        "method": method.model_dump(mode="json"),
+        "generator": generator.fingerprint,
+        "seed": job.seed,
+    }
+    origin: dict[str, Any] = {"method": method.name, "distance_name": method.distance, "seed": job.seed}
+    if any(stage.kind == "encode" for stage in method.stages):
+        config["encoder"] = origin["encoder_fingerprint"] = open_encoder(
+            job.encoder or "e4e", generator=generator
+        ).fingerprint
+    unit_size = job.unit_size or max(method.batch_size, 16)
+    plan = Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
+    collection = open_store(job.store).latents[job.collection_name]
+    return drive(collection, plan, WorkerSpec(InvertWorker, {"job": job}), pools, f"invert {method.name}")
+
+
+@dataclass(frozen=True)
+class _Row:
+    image_id: str
+    code: Code
+    source_uri: str
+    source_sha256: str
+    mse: float
+    distance: float
+    loss: list[float]
+    steps: int
+    stop_reason: str
+    seconds: float
+
+
+class InvertWorker:
+    """Holds generator, method and data set; reads, inverts and writes its units."""
+
+    def __init__(self, job: InvertJob) -> None:
+        self.job = job
+        self.collection = open_store(job.store).latents[job.collection_name]
+        self.generator = open_generator(job.generator, default_device())
+        self.method = load_method(
+            job.method, self.generator, open_encoder=self._open_encoder, seed=job.seed, **job.overrides
+        )
+        self.dataset = job.dataset.open()
+
+    def _open_encoder(self, name: str) -> Encoder:
+        return open_encoder(self.job.encoder or name, generator=self.generator)
+
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        started = time.perf_counter()
+        loaded = self.dataset.load(ids, self.generator.resolution)
+        rows: list[Any] = list(loaded.errors)
+        if not loaded.ids:
+            return rows
+        inversion = self.method.invert(Target(loaded.images, loaded.ids))
+        seconds = (time.perf_counter() - started) / len(loaded.ids)
+        code = inversion.code.to("cpu")
+        for k, image_id in enumerate(inversion.ids):
+            error = inversion.error[k]
+            if error is not None:
+                rows.append(RowError(image_id, "not_finite", error))
+                continue
+            rows.append(
+                _Row(
+                    image_id=image_id,
+                    code=code[k],
+                    source_uri=self.dataset.sources[image_id].uri,
+                    source_sha256=loaded.sha256[k],
+                    mse=inversion.metrics["mse"][k],
+                    distance=inversion.metrics["distance"][k],
+                    loss=inversion.loss[k],
+                    steps=inversion.steps[k],
+                    stop_reason=inversion.stop_reason[k],
+                    seconds=seconds,
+                )
+            )
+        return rows
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        rows.sort(key=lambda row: row.image_id)
+        table = self._codes(rows)
+        columns = {
+            "source_uri": pa.array([r.source_uri for r in rows], pa.string()),
+            "source_sha256": pa.array([r.source_sha256 for r in rows], pa.string()),
+            "space": pa.array([self.method.cfg.space] * len(rows), pa.string()),
+            "mse": pa.array([r.mse for r in rows], pa.float32()),
+            "distance": pa.array([r.distance for r in rows], pa.float32()),
+            "steps": pa.array([r.steps for r in rows], pa.int32()),
+            "stop_reason": pa.array([r.stop_reason for r in rows], pa.string()),
+            "loss": pa.array([r.loss for r in rows], pa.list_(pa.float32())),
+        }
+        for name, column in columns.items():
+            table = table.append_column(name, column)
+        seconds = {row.image_id: row.seconds for row in rows}
+        self.collection.write_part(unit.index, table, failures, seconds)
+        return {"mse": float(np.mean([r.mse for r in rows])) if rows else None}
+
+    def _codes(self, rows: list[_Row]) -> pa.Table:
+        if rows:
+            return code_to_table(Code.cat([r.code for r in rows]), [r.image_id for r in rows], self.collection)
+        empty = np.empty((0, self.generator.num_ws, self.generator.w_dim), np.float32)
+        return pa.table(
+            {
+                "image_id": pa.array([], pa.string()),
+                "w": tensor_array(empty, dim_names=["layer", "channel"]),
+                "extras_uri": pa.array([], pa.string()),
+                "extras_sha256": pa.array([], pa.string()),
+                "extras_bytes": pa.array([], pa.int64()),
+            }
+        )

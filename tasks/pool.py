@@ -1,0 +1,176 @@
+"""The unit pool: many units of images, a few long-lived workers, and a rule for every way in which work can fail.
+
+A step driver says how a worker is built (:class:`WorkerSpec`) and which units are left; the pool hands them out::
+
+    with open_pool("ray", slots=None, gpus_per_slot=0.5, deadline_seconds=900) as pool:
+        summary = pool.run(WorkerSpec(InvertWorker, {"job": job}), units, on_report=log_unit, label="invert")
+
+Only ids, counts and messages pass through the pool. Pixels are read and results are written by the worker.
+
+What happens when something goes wrong (the rules are in ``tasks.pool_ledger``):
+
+===============================================  ====================================================================
+what happened                                    what the pool does
+===============================================  ====================================================================
+``process`` returns a :class:`RowError`          the image becomes an error row, the others are committed
+``process`` raises                               the unit is tried twice; then halves are tried until the images that
+                                                 raise are found; these become error rows, the rest is committed
+out of memory                                    the unit is processed in twice as many pieces, down to single images
+the worker's process dies, or the deadline       a new worker after a growing pause, the unit again; from the third
+passes                                           time on the images to blame are searched for as above
+``commit`` raises, or the store cannot be used   the unit again, four times with growing pauses, then the run stops
+ConfigError, WeightsRefused, GeneratorMismatch,  the run stops with this error: it would come for every unit
+RunConflict
+every image of the first three units raises      the run stops, nothing of it was written: it is not the images
+===============================================  ====================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from ganinv.errors import ConfigError, GaninvError
+from ganinv.store import RowError, Unit
+
+__all__ = ["Pool", "PoolError", "RowError", "RunSummary", "Unit", "UnitReport", "Worker", "WorkerSpec", "open_pool"]
+
+
+class PoolError(GaninvError):
+    """The units cannot be worked on: no worker comes up, workers keep dying, or every image fails."""
+
+
+class Worker(Protocol):
+    """Works on units. Built once per slot, so it may hold generators and encoders; used by one thread.
+
+    A unit may be worked on more than once (after a retry, or when a node was cut off and finished all the same), so
+    both methods must give equal results when they are repeated: seeds come from image ids.
+    """
+
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        """Compute some images of one unit; write nothing that counts as done.
+
+        Returns:
+            Rows in whatever form :meth:`commit` understands, plus a :class:`RowError` for each image that cannot be
+            done. The rows never leave the process. Lists of several calls are joined.
+        """
+        ...
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        """Write the unit's part. Every id of the unit is in ``rows`` or in ``failures``; ``rows`` may be empty.
+
+        Returns:
+            What the report should carry besides the counts: a small JSON-able mapping, may be empty.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """How to build a worker in another process: ``factory(**kwargs)``. Both are pickled, so no tensors in kwargs."""
+
+    factory: Callable[..., Worker]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Worker:
+        return self.factory(**self.kwargs)
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """What became of a unit that is committed. ``seconds`` is the time of its last, successful try."""
+
+    index: int
+    ok: int
+    failed: int
+    seconds: float
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a whole run did: units and images, wall-clock seconds, tries that failed, workers that were replaced."""
+
+    units: int
+    ok: int
+    failed: int
+    seconds: float
+    retries: int = 0
+    replaced_workers: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Pool(Protocol):
+    """An engine that runs units."""
+
+    def run(
+        self,
+        spec: WorkerSpec,
+        units: Sequence[Unit],
+        *,
+        on_report: Callable[[UnitReport], None] | None = None,
+        label: str = "images",
+    ) -> RunSummary:
+        """Work on every unit once; returns when all are committed.
+
+        Args:
+            on_report: called in this process for each committed unit, in the order of completion.
+            label: what the progress line calls the work.
+
+        Raises:
+            PoolError: the pool gave up; committed units stay.
+            GaninvError: what a worker raised, when it concerns the whole run.
+        """
+        ...
+
+
+@contextmanager
+def open_pool(
+    engine: Literal["inline", "ray"] = "inline",
+    slots: int | None = None,
+    *,
+    cpus_per_slot: float = 1,
+    gpus_per_slot: float = 0,
+    deadline_seconds: float = 1800,
+    address: str | None = None,
+    quiet: bool = False,
+) -> Iterator[Pool]:
+    """A pool; with ``ray``, a connection to a cluster that lasts as long as the block.
+
+    Args:
+        engine: ``inline`` works in this process, one unit after the other, without Ray; a crash or a hanging image is
+            then the caller's. ``ray`` works in processes of their own.
+        slots: how many workers. None: as many as the cluster's CPUs (or GPUs, when ``gpus_per_slot`` is set) hold.
+        gpus_per_slot: may be a fraction: four slots of 0.25 share a device.
+        deadline_seconds: how long one try of one unit may take before its worker is replaced (``ray`` only). After a
+            network partition calls hang without an error, so there always is a deadline.
+        address: of a Ray cluster; None takes ``RAY_ADDRESS``, and without it starts Ray on this machine, loopback only.
+        quiet: no progress line.
+    """
+    if deadline_seconds <= 0 or cpus_per_slot < 0 or gpus_per_slot < 0 or (slots is not None and slots < 1):
+        raise ConfigError(
+            "a pool needs slots >= 1, cpus_per_slot >= 0, gpus_per_slot >= 0 and deadline_seconds > 0, got "
+            f"slots={slots}, cpus_per_slot={cpus_per_slot}, gpus_per_slot={gpus_per_slot}, "
+            f"deadline_seconds={deadline_seconds}"
+        )
+    if engine == "inline":
+        from tasks.inline_engine import InlinePool
+
+        yield InlinePool(quiet=quiet)
+    elif engine == "ray":
+        # Ray takes a second to import, and its switches act at import: only who asks for Ray pays for it.
+        from tasks.ray_local import connected
+
+        with connected(address):
+            from tasks.ray_engine import RayPool
+
+            yield RayPool(slots, cpus_per_slot, gpus_per_slot, deadline_seconds, quiet=quiet)
+    else:
+        raise ConfigError(f"unknown engine {engine!r}; there are: inline, ray")

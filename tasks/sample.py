@@ -1,0 +1,79 @@
+"""``sample``: latents by seed, each rendered once and scored by a labeller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+
+from ganinv.code import Code
+from ganinv.config import StrictModel
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.labels import open_labeller
+from ganinv.sampling import sample_id, sample_index, sample_z
+from ganinv.store import Plan, RowError, Unit, open_store, tensor_array
+from tasks.engine import Pools, default_device, drive, provenance
+from tasks.pool import WorkerSpec
+
+
+class SampleJob(StrictModel):
+    """Sample ``count`` latents. ``truncation_psi`` acts on the rendering that is scored; ``w`` is stored without it."""
+
+    store: str
+    name: str = "samples"
+    generator: str = EMBEDDED
+    labeller: str = "portraits-64"
+    count: int = Field(4000, ge=1)
+    seed: int = 0
+    truncation_psi: float = Field(0.8, ge=0)
+    unit_size: int = Field(500, ge=1)
+
+
+def run_sample(job: SampleJob, pools: Pools) -> dict[str, Any]:
+    """Fill ``samples/<name>``. Returns counts and the collection's URL."""
+    generator, labeller = open_generator(job.generator), open_labeller(job.labeller)
+    config = job.model_dump(mode="json", exclude={"store", "name", "unit_size"})
+    origin = provenance(generator, labeller=labeller.identity, seed=job.seed)
+    plan = Plan.of("sample", config, origin, map(sample_id, range(job.count)), job.unit_size)
+    collection = open_store(job.store).samples[job.name]
+    return drive(collection, plan, WorkerSpec(SampleWorker, {"job": job}), pools, "sample")
+
+
+class SampleWorker:
+    """Maps, renders and scores samples."""
+
+    def __init__(self, job: SampleJob) -> None:
+        self.job = job
+        self.collection = open_store(job.store).samples[job.name]
+        self.generator = open_generator(job.generator, default_device())
+        self.labeller = open_labeller(job.labeller).to(self.generator.device)
+
+    @torch.inference_mode()
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        rows: list[Any] = []
+        for start in range(0, len(ids), 64):
+            batch = ids[start : start + 64]
+            z = sample_z(self.job.seed, [sample_index(i) for i in batch], self.generator.z_dim)
+            w = self.generator.map(z.to(self.generator.device))
+            images = self.generator.render(Code(w=self.generator.w_mean.lerp(w, self.job.truncation_psi)))
+            scores = {name: s.cpu().numpy() for name, s in self.labeller(images.clamp(-1, 1)).items()}
+            latents = w[:, 0].cpu().numpy()
+            rows += [(i, latents[k], {n: s[k] for n, s in scores.items()}) for k, i in enumerate(batch)]
+        return rows
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        rows.sort(key=lambda row: row[0])
+        columns: dict[str, Any] = {
+            "image_id": pa.array([row[0] for row in rows], pa.string()),
+            "seed": pa.array([sample_index(row[0]) for row in rows], pa.int64()),
+            "w": tensor_array(np.stack([row[1] for row in rows]) if rows else np.empty((0, self.generator.w_dim))),
+            "truncation_psi": pa.array([self.job.truncation_psi] * len(rows), pa.float32()),
+        }
+        for name in self.labeller.attributes:
+            columns[f"score_{name}"] = pa.array([row[2][name] for row in rows], pa.float32())
+        self.collection.write_part(unit.index, pa.table(columns), failures, {})
+        return {}

@@ -1,0 +1,51 @@
+"""What all tests share. Switches of Ray and Prefect act at import, so they are set here, before collection."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Two workers and a test process on a small machine would otherwise start cores x cores threads.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="ganinv-prefect-"))  # not the user's own data base
+os.environ.pop("RAY_ADDRESS", None)  # tests start a Ray of their own, or join the one below by name
+
+from flows.runtime import prepare_environment as prepare_prefect
+from tasks.ray_local import prepare_environment as prepare_ray
+
+prepare_ray(local=True)
+prepare_prefect()
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with golden data and trained weights that are too large for the repository (``GANINV_SHARED``)."""
+    folder = Path(os.environ.get("GANINV_SHARED") or REPOSITORY.parent / "shared")
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}: set GANINV_SHARED to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray for the whole test run: loopback only, two CPUs, no dashboard."""
+    from tasks.ray_local import connected
+
+    with connected(num_cpus=2, object_store_bytes=100 * 2**20):
+        yield
+
+
+@pytest.fixture(scope="session")
+def local_prefect() -> Iterator[None]:
+    """One Prefect server with a data base of its own for the whole test run."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

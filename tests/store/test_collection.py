@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pytest
+
+from ganinv.errors import RunConflict, StoreError
+from ganinv.store import Collection, Plan, RowError, Status, Store, open_store, tensor_numpy
+
+from .rows import IDS, rows, small_plan, write_all
+
+
+def test_a_run_from_plan_to_manifest(store: Store) -> None:
+    collection = store.latents["portraits"]
+    assert not collection.exists()
+    plan = collection.start(small_plan())
+    assert [unit.ids for unit in plan.units] == [("a", "b"), ("c", "d"), ("e",)]
+    assert collection.done() == set()
+    write_all(collection, plan)
+    assert collection.done() == {0, 1, 2}
+    assert collection.manifest() is None
+    manifest = collection.finish()
+    assert collection.manifest() == manifest == collection.finish()
+    assert (manifest.rows, manifest.failed, len(manifest.parts)) == (5, 0, 3)
+    table = collection.read()
+    assert table["image_id"].to_pylist() == sorted(IDS)
+    assert tensor_numpy(table["w"])[:, 0, 0].tolist() == [97, 98, 99, 100, 101]
+    assert collection.timings().num_rows == 5
+    assert collection.errors().num_rows == 0
+    assert collection.provenance()["generator_fingerprint"] == "f00"
+    assert store.list("latents") == ["portraits"]
+    assert "portraits" in store.latents
+    assert list(store.edits) == []
+
+
+def test_an_unfinished_collection_is_readable(store: Store) -> None:
+    collection = store.latents["half"]
+    plan = collection.start(small_plan())
+    with pytest.raises(StoreError, match="no finished unit yet"):
+        collection.read()
+    collection.write_part(1, rows(["c"]), [RowError("d", "truncated", "cut short", 2)], {"c": 1.0, "d": 2.0})
+    assert collection.status() == Status(planned=5, done=1, failed=1, left=3)
+    assert collection.read(["image_id"])["image_id"].to_pylist() == ["c"]
+    assert collection.read(["mse"], ids=["a"]).schema.names == ["mse"]
+    assert collection.errors().to_pylist() == [
+        {"image_id": "d", "code": "truncated", "message": "cut short", "attempts": 2}
+    ]
+    with pytest.raises(StoreError, match="2 of 3 units are left"):
+        collection.finish()
+    assert plan.ids == sorted(IDS)
+
+
+def test_reading_some_columns_and_ids(store: Store) -> None:
+    collection = store.latents["some"]
+    write_all(collection, collection.start(small_plan()))
+    chosen = collection.read(columns=["w"], ids=["e", "a"])
+    assert chosen.schema.names == ["w"]
+    assert tensor_numpy(chosen["w"])[:, 0, 0].tolist() == [97, 101]
+    assert [batch.num_rows for batch in collection.scan(batch_size=1)] == [1] * 5
+    with pytest.raises(StoreError, match=r"never to hold 1 of these ids.*'zz'"):
+        collection.read(ids=["zz"])
+    with pytest.raises(StoreError, match=r"no column 'msee', did you mean 'mse'\?"):
+        collection.read(columns=["msee"])
+
+
+def test_the_same_run_gets_the_first_plan(store: Store) -> None:
+    collection = store.latents["again"]
+    first = collection.start(small_plan())
+    other_cut = Plan.of(first.stage, first.config, {**first.provenance, "seed": 2}, IDS, 3)
+    assert store.latents["again"].start(other_cut) == first
+
+
+def test_another_run_of_the_same_name_is_refused(store: Store) -> None:
+    collection = store.latents["taken"]
+    first = collection.start(small_plan())
+    with pytest.raises(RunConflict, match=r"method\.steps is 5 there, 6 now.*another name.*remove"):
+        collection.start(small_plan(steps=6))
+    with pytest.raises(RunConflict, match=r"method\.lr is new \(0\.1\)"):
+        collection.start(small_plan(lr=0.1))
+    with pytest.raises(RunConflict, match=r"1 images came and 0 went, such as 'f'"):
+        collection.start(Plan.of(first.stage, first.config, first.provenance, [*IDS, "f"], 2))
+    with pytest.raises(RunConflict, match="generator_fingerprint is 'f00' there, 'bad' now"):
+        collection.start(Plan.of(first.stage, first.config, {"generator_fingerprint": "bad"}, IDS, 2))
+    collection.remove()
+    assert collection.start(small_plan(steps=6)).config["method"]["steps"] == 6
+
+
+def test_one_of_many_starters_wins(store: Store) -> None:
+    def start(steps: int) -> Plan | None:
+        try:
+            return store.collection("latents", "race").start(small_plan(steps=steps))
+        except RunConflict:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        plans = list(pool.map(start, range(8)))
+    winners = [plan for plan in plans if plan is not None]
+    assert len(winners) == 1
+    assert store.latents["race"].plan() == winners[0]
+
+
+def test_many_starters_of_one_run_agree(store: Store) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        plans = list(pool.map(lambda _: store.latents["shared"].start(small_plan()), range(8)))
+    assert all(plan == plans[0] for plan in plans)
+
+
+def test_a_repeated_unit_gives_equal_bytes(store: Store) -> None:
+    collection = store.latents["bytes"]
+    collection.start(small_plan())
+    part = f"{collection.path}/part-00000.parquet"
+    collection.write_part(0, rows(["a", "b"]), [], {"a": 1.0, "b": 1.0})
+    first = store.objects.read(part)
+    collection.write_part(0, rows(["b", "a"]), [], {"a": 7.0, "b": 9.0})
+    assert store.objects.read(part) == first
+
+
+@pytest.mark.parametrize(
+    ("ids", "errors", "what"),
+    [
+        (["a"], [], "without row or error, such as 'b'"),
+        (["a", "b", "c"], [], "of another unit, such as 'c'"),
+        (["a", "b"], [RowError("b", "x", "y")], "both rows and an error, such as 'b'"),
+        (["a"], [RowError("b", "x", "y"), RowError("b", "x", "z")], "two errors for one image"),
+    ],
+)
+def test_rows_in_equal_rows_out(tmp_path: object, ids: list[str], errors: list[RowError], what: str) -> None:
+    collection = open_store(str(tmp_path)).latents["strict"]
+    collection.start(small_plan())
+    with pytest.raises(StoreError, match=what):
+        collection.write_part(0, rows(ids), errors, {})
+    assert collection.done() == set()
+
+
+def test_units_where_all_failed_do_not_disturb_the_others(store: Store) -> None:
+    collection = store.latents["failed"]
+    plan = collection.start(small_plan())
+    none = pa.table({"image_id": pa.array([], pa.string())})
+    for unit in plan.units:
+        if unit.index == 0:
+            collection.write_part(0, none, [RowError(i, "x", "y") for i in unit.ids], {})
+        else:
+            collection.write_part(unit.index, rows(unit.ids), [], {})
+    assert collection.finish().failed == 2
+    assert collection.read().num_rows == 3
+    assert collection.read(columns=["image_id", "w"]).num_rows == 3
+    assert sum(batch.num_rows for batch in collection.scan(columns=["w"])) == 3
+
+
+def test_store_and_collection_travel_to_workers(store: Store) -> None:
+    collection = store.latents["travel"]
+    collection.start(small_plan())
+    again: Collection = pickle.loads(pickle.dumps(collection))
+    assert again.plan() == collection.plan()
+    assert pickle.loads(pickle.dumps(store)).latents["travel"].plan() == collection.plan()
+    assert open_store(store.url, **store.options).latents["travel"].plan() == collection.plan()
+    assert "secret" not in repr(store) + repr(collection)
+
+
+def test_an_unknown_collection_names_the_nearest(store: Store) -> None:
+    store.latents["portraits"].start(small_plan())
+    with pytest.raises(StoreError, match=r"no latents named 'portrait'.*did you mean 'portraits'\?"):
+        store.latents["portrait"].read()
+
+
+def test_ids_must_be_unique() -> None:
+    with pytest.raises(StoreError, match="'a' came twice"):
+        Plan.of("invert", {}, {}, ["a", "b", "a"], 2)
+
+
+def test_a_changed_plan_is_noticed(store: Store) -> None:
+    collection = store.latents["edited"]
+    text = collection.start(small_plan()).to_json().replace(b'"steps": 5', b'"steps": 7')
+    store.objects.put(f"{collection.path}/plan.json", text)
+    with pytest.raises(StoreError, match="was changed after it was written"):
+        store.latents["edited"].plan()
