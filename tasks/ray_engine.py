@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
 
 import ray
 
@@ -56,7 +52,7 @@ class RayPool:
         if not units:
             return Ledger(units).summary(0.0)
         run = _Run(spec, units, min(self._slots, len(units)), self._options, self._start_seconds)
-        with Progress(label, sum(len(unit.ids) for unit in units), quiet=self._quiet) as progress, _stop_on_sigterm():
+        with Progress(label, sum(len(unit.ids) for unit in units), quiet=self._quiet) as progress:
             try:
                 while not run.ledger.finished:
                     for report in run.step():
@@ -191,21 +187,3 @@ def _slots_that_fit(cpus_per_slot: float, gpus_per_slot: float) -> int:
 
 def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:500]
-
-
-@contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that actors are killed; a handler that somebody else has set stays."""
-    unset = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not unset or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -10,17 +10,24 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
+import socket
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from ganinv.errors import ConfigError
 from tasks.pool import PoolError
 
+_log = logging.getLogger("ganinv.pool")
+
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": every service of the node on 127.0.0.1, on Linux too
+PROBE_SECONDS = 10.0
 _LONGEST_FOLDER = 40  # characters: Ray puts sockets below it, and a socket's path may have 107
 
 
@@ -29,6 +36,9 @@ def connected(
     address: str | None = None, *, num_cpus: int | None = None, object_store_bytes: int | None = None
 ) -> Iterator[None]:
     """A block with a Ray connection. One that exists already is used and left open.
+
+    SIGTERM ends the block with an exception, so that whoever started workers in it can end them. A handler that was set
+    before (Prefect has one) is kept: Ray would replace it.
 
     Args:
         address: of a cluster (``host:port``); None takes ``RAY_ADDRESS``, and without it starts Ray here.
@@ -45,27 +55,55 @@ def connected(
     if ray.is_initialized():
         yield
         return
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main_thread else None
+    if address is not None:
+        _join(address)
+    else:
+        _start(num_cpus or cores(), object_store_bytes)
     try:
-        if address is not None:
-            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-        else:
+        if before is not None:
+            signal.signal(signal.SIGTERM, _leave if before is signal.SIG_DFL else before)
+        yield
+    finally:
+        ray.shutdown()
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        _probe(address)
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+    except Exception as error:  # of Ray, of its transport, of the socket: they have no common base
+        raise PoolError(
+            f"the Ray cluster at {address} cannot be joined: {error}. Check RAY_ADDRESS, the token (RAY_AUTH_TOKEN_PATH) "
+            "and that both sides run the same versions of Ray and Python"
+        ) from error
+
+
+def _start(num_cpus: int, object_store_bytes: int | None) -> None:
+    import ray
+
+    for last in (False, True):
+        try:
             ray.init(
-                num_cpus=num_cpus or cores(),
+                num_cpus=num_cpus,
                 include_dashboard=False,
                 object_store_memory=object_store_bytes,
                 logging_level=logging.WARNING,
                 log_to_driver=False,
             )
-    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started on this machine"
-        hint = "Check RAY_ADDRESS, the token (RAY_AUTH_TOKEN_PATH) and that both sides run the same Ray version"
-        raise PoolError(
-            f"{where}: {error}. {hint if address else 'Use the inline engine, or see the cause above'}"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+            return
+        except Exception as error:  # a plain Exception, when the node does not come up within Ray's fixed 30 s
+            ray.shutdown()
+            if last:
+                raise PoolError(
+                    f"Ray cannot be started on this machine: {error}. The inline engine works without"
+                ) from error
+            _log.warning("Ray did not start and is tried once more; is this machine very busy? (%s)", error)
 
 
 def prepare_environment(*, local: bool = True) -> None:
@@ -118,6 +156,17 @@ def token_file(path: str | Path) -> Path:
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32))
     return path
+
+
+def _probe(address: str) -> None:
+    """Fail at once when nothing listens at ``host:port``; Ray itself would try for two minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "://" not in address and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def cores() -> int:

@@ -1,4 +1,4 @@
-"""FFHQ alignment (Karras et al. 2019): the square that eyes and mouth span, cut out, turned upright and filled at the rims."""
+"""FFHQ alignment (Karras et al. 2019): the square that eyes and mouth span, cut out, upright, filled at the rims."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ganinv.errors import DataError
 
-Point = Sequence[float]
+Point = Sequence[float] | np.ndarray
 
 
 def align_face(

@@ -36,8 +36,8 @@ def open_dataset(
     """List a data set; no image is opened yet.
 
     Args:
-        url: a folder (with everything below it), a glob, an image, tar shards (``*.tar``, not compressed) or Parquet files,
-            as a path or any fsspec URL.
+        url: a folder (with everything below it), a glob, an image, tar shards (``*.tar``, not compressed) or Parquet
+            files, as a path or any fsspec URL.
         image_column: the Parquet column of image bytes, where it cannot be guessed.
         where: Parquet column -> value; only rows that have all of them are kept.
         limit: keep the first so many ids.

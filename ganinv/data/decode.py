@@ -23,8 +23,8 @@ class ImageRefused(DataError):
     """An image that is not used.
 
     Args:
-        code: ``empty``, ``too_large``, ``truncated``, ``not_an_image``, ``damaged``, ``unsupported``, or, when its bytes
-            could not be had, ``missing``, ``unreadable``. Fits :attr:`ganinv.store.RowError.code`.
+        code: ``empty``, ``too_large``, ``truncated``, ``not_an_image``, ``damaged``, ``unsupported``, or, when its
+            bytes could not be had, ``missing``, ``unreadable``. Fits :attr:`ganinv.store.RowError.code`.
         message: a sentence for people.
     """
 
@@ -36,8 +36,8 @@ class ImageRefused(DataError):
 def decode_image(data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 * 2**20) -> Image.Image:
     """An upright RGB image of 8 bits a channel.
 
-    The EXIF orientation is applied, transparency is composited over white, grey, palette and CMYK are converted, 16 bits
-    are scaled to 8. Of an animation or a file with several pages the first frame is taken.
+    The EXIF orientation is applied, transparency is composited over white, grey, palette and CMYK are converted, 16
+    bits are scaled to 8. Of an animation or a file with several pages the first frame is taken.
 
     Args:
         data: a whole JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file.
@@ -50,12 +50,16 @@ def decode_image(data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 *
     if not data:
         raise ImageRefused("empty", "the file has no bytes: copy it again")
     if len(data) > max_bytes:
-        raise ImageRefused("too_large", f"the file has {len(data)} bytes, at most {max_bytes} are read: store it smaller")
+        raise ImageRefused(
+            "too_large", f"the file has {len(data)} bytes, at most {max_bytes} are read: store it smaller"
+        )
     image = _open(data)
     pixels = image.width * image.height
     if pixels > max_pixels:
         size = f"{image.width}x{image.height}"
-        raise ImageRefused("too_large", f"the image has {size} pixels, at most {max_pixels:.0f} are read: make it smaller")
+        raise ImageRefused(
+            "too_large", f"the image has {size} pixels, at most {max_pixels:.0f} are read: make it smaller"
+        )
     try:
         image.seek(0)
         image.load()
@@ -84,7 +88,9 @@ def _open(data: bytes) -> Image.Image:
 
 def _is_cut(error: BaseException) -> bool:
     text = str(error).lower()
-    return isinstance(error, EOFError) or any(w in text for w in ("truncated", "incomplete", "not enough", "unexpected end"))
+    return isinstance(error, EOFError) or any(
+        w in text for w in ("truncated", "incomplete", "not enough", "unexpected end")
+    )
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -110,5 +116,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _sixteen_to_eight(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() > 65535:
-        raise ImageRefused("unsupported", f"pixels of mode {image.mode} have no known range: store 8 or 16 bits a channel")
+        raise ImageRefused(
+            "unsupported", f"pixels of mode {image.mode} have no known range: store 8 or 16 bits a channel"
+        )
     return Image.fromarray(np.rint(values / 257.0).astype(np.uint8))

@@ -19,12 +19,13 @@ _POINTS = ("left_eye", "right_eye", "mouth_left", "mouth_right")
 def demo_dataset(folder: str | Path, size: int = 256, small_faces: Literal["framed", "tight"] = "framed") -> Path:
     """Write the demo's pictures as PNG and their sources as text; the folder, to give to ``open_dataset``.
 
-    ``portrait-*.png`` [size, size] are aligned colour portraits. ``small-face-*.png`` [size/2, size/2] are grey faces of
-    25x25 true pixels, enlarged: they show how inversion copes with inputs far from its training data, not how good it is.
+    ``portrait-*.png`` [size, size] are aligned colour portraits. ``small-face-*.png`` [size/2, size/2] are grey faces
+    of 25x25 true pixels, enlarged: they show how inversion copes with inputs far from its training data, not how good
+    it is.
 
     Args:
-        small_faces: ``framed`` gives them the frame of an aligned portrait, its rims mirrored and blurred since the crops
-            end at the forehead; ``tight`` enlarges the crops as they are.
+        small_faces: ``framed`` gives them the frame of an aligned portrait, its rims mirrored and blurred since the
+            crops end at the forehead; ``tight`` enlarges the crops as they are.
     """
     target = Path(folder)
     manifest = load_yaml(Path(__file__).with_name("demo_faces.yaml"))
@@ -48,19 +49,21 @@ def _portraits(manifest: Mapping[str, Any], size: int) -> Iterator[tuple[str, Im
     with Image.open(str(sample)) as opened:
         originals = {"astronaut": Image.fromarray(skimage.data.astronaut()), "grace-hopper": opened.convert("RGB")}
     for name, face in manifest["portraits"].items():
-        points = [face[point] for point in _POINTS]
-        yield f"portrait-{name}", align_face(originals[name], *points, size=size, supersample=4), face["credit"]
+        left_eye, right_eye, mouth_left, mouth_right = (face[point] for point in _POINTS)
+        aligned = align_face(originals[name], left_eye, right_eye, mouth_left, mouth_right, size, supersample=4)
+        yield f"portrait-{name}", aligned, face["credit"]
 
 
 def _small_faces(manifest: Mapping[str, Any], size: int, frame: str) -> Iterator[tuple[str, Image.Image, str]]:
     import skimage.data
 
     face = manifest["small_faces"]
-    points = [np.asarray(face[point]) * 8 for point in _POINTS]
+    left_eye, right_eye, mouth_left, mouth_right = (np.asarray(face[point]) * 8 for point in _POINTS)
     for index, values in enumerate(skimage.data.lfw_subset()[: face["count"]]):
         grey = Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
         if frame == "framed":  # enlarged first: mirroring and blurring whole pixels would show as blocks
-            image = align_face(grey.resize((200, 200), Image.Resampling.BICUBIC), *points, size=size)
+            large = grey.resize((200, 200), Image.Resampling.BICUBIC)
+            image = align_face(large, left_eye, right_eye, mouth_left, mouth_right, size)
         else:
             image = grey.resize((size, size), Image.Resampling.BICUBIC)
         yield f"small-face-{index:03d}", image, face["credit"]

@@ -17,7 +17,7 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
 
 def discover(place: Place, image_column: str | None, where: Mapping[str, str]) -> dict[str, SourceRef]:
-    """id -> source of every image at the place; at least one, else a :class:`DataError` that names what was looked for."""
+    """id -> source of every image at the place; a :class:`DataError` says what was looked for."""
     files, base = _list(place)
     images = [path for path in files if is_image(path)]
     tables = [path for path in files if path.lower().endswith((".parquet", ".pq"))]
@@ -50,7 +50,9 @@ def _list(place: Place) -> tuple[dict[str, int], str]:
             found = fs.glob(root, detail=True)
             base = root[: _MAGIC.search(root).start()].rpartition("/")[0]  # type: ignore[union-attr]
         elif not literal:
-            raise DataError(f"there is nothing at {place.url}: expected a folder, a glob, an image, a tar or a Parquet file")
+            raise DataError(
+                f"there is nothing at {place.url}: expected a folder, a glob, an image, a tar or a Parquet file"
+            )
         else:
             found = fs.find(root, detail=True)
             base = root.rpartition("/")[0] if list(found) == [root] else root
@@ -74,7 +76,9 @@ def _without_side_tables(files: dict[str, int]) -> dict[str, int]:
 def _nothing(place: Place, files: Mapping[str, int]) -> str:
     packed = [path for path in files if path.lower().endswith(_COMPRESSED)]
     if packed:
-        return f"{place.url} holds compressed archives, such as {packed[0]}: unpack them, or make plain .tar files of them"
+        return (
+            f"{place.url} holds compressed archives, such as {packed[0]}: unpack them, or make plain .tar files of them"
+        )
     looked_for = f"images ({', '.join(IMAGE_SUFFIXES)}), *.tar or *.parquet"
     among = f"found {len(files)} files of other kinds" if files else "found no file at all"
     return f"no image at {place.url}: looked for {looked_for}; {among}"

@@ -59,7 +59,7 @@ class Place:
         return path if self.is_local else str(self.fs.unstrip_protocol(path))
 
     def read(self, source: SourceRef) -> bytes:
-        """The bytes of a file or tar member. ``FileNotFoundError`` and ``PermissionError`` pass: they are about one image."""
+        """The bytes of a file or tar member. ``FileNotFoundError`` and ``PermissionError`` pass: they hit one image."""
         end = None if source.offset is None or source.length is None else source.offset + source.length
         with reading(source.uri, pass_missing=True):
             return bytes(self.fs.cat_file(source.path, start=source.offset, end=end))
@@ -69,7 +69,9 @@ class Place:
         try:
             fs, root = fsspec.url_to_fs(self.url, **self.options)
         except (ValueError, ImportError, TypeError) as error:
-            raise DataError(f"cannot open a data set at {self.url!r}: {error}. Expected a path or an fsspec URL") from error
+            raise DataError(
+                f"cannot open a data set at {self.url!r}: {error}. Expected a path or an fsspec URL"
+            ) from error
         return fs, root
 
 

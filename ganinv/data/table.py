@@ -23,8 +23,8 @@ def table_sources(
 ) -> dict[str, SourceRef]:
     """One source for each row that ``where`` keeps.
 
-    An id is the row's ``image_id`` or ``id`` as text; without such a column the row's number, after the file's name when
-    there are several files.
+    An id is the row's ``image_id`` or ``id`` as text; without such a column the row's number, after the file's name
+    when there are several files.
     """
     found: list[tuple[str, SourceRef]] = []
     seen: dict[str, set[str]] = {name: set() for name in where}
@@ -106,7 +106,9 @@ def _known(where: Mapping[str, str], schema: pa.Schema, uri: str) -> list[str]:
     for key in where:
         if key not in schema.names:
             hint = _nearest(key, schema.names)
-            raise DataError(f"{uri} has no column {key!r} to choose rows by{hint}; there are: {', '.join(schema.names)}")
+            raise DataError(
+                f"{uri} has no column {key!r} to choose rows by{hint}; there are: {', '.join(schema.names)}"
+            )
     return list(where)
 
 
@@ -126,5 +128,7 @@ def _row_id(value: Any, column: str | None, row: int, name: str, files: int, uri
     if column is None:
         return f"{row:08d}" if files == 1 else f"{name}/{row:08d}"
     if value is None:
-        raise DataError(f"row {row} of {uri} has no {column}: give every row one, or drop the column to use row numbers")
+        raise DataError(
+            f"row {row} of {uri} has no {column}: give every row one, or drop the column to use row numbers"
+        )
     return str(value)

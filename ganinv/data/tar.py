@@ -41,7 +41,8 @@ def _index(place: Place, shard: str) -> dict[str, SourceRef]:
     except DataError as error:
         if isinstance(error.__cause__, tarfile.TarError):
             raise DataError(
-                f"{uri} is not a whole, uncompressed tar file ({error.__cause__}): copy it again, or unpack a compressed one"
+                f"{uri} is not a whole, uncompressed tar file ({error.__cause__}): copy it again, or unpack it if it "
+                "is compressed"
             ) from error
         raise
     ids = ids_of({name: clean_id(name.removeprefix("./")) for name in members})

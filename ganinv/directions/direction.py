@@ -23,17 +23,19 @@ class Direction:
 
     Args:
         name: what users call it, such as ``smile``.
-        vector: float32 [w_dim], the same for every row, or [rows, w_dim], one for each row it moves. Unit norm when it was
-            fitted here; imported vectors keep the norm they came with.
+        vector: float32 [w_dim], the same for every row, or [rows, w_dim], one for each row it moves. Unit norm when it
+            was fitted here; imported vectors keep the norm they came with.
         space: where the vector lives. ``apply`` moves rows of W and W+; Z and S vectors are carried, not applied to w.
         generator_name: for people.
         generator_fingerprint: for ``check``: the weights that this direction belongs to.
         method: how it was found, such as ``interfacegan`` or ``ganspace``.
         layers: W+ rows [start, end) it moves; None is all of them.
         unit: distance in W, per row, of one step of strength 1 (for a unit vector).
-        mode: ``relative`` adds ``strength * unit * vector``. ``absolute`` sets the coordinate along the vector of each edited
-            row to ``strength`` units from ``mean`` (GANSpace's centred form), so applying it twice is applying it once.
-        positive_means: what a positive strength does, in words. Signs are not standardised between published directions.
+        mode: ``relative`` adds ``strength * unit * vector``. ``absolute`` sets the coordinate along the vector of each
+            edited row to ``strength`` units from ``mean`` (GANSpace's centred form), so applying it twice is applying
+            it once.
+        positive_means: what a positive strength does, in words. Signs are not standardised between published
+            directions.
         intercept: of the separating plane ``w . vector + intercept = 0``, where the method has one.
         mean: float32 [w_dim], the origin of absolute coordinates; None is zero.
         labeller: name and version of the labeller whose scores it was fitted on, where there was one.

@@ -1,7 +1,7 @@
 """GANSpace: principal components of samples of W (Harkonen et al. 2020, section 2.1).
 
-W has few dimensions, so its covariance is accumulated and decomposed exactly. Sums over shards add up, in any partition; the
-published incremental PCA approximates the same thing and depends on its batch size.
+W has few dimensions, so its covariance is accumulated and decomposed exactly. Sums over shards add up, in any
+partition; the published incremental PCA approximates the same thing and depends on its batch size.
 """
 
 from __future__ import annotations

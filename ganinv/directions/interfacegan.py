@@ -1,8 +1,9 @@
 """InterFaceGAN: the normal of the hyperplane that separates samples with an attribute from those without.
 
 Shen et al. 2020 (CVPR), section 2.2, and the published code's recipe: sort by score, take both tails, split them, fit a
-linear SVM, report the accuracy on held-out tails and on all remaining samples. Where scores are continuous, ridge regression
-on all of them uses far more of the information and is the better estimator in W, whose covariance is far from isotropic.
+linear SVM, report the accuracy on held-out tails and on all remaining samples. Where scores are continuous, ridge
+regression on all of them uses far more of the information and is the better estimator in W, whose covariance is far
+from isotropic.
 """
 
 from __future__ import annotations
@@ -105,10 +106,11 @@ def fit_interfacegan(
         ids: [N], unique: they break ties between equal scores. Row numbers by default.
 
     Returns:
-        The boundary. Its report: ``estimator``, ``samples``, ``left_out``, ``k`` (size of each tail), ``train_per_tail``
-        (SVC) or ``train`` (ridge), ``validation_accuracy`` (held-out tails; None when ``split`` holds none out),
-        ``remaining_accuracy`` (samples outside the tails, labelled by the mid-range of all scores as published; None when there
-        are none), ``stability`` (mean cosine of bootstrap refits; None without), ``score`` statistics, ``config``.
+        The boundary. Its report: ``estimator``, ``samples``, ``left_out``, ``k`` (size of each tail),
+        ``train_per_tail`` (SVC) or ``train`` (ridge), ``validation_accuracy`` (held-out tails; None when ``split``
+        holds none out), ``remaining_accuracy`` (samples outside the tails, labelled by the mid-range of all scores as
+        published; None when there are none), ``stability`` (mean cosine of bootstrap refits; None without), ``score``
+        statistics, ``config``.
 
     Raises:
         DataError: shapes that do not fit, or degenerate scores.
@@ -125,14 +127,14 @@ def fit_interfacegan(
     top, bottom = select_tails(y, keys, k)
     if y[top].min() <= y[bottom].max():
         raise DataError(
-            f"attribute {attribute!r}: the highest {k} and the lowest {k} scores overlap (both hold {y[bottom].max():g}), so "
-            f"the classes are not separable by score (values {y.min():g} .. {y.max():g}); scores are constant or one class is "
-            "rarer than the tails: take smaller tails, or other scores"
+            f"attribute {attribute!r}: the highest {k} and the lowest {k} scores overlap (both hold "
+            f"{y[bottom].max():g}), so score does not tell the classes apart (values {y.min():g} .. {y.max():g}); "
+            "scores are constant, or one class is rarer than the tails: take smaller tails, or other scores"
         )
     if config.estimator == "svc":
         plane = fit_svc(x, top, bottom, config.split, config.regularisation, config.bootstrap, config.seed)
     else:
-        # Random choices are made on rows sorted by id (tails are sorted already): no partition of the rows changes them.
+        # Random choices are made on rows sorted by id (tails are sorted already), whatever the order of the rows.
         order = np.argsort(keys, kind="stable")
         plane = fit_ridge(x, y, top, bottom, order, config.split, config.bootstrap, config.seed)
     length = float(np.linalg.norm(plane.normal))

@@ -1,4 +1,4 @@
-"""Projecting attributes out of a direction (InterFaceGAN, Shen et al. 2020, section 2.3, "conditional manipulation")."""
+"""Projecting attributes out of a direction (InterFaceGAN, Shen et al. 2020, "conditional manipulation")."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from ganinv.errors import DataError
 def project_out(vector: np.ndarray, conditions: np.ndarray) -> np.ndarray:
     """The unit vector of the part of ``vector`` that is orthogonal to every condition.
 
-    One formula for any number of conditions: with C = conditions, solve the Gram system (C C^T) x = C v and subtract C^T x.
-    Subtracting one condition after the other would be right only if they were orthogonal to each other. The system is solved
-    as the least-squares problem C^T x = v it is the normal equation of, so linearly dependent conditions are no error.
+    One formula for any number of conditions: with C = conditions, solve the Gram system (C C^T) x = C v and subtract
+    C^T x. Subtracting one condition after the other would be right only if they were orthogonal to each other. The
+    system is solved as the least-squares problem C^T x = v it is the normal equation of, so linearly dependent
+    conditions are no error.
 
     Args:
         vector: [D]. conditions: [K, D] (or [D] for one), of any norm.

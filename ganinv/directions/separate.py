@@ -61,13 +61,14 @@ def fit_ridge(
     bootstrap: int,
     seed: int,
 ) -> Plane:
-    """Ridge regression of all scores. A random ``split`` chooses the penalty and is judged on the rest; all rows then fit.
+    """Ridge regression of all scores. A random ``split`` chooses the penalty and is judged on the rest.
 
-    The plane is where the predicted score is half-way between the mean scores of the two tails.
+    The final fit uses all rows. The plane is where the predicted score is half-way between the mean scores of the two
+    tails.
 
     Args:
-        x: latents [N, D]. y: scores [N]. top, bottom: rows of the tails. order: all rows, in an order that does not depend
-            on the order of x. bootstrap: refits on resampled rows.
+        x: latents [N, D]. y: scores [N]. top, bottom: rows of the tails. order: all rows, in an order that does not
+            depend on the order of x. bootstrap: refits on resampled rows.
     """
     rng = np.random.default_rng(seed)
     rows = rng.permutation(order)

@@ -40,8 +40,9 @@ class Edit:
 
     Args:
         strengths: direction name -> strength in the direction's units, one for all samples or [B].
-        conditions: names of directions to hold still: every direction of the edit is first made orthogonal to them (itself
-            excepted), by one Gram solve (InterFaceGAN, "conditional manipulation"). The unit of a step stays what it was.
+        conditions: names of directions to hold still: every direction of the edit is first made orthogonal to them
+            (itself excepted), by one Gram solve (InterFaceGAN, "conditional manipulation"). The unit of a step stays
+            what it was.
     """
 
     strengths: Mapping[str, Strength]
@@ -56,11 +57,12 @@ class Edit:
     def apply(self, code: Code, directions: Directions, generator_fingerprint: str) -> Code:
         """The edited code; noise, style offsets and tuned weights stay as they are.
 
-        Each direction's step is computed on the code as given and the steps are added, so their order does not matter. Two
-        absolute directions of one edit reach their coordinates exactly only where they are orthogonal.
+        Each direction's step is computed on the code as given and the steps are added, so their order does not matter.
+        Two absolute directions of one edit reach their coordinates exactly only where they are orthogonal.
 
         Args:
-            directions: a mapping, a lookup with ``get(name, generator=fingerprint)``, or a store that has ``directions``.
+            directions: a mapping, a lookup with ``get(name, generator=fingerprint)``, or a store that has
+                ``directions``.
             generator_fingerprint: of the generator that ``code`` belongs to.
 
         Raises:
@@ -74,13 +76,14 @@ class Edit:
             others = [other for key, other in held.items() if key != name]
             if others:
                 direction = conditioned(direction, others)
-            amount = strength if isinstance(strength, int | float | Tensor) else torch.tensor(list(strength))
-            step = step + direction.step(code.w, amount)
+            step = step + direction.step(code.w, torch.as_tensor(strength))
         return code.with_w(code.w + step)
 
 
 def conditioned(direction: Direction, conditions: Sequence[Direction]) -> Direction:
-    """``direction`` made orthogonal to ``conditions``, row by row where any of them differ by row; unit rows, the same unit.
+    """``direction`` made orthogonal to ``conditions``, row by row where any of them differ by row.
+
+    Its rows have norm 1 and its unit stays what it was.
 
     Raises:
         ConfigError: the directions have different numbers of dimensions or rows.

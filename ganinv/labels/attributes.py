@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -16,8 +17,8 @@ from ganinv.errors import DataError
 class Attribute(StrictModel):
     """One column of scores: what its numbers are and what their sign means.
 
-    ``logit``: unbounded log-odds, 0 is undecided. ``standardised``: (value - mean) / std of the training data; the value
-    itself, in ``unit``, is score * std + mean.
+    ``logit``: unbounded log-odds, 0 is undecided. ``standardised``: (value - mean) / std of the training data; the
+    value itself, in ``unit``, is score * std + mean.
     """
 
     kind: Literal["logit", "standardised"]
@@ -40,7 +41,7 @@ class AttributeNet(nn.Module):
     def __init__(self, outputs: int, channels: Sequence[int] = (24, 48, 96, 128), dropout: float = 0.2) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, channels[0], 3, stride=2, padding=1)
-        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in zip(channels, channels[1:], strict=False)))
+        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in pairwise(channels)))
         self.norm = nn.GroupNorm(8, channels[-1])
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels[-1], outputs)

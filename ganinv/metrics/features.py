@@ -20,9 +20,10 @@ class KernelDistance(NamedTuple):
 def kid(
     features_a: np.ndarray, features_b: np.ndarray, subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> KernelDistance:
-    """Kernel distance (Binkowski et al. 2018): unbiased squared MMD with the kernel (x . y / D + 1)^3, over random subsets.
+    """Kernel distance (Binkowski et al. 2018): unbiased squared MMD, over random subsets.
 
-    It is 0 on average for two samples of one law, at any sample size, and may be negative.
+    The kernel is (x . y / D + 1)^3. The distance is 0 on average for two samples of one law, at any sample size, and
+    may be negative.
 
     Args:
         features_a, features_b: [N, D] and [M, D]. subset_size: rows per subset, at most N and M.

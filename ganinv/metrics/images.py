@@ -1,7 +1,7 @@
 """Per-image distances between two batches of images, [B, C, H, W] in [-1, 1] (so L = 2), each returning [B].
 
-Nothing is averaged over images here: the mean of PSNR over images is not the PSNR of the mean MSE, and a caller should see
-which one it takes.
+Nothing is averaged over images here: the mean of PSNR over images is not the PSNR of the mean MSE, and a caller should
+see which one it takes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def psnr(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor, data_range: float = 2.0, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """Structural similarity (Wang et al. 2004): Gaussian window, only where it fits ("valid"), mean over pixels and channels.
+    """Structural similarity (Wang et al. 2004) with a Gaussian window.
+
+    The mean over channels and over the pixels where the window fits ("valid").
 
     Raises:
         DataError: images smaller than the window, or of different shapes.
@@ -39,9 +41,10 @@ def ssim(a: Tensor, b: Tensor, data_range: float = 2.0, window: int = 11, sigma:
 def ms_ssim(a: Tensor, b: Tensor, data_range: float = 2.0, window: int = 11, sigma: float = 1.5) -> Tensor:
     """Multi-scale structural similarity (Wang et al. 2003): five scales with 2x2 averages between them.
 
-    Product over scales of the contrast terms and the last SSIM, each to the power of its weight, per channel, then the mean
-    over channels. Negative terms count as 0. The window must fit into the smallest scale, so this is defined only from
-    16 * 11 = 176 pixels on: smaller images get NaN, rather than a number with fewer scales that looks comparable and is not.
+    Product over scales of the contrast terms and the last SSIM, each to the power of its weight, per channel, then the
+    mean over channels. Negative terms count as 0. The window must fit into the smallest scale, so this is defined only
+    from 16 * 11 = 176 pixels on: smaller images get NaN, rather than a number with fewer scales that looks comparable
+    and is not.
     """
     _check(a, b)
     scales = len(MS_SSIM_WEIGHTS)

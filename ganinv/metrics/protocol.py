@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganinv.config import StrictModel, digest
 from ganinv.errors import DataError
-from ganinv.metrics.images import mse, ms_ssim, psnr, ssim
+from ganinv.metrics.images import ms_ssim, mse, psnr, ssim
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Perceptual distance of two batches [B, 3, R, R] in [-1, 1]: [B]."""
@@ -96,8 +96,8 @@ def evaluate_edit(
     """What an edit did to each attribute: ``score_<attribute>_before`` and ``score_<attribute>``, float32 [B] each.
 
     Args:
-        before: the inversions rendered without the edit, [B, 3, R, R] in [-1, 1] (not the sources: their score also differs
-            by what the inversion lost). edited: rendered with it.
+        before: the inversions rendered without the edit, [B, 3, R, R] in [-1, 1] (not the sources: their score also
+            differs by what the inversion lost). edited: rendered with it.
     """
     protocol = protocol or EvaluationProtocol()
     if before.shape != edited.shape:

@@ -30,22 +30,22 @@ class PyramidBackbone(nn.Module):
 
     def __init__(self, resolution: int, in_channels: int = 3, base: int = 32, width: int = 128) -> None:
         super().__init__()
+        if resolution < 32:
+            raise ValueError(f"the pyramid reads maps of 32x32, 16x16 and 8x8: images need 32 pixels, got {resolution}")
         self.stem = nn.Conv2d(in_channels, base, 3, 1, 1)
-        blocks: list[nn.Module] = []
+        self.blocks = nn.ModuleList()
+        widths = {resolution: base}
         size, channels = resolution, base
-        self.taps: dict[int, int] = {}
         while size > 8:
             out = min(channels * 2, width * 2)
-            blocks.append(nn.Sequential(ResidualBlock(channels, out, stride=2), ResidualBlock(out, out)))
+            self.blocks.append(nn.Sequential(ResidualBlock(channels, out, stride=2), ResidualBlock(out, out)))
             size, channels = size // 2, out
-            self.taps[size] = len(blocks) - 1
-        self.blocks = nn.ModuleList(blocks)
-        widths = {s: blocks[i][1].conv2.out_channels for s, i in self.taps.items()}  # type: ignore[index]
+            widths[size] = channels
         self.lateral = nn.ModuleDict({str(s): nn.Conv2d(widths[s], width, 1) for s in (8, 16, 32)})
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        maps: dict[int, Tensor] = {}
         x = self.stem(x)
+        maps = {x.shape[-1]: x}
         for block in self.blocks:
             x = block(x)
             maps[x.shape[-1]] = x

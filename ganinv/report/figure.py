@@ -1,4 +1,4 @@
-"""Matplotlib figures as inline SVG that takes its colours from the page, so one drawing serves light, dark and paper."""
+"""Matplotlib figures as inline SVG with the colours of the page, so one drawing serves light, dark and paper."""
 
 from __future__ import annotations
 
@@ -25,15 +25,12 @@ _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names come from users: a dollar sign is a dollar sign
     "font.size": 11.0,
-    "axes.titlesize": 12.0,
-    "axes.titleweight": "semibold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10.0,
+    "figure.titlesize": 13.0,
+    "figure.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
     "axes.facecolor": "none",
     "axes.grid": True,
     "axes.grid.axis": "y",
@@ -68,12 +65,13 @@ def draw(paint: Callable[[Axes], None], width: int, height: int, title: str) -> 
         title: also what a screen reader says.
     """
     # Drawn with the figure's own canvas: pyplot would choose a backend and keep global state.
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": title}), warnings.catch_warnings():
+    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": title}
+    with mpl.rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a name in a script the font lacks is drawn by the browser
         figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
-        axes.set_title(title)
+        figure.suptitle(title, x=0.0, ha="left")
         paint(axes)
         sink = io.StringIO()
         figure.savefig(sink, format="svg", metadata={"Date": None})
@@ -85,7 +83,9 @@ def _inline(svg: str, title: str, width: int) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"#[0-9a-f]{6}\b", lambda match: _variable(match[0]), svg)
     # An SVG's attributes know no var(), its style does: both spellings of matplotlib are styles.
-    svg = re.sub(r"font(-family)?: *([^;\"]*)'DejaVu Sans'[^;\"]*", lambda m: f"font{m[1] or ''}: {m[2]}var(--font)", svg)
+    svg = re.sub(
+        r"font(-family)?: *([^;\"]*)'DejaVu Sans'[^;\"]*", lambda m: f"font{m[1] or ''}: {m[2]}var(--font)", svg
+    )
     prefix = re.sub(r"\W+", "-", title).strip("-").lower() + f"-{width}-{len(svg)}"
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{prefix}-", svg)

@@ -18,11 +18,11 @@ MOST_INCOMPLETE = 3
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a strip, or the reason why there is none."""
+    """One picture of a strip, or the reason why there is none. ``marked``: the best of a strip, or the unedited one."""
 
     image: str | None = None
     lines: tuple[str, ...] = ()
-    best: bool = False
+    marked: bool = False
     reason: str = ""
 
 
@@ -74,15 +74,14 @@ def _choose(runs: Sequence[Run], most: int) -> list[tuple[str, list[tuple[str, s
     groups: list[tuple[str, list[tuple[str, str]]]] = []
     if common:
         means = np.mean([_psnr(run, common) for run in runs], axis=0)
-        order = [common[i] for i in np.argsort(np.where(np.isnan(means), -np.inf, -means), kind="stable")]
-        order = order[::1]
-        total, notes = len(order), {}
-        for place, image_id in enumerate(order):
-            mean = means[common.index(image_id)] if total <= 2000 else float("nan")
-            notes[image_id] = f"rank {place + 1} of {total}" + ("" if np.isnan(mean) else f" · mean {mean:.1f} dB")
+        places = np.argsort(np.where(np.isnan(means), np.inf, -means), kind="stable")
+        order = [common[place] for place in places]
+        notes = {
+            common[place]: f"rank {rank} of {len(common)}\nmean {number(float(means[place]), 3)} dB"
+            for rank, place in enumerate(places, start=1)
+        }
         groups = [(title, [(i, notes[i]) for i in members]) for title, members in _thirds(order, most)]
-    tried = sorted({i for run in runs for i in (*run.ids, *run.failures)})
-    done_by_some = [i for i in tried if i not in set(common) and any(i in set(run.ids) for run in runs)]
+    done_by_some = sorted({image_id for run in runs for image_id in run.ids}.difference(common))
     if incomplete := done_by_some[: min(MOST_INCOMPLETE, most)]:
         shown = f"{len(incomplete)} of {count(len(done_by_some), 'image')}" if len(done_by_some) > 3 else ""
         title = f"Not inverted by every method{f' ({shown})' if shown else ''}"
@@ -123,10 +122,10 @@ def _cells(
 ) -> tuple[Cell, ...]:
     errors = [run.value("mse", image_id) for run in runs]
     finite = [error for error in errors if np.isfinite(error)]
-    cells = [Cell(source, ("source",), reason="" if source else "the source image cannot be read")]
+    cells = [Cell(source, reason="" if source else "the source image cannot be read")]
     for run, images, error in zip(runs, rendered, errors, strict=True):
         image, reason = images.get(image_id, (None, run.failures.get(image_id, "not inverted yet")))
         lines = () if np.isnan(error) else (f"MSE {number(error, 3)}", f"{_psnr(run, [image_id])[0]:.1f} dB")
         best = len(finite) > 1 and error == min(finite)
-        cells.append(Cell(image, lines, best=best, reason=reason))
+        cells.append(Cell(image, lines, marked=best, reason=reason))
     return tuple(cells)

@@ -71,8 +71,9 @@ class Tune(StrictModel):
                 finished = (distance.detach() <= self.stop_below).cpu()
             if step == self.steps:
                 finished[:] = True
+            values = loss.detach().tolist()
             for slot, image in enumerate(active.tolist()):
-                curves[image].append(float(loss[slot]))
+                curves[image].append(values[slot])
                 if finished[slot] and step < self.steps:
                     reasons[image] = "threshold"
             if finished.any():

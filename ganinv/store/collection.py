@@ -195,6 +195,7 @@ class Collection:
         extras = [f"extras/{name}" for name in self.objects.names(f"{self.path}/extras")]
         for name in ["_manifest.json", *names, *extras, "plan.json"]:
             self.objects.remove(f"{self.path}/{name}")
+        self.objects.remove_folder(self.path)
         self.__dict__.pop("_plan", None)
 
     def _file(self, kind: str, index: int) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -19,6 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from ganinv.errors import StoreError
 from ganinv.store.failures import in_words
+from ganinv.store.local import create_file, replace_file
 
 _memory_lock = threading.Lock()  # fsspec's memory:// looks first and writes then
 _probed: set[str] = set()  # stores whose exclusive create was tried out by this process
@@ -63,8 +64,7 @@ class Objects:
         fs, key = self._at(path)
         with in_words("write", self.where(path)):
             if self.is_local:
-                temporary = _write_beside(key, data)
-                _publish(temporary, lambda: os.replace(temporary, key))
+                replace_file(key, data)
             else:
                 fs.pipe_file(key, data)
 
@@ -73,8 +73,7 @@ class Objects:
         fs, key = self._at(path)
         with in_words("create", self.where(path)):
             if self.is_local:
-                temporary = _write_beside(key, data)
-                _publish(temporary, lambda: _link(temporary, key))
+                create_file(key, data)
             elif isinstance(fs, MemoryFileSystem):
                 with _memory_lock:
                     fs.pipe_file(key, data, mode="create")
@@ -83,7 +82,7 @@ class Objects:
                 _create_remote(fs, key, data)
 
     def names(self, folder: str) -> list[str]:
-        """Names of objects and folders directly in ``folder``, sorted; empty when the folder does not exist."""
+        """Names of objects and folders in ``folder``, sorted, without hidden ones; empty when there is no folder."""
         fs, key = self._at(folder)
         with in_words("list", self.where(folder)):
             fs.invalidate_cache()  # other workers write here too
@@ -93,7 +92,8 @@ class Objects:
                 if not self.root_exists():
                     raise
                 return []
-        return sorted({name for entry in found if (name := str(entry).rstrip("/").rpartition("/")[2])} - {""})
+        names = {str(entry).rstrip("/").rpartition("/")[2] for entry in found}
+        return sorted(name for name in names if name and not name.startswith("."))
 
     def root_exists(self) -> bool:
         """False when the bucket does not exist. Folders come into being with their first object, so they always do."""
@@ -106,6 +106,11 @@ class Objects:
         fs, key = self._at(path)
         with in_words("remove", self.where(path)), contextlib.suppress(FileNotFoundError):
             fs.rm_file(key)
+
+    def remove_folder(self, path: str) -> None:
+        """Remove what is left of a folder whose objects are gone. Only local disks have such a thing."""
+        if self.is_local:
+            shutil.rmtree(self._at(path)[1], ignore_errors=True)
 
     def where(self, path: str) -> str:
         """The full URL of an object, for messages."""
@@ -173,44 +178,3 @@ def _create_remote(fs: Any, key: str, data: bytes) -> None:
         if not isinstance(error, FileNotFoundError | PermissionError) and fs.exists(key):
             raise FileExistsError(key) from error
         raise
-
-
-def _write_beside(key: str, data: bytes) -> Path:
-    """The bytes, on disk, under a hidden name in the folder of ``key``."""
-    target = Path(key)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _publish(temporary: Path, move: Any) -> None:
-    try:
-        move()
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(temporary.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _link(temporary: Path, key: str) -> None:
-    """A hard link appears whole and fails when the name is taken; file systems without links get O_EXCL."""
-    try:
-        os.link(temporary, key)
-    except FileExistsError:
-        raise
-    except OSError:
-        with open(key, "xb") as file:
-            file.write(temporary.read_bytes())
-            file.flush()
-            os.fsync(file.fileno())

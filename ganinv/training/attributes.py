@@ -1,9 +1,10 @@
 """Training the attribute network of a labeller on a table of labelled portraits.
 
-``python -m ganinv.training.attributes --data portraits.parquet --out labeller/`` takes about ten minutes on one core.
+``python -m ganinv.training.attributes --data portraits.parquet --out labeller/`` takes ten to thirty minutes on one
+core.
 
-The labeller will be shown images that a generator made: blurred, noisy, off in colour, slightly misplaced. So it is trained
-on images that are all of that, and its card states its quality on clean and on degraded portraits.
+The labeller will be shown images that a generator made: blurred, noisy, off in colour, slightly misplaced. So it is
+trained on images that are all of that, and its card states its quality on clean and on degraded portraits.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ def check_spectrum(dim: int, n: int, count: int) -> None:
     sigma = np.concatenate([np.linspace(6, 3, 20), np.linspace(1.5, 0.4, dim - 20)])
     mean = rng.normal(size=dim)
     # In shards: only one of them is in memory at a time.
-    shards = (rng.standard_normal((5000, dim), dtype=np.float32) @ (sigma[:, None] * basis) + mean for _ in range(n // 5000))
+    shards = (
+        rng.standard_normal((5000, dim), dtype=np.float32) @ (sigma[:, None] * basis) + mean for _ in range(n // 5000)
+    )
     found = fit_ganspace(shards, GanSpaceConfig(components=count))
     assert found.samples == n
     np.testing.assert_allclose(found.sigma[:20], sigma[:20], rtol=0.02)
@@ -132,7 +134,7 @@ def test_names_and_errors(latents: np.ndarray) -> None:
         fit_ganspace(np.ones((100, 8), dtype=np.float32), GanSpaceConfig(components=2))
     with pytest.raises(DataError, match="not finite"):
         fit_ganspace(np.full((100, 8), np.nan), GanSpaceConfig(components=2))
-    with pytest.raises(DataError, match="'smile'.*constant"):
+    with pytest.raises(DataError, match=r"'smile'.*constant"):
         fit_ganspace(latents, GanSpaceConfig(components=2), {"smile": np.ones(len(latents))})
     with pytest.raises(DataError, match="one array"):
         fit_ganspace([latents], GanSpaceConfig(components=2), {"smile": latents[:, 0]})

@@ -31,8 +31,9 @@ def small() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_recovers_a_planted_direction_with_the_published_recipe() -> None:
-    """Card, check 3. Its bar is the middle of the recipe's own spread: eight seeds gave 0.957 .. 0.965, mean 0.960, because
-    2 x 700 samples of 512 dimensions do not determine the plane better (with the whole tails it is 0.966 .. 0.970)."""
+    """Card, check 3. Its bar is the middle of the recipe's own spread: eight seeds gave 0.957 .. 0.965, mean 0.960,
+    because 2 x 700 samples of 512 dimensions do not determine the plane better (with the whole tails it is 0.966 ..
+    0.970)."""
     x, y, truth = planted(50_000, 512, 0.3, seed=1)
     boundary = fit_interfacegan(x, y, InterFaceGanConfig(bootstrap=0, seed=1), attribute="smile")
     assert boundary.vector @ truth >= 0.96
@@ -214,7 +215,12 @@ def test_golden_interpolation() -> None:
     import torch
 
     golden = np.load(GOLDEN)
-    common = {"vector": golden["primal"][0], "generator_name": "toy", "generator_fingerprint": "0", "method": "interfacegan"}
+    common = {
+        "vector": golden["primal"][0],
+        "generator_name": "toy",
+        "generator_fingerprint": "0",
+        "method": "interfacegan",
+    }
     from ganinv.directions import Direction
 
     absolute = Direction(name="a", space="w", mode="absolute", **common)

@@ -77,7 +77,7 @@ def test_images_outside_the_range_are_clamped_and_others_refused(images: torch.T
 
 
 def test_unknown_names_are_explained() -> None:
-    with pytest.raises(ConfigError, match="no labeller 'faces'; shipped are: .*portraits-64"):
+    with pytest.raises(ConfigError, match=r"no labeller 'faces'; shipped are: .*portraits-64"):
         open_labeller("faces")
 
 
@@ -124,7 +124,10 @@ def test_shipped_quality_is_what_the_card_says() -> None:
     for i, name in enumerate(ATTRIBUTES):
         correlation = torch.corrcoef(torch.stack([straight[name], mirrored[name]]))[0, 1]
         assert correlation < -0.7 if name == "yaw" else correlation > 0.8
-        high, low = test.labels[:, i] > test.labels[:, i].quantile(0.9), test.labels[:, i] < test.labels[:, i].quantile(0.1)
+        high, low = (
+            test.labels[:, i] > test.labels[:, i].quantile(0.9),
+            test.labels[:, i] < test.labels[:, i].quantile(0.1),
+        )
         if i >= BINARY:
             assert straight[name][high].mean() > straight[name][low].mean()
     assert straight["gender"][test.labels[:, 1] > 0.5].mean() > 0 > straight["gender"][test.labels[:, 1] < 0.5].mean()

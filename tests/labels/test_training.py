@@ -24,11 +24,12 @@ from ganinv.training.attributes import (
     train_attributes,
 )
 
-TINY = AttributeTrainingConfig(name="toy", size=32, channels=(8, 16, 24), epochs=8, batch_size=32)
+TINY = AttributeTrainingConfig(name="toy", size=32, channels=(8, 16, 24), epochs=12, batch_size=32, lr=5e-3)
 
 
 def toy_faces(n: int, seed: int) -> LabelledImages:
-    """A bright disc on grey. Yaw moves it sideways, age darkens the ground, smile is a bar below it, gender its colour."""
+    """A bright disc on grey. Yaw moves it sideways, age darkens the ground, smile is a bar below it, gender its
+    colour."""
     rng = torch.Generator().manual_seed(seed)
     labels = torch.rand(n, 5, generator=rng)
     labels[:, :3] = labels[:, :3].round()
@@ -48,12 +49,12 @@ def toy_faces(n: int, seed: int) -> LabelledImages:
 def test_the_recipe_learns_writes_and_opens_again(tmp_path: Path) -> None:
     messages: list[str] = []
     test = toy_faces(96, 1)
-    net, card = train_attributes(toy_faces(384, 0), test, TINY, messages.append)
+    net, card = train_attributes(toy_faces(256, 0), test, TINY, messages.append)
     assert len(messages) == TINY.epochs
     clean = card.measured["clean"]
     assert clean["gender_auc"] > 0.9
-    assert clean["smile_auc"] > 0.8
-    assert clean["yaw_correlation"] > 0.8
+    assert clean["age_correlation"] > 0.9
+    assert clean["yaw_correlation"] > 0.9
     weights, digest = half_weights(net)
     assert digest == card.weights_sha256
     write_labeller(tmp_path / "toy", card, weights)
@@ -67,7 +68,9 @@ def test_the_recipe_learns_writes_and_opens_again(tmp_path: Path) -> None:
 def test_training_repeats_with_its_seed_and_leaves_global_randomness_alone() -> None:
     config = TINY.model_copy(update={"epochs": 1})
     state = torch.get_rng_state()
-    digests = [train_attributes(toy_faces(64, 0), toy_faces(32, 1), config, lambda _: None)[1].weights_sha256 for _ in "ab"]
+    digests = [
+        train_attributes(toy_faces(64, 0), toy_faces(32, 1), config, lambda _: None)[1].weights_sha256 for _ in "ab"
+    ]
     assert digests[0] == digests[1]
     assert torch.equal(torch.get_rng_state(), state)
 

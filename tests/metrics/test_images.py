@@ -63,7 +63,9 @@ def test_ssim_equals_scikit_image(size: int, noise: float) -> None:
 def test_ms_ssim_equals_an_independent_implementation() -> None:
     a, b = pair(200)
     b[1] = -b[1]
-    np.testing.assert_allclose(ms_ssim(a, b).numpy(), [reference_ms_ssim(x, y) for x, y in zip(a, b, strict=True)], atol=1e-4)
+    np.testing.assert_allclose(
+        ms_ssim(a, b).numpy(), [reference_ms_ssim(x, y) for x, y in zip(a, b, strict=True)], atol=1e-4
+    )
 
 
 def reference_ms_ssim(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -84,9 +86,7 @@ def reference_ms_ssim(a: torch.Tensor, b: torch.Tensor) -> float:
                 term = term * (2 * mx * my + c1) / (mx**2 + my**2 + c1)
             value *= max(term.mean(), 0) ** weight
             even_x, even_y = (z[: z.shape[0] // 2 * 2, : z.shape[1] // 2 * 2] for z in (x, y))
-            x, y = (
-                (z[::2, ::2] + z[1::2, ::2] + z[::2, 1::2] + z[1::2, 1::2]) / 4 for z in (even_x, even_y)
-            )
+            x, y = ((z[::2, ::2] + z[1::2, ::2] + z[::2, 1::2] + z[1::2, 1::2]) / 4 for z in (even_x, even_y))
         channels.append(value)
     return float(np.mean(channels))
 

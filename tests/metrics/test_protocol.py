@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ganinv.errors import ConfigError, DataError
 from ganinv.config import validate
+from ganinv.errors import ConfigError, DataError
 from ganinv.labels import open_labeller
 from ganinv.metrics import EvaluationProtocol, evaluate_edit, evaluate_inversion, mse, psnr, ssim
 from ganinv.metrics.protocol import prepare

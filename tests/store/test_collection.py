@@ -83,7 +83,11 @@ def test_another_run_of_the_same_name_is_refused(store: Store) -> None:
         collection.start(Plan.of(first.stage, first.config, first.provenance, [*IDS, "f"], 2))
     with pytest.raises(RunConflict, match="generator_fingerprint is 'f00' there, 'bad' now"):
         collection.start(Plan.of(first.stage, first.config, {"generator_fingerprint": "bad"}, IDS, 2))
+    write_all(collection, first)
+    store.objects.put(f"{collection.path}/extras/a.safetensors", b"x")
     collection.remove()
+    assert list(store.latents) == []
+    assert not collection.exists()
     assert collection.start(small_plan(steps=6)).config["method"]["steps"] == 6
 
 

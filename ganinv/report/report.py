@@ -1,0 +1,114 @@
+"""``write_report``: everything that a run left in the store, as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from pydantic import Field
+
+from ganinv.config import StrictModel
+from ganinv.generators.stylegan2 import Generator
+from ganinv.report import sections
+from ganinv.report.images import SourceImages
+from ganinv.report.runs import existing, read_runs
+from ganinv.report.samples import Samples, read_samples
+from ganinv.report.tables import error_rows, provenance_blocks, versions
+from ganinv.store import Collection, Store
+
+
+class ReportRequest(StrictModel):
+    """What to report on: names of collections. What is None, missing or empty is left out of the report."""
+
+    samples: str | None = None
+    latents: tuple[str, ...] = ()
+    """Inversions of one data set, one per method, in the order they are to be shown."""
+    edits: str | None = None
+    """Edited inversions; their scores are in the ``edit-metrics`` of the same name."""
+    training: str | None = None
+    """Training curves of an encoder."""
+    title: str
+    max_strips: int = Field(default=12, ge=1)
+    """Most images shown side by side."""
+
+
+def write_report(store: Store, generator: Generator, request: ReportRequest, source_images: SourceImages) -> bytes:
+    """The report as UTF-8 HTML: no script, no request to anywhere. The same store gives the same bytes.
+
+    Args:
+        generator: the one that the latents belong to.
+        source_images: image ids to the images that were inverted, uint8 [H, W, 3]; ids it cannot read may be missing.
+    """
+    notes: list[str] = []
+    runs = read_runs(store, request.latents, notes)
+    samples = _samples(store, generator, request.samples, notes)
+    edits = existing(store, "edits", request.edits, notes)
+    training = existing(store, "training", request.training, notes)
+    scored = existing(store, "edit-metrics", request.edits)
+    _check_generator(generator, [(run.label, run.latents) for run in runs], notes)
+    unlike = sections.unlike_settings(runs)
+    notes += unlike
+    collections = _collections(store, request)
+    errors, error_total = error_rows(collections)
+    page = {
+        "title": request.title,
+        "headline": sections.headline(generator, runs, samples),
+        "strips": sections.strips(store, generator, runs, source_images, request.max_strips),
+        "methods": sections.methods(runs, comparable=not unlike),
+        "distributions": sections.distributions(runs),
+        "edits": sections.edits(store, generator, edits, scored, request, samples, source_images),
+        "directions": sections.directions(store, generator, notes),
+        "samples": samples,
+        "training": sections.training(training),
+        "errors": {"rows": errors, "total": error_total} if errors else None,
+        "provenance": {"blocks": provenance_blocks(collections), "versions": versions()},
+        "generator": generator,
+        "notes": list(dict.fromkeys(notes)),
+    }
+    return _template().render(page).encode()
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # ids, names and messages come from users
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html.j2")
+
+
+def _samples(store: Store, generator: Generator, name: str | None, notes: list[str]) -> Samples | None:
+    collection = existing(store, "samples", name, notes)
+    if collection is None:
+        return None
+    samples = read_samples(collection, generator)
+    if samples is None:
+        notes.append(f"Samples {name!r} hold no latents of this generator, so they are not shown.")
+    return samples
+
+
+def _collections(store: Store, request: ReportRequest) -> list[tuple[str, Collection]]:
+    """(where, collection) of all that this report reads, for its errors and its provenance."""
+    wanted: list[tuple[str, str | None]] = [("samples", request.samples), ("training", request.training)]
+    wanted += [(kind, name) for name in dict.fromkeys(request.latents) for kind in ("latents", "metrics")]
+    wanted += [("edits", request.edits), ("edit-metrics", request.edits)]
+    found = ((f"{kind}/{name}", existing(store, kind, name)) for kind, name in wanted)
+    return [(where, collection) for where, collection in found if collection is not None]
+
+
+def _check_generator(generator: Generator, named: Sequence[tuple[str, Collection]], notes: list[str]) -> None:
+    for label, collection in named:
+        fingerprint = _fingerprint(collection.provenance())
+        if fingerprint and fingerprint != generator.fingerprint:
+            notes.append(
+                f"{label} was made with another generator ({fingerprint[:12]}) than the one that renders this report "
+                f"({generator.fingerprint[:12]}): its images here are not what it found."
+            )
+
+
+def _fingerprint(provenance: Mapping[str, Any]) -> str:
+    return str(provenance.get("generator_fingerprint") or "")

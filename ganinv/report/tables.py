@@ -1,0 +1,147 @@
+"""The tables of a report: methods, order of methods, errors, provenance."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+
+import numpy as np
+
+from ganinv.report.runs import Run
+from ganinv.report.strips import common_ids
+from ganinv.report.words import Measure, count, listed, number
+from ganinv.store import Collection
+
+EXPECTED_ORDER = ("pti", "w-plus", "e4e", "w-projection")
+"""From the smallest reconstruction error to the largest, as the papers report it."""
+
+MOST_ERRORS = 200
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of a table: in full for programs, rounded for people."""
+
+    value: float
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    label: str
+    images: int
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class MethodTable:
+    """Mean of every measure per method. ``same_images`` says whether the rows may be compared."""
+
+    measures: tuple[Measure, ...]
+    rows: tuple[MethodRow, ...]
+    same_images: bool
+
+
+def method_table(runs: Sequence[Run], measures: Sequence[Measure], only: Sequence[str] | None = None) -> MethodTable:
+    """Means over the images of each run, or over ``only`` these; the best of a column is marked if the images are the same.
+
+    NaN is left out of a mean; a measure without any number is left out of the table.
+    """
+    members = [list(run.ids if only is None else only) for run in runs]
+    same = all(ids == members[0] for ids in members)
+    means = np.array([[_mean(run.of(m.key, ids)) for m in measures] for run, ids in zip(runs, members, strict=True)])
+    kept = [column for column in range(len(measures)) if np.isfinite(means[:, column]).any()]
+    rows = []
+    for run, ids, line in zip(runs, members, means, strict=True):
+        values = []
+        for column in kept:
+            others = means[:, column][~np.isnan(means[:, column])]
+            winner = others.min() if measures[column].lower_is_better else others.max()
+            best = bool(same and len(runs) > 1 and line[column] == winner)
+            digits = 3 if measures[column].key == "seconds" else 4
+            values.append(Value(float(line[column]), number(float(line[column]), digits), best))
+        rows.append(MethodRow(run.label, len(ids), tuple(values)))
+    return MethodTable(tuple(measures[column] for column in kept), tuple(rows), same)
+
+
+def order_in_words(runs: Sequence[Run]) -> tuple[str, str]:
+    """On how many images the methods come in the expected order of error, and each pair of neighbours.
+
+    Empty texts when fewer than two of the methods are there, or have no image in common.
+    """
+    found = [run for name in EXPECTED_ORDER if (run := _named(runs, name)) is not None]
+    ids = common_ids(found)
+    if len(found) < 2 or not ids:
+        return "", ""
+    steps = np.diff(np.stack([run.of("mse", ids) for run in found]), axis=0) > 0
+    holds = int(steps.all(axis=0).sum())
+    order = " < ".join(run.label for run in found)
+    words = f"MSE {order} holds on {holds} of {count(len(ids), 'image')} ({holds / len(ids):.0%})."
+    pairs = [f"{a.label} below {b.label} on {int(s.sum())}" for s, (a, b) in zip(steps, pairwise(found), strict=True)]
+    return words, f"{listed(pairs)}." if len(pairs) > 1 else ""
+
+
+@dataclass(frozen=True)
+class ErrorRow:
+    where: str
+    image_id: str
+    code: str
+    message: str
+    attempts: int
+
+
+def error_rows(collections: Sequence[tuple[str, Collection]]) -> tuple[list[ErrorRow], int]:
+    """The first failures of all collections, and how many there are altogether."""
+    rows: list[ErrorRow] = []
+    total = 0
+    for where, collection in collections:
+        failures = collection.errors().to_pylist()
+        total += len(failures)
+        rows += [ErrorRow(where, r["image_id"], r["code"], r["message"], r["attempts"]) for r in failures]
+    return rows[:MOST_ERRORS], total
+
+
+@dataclass(frozen=True)
+class ProvenanceBlock:
+    title: str
+    entries: tuple[tuple[str, str], ...]
+    config: str
+
+
+def provenance_blocks(collections: Sequence[tuple[str, Collection]]) -> list[ProvenanceBlock]:
+    """What every collection says about itself, and its whole configuration."""
+    blocks = []
+    for where, collection in collections:
+        header = {"config_digest": "", **collection.provenance()}
+        entries = tuple((key, value if isinstance(value, str) else json.dumps(value)) for key, value in header.items())
+        config = json.dumps(collection.plan().config, indent=2, sort_keys=True, ensure_ascii=False)
+        blocks.append(ProvenanceBlock(where, entries, config))
+    return blocks
+
+
+def versions() -> list[tuple[str, str]]:
+    """What this report was made with."""
+    found = [("python", platform.python_version())]
+    for package in ("ganinv", "torch", "numpy", "pyarrow", "matplotlib"):
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:  # a checkout that was never installed
+            found.append((package, "not installed"))
+    return found
+
+
+def _mean(values: np.ndarray) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else float("nan")
+
+
+def _named(runs: Sequence[Run], name: str) -> Run | None:
+    """The run of a method: called so, or so and then more (``w-plus-optimisation``)."""
+    exact = [run for run in runs if run.label == name]
+    longer = [run for run in runs if name == "w-plus" and run.label.startswith(f"{name}-")]
+    return next(iter([*exact, *longer]), None)

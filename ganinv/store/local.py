@@ -1,0 +1,64 @@
+"""Files on a local disk that appear whole or not at all, whatever kills the writer."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+
+def replace_file(path: str, data: bytes) -> None:
+    """Write a file in the place of an older one. Folders are made as needed."""
+    temporary = _write_beside(path, data)
+    _publish(temporary, lambda: os.replace(temporary, path))
+
+
+def create_file(path: str, data: bytes) -> None:
+    """Write a file that must not exist; ``FileExistsError`` when it does."""
+    temporary = _write_beside(path, data)
+    _publish(temporary, lambda: _link(temporary, path))
+
+
+def _write_beside(path: str, data: bytes) -> Path:
+    """The bytes, on disk, under a hidden name in the same folder."""
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # not the answer "somebody was first", which this exception means elsewhere
+        raise NotADirectoryError(error.errno, "a file is in the way", error.filename) from error
+    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _publish(temporary: Path, move: Callable[[], None]) -> None:
+    try:
+        move()
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(temporary.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _link(temporary: Path, path: str) -> None:
+    """A hard link appears whole and fails when the name is taken; file systems without links get O_EXCL."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        with open(path, "xb") as file:
+            file.write(temporary.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())

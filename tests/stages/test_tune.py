@@ -1,0 +1,124 @@
+"""Pivotal tuning: batched equals sequential, early stop, locality, what is left alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.tiny import random_w, tiny_generator
+
+from ganinv.code import Code
+from ganinv.errors import ConfigError
+from ganinv.stages.base import Context
+from ganinv.stages.tune import BatchedAdam, Locality, Tune
+from ganinv.target import Target
+
+
+@pytest.fixture(scope="module")
+def context() -> Context:
+    return Context(tiny_generator(), lambda name: None)
+
+
+@pytest.fixture(scope="module")
+def job(context: Context) -> tuple[Target, Code]:
+    """Images of one latent, to be rendered from another: the pivot alone cannot do it."""
+    g = context.generator
+    images = g.render(Code(w=random_w(g, 4, seed=3)))
+    return Target(images, list("abcd")), Code(w=random_w(g, 4, seed=4))
+
+
+def test_tuning_reconstructs_and_leaves_pivot_and_generator_alone(context: Context, job: tuple[Target, Code]) -> None:
+    target, pivot = job
+    before = context.generator.fingerprint
+    result = Tune(steps=60, lr=0.01)(target, pivot, context)
+    context.generator._fingerprint = None
+    assert context.generator.fingerprint == before
+    assert torch.equal(result.code.w, pivot.w)
+    untuned = (context.generator.render(pivot) - target.images).square().mean(dim=(1, 2, 3))
+    tuned = (context.generator.render(result.code) - target.images).square().mean(dim=(1, 2, 3))
+    assert (tuned < 0.3 * untuned).all()
+    assert result.steps == [60] * 4
+    assert result.stop_reason == ["cap"] * 4
+
+
+def test_batched_equals_sequential(context: Context, job: tuple[Target, Code]) -> None:
+    target, pivot = job
+    stage = Tune(steps=25, lr=0.005)
+    together = stage(target, pivot, context)
+    for i in range(4):
+        alone = stage(target[i : i + 1], pivot[i], context)
+        assert together.loss[i][-1] == pytest.approx(alone.loss[0][-1], rel=0.01)
+        rendered = [context.generator.render(c) for c in (together.code[i], alone.code)]
+        assert (rendered[0] - rendered[1]).abs().max() < 1e-2
+
+
+def test_early_stop_keeps_the_weights_that_passed(context: Context, job: tuple[Target, Code]) -> None:
+    target, pivot = job
+    free = Tune(steps=40, lr=0.01)(target, pivot, context)
+    distances = []
+    distance = context.distance("embedded")
+    from ganinv.losses.distance import between
+
+    for steps in (10, 40):
+        code = Tune(steps=steps, lr=0.01)(target, pivot, context).code
+        features = distance.features(context.generator.render(code))
+        distances.append(between(features, distance.features(target.images)))
+    threshold = float(distances[0].median())
+    stopped = Tune(steps=40, lr=0.01, stop_below=threshold)(target, pivot, context)
+    reached = between(distance.features(context.generator.render(stopped.code)), distance.features(target.images))
+    assert "threshold" in stopped.stop_reason
+    for i, reason in enumerate(stopped.stop_reason):
+        if reason == "threshold":
+            assert float(reached[i]) <= threshold * 1.001
+            assert stopped.steps[i] < 40
+        # An image that leaves early does not disturb the others.
+        assert stopped.loss[i] == pytest.approx(free.loss[i][: len(stopped.loss[i])], rel=0.01, abs=1e-5)
+
+
+def test_the_loss_falls(context: Context, job: tuple[Target, Code]) -> None:
+    curves = torch.tensor(Tune(steps=100, lr=0.003)(*job, context).loss).mean(0)
+    assert curves[80:100].mean() < 0.6 * curves[0]
+    smooth = curves.unfold(0, 20, 1).mean(1)
+    assert (smooth[1:] <= smooth[:-1] * 1.05).all()
+
+
+def test_only_named_layers_train(context: Context, job: tuple[Target, Code]) -> None:
+    code = Tune(steps=2, layers=("torgbs.?.weight",))(*job, context).code
+    assert set(code.weights) == {f"torgbs.{b}.weight" for b in range(4)}
+    with pytest.raises(ConfigError, match="match no parameter"):
+        Tune(layers=("conv.*",))(*job, context)
+
+
+def test_locality_keeps_the_neighbourhood(context: Context, job: tuple[Target, Code]) -> None:
+    target, pivot = job
+    g = context.generator
+    near = Code(w=pivot.w + 0.5 * g.w_std * torch.nn.functional.normalize(random_w(g, 4, seed=8) - pivot.w, dim=2))
+    changes = []
+    for locality in (None, Locality(weight=20.0, alpha=float(g.w_std) * 0.5 * 8**0.5)):
+        weights = Tune(steps=40, lr=0.01, locality=locality)(target, pivot, context).code.weights
+        tuned = g.render(Code(w=near.w, weights=weights))
+        changes.append((tuned - g.render(near)).square().mean())
+    assert changes[1] < 0.7 * changes[0]
+
+
+def test_locality_is_zero_before_any_step(context: Context, job: tuple[Target, Code]) -> None:
+    _, pivot = job
+    stage = Tune(locality=Locality())
+    offsets = stage._zero_offsets(context.generator, 4)
+    loss = stage._locality(context.generator, pivot, offsets, [context.stream(i, "x") for i in "abcd"])
+    gradients = torch.autograd.grad(loss, list(offsets.values()), allow_unused=True)
+    assert float(loss) < 1e-9
+    assert max(float(g.abs().max()) for g in gradients if g is not None) < 1e-4
+
+
+def test_batched_adam_is_adam() -> None:
+    torch.manual_seed(0)
+    ours, theirs = torch.randn(3, 4), None
+    theirs = ours.clone().requires_grad_(True)
+    mine = ours.clone().requires_grad_(True)
+    adam, reference = BatchedAdam([mine], 0.1), torch.optim.Adam([theirs], lr=0.1)
+    for _ in range(10):
+        adam.step(torch.autograd.grad((adam.parameters[0] ** 3).abs().sum(), adam.parameters))
+        reference.zero_grad()
+        (theirs**3).abs().sum().backward()
+        reference.step()
+    torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)

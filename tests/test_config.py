@@ -1,0 +1,70 @@
+"""Configurations: shipped files load, wrong ones are explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.chain import load_chain
+from ganinv.config import config_names, config_path, load_yaml, validate
+from ganinv.errors import ConfigError
+from ganinv.methods import method_config
+from ganinv.training.e4e import E4eTrainingConfig
+from ganinv.training.gan import GanTrainingConfig
+
+
+@pytest.mark.parametrize("name", config_names("methods"))
+def test_every_method_loads(name: str) -> None:
+    cfg = method_config(name)
+    assert cfg.name == name
+    assert cfg.digest == method_config(name).digest
+
+
+def test_the_issue_methods_are_there() -> None:
+    assert set(config_names("methods")) >= {"e4e", "w-projection", "w-plus-optimisation", "pti", "pti-e4e"}
+
+
+@pytest.mark.parametrize("name", config_names("chains"))
+def test_every_chain_loads(name: str) -> None:
+    chain = load_chain(name, store="memory://x", dataset={"url": "nowhere"})
+    assert {job.store for job in (*chain.invert, *chain.edit, *chain.evaluate)} == {"memory://x"}
+    assert all(job.dataset == chain.dataset for job in chain.invert)
+
+
+@pytest.mark.parametrize("name", config_names("training"))
+def test_every_training_recipe_loads(name: str) -> None:
+    model = GanTrainingConfig if "gan" in name else E4eTrainingConfig
+    validate(model, load_yaml(config_path("training", name)), name)
+
+
+def test_unknown_method_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown method 'w-projecton', did you mean 'w-projection'\?"):
+        method_config("w-projecton")
+
+
+def test_unknown_key_names_key_and_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("name: m\nsummary: s\nspace: w\nstages:\n  - {kind: optimize, stpes: 3}\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'stages.0.optimize.stpes', did you mean 'steps'\?"):
+        method_config(str(path))
+
+
+def test_wrong_value_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("name: m\nsummary: s\nspace: w\nstages:\n  - {kind: tune, steps: many}\n")
+    with pytest.raises(ConfigError, match=r"stages.0.tune.steps: .*integer.*'many'"):
+        method_config(str(path))
+
+
+def test_overrides_of_a_stage() -> None:
+    assert method_config("pti", stages={1: {"steps": 7}}).stages[1].steps == 7
+    with pytest.raises(ConfigError, match="has 2 stages, no stage 5"):
+        method_config("pti", stages={5: {"steps": 7}})
+
+
+def test_not_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("a: [1")
+    with pytest.raises(ConfigError, match="cannot read"):
+        method_config(str(path))

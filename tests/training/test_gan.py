@@ -1,0 +1,113 @@
+"""GAN training: one pass for both networks, growth, resume, augmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ganinv.code import Code
+from ganinv.generators.discriminator import Discriminator
+from ganinv.training.augment import AdaptiveProbability, augment
+from ganinv.training.gan import GanTrainer, GanTrainingConfig, train
+
+TINY = GanTrainingConfig(
+    channels=(16, 16, 8, 8),
+    z_dim=8,
+    w_dim=8,
+    mapping_layers=1,
+    stages=((16, 0.032), (32, 0.032)),
+    batch_size=8,
+    r1_every=2,
+    snapshot_kimg=0.016,
+)
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_one_pass_gives_both_gradients() -> None:
+    torch.manual_seed(0)
+    d, x = Discriminator(16, (8, 8, 8)), torch.randn(8, 3, 16, 16, requires_grad=True)
+    logits = d(x, isolate=True)
+    (from_d,) = torch.autograd.grad(F.softplus(logits).mean(), x)
+    (for_g,) = torch.autograd.grad(F.softplus(-d(x, isolate=True)).mean(), x)
+    torch.testing.assert_close(from_d * -torch.exp(-logits.detach())[:, :, None, None], for_g, atol=1e-8, rtol=1e-4)
+    torch.testing.assert_close(logits, d(x))  # isolation changes gradients, not values
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(images: torch.Tensor, tmp_path: Path) -> None:
+    whole = GanTrainer(TINY, images)
+    train(whole, tmp_path / "whole")
+    assert whole.resolution == 32
+
+    class Killed(Exception):
+        pass
+
+    def kill(trainer: GanTrainer) -> None:
+        if trainer.nimg >= 48:  # after the growth
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(GanTrainer(TINY, images), tmp_path / "cut", on_snapshot=kill)
+    resumed = GanTrainer(TINY, images)
+    train(resumed, tmp_path / "cut")
+    assert resumed.nimg == whole.nimg == 64
+    for name, tensor in whole.g_ema.state_dict().items():
+        torch.testing.assert_close(resumed.g_ema.state_dict()[name], tensor, atol=1e-5, rtol=1e-4)
+    assert len((tmp_path / "cut/log.jsonl").read_text().splitlines()) == 4
+
+
+def test_growth_starts_from_the_upsampled_image(images: torch.Tensor) -> None:
+    trainer = GanTrainer(TINY, images)
+    trainer.step()
+    z = torch.randn(2, 8)
+    small = trainer.g.synthesize(Code(w=trainer.g.map(z)), noise="none")
+    trainer._build(32)
+    large = trainer.g.synthesize(Code(w=trainer.g.map(z)), noise="none")
+    torch.testing.assert_close(large, trainer.g.synthesis.upsample(small), atol=1e-5, rtol=1e-4)
+
+
+def test_learning_moves_towards_the_data() -> None:
+    """A data set of one colour: after a short training the samples have it."""
+    colour = torch.tensor([200, 60, 90], dtype=torch.uint8)
+    images = colour[None, :, None, None].expand(8, 3, 16, 16).contiguous()
+    cfg = TINY.model_copy(update={"channels": (16, 16, 8), "stages": ((16, 1.2),), "anneal_kimg": 0.4, "lr": 0.005})
+    trainer = GanTrainer(cfg, images)
+    z = torch.randn(16, 8)
+
+    def error() -> float:
+        with torch.no_grad():
+            samples = trainer.g_ema.synthesize(Code(w=trainer.g_ema.map(z)), noise="none").mean(dim=(0, 2, 3))
+        return float((samples - (colour.float() / 127.5 - 1)).abs().max())
+
+    before = error()
+    while trainer.nimg < trainer.total_img:
+        trainer.step()
+    assert error() < 0.5 * before
+
+
+def test_augmentation() -> None:
+    x = torch.rand(64, 3, 16, 16) * 2 - 1
+    assert torch.equal(augment(x, 0.0), x)
+    rng = torch.Generator().manual_seed(0)
+    changed = (augment(x, 0.1, rng) - x).abs().flatten(1).amax(1) > 1e-3
+    assert 0.2 < changed.float().mean() < 0.9  # each of several transformations hits a tenth of the images
+    y = x.clone().requires_grad_(True)
+    augment(y, 0.8, rng).sum().backward()
+    assert torch.isfinite(y.grad).all()
+    assert y.grad.abs().sum() > 0
+
+
+def test_probability_follows_the_overfitting() -> None:
+    ada = AdaptiveProbability(target=0.6, speed_kimg=1.0, interval=2)
+    for _ in range(10):
+        ada.update(torch.full((10, 1), 3.0))  # D is certain of every real image
+    assert ada.p == pytest.approx(0.1)
+    for _ in range(40):
+        ada.update(torch.full((10, 1), -3.0))
+    assert ada.p == 0.0
