@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ganinv.data.demo import demo_dataset
-
 from flows.chain import chain, load_chain
+from ganinv.data.demo import demo_dataset
 from ganinv.store import open_store
 from tasks.engine import Engine
 

@@ -105,7 +105,6 @@ class Method:
     @torch.no_grad()
     def _measure(self, target: Target, code: Code) -> dict[str, Tensor]:
         images = self.context.generator.synthesize(code)
-        assert isinstance(images, Tensor)
         distance = self.context.distance(self.cfg.distance)
         return {
             "mse": (images - target.images).square().mean(dim=(1, 2, 3)),

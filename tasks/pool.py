@@ -148,6 +148,7 @@ def open_pool(
         engine: ``inline`` works in this process, one unit after the other, without Ray; a crash or a hanging image is
             then the caller's. ``ray`` works in processes of their own.
         slots: how many workers. None: as many as the cluster's CPUs (or GPUs, when ``gpus_per_slot`` is set) hold.
+            With one slot units are worked on in their order.
         gpus_per_slot: may be a fraction: four slots of 0.25 share a device.
         deadline_seconds: how long one try of one unit may take before its worker is replaced (``ray`` only). After a
             network partition calls hang without an error, so there always is a deadline.

@@ -82,8 +82,9 @@ class _Run:
         """Start what can be started, wait at most POLL_SECONDS, book what has come."""
         for slot in self._slots:
             slot.wake(time.monotonic())
-        # One unit running and one behind it keep a slot busy; all get their first before one gets its second.
-        for depth in (1, 2):
+        # One unit running and one behind it keep a slot busy; all get their first before one gets its second. A single
+        # slot gets no second, so that a unit that is tried again still comes before the next one.
+        for depth in (1, 2) if len(self._slots) > 1 else (1,):
             for slot in self._slots:
                 if slot.ready and len(slot.calls) < depth and (order := self.ledger.take(time.monotonic())) is not None:
                     slot.send(order, time.monotonic())

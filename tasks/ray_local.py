@@ -79,8 +79,8 @@ def _join(address: str) -> None:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     except Exception as error:  # of Ray, of its transport, of the socket: they have no common base
         raise PoolError(
-            f"the Ray cluster at {address} cannot be joined: {error}. Check RAY_ADDRESS, the token (RAY_AUTH_TOKEN_PATH) "
-            "and that both sides run the same versions of Ray and Python"
+            f"the Ray cluster at {address} cannot be joined: {error}. Check RAY_ADDRESS, the token "
+            "(RAY_AUTH_TOKEN_PATH) and that both sides run the same versions of Ray and Python"
         ) from error
 
 

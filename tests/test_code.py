@@ -14,7 +14,10 @@ def full(batch: int, rank: int = 2, seed: int = 0) -> Code:
         w=torch.randn(batch, 4, 3),
         noise={1: torch.randn(batch, 1, 8, 8)},
         styles={"convs.1": torch.randn(batch, 5)},
-        weights={"convs.1.weight": LowRank(torch.randn(batch, 5, rank), torch.randn(batch, rank, 18)), "const": torch.randn(batch, 2, 4, 4)},
+        weights={
+            "convs.1.weight": LowRank(torch.randn(batch, 5, rank), torch.randn(batch, rank, 18)),
+            "const": torch.randn(batch, 2, 4, 4),
+        },
     )
 
 

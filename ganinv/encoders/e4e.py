@@ -51,9 +51,9 @@ class E4e(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         maps = dict(zip((8, 16, 32), self.backbone(images), strict=True))
         base = self.heads[0](maps[8])
-        rows = [base]
-        for i in range(1, self.cfg.num_ws):
-            rows.append(base + self.heads[i](maps[self._map_size(i)]) if i <= self.stage else base)
+        deltas = (self.heads[i](maps[self._map_size(i)]) for i in range(1, self.stage + 1))
+        rows = [base, *(base + delta for delta in deltas)]
+        rows += [base] * (self.cfg.num_ws - len(rows))
         return torch.stack(rows, dim=1) + self.latent_avg
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -54,7 +55,7 @@ class Discriminator(nn.Module):
         self.resolution = resolution
         self.from_rgb = EqualConv2d(img_channels, channels[-1], 1)
         widths = list(reversed(channels))
-        self.blocks = nn.ModuleList(DiscriminatorBlock(i, o) for i, o in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(DiscriminatorBlock(i, o) for i, o in itertools.pairwise(widths))
         self.std = MinibatchStd(group)
         self.conv = EqualConv2d(channels[0] + 1, channels[0], 3)
         self.fc = EqualLinear(channels[0] * 16, channels[0], activate=True)

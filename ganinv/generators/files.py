@@ -42,7 +42,7 @@ def open_generator(uri: str = EMBEDDED, device: str | torch.device = "cpu") -> G
         load_into(generator.discriminator, f"{folder}/discriminator.safetensors")
     if float(generator.w_std) == 0.0:
         generator.measure_w()
-    return generator.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return generator.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload,no-any-return]
 
 
 def save_generator(generator: Generator, uri: str, *, half: bool = False, extra: dict[str, Any] | None = None) -> None:

@@ -8,9 +8,10 @@ row 2b+1, with n = log2(resolution); there are 2n-2 rows.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast, overload
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class MappingNetwork(nn.Module):
         self.embed = EqualLinear(cfg.c_dim, cfg.w_dim) if cfg.c_dim else None
         dims = [cfg.z_dim + (cfg.w_dim if cfg.c_dim else 0)] + [cfg.w_dim] * cfg.mapping_layers
         self.fc = nn.ModuleList(
-            EqualLinear(i, o, lr_mul=cfg.mapping_lr_mul, activate=True) for i, o in zip(dims, dims[1:], strict=False)
+            EqualLinear(i, o, lr_mul=cfg.mapping_lr_mul, activate=True) for i, o in itertools.pairwise(dims)
         )
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
@@ -172,8 +173,8 @@ class Synthesis(nn.Module):
         out: list[tuple[str, StyledConv | ToRGB, int]] = []
         for b, torgb in enumerate(self.torgbs):
             ks = [0] if b == 0 else [2 * b - 1, 2 * b]
-            out += [(f"convs.{k}", self.convs[k], k) for k in ks]
-            out.append((f"torgbs.{b}", torgb, 2 * b + 1))
+            out += [(f"convs.{k}", cast(StyledConv, self.convs[k]), k) for k in ks]
+            out.append((f"torgbs.{b}", cast(ToRGB, torgb), 2 * b + 1))
         return out
 
     def forward(
@@ -277,6 +278,16 @@ class Generator(nn.Module):
         """Layer names in the order of ``styles``: ``convs.0, torgbs.0, convs.1, convs.2, torgbs.1, ...``."""
         return [name for name, _, _ in self.synthesis.layers()]
 
+    @overload
+    def synthesize(
+        self, code: Code, noise: NoiseMode = "const", capture: None = None, rng: torch.Generator | None = None
+    ) -> Tensor: ...
+
+    @overload
+    def synthesize(
+        self, code: Code, noise: NoiseMode = "const", *, capture: Sequence[str], rng: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
+
     def synthesize(
         self,
         code: Code,
@@ -308,7 +319,7 @@ class Generator(nn.Module):
         """Images of a code of any length, without gradients, in batches, with the stored noise."""
         with torch.inference_mode():
             parts = [self.synthesize(code[i : i + batch_size]) for i in range(0, len(code), batch_size)]
-        return torch.cat(parts).clone()  # type: ignore[arg-type]
+        return torch.cat(parts).clone()
 
     @torch.no_grad()
     def measure_w(self, samples: int = 10_000, seed: int = 123) -> None:

@@ -17,6 +17,7 @@ from ganinv.store import Collection, Store
 
 MOST_STRENGTHS = 7
 MOST_ROWS = 6
+MOST_EDITS = 20
 MOST_IMAGES = 180
 """Edited images in a report, all edits together: they are most of its bytes."""
 
@@ -40,17 +41,18 @@ def edit_strips(
     source_images: SourceImages,
     effects: Effects | None,
     most: int,
-) -> list[EditStrips]:
-    """Every edit on the same few images, evenly spaced over the data set.
+) -> tuple[list[EditStrips], int]:
+    """The edits on the same few images, evenly spaced over the data set, and how many edits there are.
 
     Args:
         unedited: where the codes without an edit are, when the collection has none of strength 0.
     """
     index = read_columns(collection, ["edit", "strength"])
     if index is None or not {"edit", "strength"}.issubset(index.schema.names):
-        return []
+        return [], 0
     names, strengths = index["edit"].to_pylist(), floats(index, "strength")
-    grids = {e: _grid(strengths[[n == e for n in names]]) for e in dict.fromkeys(names)}
+    total = len(set(names))
+    grids = {e: _grid(strengths[[n == e for n in names]]) for e in list(dict.fromkeys(names))[:MOST_EDITS]}
     columns = sum(len(grid) for grid in grids.values())
     ids = _spread(sorted(set(index["image_id"].to_pylist())), max(1, min(most, MOST_ROWS, MOST_IMAGES // columns)))
     sources = read_sources(source_images, ids, generator.resolution)
@@ -75,11 +77,11 @@ def edit_strips(
         headings = ("source", *("unedited" if s == 0 else signed(s, 1) for s in shown))
         lines = [Strip(i, "", _cells(i, shown, sources, rendered, responses.get(edit))) for i in ids]
         strips.append(EditStrips(edit, headings, tuple(lines)))
-    return strips
+    return strips, total
 
 
 def find_unedited(store: Store, collection: Collection, latents: Sequence[str]) -> Collection | None:
-    """The latents that were edited: those its records name, else the only ones of the report, else those of its name."""
+    """The latents that were edited: those its records name, the only ones of the report, or those of its name."""
     known = store.list("latents")
     records = [collection.provenance(), collection.plan().config]
     texts = [value for record in records for _, value in walk(record) if isinstance(value, str)]

@@ -38,7 +38,7 @@ class Effects:
     """All edits of a collection.
 
     Args:
-        side_effects: [edits, attributes], mean change of a score per unit strength, in standard deviations of that score.
+        side_effects: [edits, attributes], mean change of a score per unit strength, in standard deviations of it.
         scale: what the deviations were taken over, in words.
     """
 
@@ -53,7 +53,7 @@ def read_effects(collection: Collection, spread: Mapping[str, float], targets: M
     """The effects in an ``edit-metrics`` collection, None when it has no rows or no scores.
 
     Args:
-        spread: attribute -> standard deviation of its score over the samples; where missing, that of the unedited images.
+        spread: attribute -> standard deviation of its score over the samples. The unedited images fill in.
         targets: edit -> attribute its direction was fitted for.
     """
     columns = columns_of(collection)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ganinv.report.figure import INK, MUTED, SERIES, draw
 
@@ -92,11 +92,12 @@ def loss_bands(curves: Mapping[str, Sequence[np.ndarray]], title: str) -> str:
         if positive:
             axes.set_yscale("log")
             _log_ticks(axes.yaxis)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("step")
         axes.set_ylabel("loss, each method's own")
         axes.legend()
 
-    return draw(paint, 520, 300, title)
+    return draw(paint, 1060, 320, title)
 
 
 def response(strengths: np.ndarray, scores: np.ndarray, title: str, attribute: str, tone: int) -> str:
@@ -114,6 +115,8 @@ def response(strengths: np.ndarray, scores: np.ndarray, title: str, attribute: s
         median = np.nanmedian(scores[:, usable], axis=0)
         axes.plot(strengths[usable], median, color=color(tone), linewidth=2.8, marker="o", markersize=5)
         axes.axvline(0, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+        if len(strengths) <= 7:
+            axes.set_xticks(strengths, [f"{s:g}".replace("-", "−") for s in strengths])
         axes.set_xlabel("strength")
         axes.set_ylabel(f"score of {attribute}")
 

@@ -85,7 +85,7 @@ def existing(store: Store, kind: str, name: str | None, notes: list[str] | None 
     except GaninvError as error:
         reason = f"cannot be read: {error}"
     if notes is not None:
-        notes.append(f"{kind.capitalize()} {name!r} {reason}, so it is not in this report.")
+        notes.append(f"The collection {kind}/{name} {reason}, so it is left out.")
     return None
 
 
@@ -116,7 +116,7 @@ def score_names(columns: Sequence[str]) -> list[str]:
 
 def _read_run(store: Store, latents: Collection, notes: list[str]) -> Run:
     metrics = existing(store, "metrics", latents.name)
-    if metrics is None:
+    if metrics is None and columns_of(latents):
         notes.append(f"{latents.name!r} was not evaluated: its numbers are what the method measured itself.")
     source = metrics or latents
     skipped = {"w", "image_id", "loss", "steps"}

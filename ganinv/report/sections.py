@@ -10,7 +10,7 @@ import numpy as np
 from ganinv.generators.stylegan2 import Generator
 from ganinv.report import plots
 from ganinv.report.curves import read_training
-from ganinv.report.edits import edit_strips, find_unedited
+from ganinv.report.edits import EditStrips, edit_strips, find_unedited
 from ganinv.report.effects import Effects, read_effects
 from ganinv.report.fits import comparable as comparable_fits
 from ganinv.report.fits import cosines, measured, read_fits
@@ -50,7 +50,7 @@ def headline(generator: Generator, runs: Sequence[Run], samples: Samples | None)
 
 def unlike_settings(runs: Sequence[Run]) -> list[str]:
     """Reasons why the methods' numbers must not be compared."""
-    reasons = []
+    reasons, runs = [], [run for run in runs if run.ids]
     if len({run.distance for run in runs}) > 1:
         used = listed(f"{run.distance or 'not named'} ({run.label})" for run in runs)
         reasons.append(f"The methods were measured with different distances: {used}. Do not compare that column.")
@@ -93,9 +93,11 @@ def distributions(runs: Sequence[Run]) -> Section:
     """Violins of each measure and the loss curves."""
     shown = []
     for measure in measures(runs[0].protocol, runs[0].distance) if runs else ():
+        if measure.key == "seconds":  # a batch's time is shared out evenly: there is no distribution to see
+            continue
         values = {run.label: run.numbers[measure.key] for run in runs if measure.key in run.numbers}
         if any(np.isfinite(v).any() for v in values.values()):
-            log = measure.key in ("mse", "distance", "seconds")
+            log = measure.key in ("mse", "distance")
             better = "lower is better" if measure.lower_is_better else "higher is better"
             shown.append(plots.violins(values, f"{measure.label} — {better}", measure.words, log))
     curves = {run.label: run.loss for run in runs}
@@ -112,15 +114,21 @@ def edits(
     samples: Samples | None,
     source_images: SourceImages,
 ) -> Section:
-    targets = _targets(store, generator)
-    effects = read_effects(scored, samples.spread if samples else {}, targets) if scored else None
-    shown = []
+    effects = None
+    if scored is not None:
+        effects = read_effects(scored, samples.spread if samples else {}, _targets(store, generator))
+    shown: list[EditStrips] = []
+    total = 0
     if collection is not None:
         unedited = find_unedited(store, collection, request.latents)
-        shown = edit_strips(store, generator, collection, unedited, source_images, effects, request.max_strips)
+        shown, total = edit_strips(store, generator, collection, unedited, source_images, effects, request.max_strips)
     if not shown and effects is None:
         return None
-    return {"strips": shown, **(_responses(effects) if effects else {"responses": [], "side_effects": None})}
+    return {
+        "strips": shown,
+        "total": total,
+        **(_responses(effects) if effects else {"responses": [], "side_effects": None}),
+    }
 
 
 def directions(store: Store, generator: Generator, notes: list[str]) -> Section:
@@ -208,7 +216,7 @@ def _heat_map(
     def cell(row: int, column: int) -> Mapping[str, Any]:
         value = float(values[row, column])
         share = 0.0 if np.isnan(value) else min(abs(value) / strongest, 1.0)
-        text = number(value, 3) if plain else signed(value, digits)
+        text = number(value, 2) if plain else signed(value, digits)
         return {"text": text, "share": round(share, 3), "negative": value < 0, "outlined": (row, column) in outlined}
 
     cells = [[cell(row, column) for column in range(len(columns))] for row in range(len(rows))]

@@ -48,7 +48,7 @@ class MethodTable:
 
 
 def method_table(runs: Sequence[Run], measures: Sequence[Measure], only: Sequence[str] | None = None) -> MethodTable:
-    """Means over the images of each run, or over ``only`` these; the best of a column is marked if the images are the same.
+    """Means over the images of each run, or over ``only`` these; the best of a column is marked if images are the same.
 
     NaN is left out of a mean; a measure without any number is left out of the table.
     """

@@ -33,7 +33,7 @@ def measures(protocol: EvaluationProtocol | None, distance: str) -> tuple[Measur
     low, high = settings.range
     return (
         Measure("mse", "MSE", True, f"mean squared error, pixels in [{low:g}, {high:g}]"),
-        Measure("psnr", "PSNR", False, f"dB, peak {settings.peak:g}, mean over images"),
+        Measure("psnr", "PSNR", False, f"dB, peak {settings.peak:g}"),
         Measure("ssim", "SSIM", False, f"structural similarity, {window}"),
         Measure("ms_ssim", "MS-SSIM", False, f"five scales, {window}"),
         Measure("distance", "Distance", True, distance or "perceptual, not named"),

@@ -19,7 +19,8 @@ from ganinv.target import Target
 class Encoder(Protocol):
     """``encoder(images [B, 3, R, R]) -> w [B, num_ws, w_dim]``."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
 
     def __call__(self, images: Tensor) -> Tensor: ...
 

@@ -56,7 +56,6 @@ class Optimize(StrictModel):
             noisy = w + scale * _normal(streams, w) if scale > 0 else w
             rows = noisy.expand(-1, generator.num_ws, -1)
             images = generator.synthesize(Code(w=rows, noise=noise or None))
-            assert isinstance(images, Tensor)
             loss, _ = objective(images)
             total = loss.sum()
             if noise:

@@ -64,7 +64,6 @@ class Tune(StrictModel):
         for step in range(self.steps + 1):
             tuned = Code(w=pivot.w, noise=pivot.noise, styles=pivot.styles, weights=offsets)
             images = generator.synthesize(tuned)
-            assert isinstance(images, Tensor)
             loss, distance = objective(images)
             finished = torch.zeros(len(active), dtype=torch.bool)
             if self.stop_below is not None:
@@ -119,7 +118,6 @@ class Tune(StrictModel):
         with torch.no_grad():
             before = generator.synthesize(Code(w=w_r), noise="none")
         after = generator.synthesize(Code(w=w_r, weights=offsets), noise="none")
-        assert isinstance(before, Tensor) and isinstance(after, Tensor)
         return cfg.weight * (after - before).square().mean(dim=(1, 2, 3)).sum()
 
 

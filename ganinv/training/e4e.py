@@ -124,7 +124,6 @@ class E4eTrainer:
         w = self.encoder(images)
         d_losses = self._discriminator_step(w.detach())
         rendered = self.generator.synthesize(Code(w=w))
-        assert isinstance(rendered, Tensor)
         losses = {
             "l2": F.mse_loss(rendered, images),
             "distance": between(self.distance.features(rendered), target).mean(),
@@ -145,8 +144,8 @@ class E4eTrainer:
         total.backward()
         self.optimizer.step()
         self.steps_done += 1
-        out = {name: float(value) for name, value in losses.items()} | d_losses
-        return {"step": float(self.steps_done), "stage": float(self.encoder.stage), "total": float(total)} | out
+        out = {name: value.item() for name, value in losses.items()} | d_losses
+        return {"step": float(self.steps_done), "stage": float(self.encoder.stage), "total": total.item()} | out
 
     def _stage(self) -> int:
         """How many rows have their delta now: none before ``progressive_start``, then one more at a time."""
@@ -172,7 +171,6 @@ class E4eTrainer:
         with torch.no_grad():
             w = self.generator.map(z, truncation_psi=cfg.sample_psi)
             fake = self.generator.synthesize(Code(w=w))
-        assert isinstance(fake, Tensor)
         return (torch.cat([real, fake]) if real_count else fake), w
 
     def _active(self, w: Tensor) -> Tensor:
@@ -195,7 +193,7 @@ class E4eTrainer:
         self.d_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.d_optimizer.step()
-        return {"discriminator": float(loss)}
+        return {"discriminator": loss.item()}
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on exactly here."""

@@ -1,11 +1,11 @@
 """Training a StyleGAN2 from scratch on a small data set, on a CPU if need be.
 
-Recipe: non-saturating logistic loss and lazy R1 (StyleGAN2), adaptive discriminator augmentation (StyleGAN2-ADA),
-exponential moving average of G with ramp-up, growth from low to high resolution by copying the shared layers.
-The generator's and the discriminator's gradients come from one pass over the generated batch (one-stage training,
-Shen et al. 2021): the logit's gradient towards the image is scaled per sample from D's loss to G's loss, which saves a
-quarter of the arithmetic. It needs logits that do not depend on other samples, so the minibatch standard deviation is
-isolated in this pass: without that, one confident logit scales its neighbours' gradients up a thousand times.
+Recipe: optionally a warm start, then non-saturating logistic loss and lazy R1 (StyleGAN2), adaptive discriminator
+augmentation (StyleGAN2-ADA), exponential moving average of G with ramp-up, growth from low to high resolution by copying
+the shared layers. The generator's and the discriminator's gradients come from one pass over the generated batch (one-stage
+training, Shen et al. 2021): the logit's gradient towards the image is scaled per sample from D's loss to G's loss, which
+saves a quarter of the arithmetic. It needs logits that do not depend on other samples, so the minibatch standard deviation
+is isolated in this pass: without that, one confident logit scales its neighbours' gradients up a thousand times.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,9 @@ from ganinv.code import Code
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from ganinv.training.augment import AdaptiveProbability, augment
+from ganinv.training.warm_start import WarmStartConfig, warm_start
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class GanTrainingConfig(BaseModel):
@@ -38,9 +42,13 @@ class GanTrainingConfig(BaseModel):
     z_dim: int = 128
     w_dim: int = 128
     mapping_layers: int = 4
+    warm_start: WarmStartConfig | None = None
+    """Decode the training images' PCA coefficients first, at the first stage's resolution (see ``warm_start``)."""
     stages: tuple[tuple[int, float], ...] = ((32, 40.0), (64, 300.0))
     batch_size: int = 32
     lr: float = 0.002
+    g_rampup_kimg: float = 0.0
+    """The generator's learning rate rises linearly over its first images: an untrained D must not undo a warm start."""
     anneal_kimg: float = 20.0
     """The learning rate falls linearly to a tenth over the last ``anneal_kimg`` of the last stage."""
     r1_gamma: float = 0.3
@@ -73,6 +81,9 @@ class GanTrainer:
     def __init__(self, cfg: GanTrainingConfig, images: Tensor, device: str = "cpu") -> None:
         self.cfg, self.device = cfg, torch.device(device)
         self.full_images = images
+        self.g: Generator
+        self.d: Discriminator
+        self.g_ema: Generator
         self.nimg = 0
         self.rng = torch.Generator().manual_seed(cfg.seed)
         torch.manual_seed(cfg.seed)
@@ -82,13 +93,15 @@ class GanTrainer:
     def _build(self, resolution: int) -> None:
         """Networks and optimisers at ``resolution``, taking over every layer that the smaller networks have."""
         cfg = self.cfg
-        old = (self.g, self.d, self.g_ema) if hasattr(self, "g") else None
+        old: tuple[Generator, Discriminator, Generator] | None = None
+        if hasattr(self, "g"):
+            old = (self.g, self.d, self.g_ema)
         gcfg = cfg.generator_config(resolution)
         self.resolution = resolution
-        self.g = Generator(gcfg).to(self.device, memory_format=torch.channels_last)
-        self.d = Discriminator(resolution, gcfg.channels).to(self.device, memory_format=torch.channels_last)
+        self.g = _channels_last(Generator(gcfg).to(self.device))
+        self.d = _channels_last(Discriminator(resolution, gcfg.channels).to(self.device))
         for torgb in self.g.synthesis.torgbs[1:] if old is None else self.g.synthesis.torgbs[-1:]:
-            nn.init.zeros_(torgb.weight)  # a new resolution starts as the upsampled image
+            nn.init.zeros_(torgb.get_parameter("weight"))  # a new resolution starts as the upsampled image
         if old is not None:
             _copy_generator(old[0], self.g)
             _copy_discriminator(old[1], self.d)
@@ -101,23 +114,28 @@ class GanTrainer:
         self.images = _downscale(self.full_images, resolution)
         self.batches = 0
 
+    def _stage_resolution(self) -> int:
+        ends = accumulate(kimg * 1000 for _, kimg in self.cfg.stages)
+        return next(r for (r, _), end in zip(self.cfg.stages, ends, strict=True) if self.nimg < end)
+
     @property
     def total_img(self) -> int:
         return int(sum(kimg for _, kimg in self.cfg.stages) * 1000)
 
+    def warm_up(self) -> Iterator[dict[str, float]]:
+        """The warm start of the configuration, if it has one; before the first ``step``."""
+        if self.cfg.warm_start is not None and self.nimg == 0:
+            yield from warm_start(self.g, self.images, self.cfg.warm_start)
+            self.g_ema.load_state_dict(self.g.state_dict())
+
     def step(self) -> dict[str, float]:
         """One batch for both networks. Returns losses and the state of the augmentation."""
         cfg = self.cfg
-        boundary = 0.0
-        for resolution, kimg in cfg.stages:
-            boundary += kimg * 1000
-            if self.nimg < boundary:
-                break
-        if resolution != self.resolution:
+        if (resolution := self._stage_resolution()) != self.resolution:
             self._build(resolution)
         lr = cfg.lr * min(1.0, max(0.1, (self.total_img - self.nimg) / (cfg.anneal_kimg * 1000)))
         for group in self.opt_g.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * min(1.0, (self.nimg + cfg.batch_size) / max(cfg.g_rampup_kimg * 1000, 1e-8))
         for group in self.opt_d.param_groups:
             group["lr"] = lr * cfg.r1_every / (cfg.r1_every + 1)
 
@@ -162,7 +180,6 @@ class GanTrainer:
         else:
             ws = self.g.map(z[0])
         images = self.g.synthesize(Code(w=ws), noise="none")
-        assert isinstance(images, Tensor)
         return images.contiguous(memory_format=torch.channels_last)
 
     def _real_batch(self) -> Tensor:
@@ -230,6 +247,10 @@ def train(
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         trainer.load(torch.load(checkpoint, weights_only=True))
+    else:
+        for losses in trainer.warm_up():
+            on_step(losses)
+        _save(trainer, checkpoint)
     next_snapshot = trainer.nimg + trainer.cfg.snapshot_kimg * 1000
     recent: list[dict[str, float]] = []
     start, start_img = time.monotonic(), trainer.nimg
@@ -238,14 +259,23 @@ def train(
         on_step(recent[-1])
         if trainer.nimg >= next_snapshot or trainer.nimg >= trainer.total_img:
             next_snapshot += trainer.cfg.snapshot_kimg * 1000
-            partial = checkpoint.with_suffix(".tmp")
-            torch.save(trainer.state(), partial)
-            partial.replace(checkpoint)
+            _save(trainer, checkpoint)
             rate = (trainer.nimg - start_img) / (time.monotonic() - start)
             with (folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(_mean(recent) | {"images_per_second": round(rate, 2)}) + "\n")
             recent = []
             on_snapshot(trainer)
+
+
+def _channels_last(module: M) -> M:
+    """Channels last: convolutions on a CPU are half as fast otherwise."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _save(trainer: GanTrainer, checkpoint: Path) -> None:
+    partial = checkpoint.with_suffix(".tmp")
+    torch.save(trainer.state(), partial)
+    partial.replace(checkpoint)
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:

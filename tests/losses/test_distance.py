@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.tiny import random_w, tiny_generator
 
 from ganinv.code import Code
 from ganinv.errors import ConfigError
 from ganinv.losses.distance import LpipsDistance, between, open_distance
+from tests.tiny import random_w, tiny_generator
 
 
 def closed_form(spec: dict[str, Any]) -> dict[str, torch.Tensor]:

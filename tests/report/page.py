@@ -8,7 +8,7 @@ VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """``tags``: (name, attributes) of every element. ``text``: what a person reads. ``cells``: numbers of the tables."""
+    """``tags``: (name, attributes) of every element. ``text``: what a person reads. ``cells``: table numbers."""
 
     def __init__(self, html: bytes) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A store with samples, directions, inversions, edits and training of a tiny generator: made up, but of the real form."""
+"""A store with samples, directions, inversions, edits and training of a tiny generator: made up, of the real form."""
 
 from __future__ import annotations
 
@@ -136,7 +136,9 @@ def add_inversions(store: Store, generator: Generator, method: str, ids: Sequenc
             f"score_{attribute}_source": score,
             f"score_{attribute}": score + rng.normal(0, 4 * ERRORS[method], len(kept)),
         }
-    table = pa.table({"image_id": kept, **{name: pa.array(v, pa.float32()) for name, v in columns.items()}})
+    table = pa.table(
+        {"image_id": pa.array(kept, pa.string()), **{name: pa.array(v, pa.float32()) for name, v in columns.items()}}
+    )
     protocol = {"protocol": {"name": "inversion-1", "distance": "embedded"}}
     write(
         store.metrics[f"set-{method}"],
@@ -215,7 +217,7 @@ def _write_rows(
     collection: Collection, plan: Plan, table: pa.Table, errors: Sequence[RowError], seconds: dict[str, float]
 ) -> None:
     for unit in plan.units:
-        there = pa.array([i in unit.ids for i in table["image_id"].to_pylist()])
+        there = pa.array([i in unit.ids for i in table["image_id"].to_pylist()], pa.bool_())
         own = [error for error in errors if error.image_id in unit.ids]
         collection.write_part(unit.index, table.filter(there), own, {i: seconds[i] for i in unit.ids})
 
@@ -236,5 +238,5 @@ def _draw(generator: Generator, count: int, seed: int) -> np.ndarray:
 
 def _latents(generator: Generator, ids: Sequence[str]) -> torch.Tensor:
     seeds = [sum(map(ord, i)) for i in ids]
-    w = np.concatenate([_draw(generator, 1, seed) for seed in seeds])
+    w = np.concatenate([_draw(generator, 0, 0), *(_draw(generator, 1, seed) for seed in seeds)])
     return torch.from_numpy(w)[:, None].repeat(1, generator.num_ws, 1)

@@ -159,7 +159,7 @@ def test_it_stays_small(html: bytes) -> None:
 def test_an_empty_store_gives_a_page_that_says_so(generator: Generator) -> None:
     page = Page(write_report(empty_store(), generator, FULL, sources(generator)))
     assert page.ids() == ["overview", "provenance"]
-    assert "Latents 'set-pti' is not in the store" in page.text
+    assert "The collection latents/set-pti is not in the store" in page.text
 
 
 def test_nothing_asked_for_gives_a_page(generator: Generator) -> None:
@@ -197,6 +197,27 @@ def test_without_an_evaluation_the_methods_own_numbers_are_shown(generator: Gene
     page = Page(write_report(store, generator, ReportRequest(title="Own", latents=("set-e4e",)), sources(generator)))
     assert page.cells["all", "e4e", "mse"][0] == pytest.approx(own)
     assert "was not evaluated" in page.text
+
+
+def test_a_method_that_failed_on_every_image_is_listed(generator: Generator) -> None:
+    store = empty_store()
+    add_inversions(store, generator, "pti", [FAILED])
+    add_inversions(store, generator, "e4e", [FAILED, "image-01"])
+    request = ReportRequest(title="Failed", latents=("set-pti", "set-e4e"))
+    page = Page(write_report(store, generator, request, sources(generator)))
+    assert page.cells["all", "pti", "n"][0] == 0
+    assert page.cells["all", "e4e", "n"][0] == 2
+    assert "Not inverted by every method" in page.text
+    assert "errors" in page.ids()
+
+
+def test_damaged_extras_are_a_reason_in_the_strip(generator: Generator) -> None:
+    store = empty_store()
+    add_inversions(store, generator, "pti")
+    store.objects.put("latents/set-pti/extras/image-00.safetensors", b"damaged")
+    request = ReportRequest(title="Damaged", latents=("set-pti",), max_strips=20)
+    page = Page(write_report(store, generator, request, sources(generator)))
+    assert page.text.count("is not what its row recorded") == 1
 
 
 def test_edits_without_scores_are_pictures(generator: Generator) -> None:

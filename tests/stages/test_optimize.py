@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.tiny import random_w, tiny_generator
 
 from ganinv.code import Code
 from ganinv.stages.base import Context
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import Optimize, noise_correlation
 from ganinv.target import Target
+from tests.tiny import random_w, tiny_generator
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import random_w, tiny_generator
 
 from ganinv.code import Code
 from ganinv.encoders.e4e import E4e, E4eConfig
 from ganinv.encoders.files import open_encoder, save_encoder
 from ganinv.errors import GeneratorMismatch, WeightsRefused
 from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig, LatentPool
+from tests.tiny import random_w, tiny_generator
 
 CONFIG = E4eTrainingConfig(steps=12, batch_size=4, progressive_start=4, progressive_every=2, pool_size=6)
 
@@ -65,7 +65,9 @@ def test_progressive_schedule() -> None:
 
 def test_training_approaches_the_images() -> None:
     g = tiny_generator()
-    cfg = CONFIG.model_copy(update={"steps": 60, "lr": 2e-3, "batch_size": 8, "real_share": 0.0, "adversarial_weight": 0.0})
+    cfg = CONFIG.model_copy(
+        update={"steps": 60, "lr": 2e-3, "batch_size": 8, "real_share": 0.0, "adversarial_weight": 0.0}
+    )
     trainer = E4eTrainer(cfg, g, torch.empty((0, 3, 32, 32), dtype=torch.uint8))
     images = g.render(Code(w=random_w(g, 16, seed=77)))
 
@@ -91,8 +93,8 @@ def test_resume_equals_an_undisturbed_run(tmp_path: Path) -> None:
     torch.save(cut.state(), tmp_path / "state.pt")
     resumed = E4eTrainer(CONFIG, g, real)
     resumed.load(torch.load(tmp_path / "state.pt", weights_only=True))
-    last = [losses for losses in whole.run()][-1]
-    assert [losses for losses in resumed.run()][-1]["total"] == pytest.approx(last["total"], rel=1e-4)
+    last = list(whole.run())[-1]
+    assert list(resumed.run())[-1]["total"] == pytest.approx(last["total"], rel=1e-4)
 
 
 def test_latent_pool() -> None:
@@ -110,7 +112,9 @@ def test_encoder_folder(tmp_path: Path) -> None:
     save_encoder(e, str(tmp_path / "e"), generator=g)
     again = open_encoder(str(tmp_path / "e"), generator=g)
     assert again.fingerprint == e.fingerprint
-    with pytest.raises(GeneratorMismatch, match=r"was trained for generator 'tiny' \(\w{12}\), not for 'tiny' \(\w{12}\)"):
+    with pytest.raises(
+        GeneratorMismatch, match=r"was trained for generator 'tiny' \(\w{12}\), not for 'tiny' \(\w{12}\)"
+    ):
         open_encoder(str(tmp_path / "e"), generator=tiny_generator(seed=3))
     with pytest.raises(WeightsRefused, match="no encoder at"):
         open_encoder(str(tmp_path / "none"), generator=g)

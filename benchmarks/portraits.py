@@ -1,0 +1,137 @@
+"""The table of ``docs/results.md``: all methods on real portraits, through the flow.
+
+    python benchmarks/portraits.py run --store runs/portraits --where split=test \\
+        --dataset "$GANINV_SHARED/data/official-portraits/portraits.parquet"
+    python benchmarks/portraits.py run --store runs/london \\
+        --dataset "$GANINV_SHARED/data/real-photos/london-cc-by-aligned256"
+    python benchmarks/portraits.py table --store runs/portraits --store runs/london --to docs/results.md
+
+``run`` is the chain ``configs/chains/portraits.yaml`` and resumes; ``table`` only reads the stores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ganinv.store import Store, open_store
+
+METHODS = ("w-projection", "e4e", "w-plus-optimisation", "pti-e4e", "pti")
+ORDER = ("pti", "w-plus-optimisation", "e4e", "w-projection")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["run", "table"])
+    parser.add_argument("--store", action="append", required=True)
+    parser.add_argument("--dataset")
+    parser.add_argument("--where", action="append", default=[])
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--to", type=Path)
+    args = parser.parse_args()
+    if args.action == "run":
+        run(args)
+        return
+    text = HEADER + "\n".join(section(open_store(url)) for url in args.store)
+    if args.to:
+        args.to.write_text(text)
+    print(text)
+
+
+HEADER = """# Results
+
+Made by `benchmarks/portraits.py`; its head shows the commands. MSE and PSNR are on images clamped to [-1, 1] (peak 2) at the
+generator's 64x64 pixels, SSIM with an 11x11 Gaussian window per channel. "Distance" is the embedded one: normalised features of
+the shipped discriminator. MS-SSIM needs 176 pixels and is not defined here. Seconds are wall-clock per image of one worker
+process on a shared two-core CPU: read them as ratios.
+"""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run or resume the chain."""
+    from flows.chain import chain, load_chain
+
+    where = dict(pair.split("=", 1) for pair in args.where)
+    dataset = {"url": args.dataset, "where": where, "limit": args.limit}
+    chain(load_chain("portraits", store=args.store[0], dataset=dataset))
+
+
+def section(store: Store) -> str:
+    """The tables of one store."""
+    metrics = {m: store.metrics[m].read() for m in METHODS if m in store.metrics}
+    first = next(iter(metrics))
+    origin = store.latents[first].provenance()
+    data = store.latents[first].plan().config["dataset"]
+    where = " ".join(f"{k}={v}" for k, v in data["where"].items())
+    lines = [
+        f"\n## {Path(data['url']).name} {where}".rstrip(),
+        f"\nGenerator `{origin['generator_name']}` ({origin['generator_fingerprint'][:12]}), "
+        f"{metrics[first].num_rows} images.\n",
+        "| method | images | MSE | PSNR | SSIM | distance | s/image |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method, table in metrics.items():
+        means = [_mean(table, c) for c in ("mse", "psnr", "ssim", "distance")]
+        seconds = _mean(store.latents[method].timings(), "seconds")
+        lines.append(
+            f"| {method} | {table.num_rows} | {means[0]:.4f} | {means[1]:.2f} | {means[2]:.3f} | {means[3]:.3f} | {seconds:.2f} |"
+        )
+    if set(ORDER) <= set(metrics):
+        lines += ["", *order_lines({m: metrics[m] for m in ORDER})]
+    if "edits" in store.list("edit-metrics"):
+        lines += ["", *edit_lines(store.collection("edit-metrics", "edits").read())]
+    return "\n".join(lines) + "\n"
+
+
+def order_lines(metrics: dict[str, pa.Table]) -> list[str]:
+    """On how many images the literature's order holds in MSE, whole and pair by pair."""
+    by_id = [dict(zip(t["image_id"].to_pylist(), t["mse"].to_pylist(), strict=True)) for t in metrics.values()]
+    ids = sorted(set.intersection(*(set(d) for d in by_id)))
+    values = np.array([[d[i] for i in ids] for d in by_id])
+    better = values[:-1] < values[1:]
+    pairs = ", ".join(f"{a} < {b} {100 * s:.0f} %" for a, b, s in zip(ORDER, ORDER[1:], better.mean(1), strict=False))
+    return [f"Order {' < '.join(ORDER)} in MSE: on {100 * better.all(0).mean():.0f} % of {len(ids)} images ({pairs})."]
+
+
+def edit_lines(table: pa.Table) -> list[str]:
+    """Share of images whose score moves monotonically, and mean side effects per unit strength."""
+    names = [
+        c.removeprefix("score_") for c in table.schema.names if c.startswith("score_") and not c.endswith("_before")
+    ]
+    frame = {c: np.array(table[c].to_pylist()) for c in table.schema.names}
+    out = [
+        "| edit | monotone | " + " | ".join(f"d {n}" for n in names) + " |",
+        "|---|---|" + "---|" * len(names),
+    ]
+    for edit in dict.fromkeys(frame["edit"].tolist()):
+        if edit not in names:
+            continue
+        rows = frame["edit"] == edit
+        monotone, slopes = [], []
+        for image in np.unique(frame["image_id"][rows]):
+            mine = rows & (frame["image_id"] == image)
+            order = np.argsort(frame["strength"][mine])
+            strength = frame["strength"][mine][order]
+            scores = {n: frame[f"score_{n}"][mine][order] for n in names}
+            monotone.append((np.diff(scores[edit]) > 0).all())
+            slopes.append([np.polyfit(strength, scores[n], 1)[0] for n in names])
+        slope = np.mean(slopes, axis=0)
+        out.append(f"| {edit} | {100 * np.mean(monotone):.0f} % | " + " | ".join(f"{s:+.2f}" for s in slope) + " |")
+    out.append("")
+    out.append(
+        "`monotone`: the edited attribute's score rises at each of five strengths. `d`: mean change of each score per unit of strength."
+    )
+    return out
+
+
+def _mean(table: Any, column: str) -> float:
+    return float(np.mean(table[column].to_numpy()))
+
+
+if __name__ == "__main__":
+    main()

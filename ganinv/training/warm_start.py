@@ -1,0 +1,72 @@
+"""A warm start for the generator on a small data set: latents of the training images are given, not searched.
+
+Generative latent optimisation (Bojanowski et al. 2018) starts every training image's latent at its whitened PCA coefficients.
+These are nearly N(0, I), so the generator that learns to decode them can be sampled at once: blurred, but faces, and as
+varied as the data. Adversarial training then only has to sharpen. On a CPU this saves most of the first 100,000 images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from ganinv.code import Code
+from ganinv.generators.stylegan2 import Generator
+
+
+class WarmStartConfig(BaseModel):
+    """A warm start. ``kimg``: thousands of images to decode; the learning rate falls along a cosine."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kimg: float = 30.0
+    batch_size: int = 16
+    lr: float = 0.004
+    seed: int = 0
+
+
+def warm_start(generator: Generator, images: Tensor, cfg: WarmStartConfig) -> Iterator[dict[str, float]]:
+    """Train ``generator`` in place to decode PCA coefficients of ``images``, yielding losses.
+
+    Args:
+        images: uint8 [N, 3, R, R] at the generator's resolution; mirrored copies are added.
+    """
+    rng = torch.Generator().manual_seed(cfg.seed)
+    everything = torch.cat([images, images.flip(3)])
+    z = pca_latents(everything, generator.z_dim)
+    optimizer = torch.optim.Adam(generator.parameters(), lr=cfg.lr, betas=(0.9, 0.99))
+    steps = int(cfg.kimg * 1000 / cfg.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        index = torch.randint(len(everything), (cfg.batch_size,), generator=rng)
+        target = (everything[index].float() / 127.5 - 1).to(generator.device)
+        rendered = generator.synthesize(Code(w=generator.map(z[index].to(generator.device))), noise="none")
+        loss = pyramid_loss(rendered, target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        yield {"step": step + 1.0, "steps": float(steps), "loss": loss.item()}
+
+
+def pca_latents(images: Tensor, z_dim: int) -> Tensor:
+    """Whitened PCA coefficients of uint8 images [N, 3, R, R]: [N, z_dim], about N(0, I)."""
+    small = F.adaptive_avg_pool2d(images.float() / 127.5 - 1, 32).flatten(1)
+    centred = small - small.mean(0)
+    values, vectors = torch.linalg.eigh(centred.t() @ centred / (len(centred) - 1))
+    values, vectors = values.flip(0)[:z_dim], vectors.flip(1)[:, :z_dim]
+    return centred @ vectors / values.clamp_min(1e-8).sqrt()
+
+
+def pyramid_loss(rendered: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference, averaged over a pyramid of halved sizes down to 8x8."""
+    losses = []
+    while True:
+        losses.append((rendered - target).abs().mean())
+        if rendered.shape[-1] <= 8:
+            return torch.stack(losses).mean()
+        rendered, target = F.avg_pool2d(rendered, 2), F.avg_pool2d(target, 2)
