@@ -52,4 +52,4 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/ganinv bench
+	$(BIN)/python benchmarks/speed.py

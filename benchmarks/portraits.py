@@ -122,11 +122,8 @@ def edit_lines(table: pa.Table) -> list[str]:
             slopes.append([np.polyfit(strength, scores[n], 1)[0] for n in names])
         slope = np.mean(slopes, axis=0)
         out.append(f"| {edit} | {100 * np.mean(monotone):.0f} % | " + " | ".join(f"{s:+.2f}" for s in slope) + " |")
-    out.append("")
-    out.append(
-        "`monotone`: the edited attribute's score rises at each of five strengths. `d`: mean change of each score per unit of strength."
-    )
-    return out
+    note = "`monotone`: the score rises at each of five strengths. `d`: mean change of a score per unit of strength."
+    return [*out, "", note]
 
 
 def _mean(table: Any, column: str) -> float:

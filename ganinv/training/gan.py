@@ -28,7 +28,7 @@ from ganinv.code import Code
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from ganinv.training.augment import AdaptiveProbability, augment
-from ganinv.training.warm_start import WarmStartConfig, warm_start
+from ganinv.training.warm_start import WarmStartConfig, pca_latents, pyramid_loss, warm_start
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -47,6 +47,10 @@ class GanTrainingConfig(BaseModel):
     stages: tuple[tuple[int, float], ...] = ((32, 40.0), (64, 300.0))
     batch_size: int = 32
     lr: float = 0.002
+    anchor_weight: float = 0.0
+    """Half of each batch are latents of training images (their PCA coefficients), and at half resolution and below their
+    rendering is held to the image, with this weight. Holds on to what the warm start learnt, keeps every training image
+    within reach, and costs no extra pass (the idea of Yu et al. 2020, "Inclusive GAN")."""
     g_rampup_kimg: float = 0.0
     """The generator's learning rate rises linearly over its first images: an untrained D must not undo a warm start."""
     anneal_kimg: float = 20.0
@@ -112,6 +116,9 @@ class GanTrainer:
         self.opt_g = torch.optim.Adam(self.g.parameters(), lr=cfg.lr, betas=(0.0, 0.99), eps=1e-8)
         self.opt_d = torch.optim.Adam(self.d.parameters(), lr=cfg.lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
         self.images = _downscale(self.full_images, resolution)
+        self.anchors = (
+            pca_latents(torch.cat([self.images, self.images.flip(3)]), cfg.z_dim) if cfg.anchor_weight else None
+        )
         self.batches = 0
 
     def _stage_resolution(self) -> int:
@@ -139,7 +146,7 @@ class GanTrainer:
         for group in self.opt_d.param_groups:
             group["lr"] = lr * cfg.r1_every / (cfg.r1_every + 1)
 
-        fake = self._generate()
+        fake, anchored = self._generate()
         image = fake.detach().requires_grad_(True)
         self.opt_d.zero_grad(set_to_none=True)
         self.opt_g.zero_grad(set_to_none=True)
@@ -151,7 +158,10 @@ class GanTrainer:
         assert image.grad is not None
         # d softplus(l)/dl = sigmoid(l) for D, d softplus(-l)/dl = -sigmoid(-l) for G: their ratio is -exp(-l).
         ratio = -torch.exp(-fake_logits.detach().clamp(-30, 30))
-        fake.backward(image.grad * ratio[:, :, None, None])
+        gradient = image.grad * ratio[:, :, None, None]
+        if anchored is not None:
+            gradient = gradient + self._anchor_gradient(fake.detach(), anchored)
+        fake.backward(gradient)
         self.opt_g.step()
         g_loss = F.softplus(-fake_logits.detach()).mean()
 
@@ -169,9 +179,15 @@ class GanTrainer:
         }
         return out | ({"r1": r1} if r1 is not None else {})
 
-    def _generate(self) -> Tensor:
+    def _generate(self) -> tuple[Tensor, Tensor | None]:
+        """A batch of fakes, and the numbers of the training images that the first half is anchored to."""
         cfg = self.cfg
-        z = torch.randn(2, cfg.batch_size, cfg.z_dim, generator=self.rng).to(self.device)
+        z = torch.randn(2, cfg.batch_size, cfg.z_dim, generator=self.rng)
+        anchored = None
+        if self.anchors is not None:
+            anchored = torch.randint(len(self.anchors), (cfg.batch_size // 2,), generator=self.rng)
+            z[:, : len(anchored)] = self.anchors[anchored]  # in both draws: mixing styles leaves them what they are
+        z = z.to(self.device)
         if torch.rand((), generator=self.rng) < cfg.style_mixing:
             w = self.g.mapping(z.flatten(0, 1)).unflatten(0, (2, cfg.batch_size))
             cut = int(torch.randint(1, self.g.num_ws, (), generator=self.rng))
@@ -180,7 +196,17 @@ class GanTrainer:
         else:
             ws = self.g.map(z[0])
         images = self.g.synthesize(Code(w=ws), noise="none")
-        return images.contiguous(memory_format=torch.channels_last)
+        return images.contiguous(memory_format=torch.channels_last), anchored
+
+    def _anchor_gradient(self, fake: Tensor, anchored: Tensor) -> Tensor:
+        """Gradient of the anchors' reconstruction loss towards the fakes; zero for those without an anchor."""
+        count = len(self.images)
+        targets = self.images[anchored % count].float() / 127.5 - 1
+        targets = torch.where((anchored >= count)[:, None, None, None], targets.flip(3), targets).to(self.device)
+        rendered = fake[: len(anchored)].clone().requires_grad_(True)
+        loss = pyramid_loss(F.avg_pool2d(rendered, 2), F.avg_pool2d(targets, 2)) * self.cfg.anchor_weight
+        (gradient,) = torch.autograd.grad(loss, rendered)
+        return torch.cat([gradient, torch.zeros_like(fake[len(anchored) :])])
 
     def _real_batch(self) -> Tensor:
         index = torch.randint(len(self.images), (self.cfg.batch_size,), generator=self.rng)

@@ -1,0 +1,32 @@
+"""Images for whole-pipeline tests: real faces that ship inside scikit-image, and what goes wrong in practice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ganinv.data.demo import demo_dataset
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with six real faces."""
+    source = demo_dataset(tmp_path_factory.mktemp("demo"))
+    folder = tmp_path_factory.mktemp("faces")
+    for path in sorted(source.rglob("*.png"))[:6]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def bad_faces(faces: Path, tmp_path: Path) -> Path:
+    """Two good faces, one truncated, one that is a web page."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    good = sorted(faces.iterdir())
+    for path in good[:2]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "truncated.png").write_bytes(good[2].read_bytes()[:2000])
+    (folder / "page.jpg").write_bytes(b"<html><body>Too many requests</body></html>")
+    return folder
