@@ -1,6 +1,6 @@
 """Seconds per image of each method, as ratios to the first, in one run on random targets.
 
-    python benchmarks/speed.py --images 8 --methods e4e w-projection w-plus-optimisation pti-e4e pti
+python benchmarks/speed.py --images 8 --methods e4e w-projection w-plus-optimisation pti-e4e pti
 """
 
 from __future__ import annotations

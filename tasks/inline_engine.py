@@ -27,7 +27,7 @@ class InlinePool:
         label: str = "images",
     ) -> RunSummary:
         started = time.monotonic()
-        ledger = Ledger(units)
+        ledger = Ledger(units, in_order=True)
         if not units:
             return ledger.summary(0.0)
         with Progress(label, sum(len(unit.ids) for unit in units), quiet=self._quiet) as progress:

@@ -50,9 +50,11 @@ class Ledger:
 
     Args:
         units: those that are left; what is committed already is the caller's to leave out.
+        in_order: a unit that pauses holds up those after it. For a single slot, whose caller may count on the order.
     """
 
-    def __init__(self, units: Sequence[Unit]) -> None:
+    def __init__(self, units: Sequence[Unit], *, in_order: bool) -> None:
+        self._in_order = in_order
         self._waiting = [_State(unit) for unit in units]
         self._out: dict[int, _State] = {}
         self._held: list[_State] = []  # every image raised: not committed before some image of the run goes well
@@ -69,7 +71,7 @@ class Ledger:
         """The next order that is due, None when all are out or pause. ``now`` in seconds of a monotonic clock."""
         if not self._waiting and not self._out and self._held:
             self._release()  # too few to tell a bug from bad images: the rows say what happened
-        for position, state in enumerate(self._waiting):
+        for position, state in enumerate(self._waiting[: 1 if self._in_order else None]):
             if state.due <= now:
                 del self._waiting[position]
                 self._out[state.unit.index] = state

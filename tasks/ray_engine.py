@@ -50,7 +50,7 @@ class RayPool:
         label: str = "images",
     ) -> RunSummary:
         if not units:
-            return Ledger(units).summary(0.0)
+            return Ledger(units, in_order=True).summary(0.0)
         run = _Run(spec, units, min(self._slots, len(units)), self._options, self._start_seconds)
         with Progress(label, sum(len(unit.ids) for unit in units), quiet=self._quiet) as progress:
             try:
@@ -71,7 +71,7 @@ class _Run:
     def __init__(
         self, spec: WorkerSpec, units: Sequence[Unit], slots: int, options: SlotOptions, start_seconds: float
     ) -> None:
-        self.ledger = Ledger(units)
+        self.ledger = Ledger(units, in_order=slots == 1)
         self.started = self._last_up = time.monotonic()
         self.replaced = 0
         self._crashes = self._failed_builds = 0  # in a row

@@ -19,7 +19,7 @@ class E4eConfig(StrictModel):
     num_ws: int
     w_dim: int
     img_channels: int = 3
-    base_channels: int = Field(32, ge=8)
+    base_channels: int = Field(16, ge=8)
     pyramid_channels: int = Field(96, ge=8)
 
 

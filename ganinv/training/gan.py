@@ -48,9 +48,10 @@ class GanTrainingConfig(BaseModel):
     batch_size: int = 32
     lr: float = 0.002
     anchor_weight: float = 0.0
-    """Half of each batch are latents of training images (their PCA coefficients), and at half resolution and below their
-    rendering is held to the image, with this weight. Holds on to what the warm start learnt, keeps every training image
-    within reach, and costs no extra pass (the idea of Yu et al. 2020, "Inclusive GAN")."""
+    """Half of each batch are latents of training images (their PCA coefficients), and at a quarter of the resolution and
+    below their rendering is held to the image, with this weight; finer detail is D's to judge. This holds on to what the
+    warm start learnt, keeps training images within reach, and costs no extra pass (the idea of Yu et al. 2020, "Inclusive
+    GAN")."""
     g_rampup_kimg: float = 0.0
     """The generator's learning rate rises linearly over its first images: an untrained D must not undo a warm start."""
     anneal_kimg: float = 20.0
@@ -135,6 +136,15 @@ class GanTrainer:
             yield from warm_start(self.g, self.images, self.cfg.warm_start)
             self.g_ema.load_state_dict(self.g.state_dict())
 
+    def start_from(self, generator: Generator) -> None:
+        """Go on from a finished generator and its discriminator (no optimiser state, image count zero)."""
+        if generator.cfg.resolution != self.resolution:
+            self._build(generator.cfg.resolution)
+        for network in (self.g, self.g_ema):
+            network.load_state_dict({n: t for n, t in generator.state_dict().items() if n in network.state_dict()})
+        if generator.discriminator is not None:
+            self.d.load_state_dict(generator.discriminator.state_dict())
+
     def step(self) -> dict[str, float]:
         """One batch for both networks. Returns losses and the state of the augmentation."""
         cfg = self.cfg
@@ -204,7 +214,7 @@ class GanTrainer:
         targets = self.images[anchored % count].float() / 127.5 - 1
         targets = torch.where((anchored >= count)[:, None, None, None], targets.flip(3), targets).to(self.device)
         rendered = fake[: len(anchored)].clone().requires_grad_(True)
-        loss = pyramid_loss(F.avg_pool2d(rendered, 2), F.avg_pool2d(targets, 2)) * self.cfg.anchor_weight
+        loss = pyramid_loss(F.avg_pool2d(rendered, 4), F.avg_pool2d(targets, 4)) * self.cfg.anchor_weight
         (gradient,) = torch.autograd.grad(loss, rendered)
         return torch.cat([gradient, torch.zeros_like(fake[len(anchored) :])])
 

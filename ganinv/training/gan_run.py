@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import Template
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--where", action="append", default=[], help="rows of a Parquet data set: split=train")
     parser.add_argument("--recipe", default="portraits-64-gan")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--start", help="train: go on from this generator instead of a warm start")
     parser.add_argument("--to", type=Path, help="export: folder of the generator's assets")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -47,8 +50,12 @@ def main() -> None:
     dataset = open_dataset(args.data, where=where or None)
     loaded = dataset.load(dataset.ids, cfg.stages[-1][0])
     images = ((loaded.images + 1) * 127.5).round().to(torch.uint8)
+    if args.start:
+        cfg = cfg.model_copy(update={"warm_start": None})
     trainer = GanTrainer(cfg, images, args.device)
     if args.action == "train":
+        if args.start:
+            trainer.start_from(open_generator(args.start))
         _train(trainer, args.out)
     else:
         trainer.load(torch.load(args.out / "checkpoint.pt", weights_only=True, map_location=args.device))
@@ -84,7 +91,22 @@ def export(trainer: GanTrainer, folder: Path) -> None:
     card = {"kimg": trainer.nimg / 1000, "training_images": len(trainer.images), "measured": measured}
     save_generator(shipped, str(folder), half=True, extra=card)
     sample_grid(shipped, psi=0.8).save(folder / "samples.png")
+    (folder / "MODEL_CARD.md").write_text(_model_card(shipped, trainer, card, folder))
     Console().print(json.dumps(card, indent=1))
+
+
+def _model_card(generator: Generator, trainer: GanTrainer, card: dict[str, Any], folder: Path) -> str:
+    template = Template((Path(__file__).parent / "generator_card.md.j2").read_text(), keep_trailing_newline=True)
+    warm = trainer.cfg.warm_start
+    return template.render(
+        **card,
+        **generator.cfg.model_dump(),
+        name=generator.name,
+        parameters=sum(p.numel() for p in generator.mapping.parameters())
+        + sum(p.numel() for p in generator.synthesis.parameters()),
+        size=(folder / "generator.safetensors").stat().st_size,
+        warm_kimg=f"{warm.kimg:.0f}" if warm else "0",
+    )
 
 
 def measure(generator: Generator, images: Tensor, labeller: Labeller, count: int = 2000) -> dict[str, float]:
@@ -104,7 +126,11 @@ def measure(generator: Generator, images: Tensor, labeller: Labeller, count: int
     among = _unit(real - mean) @ _unit(real - mean).T
     np.fill_diagonal(among, -1)
     distance = kid(fake, real)
+    halves = np.random.default_rng(0).permutation(len(real))
+    within = kid(real[halves[::2]], real[halves[1::2]])
     return {
+        "samples": count,
+        "real_kid": round(float(within.mean), 5),
         "kid": round(float(distance.mean), 5),
         "kid_std": round(float(distance.std), 5),
         "nearest_cosine_mean": round(float(nearest.mean()), 4),

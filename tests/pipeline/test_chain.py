@@ -122,7 +122,9 @@ def test_strength_zero_is_the_inversion(done: tuple[ChainJob, dict[str, Any]]) -
     job, _ = done
     store = open_store(job.store)
     table = store.edits["edits"].read()
-    rows = table.filter((np.array(table["edit"].to_pylist()) == "smile") & (np.array(table["strength"].to_pylist()) == 0))
+    rows = table.filter(
+        (np.array(table["edit"].to_pylist()) == "smile") & (np.array(table["strength"].to_pylist()) == 0)
+    )
     np.testing.assert_array_equal(
         rows["w"].combine_chunks().to_numpy_ndarray(),
         store.latents["pti-e4e"].read()["w"].combine_chunks().to_numpy_ndarray(),
@@ -173,7 +175,7 @@ def test_a_direction_of_another_generator_is_refused(done: tuple[ChainJob, dict[
 
 def test_fit_of_an_unknown_attribute(done: tuple[ChainJob, dict[str, Any]]) -> None:
     job, _ = done
-    with open_pools(INLINE) as pools, pytest.raises(ConfigError, match="no score of 'beard'; there are: .*smile"):
+    with open_pools(INLINE) as pools, pytest.raises(ConfigError, match=r"no score of 'beard'; there are: .*smile"):
         run_fit(FitJob(store=job.store, name="x", attributes=("beard",)), pools)
 
 

@@ -91,6 +91,11 @@ def test_a_store_that_recovers_is_written_again(tmp_path: Path) -> None:
     assert parts(tmp_path)[1] == {}
 
 
+def test_units_keep_their_order_when_one_is_tried_again(tmp_path: Path) -> None:
+    run(tmp_path, units_of(6, 2), raise_on=["img-2"], broken_commits=2)
+    assert (tmp_path / "commits").read_text().split() == ["0", "1", "2"]
+
+
 def test_a_store_that_stays_broken_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="disk is full"):
         run(tmp_path, units_of(4, 2), broken_commits=100)
