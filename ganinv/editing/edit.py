@@ -21,7 +21,7 @@ Strength = float | Tensor | Sequence[float]
 class DirectionLookup(Protocol):
     """Where directions are found by name and generator fingerprint."""
 
-    def get(self, name: str, *, generator: str) -> Direction: ...
+    def get(self, name: str, *, generator: str | None) -> Direction: ...
 
 
 class HasDirections(Protocol):
@@ -54,7 +54,7 @@ class Edit:
         if isinstance(self.conditions, str):
             raise ConfigError(f"conditions must be a list of direction names, got the text {self.conditions!r}")
 
-    def apply(self, code: Code, directions: Directions, generator_fingerprint: str) -> Code:
+    def apply(self, code: Code, directions: Directions, generator_fingerprint: str | None = None) -> Code:
         """The edited code; noise, style offsets and tuned weights stay as they are.
 
         Each direction's step is computed on the code as given and the steps are added, so their order does not matter.
@@ -63,12 +63,15 @@ class Edit:
         Args:
             directions: a mapping, a lookup with ``get(name, generator=fingerprint)``, or a store that has
                 ``directions``.
-            generator_fingerprint: of the generator that ``code`` belongs to.
+            generator_fingerprint: of the generator that ``code`` belongs to. None takes the generator of the first
+                direction (its newest version); the other directions must be of the same one.
 
         Raises:
             ConfigError: an unknown direction, or one that does not fit the code.
             GeneratorMismatch: a direction of another generator.
         """
+        if generator_fingerprint is None:
+            generator_fingerprint = _find(directions, next(iter(self.strengths)), None).generator_fingerprint
         held = {name: _find(directions, name, generator_fingerprint) for name in self.conditions or ()}
         step = torch.zeros_like(code.w)
         for name, strength in self.strengths.items():
@@ -104,7 +107,7 @@ def conditioned(direction: Direction, conditions: Sequence[Direction]) -> Direct
     )
 
 
-def _find(directions: Directions, name: str, fingerprint: str) -> Direction:
+def _find(directions: Directions, name: str, fingerprint: str | None) -> Direction:
     if isinstance(directions, Mapping):
         if name not in directions:
             raise ConfigError(f"no direction {name!r}; there are: {', '.join(sorted(directions)) or 'none'}")
@@ -112,5 +115,6 @@ def _find(directions: Directions, name: str, fingerprint: str) -> Direction:
     else:
         lookup = directions.directions if hasattr(directions, "directions") else directions
         direction = lookup.get(name, generator=fingerprint)
-    direction.check(fingerprint)
+    if fingerprint is not None:
+        direction.check(fingerprint)
     return direction

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.networks.blocks import PyramidBackbone, RowHead, zero_
 
@@ -24,7 +25,7 @@ class E4eConfig(StrictModel):
 
 
 class E4e(nn.Module):
-    """``e4e(images [B, 3, R, R] in [-1, 1]) -> w [B, num_ws, w_dim]``.
+    """``e4e(images [B, 3, R, R] in [-1, 1]) -> Code``; ``latents(images)`` gives its w [B, num_ws, w_dim].
 
     Row 0 is the base, row i the base plus delta i; ``latent_avg`` is added at the end. Rows up to ``stage`` have their
     delta (progressive training, section 3.1); inference uses all. Rows 0-2 read the coarse map, 3-6 the medium, the rest
@@ -48,7 +49,11 @@ class E4e(nn.Module):
     def _map_size(row: int) -> int:
         return 8 if row < 3 else 16 if row < 7 else 32
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Code:
+        return Code(w=self.latents(images))
+
+    def latents(self, images: Tensor) -> Tensor:
+        """Images [B, 3, R, R] to w [B, num_ws, w_dim]."""
         maps = dict(zip((8, 16, 32), self.backbone(images), strict=True))
         base = self.heads[0](maps[8])
         deltas = (self.heads[i](maps[self._map_size(i)]) for i in range(1, self.stage + 1))

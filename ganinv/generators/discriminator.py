@@ -61,8 +61,11 @@ class Discriminator(nn.Module):
         self.fc = EqualLinear(channels[0] * 16, channels[0], activate=True)
         self.out = EqualLinear(channels[0], 1)
 
-    def forward(self, images: Tensor, isolate: bool = False) -> Tensor:
-        """``isolate`` cuts the gradients that run from one sample's logit to another sample (see ``MinibatchStd``)."""
+    def forward(self, images: Tensor, c: Tensor | None = None, *, isolate: bool = False) -> Tensor:
+        """Logits [B, 1]. ``isolate`` cuts the gradients that run from one sample's logit to another sample (see
+        ``MinibatchStd``)."""
+        if c is not None and c.shape[1]:
+            raise ValueError(f"this discriminator has no classes, got c of shape {tuple(c.shape)}")
         x = self.from_rgb(images)
         for block in self.blocks:
             x = block(x)

@@ -17,12 +17,12 @@ from ganinv.target import Target
 
 
 class Encoder(Protocol):
-    """``encoder(images [B, 3, R, R]) -> w [B, num_ws, w_dim]``."""
+    """``encoder(images [B, 3, R, R] in [-1, 1]) -> Code``."""
 
     @property
     def fingerprint(self) -> str: ...
 
-    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Tensor) -> Code: ...
 
 
 @dataclass

@@ -21,7 +21,7 @@ class Encode(StrictModel):
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
         encoder = context.open_encoder(self.encoder)
-        with torch.inference_mode():
-            w = encoder(target.images)
+        with torch.no_grad():
+            encoded = encoder(target.images)
         count = len(target)
-        return StageResult(Code(w=w.clone()), [[] for _ in range(count)], [1] * count, ["single pass"] * count)
+        return StageResult(encoded, [[] for _ in range(count)], [1] * count, ["single pass"] * count)

@@ -121,7 +121,7 @@ class E4eTrainer:
         images, true_w = self._batch()
         with torch.no_grad():
             target = [f.detach() for f in self.distance.features(images)]
-        w = self.encoder(images)
+        w = self.encoder.latents(images)
         d_losses = self._discriminator_step(w.detach())
         rendered = self.generator.synthesize(Code(w=w))
         losses = {

@@ -26,6 +26,7 @@ class WarmStartConfig(BaseModel):
     kimg: float = 30.0
     batch_size: int = 16
     lr: float = 0.004
+    mapping_lr_scale: float = 30.0
     seed: int = 0
 
 
@@ -38,7 +39,10 @@ def warm_start(generator: Generator, images: Tensor, cfg: WarmStartConfig) -> It
     rng = torch.Generator().manual_seed(cfg.seed)
     everything = torch.cat([images, images.flip(3)])
     z = pca_latents(everything, generator.z_dim)
-    optimizer = torch.optim.Adam(generator.parameters(), lr=cfg.lr, betas=(0.9, 0.99))
+    # The mapping's learning-rate multiplier is for adversarial training; here it would leave the mapping at random.
+    mapping = {"params": generator.mapping.parameters(), "lr": cfg.lr * cfg.mapping_lr_scale}
+    groups = [mapping, {"params": generator.synthesis.parameters()}]
+    optimizer = torch.optim.Adam(groups, lr=cfg.lr, betas=(0.9, 0.99))
     steps = int(cfg.kimg * 1000 / cfg.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):

@@ -125,3 +125,15 @@ def test_mistakes_are_explained(code: Code) -> None:
         Edit({})
     with pytest.raises(ConfigError, match="must be a list"):
         Edit({"smile": 1.0}, conditions="gender")
+
+
+def test_without_a_fingerprint_all_directions_must_be_of_one_generator() -> None:
+    def made(name: str, fingerprint: str) -> Direction:
+        vector = np.eye(4, dtype=np.float32)[0]
+        return Direction(name, vector, "w", generator_name="g", generator_fingerprint=fingerprint, method="test")
+
+    code = Code(w=torch.zeros(1, 2, 4))
+    same = {"a": made("a", "f" * 64), "b": made("b", "f" * 64)}
+    assert float(Edit({"a": 1.0, "b": 1.0}).apply(code, same).w[0, 0, 0]) == 2.0
+    with pytest.raises(GeneratorMismatch):
+        Edit({"a": 1.0, "b": 1.0}).apply(code, {**same, "b": made("b", "0" * 64)})

@@ -1,0 +1,88 @@
+"""The command line: help is light, errors are one sentence, results can be JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows import cli
+
+
+def ganinv(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    code = "from flows.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run the command line in this process: (exit code, output, errors)."""
+    monkeypatch.setattr(sys, "argv", ["ganinv", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out, captured.err
+
+
+def test_help_needs_neither_torch_nor_ray() -> None:
+    code = "import sys; import flows.cli; print([m for m in ('torch', 'ray', 'prefect') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command", ["demo", "run", "sample", "fit", "train", "invert", "edit", "evaluate", "report", "directions", "latents"]
+)
+def test_every_command_has_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    code, out, _ = run_here(monkeypatch, capsys, command, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_an_error_is_one_sentence_and_exit_code_one(tmp_path: Path) -> None:
+    result = ganinv("invert", f"--store={tmp_path}/s", f"--dataset={tmp_path}/none", "--engine=inline")
+    assert result.returncode == 1
+    assert "ganinv:" in result.stderr
+    assert "none" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_edit_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = run_here(
+        monkeypatch, capsys, "edit", f"--store={tmp_path}", "--latents=x", "--edit=smile=much", "--engine=inline"
+    )
+    assert code == 1
+    assert "expected a number after = in 'smile=much', got 'much'" in err
+
+
+def test_json_of_an_empty_store(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for group in ("directions", "latents"):
+        code, out, _ = run_here(monkeypatch, capsys, group, "list", f"--store={tmp_path}", "--json")
+        assert code == 0
+        assert json.loads(out) == []
+
+
+def test_sample_fit_list_show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store = f"--store={tmp_path}/s"
+    code, out, _ = run_here(monkeypatch, capsys, "sample", store, "--count=120", "--engine=inline", "--json")
+    assert code == 0
+    assert json.loads(out)["rows"] == 120
+    code, out, _ = run_here(
+        monkeypatch, capsys, "fit", store, "--tails=0.25", "--components=1", "--attributes=smile", "--engine=inline", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["rows"] == 2
+    code, out, _ = run_here(monkeypatch, capsys, "directions", "list", store, "--json")
+    assert {row["name"] for row in json.loads(out)} == {"smile", "pca-00"}
+    code, out, _ = run_here(monkeypatch, capsys, "directions", "show", "smile", store)
+    assert json.loads(out)["method"] == "interfacegan-svc"
+    code, _, err = run_here(monkeypatch, capsys, "directions", "show", "smil", store)
+    assert code == 1
+    assert "did you mean 'smile'?" in err
