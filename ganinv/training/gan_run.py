@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--start", help="train: go on from this generator instead of a warm start")
     parser.add_argument("--to", type=Path, help="export: folder of the generator's assets")
+    parser.add_argument("--history", default="", help="export: a sentence for the model card on how this run went")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     cfg = validate(GanTrainingConfig, load_yaml(config_path("training", args.recipe)), args.recipe)
@@ -59,7 +60,7 @@ def main() -> None:
         _train(trainer, args.out)
     else:
         trainer.load(torch.load(args.out / "checkpoint.pt", weights_only=True, map_location=args.device))
-        export(trainer, args.to)
+        export(trainer, args.to, args.history)
 
 
 def _train(trainer: GanTrainer, out: Path) -> None:
@@ -79,7 +80,7 @@ def _train(trainer: GanTrainer, out: Path) -> None:
         train(trainer, out, on_step, lambda t: sample_grid(t.g_ema).save(out / f"grid-{t.nimg // 1000:06d}.png"))
 
 
-def export(trainer: GanTrainer, folder: Path) -> None:
+def export(trainer: GanTrainer, folder: Path, history: str = "") -> None:
     """Write the generator's assets and its measurements."""
     generator = trainer.g_ema.cpu()
     generator.name = folder.name
@@ -91,15 +92,16 @@ def export(trainer: GanTrainer, folder: Path) -> None:
     card = {"kimg": trainer.nimg / 1000, "training_images": len(trainer.images), "measured": measured}
     save_generator(shipped, str(folder), half=True, extra=card)
     sample_grid(shipped, psi=0.8).save(folder / "samples.png")
-    (folder / "MODEL_CARD.md").write_text(_model_card(shipped, trainer, card, folder))
+    (folder / "MODEL_CARD.md").write_text(_model_card(shipped, trainer, card, folder, history))
     Console().print(json.dumps(card, indent=1))
 
 
-def _model_card(generator: Generator, trainer: GanTrainer, card: dict[str, Any], folder: Path) -> str:
+def _model_card(generator: Generator, trainer: GanTrainer, card: dict[str, Any], folder: Path, history: str) -> str:
     template = Template((Path(__file__).parent / "generator_card.md.j2").read_text(), keep_trailing_newline=True)
     warm = trainer.cfg.warm_start
     return template.render(
         **card,
+        history=history,
         **generator.cfg.model_dump(),
         name=generator.name,
         parameters=sum(p.numel() for p in generator.mapping.parameters())

@@ -18,7 +18,9 @@ def ganinv(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
 
 
-def run_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
     """Run the command line in this process: (exit code, output, errors)."""
     monkeypatch.setattr(sys, "argv", ["ganinv", *arguments])
     with pytest.raises(SystemExit) as stop:
@@ -34,7 +36,8 @@ def test_help_needs_neither_torch_nor_ray() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "run", "sample", "fit", "train", "invert", "edit", "evaluate", "report", "directions", "latents"]
+    "command",
+    ["demo", "run", "sample", "fit", "train", "invert", "edit", "evaluate", "report", "directions", "latents"],
 )
 def test_every_command_has_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
@@ -69,13 +72,23 @@ def test_json_of_an_empty_store(
         assert json.loads(out) == []
 
 
-def test_sample_fit_list_show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_sample_fit_list_show(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     store = f"--store={tmp_path}/s"
     code, out, _ = run_here(monkeypatch, capsys, "sample", store, "--count=120", "--engine=inline", "--json")
     assert code == 0
     assert json.loads(out)["rows"] == 120
     code, out, _ = run_here(
-        monkeypatch, capsys, "fit", store, "--tails=0.25", "--components=1", "--attributes=smile", "--engine=inline", "--json"
+        monkeypatch,
+        capsys,
+        "fit",
+        store,
+        "--tails=0.25",
+        "--components=1",
+        "--attributes=smile",
+        "--engine=inline",
+        "--json",
     )
     assert code == 0
     assert json.loads(out)["rows"] == 2
