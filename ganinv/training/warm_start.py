@@ -8,6 +8,7 @@ varied as the data. Adversarial training then only has to sharpen. On a CPU this
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,8 +41,10 @@ def warm_start(generator: Generator, images: Tensor, cfg: WarmStartConfig) -> It
     everything = torch.cat([images, images.flip(3)])
     z = pca_latents(everything, generator.z_dim)
     # The mapping's learning-rate multiplier is for adversarial training; here it would leave the mapping at random.
-    mapping = {"params": generator.mapping.parameters(), "lr": cfg.lr * cfg.mapping_lr_scale}
-    groups = [mapping, {"params": generator.synthesis.parameters()}]
+    groups: list[dict[str, Any]] = [
+        {"params": generator.mapping.parameters(), "lr": cfg.lr * cfg.mapping_lr_scale},
+        {"params": generator.synthesis.parameters()},
+    ]
     optimizer = torch.optim.Adam(groups, lr=cfg.lr, betas=(0.9, 0.99))
     steps = int(cfg.kimg * 1000 / cfg.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
