@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from flows.runtime import as_flow, as_task, markdown, table
+from flows.runtime import ProgressArtifact, as_flow, as_task, markdown, table
 from ganinv.config import StrictModel, config_path, load_yaml, validate
 from ganinv.generators.files import EMBEDDED
 from tasks.edit import EditJob, run_edit
@@ -66,7 +66,7 @@ def load_chain(name: str, **shared: Any) -> ChainJob:
 def run_chain(job: ChainJob) -> dict[str, Any]:
     """The body of the flow: every step as a Prefect task, all on one pool."""
     results: dict[str, Any] = {}
-    with open_pools(job.engine) as pools:
+    with open_pools(job.engine, watch=ProgressArtifact) as pools:
         if job.sample:
             results["sample"] = _step("sample", run_sample, job.sample, pools)
         if job.fit:

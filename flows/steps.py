@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flows.runtime import as_flow, as_task
+from flows.runtime import ProgressArtifact, as_flow, as_task
 from tasks.edit import EditJob, run_edit
 from tasks.engine import Engine, Pools, open_pools
 from tasks.evaluate import EvaluateJob, run_evaluate
@@ -18,7 +18,7 @@ from tasks.train import TrainJob, run_train
 
 def run_step(run: Callable[[Any, Pools], dict[str, Any]], job: Any, engine: Engine, name: str) -> dict[str, Any]:
     """One step on a pool of its own, as a task of the flow that calls it."""
-    with open_pools(engine) as pools:
+    with open_pools(engine, watch=ProgressArtifact) as pools:
 
         def body(job: Any) -> dict[str, Any]:
             return run(job, pools)

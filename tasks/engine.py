@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
 from ganinv.config import StrictModel
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Plan
-from tasks.pool import Pool, WorkerSpec, open_pool
+from tasks.pool import Pool, UnitReport, WorkerSpec, open_pool
 
 
 class Engine(StrictModel):
@@ -26,11 +26,21 @@ class Engine(StrictModel):
     quiet: bool = False
 
 
+class Watcher(Protocol):
+    """Somebody who wants to know of every committed unit."""
+
+    def report(self, report: UnitReport) -> None: ...
+
+
+Watch = Callable[[str, int], AbstractContextManager[Watcher]]
+"""Called with a collection and its number of images for each step that has work to do."""
+
+
 class Pools:
     """The pool of an engine, opened when the first step has work to do, and shared by all steps of a chain."""
 
-    def __init__(self, engine: Engine, stack: ExitStack) -> None:
-        self.engine, self._stack = engine, stack
+    def __init__(self, engine: Engine, stack: ExitStack, watch: Watch | None = None) -> None:
+        self.engine, self.watch, self._stack = engine, watch, stack
         self._pools: dict[bool, Pool] = {}
 
     def get(self, sequential: bool = False) -> Pool:
@@ -50,10 +60,10 @@ class Pools:
 
 
 @contextmanager
-def open_pools(engine: Engine) -> Iterator[Pools]:
-    """Pools for a block of steps."""
+def open_pools(engine: Engine, watch: Watch | None = None) -> Iterator[Pools]:
+    """Pools for a block of steps. ``watch`` follows their progress from outside (Prefect's artifacts)."""
     with ExitStack() as stack:
-        yield Pools(engine, stack)
+        yield Pools(engine, stack, watch)
 
 
 def drive(
@@ -63,7 +73,14 @@ def drive(
     plan = collection.start(plan)
     done = collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
-    summary = pools.get(sequential).run(spec, left, label=label).as_dict() if left else {}
+    summary: dict[str, Any] = {}
+    if left:
+        with ExitStack() as stack:
+            on_report = None
+            if pools.watch is not None:
+                name = f"{collection.kind}-{collection.name}"
+                on_report = stack.enter_context(pools.watch(name, sum(len(unit.ids) for unit in left))).report
+            summary = pools.get(sequential).run(spec, left, label=label, on_report=on_report).as_dict()
     manifest = collection.manifest() if not left else None
     manifest = manifest or collection.finish()
     return {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 # Two workers and a test process on a small machine would otherwise start cores x cores threads.
@@ -49,3 +51,27 @@ def local_prefect() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_options() -> Iterator[dict[str, str]]:
+    """Storage options of an S3 server on this machine, with a bucket ``ganinv-test``."""
+    moto_server = pytest.importorskip("moto.server")
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"endpoint_url": f"http://{host}:{port}", "key": "test", "secret": "test"}
+    fsspec.filesystem("s3", **options).mkdir("ganinv-test")
+    yield options
+    server.stop()
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    """An empty URL of every kind of file system, with its storage options."""
+    if request.param == "local":
+        return str(tmp_path / "place"), {}
+    root = uuid.uuid4().hex
+    if request.param == "memory":
+        return f"memory://{root}", {}
+    return f"s3://ganinv-test/{root}", request.getfixturevalue("s3_options")

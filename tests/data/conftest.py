@@ -1,29 +1,14 @@
-"""Images made on the spot, and places to put them."""
+"""Places to put images, one of every kind of file system."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import fsspec
 import pytest
 
 Put = Callable[[str, bytes], None]
-
-
-@pytest.fixture(scope="session")
-def s3_options() -> Iterator[dict[str, str]]:
-    """Storage options of an S3 server with a bucket ``ganinv-data``."""
-    moto_server = pytest.importorskip("moto.server")
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    options = {"endpoint_url": f"http://{host}:{port}", "key": "test", "secret": "test"}
-    fsspec.filesystem("s3", **options).mkdir("ganinv-data")
-    yield options
-    server.stop()
 
 
 class Folder:
@@ -39,11 +24,7 @@ class Folder:
         fs.pipe_file(path, data)
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    if request.param == "local":
-        return Folder(str(tmp_path / "data"))
-    root = uuid.uuid4().hex
-    if request.param == "memory":
-        return Folder(f"memory://{root}")
-    return Folder(f"s3://ganinv-data/{root}", **request.getfixturevalue("s3_options"))
+@pytest.fixture
+def folder(place: tuple[str, dict[str, str]]) -> Folder:
+    url, options = place
+    return Folder(url, **options)

@@ -53,7 +53,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def done(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ChainJob, dict[str, Any]]:
+def done(faces: Path, local_prefect: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[ChainJob, dict[str, Any]]:
     store = str(tmp_path_factory.mktemp("chain") / "store")
     job = validate(ChainJob, {**SMALL, "store": store, "dataset": {"url": str(faces), "limit": 4}}, "test")
     return job, run_chain(job)
@@ -74,6 +74,17 @@ def test_every_step_filled_its_table(done: tuple[ChainJob, dict[str, Any]]) -> N
     page = Path(result["report"]["report"]).read_text()
     assert "<html" in page
     assert "pti-e4e" in page
+
+
+@pytest.mark.usefixtures("done")
+def test_prefect_shows_how_far_each_step_came() -> None:
+    from prefect.artifacts import Artifact
+
+    for key in ("samples-samples", "training-e4e", "latents-pti-e4e", "edits-edits"):
+        artifact = Artifact.get(key)
+        assert artifact is not None, key
+        assert artifact.data == 100.0, key
+        assert str(artifact.description).endswith("0 failed")
 
 
 def test_a_second_run_computes_nothing(done: tuple[ChainJob, dict[str, Any]]) -> None:
