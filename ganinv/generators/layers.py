@@ -16,9 +16,13 @@ ACT_GAIN = math.sqrt(2.0)
 DEMOD_EPS = 1e-8
 
 
-def act(x: Tensor) -> Tensor:
-    """Leaky ReLU with slope 0.2, scaled by sqrt(2) so that unit variance goes in and about unit variance comes out."""
-    return F.leaky_relu(x, LRELU_SLOPE) * ACT_GAIN
+def act(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tensor:
+    """Leaky ReLU with slope 0.2, scaled by sqrt(2) so that unit variance goes in and about unit variance comes out.
+
+    ``gain`` scales further; ``clamp`` limits the magnitude, and is scaled with it (StyleGAN2-ADA).
+    """
+    x = F.leaky_relu(x, LRELU_SLOPE) * (ACT_GAIN * gain)
+    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
 
 
 def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -46,8 +50,8 @@ class FIR(nn.Module):
         return F.conv2d(x, weight, padding=padding, stride=stride, groups=channels)
 
 
-class UpsampleRGB(nn.Module):
-    """Double the size of the skip image: zero insertion, then the FIR filter with gain 4 and pads (2, 1)."""
+class Upsample(nn.Module):
+    """Double the size of an image or of features: zero insertion, then the FIR filter with gain 4 and pads (2, 1)."""
 
     kernel: Tensor
 
@@ -138,6 +142,11 @@ def modulated_conv2d(
     """
     batch, in_ch = style.shape
     kernel = weight.shape[-1]
+    if x.dtype == torch.float16 and demodulate:
+        # Demodulation cancels any scale of weight and style; near one, no product of theirs leaves float16.
+        fan_in = in_ch * kernel * kernel
+        weight = weight / (weight.abs().amax(dim=(-3, -2, -1), keepdim=True) * math.sqrt(fan_in))
+        style = style / style.abs().amax(dim=1, keepdim=True)
     demod = None
     if demodulate:
         if weight.ndim == 4:
@@ -146,7 +155,8 @@ def modulated_conv2d(
         else:
             power = weight.square().sum(dim=(3, 4))  # [B, O, I]
             demod = (torch.einsum("boi,bi->bo", power, style.square()) + DEMOD_EPS).rsqrt()
-    x = x * style[:, :, None, None]
+    x = x * style[:, :, None, None].to(x.dtype)
+    weight = weight.to(x.dtype)
     if weight.ndim == 4:
         y = _conv(x, weight, kernel, up, groups=1)
     else:
@@ -157,7 +167,7 @@ def modulated_conv2d(
     if up:
         assert fir is not None
         y = fir(y, padding=1)
-    return y if demod is None else y * demod[:, :, None, None]
+    return y if demod is None else y * demod[:, :, None, None].to(y.dtype)
 
 
 def _conv(x: Tensor, weight: Tensor, kernel: int, up: bool, groups: int) -> Tensor:
