@@ -1,0 +1,189 @@
+"""Open any weight file without running any of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import safetensors
+from safetensors import SafetensorError
+
+from ganinv.errors import WeightsRefused
+from ganinv.reading.digest import Digest
+from ganinv.reading.fetch import Fetched, fetch
+from ganinv.reading.limits import MAX_SAFETENSORS_HEADER, MAX_TREE_DEPTH, MAX_TREE_NODES, Budget
+from ganinv.reading.machine import Machine
+from ganinv.reading.recognise import recognise
+from ganinv.reading.source import Cursor, FileSource, MemorySource, Source, Span
+from ganinv.reading.stub import Stub
+from ganinv.reading.tensors import DTYPES, Storage, StoredArray, StoredTensor
+from ganinv.reading.torch_files import LEGACY_MAGIC, load_legacy, load_zip, new_rebuild
+
+_SAFETENSORS_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+}  # fmt: skip
+
+
+class Checkpoint:
+    """An open weight file. Close it (or use ``with``) when the tensors that are wanted have been loaded.
+
+    Attributes:
+        uri: as it was asked for. size: bytes.
+        container: ``pickle``, ``torch zip``, ``torch stream`` (torch.save before 1.6) or ``safetensors``.
+        tree: dicts, lists, tuples, sets, numbers, texts and bytes; ``StoredTensor`` and ``StoredArray`` leaves, read
+            by their ``load()``, and ``Span`` for long byte strings, by ``read()``; ``Stub`` for any other object.
+    """
+
+    def __init__(self, uri: str, source: Source, container: str, tree: Any, digest: Digest) -> None:
+        self.uri = uri
+        self.size = source.size
+        self.container = container
+        self.tree = tree
+        self._source = source
+        self._digest = digest
+
+    @property
+    def sha256(self) -> str:
+        """Of the whole file; computed beside the reading from the start, so ask late."""
+        return self._digest.result()
+
+    def close(self) -> None:
+        self._digest.stop()
+        self._source.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_checkpoint(uri: str, *, sha256: str | None = None) -> Any:
+    """Everything in a weight file, loaded: tensors and arrays on the CPU, plain containers, stubs for the rest.
+
+    Tensors that share a storage in the file do not share memory afterwards. Nothing in the file runs.
+
+    Args:
+        uri: local path or any fsspec URL; the format is found by content.
+        sha256: refuse the file if its hash is another.
+
+    Raises:
+        WeightsRefused: not a checkpoint, damaged, incomplete, forbidden calls in it, or the wrong hash.
+    """
+    with open_checkpoint(uri, sha256=sha256) as checkpoint:
+        try:
+            return load_tensors(checkpoint.tree)
+        except WeightsRefused as error:
+            raise WeightsRefused(f"{uri}: {error}") from error
+
+
+def open_checkpoint(uri: str, *, sha256: str | None = None) -> Checkpoint:
+    """Open a weight file; its tensors stay there until they are loaded. Arguments and errors as ``read_checkpoint``."""
+    fetched = fetch(uri, sha256)
+    source: Source = MemorySource(fetched.data) if fetched.data is not None else FileSource(fetched.path)
+    digest = Digest(fetched)
+    try:
+        if sha256 is not None and digest.result() != sha256.lower():
+            raise WeightsRefused(f"its sha256 is {digest.result()}, expected {sha256}: another file, or a damaged one")
+        container, tree = _load(source, fetched)
+        return Checkpoint(uri, source, container, tree, digest)
+    except BaseException as error:
+        digest.stop()
+        source.close()
+        if isinstance(error, WeightsRefused):
+            fetched.forget()
+            raise WeightsRefused(f"{uri}: {error}") from error
+        raise
+
+
+def load_tensors(tree: Any) -> Any:
+    """A copy of a checkpoint's tree with its tensors, arrays and byte strings loaded; what was one object stays one."""
+    return _Loader().load(tree, 0)
+
+
+class _Loader:
+    def __init__(self) -> None:
+        self.done: dict[int, Any] = {}
+        self.nodes = 0
+
+    def load(self, node: Any, depth: int) -> Any:
+        if not isinstance(node, dict | list | tuple | Stub | StoredTensor | StoredArray | Span):
+            return node
+        if id(node) in self.done:
+            return self.done[id(node)]
+        self.nodes += 1
+        if depth > MAX_TREE_DEPTH or self.nodes > MAX_TREE_NODES:
+            raise WeightsRefused(
+                f"containers inside containers, more than {MAX_TREE_DEPTH} deep or {MAX_TREE_NODES} in all"
+            )
+        if isinstance(node, StoredTensor | StoredArray):
+            self.done[id(node)] = node.load()
+        elif isinstance(node, Span):
+            self.done[id(node)] = node.read()
+        elif isinstance(node, tuple):
+            self.done[id(node)] = tuple(self.load(v, depth + 1) for v in node)
+        elif isinstance(node, list):
+            values: list[Any] = []
+            self.done[id(node)] = values  # before its values: a list may hold itself
+            values.extend(self.load(v, depth + 1) for v in node)
+        elif isinstance(node, dict):
+            entries: dict[Any, Any] = {}
+            self.done[id(node)] = entries
+            entries.update((k, self.load(v, depth + 1)) for k, v in node.items())
+        else:
+            stub = Stub(node.cls)
+            self.done[id(node)] = stub
+            for name in ("args", "kwargs", "state", "items", "elements"):
+                setattr(stub, name, self.load(getattr(node, name), depth + 1))
+        return self.done[id(node)]
+
+
+def _load(source: Source, fetched: Fetched) -> tuple[str, Any]:
+    span = Span(source, 0, source.size)
+    container = recognise(span)
+    if container == "safetensors":
+        return container, _load_safetensors(span, fetched)
+    budget = Budget(source.size)
+    rebuild = new_rebuild(budget)
+    if container == "torch zip":
+        return container, load_zip(span, budget, rebuild)
+    cursor = Cursor(span)
+    first = Machine(cursor, rebuild).load()
+    if type(first) is int and first == LEGACY_MAGIC:
+        return "torch stream", load_legacy(cursor, budget, rebuild)
+    return container, first
+
+
+def _load_safetensors(span: Span, fetched: Fetched) -> dict[str, StoredTensor]:
+    """Checked by the safetensors library; its header then says where each tensor lies."""
+    length = int.from_bytes(span.sub(0, 8).read(), "little")
+    if length > MAX_SAFETENSORS_HEADER:
+        raise WeightsRefused(f"not a whole safetensors file: its header claims {length} bytes")
+    try:
+        if fetched.data is not None:
+            safetensors.deserialize(fetched.data)
+        else:
+            with safetensors.safe_open(fetched.path, "pt"):
+                pass
+        header = json.loads(span.sub(8, length).read())
+        header.pop("__metadata__", None)
+        out = {}
+        for name, entry in header.items():
+            dtype = DTYPES[_SAFETENSORS_DTYPES[entry["dtype"]]]
+            start, end = entry["data_offsets"]
+            storage = Storage(dtype, (end - start) // dtype.itemsize)
+            storage.place(span.sub(8 + length + start, end - start))
+            out[name] = StoredTensor(storage, 0, entry["shape"], _row_major(entry["shape"]))
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise WeightsRefused(f"not a whole safetensors file: {error}") from error
+    return out
+
+
+def _row_major(shape: list[int]) -> list[int]:
+    strides, step = [], 1
+    for length in reversed(shape):
+        strides.append(step)
+        step *= length
+    return strides[::-1]

@@ -1,0 +1,99 @@
+"""A weight file on this machine: local ones where they are, remote ones from a cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from ganinv.errors import WeightsRefused
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Either ``path`` or ``data`` holds the file. ``cached``: the path is a copy of ours."""
+
+    path: str = ""
+    data: bytes | None = None
+    cached: bool = False
+
+    def forget(self) -> None:
+        """Remove a cached copy that turned out to be no checkpoint, so that the next try fetches it anew."""
+        if self.cached:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+
+def cache_folder() -> Path:
+    """Where copies of remote weight files lie: ``$GANINV_CACHE``, or ``ganinv/weights`` in the user's cache folder."""
+    if own := os.environ.get("GANINV_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ganinv" / "weights"
+
+
+def fetch(uri: str, sha256: str | None = None) -> Fetched:
+    """``uri`` as a local file (or as bytes, for ``memory://``).
+
+    A copy is kept for each URL and for each version of it (size, time or tag, where the file system tells); with a
+    ``sha256`` the copy that has it is used without asking the file system.
+
+    Raises:
+        WeightsRefused: there is no such file, or it cannot be read.
+    """
+    try:
+        fs, path = fsspec.url_to_fs(uri)
+        if _is_local(fs):
+            if not Path(path).is_file():
+                raise FileNotFoundError(path)
+            return Fetched(path=path)
+        if _protocol(fs) == "memory":
+            return Fetched(data=fs.cat_file(path))
+        named = cache_folder() / f"sha256-{sha256.lower()}" if sha256 else None
+        if named is not None and named.is_file():
+            return Fetched(path=str(named), cached=True)
+        copy = named or cache_folder() / hashlib.sha256(f"{uri} {_version(fs, path)}".encode()).hexdigest()
+        if not copy.is_file():
+            _write_whole(copy, lambda target: fs.get_file(path, target))
+        return Fetched(path=str(copy), cached=True)
+    except FileNotFoundError as error:
+        raise WeightsRefused(f"no file at {uri!r}") from error
+    except IsADirectoryError as error:
+        raise WeightsRefused(f"{uri} is a folder, expected a file") from error
+    except (OSError, ValueError, ImportError) as error:
+        raise WeightsRefused(f"{uri} cannot be read: {error}") from error
+
+
+def _is_local(fs: Any) -> bool:
+    return _protocol(fs) in ("file", "local")
+
+
+def _protocol(fs: Any) -> str:
+    return fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+
+
+def _version(fs: Any, path: str) -> str:
+    info = fs.info(path)
+    known = ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "md5", "versionId")
+    return " ".join(f"{key}={info[key]}" for key in known if info.get(key) is not None)
+
+
+def _write_whole(target: Path, write: Callable[[str], None]) -> None:
+    """Write under another name, then rename: a copy that has its name is complete."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+    os.close(handle)
+    try:
+        write(name)
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise

@@ -1,0 +1,188 @@
+"""Tensors and arrays as a file describes them: checked against the bytes they lie in, read when they are wanted."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganinv.errors import WeightsRefused
+from ganinv.reading.limits import MAX_DIMENSIONS
+from ganinv.reading.source import Span
+from ganinv.reading.stub import brief
+
+DTYPES: dict[str, torch.dtype] = {n: d for n in dir(torch) if isinstance(d := getattr(torch, n), torch.dtype)}
+# Classes of torch and torch.cuda that name the type of a storage.
+STORAGE_DTYPES: dict[str, torch.dtype] = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "UntypedStorage": torch.uint8,
+    "_UntypedStorage": torch.uint8,
+}
+_PLAIN_NUMPY = re.compile(r"[<>=|]?(\?|[biufcSU][0-9]{1,9})")
+_SPREAD = 16  # a view may span this many times its own size
+
+
+class Storage:
+    """A flat piece of memory that tensors are views of. ``span`` is unknown until its container says where it lies."""
+
+    def __init__(self, dtype: torch.dtype, count: int) -> None:
+        if type(count) is not int or not 0 <= count < 2**48:
+            raise WeightsRefused(f"a tensor storage claims {brief(count)} elements")
+        self.dtype = dtype
+        self.count = count
+        self.span: Span | None = None
+        self.swapped = False  # written on a big-endian machine
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
+    def place(self, span: Span, swapped: bool = False) -> None:
+        if span.size != self.nbytes:
+            raise WeightsRefused(
+                f"a tensor storage of {self.nbytes} bytes has {span.size} bytes in the file: incomplete"
+            )
+        self.span, self.swapped = span, swapped
+
+
+class StoredTensor:
+    """A tensor in a file: shape and type are known, the values are read by ``load``. Always opens on the CPU."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        offset: int,
+        shape: Sequence[int],
+        stride: Sequence[int],
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.storage = storage
+        self.dtype = dtype or storage.dtype
+        self.shape = _lengths(shape, "shape")
+        self.stride = _lengths(stride, "stride")
+        (self.offset,) = _lengths((offset,), "offset")
+        if len(self.shape) != len(self.stride):
+            raise WeightsRefused(f"a tensor of shape {self.shape} has {len(self.stride)} strides")
+        itemsize = self.dtype.itemsize
+        if (self.offset + self.extent) * itemsize > storage.nbytes:
+            raise WeightsRefused(f"a tensor of shape {self.shape} reaches beyond its storage of {storage.nbytes} bytes")
+        if self.numel * itemsize > storage.nbytes:
+            raise WeightsRefused(f"a tensor of shape {self.shape} repeats a storage of only {storage.nbytes} bytes")
+        if self.extent > _SPREAD * self.numel + 2**16:
+            raise WeightsRefused(f"a tensor of shape {self.shape} is spread over {self.extent * itemsize} bytes")
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def extent(self) -> int:
+        """Elements from the first to the last one of the view, those between included."""
+        if 0 in self.shape:
+            return 0
+        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
+
+    def load(self) -> Tensor:
+        """The values, in memory of their own."""
+        if self.storage.span is None:
+            raise WeightsRefused(f"the data of a tensor of shape {self.shape} are missing: the file is incomplete")
+        itemsize = self.dtype.itemsize
+        raw = torch.empty(self.extent * itemsize, dtype=torch.uint8)
+        self.storage.span.sub(self.offset * itemsize, raw.numel()).read_into(raw.numpy().data)
+        if self.storage.swapped:
+            _swap(raw, self.dtype)
+        flat = raw.ne(0) if self.dtype == torch.bool else raw.view(self.dtype)
+        return flat.as_strided(self.shape, self.stride)
+
+    def __repr__(self) -> str:
+        return f"<stored tensor {list(self.shape)} {self.dtype}>"
+
+
+class NumpyType:
+    """A pickled ``numpy.dtype``: made from its code, then told its byte order. Plain numbers and text only."""
+
+    def __init__(self, code: object) -> None:
+        if isinstance(code, NumpyType):
+            self.dtype: np.dtype[Any] = code.dtype
+            return
+        name = code.decode("ascii") if isinstance(code, bytes) else code
+        if not isinstance(name, str) or not _PLAIN_NUMPY.fullmatch(name):
+            raise WeightsRefused(f"a numpy array of type {brief(name)} is not read: only plain numbers and text are")
+        self.dtype = np.dtype(name)
+
+    def set_state(self, state: Any) -> None:
+        order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
+        if order == ">":
+            self.dtype = self.dtype.newbyteorder(">")
+
+    def scalar(self, data: bytes) -> Any:
+        """One value as a plain Python number or text."""
+        if len(data) != self.dtype.itemsize:
+            raise WeightsRefused(f"a numpy number of type {self.dtype} has {len(data)} bytes")
+        return np.frombuffer(data, self.dtype)[0].item()
+
+
+class StoredArray:
+    """A pickled numpy array: empty when the pickle makes it, given shape, type and bytes by the state that follows."""
+
+    def __init__(self) -> None:
+        self.shape: tuple[int, ...] = (0,)
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
+        self.fortran = False
+        self.data: bytes | Span = b""
+
+    def set_state(self, state: Any) -> None:
+        """``state`` as ndarray.__reduce__ gives it: (version, shape, dtype, is_fortran, data)."""
+        shape, dtype, fortran, data = state[-4:]
+        if not isinstance(dtype, NumpyType):
+            raise WeightsRefused("a numpy array comes without its type")
+        if not isinstance(data, bytes | Span):
+            raise WeightsRefused("a numpy array holds Python objects; only plain numbers are read")
+        self.shape, self.dtype, self.fortran, self.data = _lengths(shape, "shape"), dtype.dtype, fortran is True, data
+        if math.prod(self.shape) * self.dtype.itemsize != len(data):
+            raise WeightsRefused(f"a numpy array of shape {self.shape} and type {self.dtype} has {len(data)} bytes")
+
+    def load(self) -> np.ndarray[Any, Any]:
+        """The values in native byte order, in memory of their own."""
+        raw = bytearray(len(self.data))
+        if isinstance(self.data, Span):
+            self.data.read_into(memoryview(raw))
+        else:
+            raw[:] = self.data
+        flat = np.frombuffer(raw, self.dtype)
+        out = flat.reshape(self.shape, order="F" if self.fortran else "C")
+        return out.astype(out.dtype.newbyteorder("="), copy=False)
+
+    def __repr__(self) -> str:
+        return f"<stored array {list(self.shape)} {self.dtype}>"
+
+
+def _lengths(values: Any, what: str) -> tuple[int, ...]:
+    if not isinstance(values, tuple | list) or len(values) > MAX_DIMENSIONS:
+        raise WeightsRefused(f"a tensor's {what} is not a list of at most {MAX_DIMENSIONS} integers")
+    for value in values:
+        if type(value) is not int or not 0 <= value < 2**40:
+            raise WeightsRefused(f"a tensor's {what} holds {brief(value)}, expected integers from 0 to 2^40")
+    return tuple(values)
+
+
+def _swap(raw: Tensor, dtype: torch.dtype) -> None:
+    size = dtype.itemsize // (2 if dtype.is_complex else 1)
+    if size > 1:
+        raw.numpy().view(f"u{size}").byteswap(inplace=True)
