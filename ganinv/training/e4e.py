@@ -22,6 +22,7 @@ from ganinv.encoders.e4e import E4e, E4eConfig
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.networks.blocks import LatentDiscriminator
+from ganinv.training.muon import MuonAdam
 
 
 class E4eTrainingConfig(StrictModel):
@@ -33,6 +34,9 @@ class E4eTrainingConfig(StrictModel):
     """Share of real images in a batch; the rest is sampled from the generator."""
     sample_psi: float = 0.9
     lr: float = Field(5e-4, gt=0)
+    """Adam's learning rate: biases, norms and small weights."""
+    muon_lr: float = Field(0.01, gt=0)
+    """Muon's, for filters and matrices: size of a step relative to the weight (see ``muon``)."""
     lr_rampdown: float = Field(0.3, ge=0, le=1)
     """Share of the steps over which the learning rate falls to zero."""
     l2_weight: float = 1.0
@@ -101,7 +105,7 @@ class E4eTrainer:
             self.encoder.load_state_dict(start.state_dict())
         self.encoder.to(generator.device).train()
         self.discriminator = LatentDiscriminator(generator.w_dim).to(generator.device)
-        self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=cfg.lr, betas=(0.9, 0.99))
+        self.optimizer = MuonAdam(self.encoder, muon_lr=cfg.muon_lr, adam_lr=cfg.lr)
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=cfg.discriminator_lr)
         self.distance = open_distance(cfg.distance, generator)
         self.pools = [LatentPool(cfg.pool_size, random.Random(cfg.seed + i)) for i in range(2)]
@@ -115,9 +119,8 @@ class E4eTrainer:
     def step(self) -> dict[str, float]:
         cfg = self.cfg
         self.encoder.stage = self._stage()
-        for group in self.optimizer.param_groups:
-            left = (cfg.steps - self.steps_done) / cfg.steps
-            group["lr"] = cfg.lr * min(1.0, left / cfg.lr_rampdown if cfg.lr_rampdown else 1.0)
+        left = (cfg.steps - self.steps_done) / cfg.steps
+        self.optimizer.scale(min(1.0, left / cfg.lr_rampdown if cfg.lr_rampdown else 1.0))
         images, true_w = self._batch()
         with torch.no_grad():
             target = [f.detach() for f in self.distance.features(images)]
@@ -140,7 +143,7 @@ class E4eTrainer:
             scale = self.generator.w_std.square().clamp_min(1e-8)
             losses["latent"] = (w[-len(true_w) :] - true_w).square().sum(2).mean() / scale
             total = total + cfg.latent_weight * losses["latent"]
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         total.backward()
         self.optimizer.step()
         self.steps_done += 1

@@ -1,11 +1,8 @@
 """Training a StyleGAN2 from scratch on a small data set, on a CPU if need be.
 
-Recipe: optionally a warm start, then non-saturating logistic loss and lazy R1 (StyleGAN2), adaptive discriminator
-augmentation (StyleGAN2-ADA), exponential moving average of G with ramp-up, growth from low to high resolution by copying
-the shared layers. The generator's and the discriminator's gradients come from one pass over the generated batch (one-stage
-training, Shen et al. 2021): the logit's gradient towards the image is scaled per sample from D's loss to G's loss, which
-saves a quarter of the arithmetic. It needs logits that do not depend on other samples, so the minibatch standard deviation
-is isolated in this pass: without that, one confident logit scales its neighbours' gradients up a thousand times.
+Recipe: a warm start on PCA coefficients; then critics (a projected discriminator, StyleGAN2's own, or both: see
+``critics``) with adaptive augmentation, while half of each batch stays anchored to training images; exponential moving
+average of G with ramp-up; growth from low to high resolution by copying the shared layers. G learns with Muon.
 """
 
 from __future__ import annotations
@@ -27,7 +24,10 @@ from torch import Tensor, nn
 from ganinv.code import Code
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
-from ganinv.training.augment import AdaptiveProbability, augment
+from ganinv.training.augment import AdaptiveProbability
+from ganinv.training.critics import Critic, DiscriminatorCritic, ProjectedCritic
+from ganinv.training.imagenet import ImageNetTrunk, feature_distance
+from ganinv.training.muon import MuonAdam
 from ganinv.training.warm_start import WarmStartConfig, pca_latents, pyramid_loss, warm_start
 
 M = TypeVar("M", bound=nn.Module)
@@ -45,22 +45,33 @@ class GanTrainingConfig(BaseModel):
     warm_start: WarmStartConfig | None = None
     """Decode the training images' PCA coefficients first, at the first stage's resolution (see ``warm_start``)."""
     stages: tuple[tuple[int, float], ...] = ((32, 40.0), (64, 300.0))
-    batch_size: int = 32
+    batch_size: int = 16
+    muon_lr: float = 0.004
+    muon_momentum: float = 0.9
+    mapping_lr_scale: float = 0.05
     lr: float = 0.002
-    g_lr_scale: float = 1.0
-    """The generator's learning rate, relative to ``lr``: below one it stays near its warm start."""
+    """Adam's learning rate: the generator's small parameters, and the critics."""
+    anneal_kimg: float = 20.0
+    """All learning rates fall linearly to a tenth over the last ``anneal_kimg`` of the last stage."""
+    projected_weight: float = 0.0
+    """Weight of the projected discriminator's loss on G."""
+    discriminator_weight: float = 1.0
+    """Weight of the StyleGAN2 discriminator's loss on G."""
+    discriminator_from_kimg: float = 0.0
+    """The StyleGAN2 discriminator joins then: late it costs little and still becomes a good feature net."""
+    critic_rampup_kimg: float = 0.0
+    """The critics' weight rises linearly over their first images: an untrained critic must not undo a warm start."""
     anchor_weight: float = 0.0
     """Half of each batch are latents of training images (their PCA coefficients), whose rendering is held to the image by
     the warm start's loss, with this weight. This keeps what the warm start learnt and costs no extra pass (the idea of Yu et
-    al. 2020, "Inclusive GAN"). Without it an untrained D wrecks the warm start within 3,000 images."""
-    g_rampup_kimg: float = 0.0
-    """The generator's learning rate rises linearly over its first images: an untrained D must not undo a warm start."""
-    anneal_kimg: float = 20.0
-    """The learning rate falls linearly to a tenth over the last ``anneal_kimg`` of the last stage."""
+    al. 2020, "Inclusive GAN")."""
+    anchor_feature_weight: float = 0.0
+    """The same in ImageNet features (normalised over channels, squared differences, as LPIPS does)."""
     r1_gamma: float = 0.3
     r1_every: int = 16
-    style_mixing: float = 0.5
-    ema_kimg: float = 5.0
+    style_mixing: float = 0.25
+    ema_kimg: float = 3.0
+    ada_start: float = 0.0
     ada_target: float = 0.6
     ada_speed_kimg: float = 100.0
     seed: int = 0
@@ -88,40 +99,61 @@ class GanTrainer:
         self.cfg, self.device = cfg, torch.device(device)
         self.full_images = images
         self.g: Generator
-        self.d: Discriminator
         self.g_ema: Generator
+        self.critics: dict[str, Critic]
         self.nimg = 0
         self.rng = torch.Generator().manual_seed(cfg.seed)
         torch.manual_seed(cfg.seed)
         self.ada = AdaptiveProbability(cfg.ada_target, cfg.ada_speed_kimg)
+        self.ada.p = cfg.ada_start
+        needs_trunk = cfg.projected_weight or cfg.anchor_feature_weight
+        self.trunk = ImageNetTrunk().to(self.device) if needs_trunk else None
         self._build(cfg.stages[0][0])
+
+    @property
+    def d(self) -> Discriminator:
+        """The StyleGAN2 discriminator."""
+        critic = self.critics["discriminator"]
+        assert isinstance(critic, DiscriminatorCritic)
+        return critic.d
 
     def _build(self, resolution: int) -> None:
         """Networks and optimisers at ``resolution``, taking over every layer that the smaller networks have."""
         cfg = self.cfg
-        old: tuple[Generator, Discriminator, Generator] | None = None
-        if hasattr(self, "g"):
-            old = (self.g, self.d, self.g_ema)
+        old = (self.g, self.d, self.g_ema) if hasattr(self, "g") else None
         gcfg = cfg.generator_config(resolution)
         self.resolution = resolution
         self.g = _channels_last(Generator(gcfg).to(self.device))
-        self.d = _channels_last(Discriminator(resolution, gcfg.channels).to(self.device))
+        d = _channels_last(Discriminator(resolution, gcfg.channels).to(self.device))
         for torgb in self.g.synthesis.torgbs[1:] if old is None else self.g.synthesis.torgbs[-1:]:
             nn.init.zeros_(torgb.get_parameter("weight"))  # a new resolution starts as the upsampled image
         if old is not None:
             _copy_generator(old[0], self.g)
-            _copy_discriminator(old[1], self.d)
+            _copy_discriminator(old[1], d)
         self.g_ema = copy.deepcopy(self.g).eval().requires_grad_(False)
         if old is not None:
             _copy_generator(old[2], self.g_ema)
-        ratio = cfg.r1_every / (cfg.r1_every + 1)  # lazy regularisation correction (StyleGAN2, appendix B)
-        self.opt_g = torch.optim.Adam(self.g.parameters(), lr=cfg.lr, betas=(0.0, 0.99), eps=1e-8)
-        self.opt_d = torch.optim.Adam(self.d.parameters(), lr=cfg.lr * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
-        self.images = _downscale(self.full_images, resolution)
-        self.anchors = (
-            pca_latents(torch.cat([self.images, self.images.flip(3)]), cfg.z_dim) if cfg.anchor_weight else None
+        self.opt_g = MuonAdam(
+            self.g,
+            muon_lr=cfg.muon_lr,
+            adam_lr=cfg.lr,
+            momentum=cfg.muon_momentum,
+            betas=(0.0, 0.99),
+            mapping_scale=cfg.mapping_lr_scale,
+            mapping_lr_mul=gcfg.mapping_lr_mul,
         )
-        self.batches = 0
+        self.critics = {
+            "discriminator": DiscriminatorCritic(d, lr=cfg.lr, r1_gamma=cfg.r1_gamma, r1_every=cfg.r1_every)
+        }
+        if self.trunk is not None and cfg.projected_weight:
+            self.critics["projected"] = ProjectedCritic(self.trunk, lr=cfg.lr).to(self.device)
+        self.images = _downscale(self.full_images, resolution)
+        everything = torch.cat([self.images, self.images.flip(3)])
+        self.anchors = pca_latents(everything, cfg.z_dim) if self._anchored else None
+
+    @property
+    def _anchored(self) -> bool:
+        return bool(self.cfg.anchor_weight or self.cfg.anchor_feature_weight)
 
     def _stage_resolution(self) -> int:
         ends = accumulate(kimg * 1000 for _, kimg in self.cfg.stages)
@@ -147,50 +179,44 @@ class GanTrainer:
             self.d.load_state_dict(generator.discriminator.state_dict())
 
     def step(self) -> dict[str, float]:
-        """One batch for both networks. Returns losses and the state of the augmentation."""
+        """One batch for all networks. Returns losses and the state of the augmentation."""
         cfg = self.cfg
         if (resolution := self._stage_resolution()) != self.resolution:
             self._build(resolution)
-        lr = cfg.lr * min(1.0, max(0.1, (self.total_img - self.nimg) / (cfg.anneal_kimg * 1000)))
-        for group in self.opt_g.param_groups:
-            group["lr"] = (
-                lr * cfg.g_lr_scale * min(1.0, (self.nimg + cfg.batch_size) / max(cfg.g_rampup_kimg * 1000, 1e-8))
-            )
-        for group in self.opt_d.param_groups:
-            group["lr"] = lr * cfg.r1_every / (cfg.r1_every + 1)
+        rate = min(1.0, max(0.1, (self.total_img - self.nimg) / (cfg.anneal_kimg * 1000)))
+        self.opt_g.scale(rate)
 
         fake, anchored = self._generate()
-        image = fake.detach().requires_grad_(True)
-        self.opt_d.zero_grad(set_to_none=True)
-        self.opt_g.zero_grad(set_to_none=True)
-        fake_logits = self.d(augment(image, self.ada.p), isolate=True)
-        real_logits = self.d(augment(self._real_batch(), self.ada.p))
-        d_loss = F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
-        d_loss.backward()
-        self.opt_d.step()
-        assert image.grad is not None
-        # d softplus(l)/dl = sigmoid(l) for D, d softplus(-l)/dl = -sigmoid(-l) for G: their ratio is -exp(-l).
-        ratio = -torch.exp(-fake_logits.detach().clamp(-30, 30))
-        gradient = image.grad * ratio[:, :, None, None]
+        gradient = torch.zeros_like(fake)
+        out: dict[str, float] = {}
+        for name, weight, since in self._active():
+            critic = self.critics[name]
+            critic.set_lr(cfg.lr * rate)
+            towards, losses = critic.learn(fake.detach(), self._real_batch, self.ada.p)
+            rampup = min(1.0, (since + cfg.batch_size) / max(cfg.critic_rampup_kimg * 1000, 1e-8))
+            gradient += towards * (weight * rampup)
+            out |= losses
+        if self.critics and (active := self._active()):
+            self.ada.update(self.critics[active[0][0]].real_logits)
         if anchored is not None:
-            gradient = gradient + self._anchor_gradient(fake.detach(), anchored)
+            towards, losses = self._anchor_gradient(fake.detach(), anchored)
+            gradient[: len(anchored)] += towards
+            out |= losses
+        self.opt_g.zero_grad()
         fake.backward(gradient)
         self.opt_g.step()
-        g_loss = F.softplus(-fake_logits.detach()).mean()
-
-        r1 = self._r1() if self.batches % cfg.r1_every == 0 else None
         self._update_ema()
-        self.ada.update(real_logits)
-        self.batches += 1
         self.nimg += cfg.batch_size
-        out = {
-            "kimg": self.nimg / 1000,
-            "g_loss": g_loss.item(),
-            "d_loss": d_loss.item(),
-            "ada_p": self.ada.p,
-            "lr": lr,
-        }
-        return out | ({"r1": r1} if r1 is not None else {})
+        return {"kimg": self.nimg / 1000, "ada_p": self.ada.p, "rate": rate} | out
+
+    def _active(self) -> list[tuple[str, float, int]]:
+        """(name, weight, images since it joined) of the critics that take part now; the first steers the augmentation."""
+        cfg = self.cfg
+        joined = int(cfg.discriminator_from_kimg * 1000)
+        out = [("projected", cfg.projected_weight, self.nimg)] if "projected" in self.critics else []
+        if cfg.discriminator_weight and self.nimg >= joined:
+            out.append(("discriminator", cfg.discriminator_weight, self.nimg - joined))
+        return out
 
     def _generate(self) -> tuple[Tensor, Tensor | None]:
         """A batch of fakes, and the numbers of the training images that the first half is anchored to."""
@@ -211,15 +237,22 @@ class GanTrainer:
         images = self.g.synthesize(Code(w=ws), noise="none")
         return images.contiguous(memory_format=torch.channels_last), anchored
 
-    def _anchor_gradient(self, fake: Tensor, anchored: Tensor) -> Tensor:
-        """Gradient of the anchors' reconstruction loss towards the fakes; zero for those without an anchor."""
+    def _anchor_gradient(self, fake: Tensor, anchored: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Gradient of the anchors' reconstruction losses towards the first ``len(anchored)`` fakes."""
         count = len(self.images)
         targets = self.images[anchored % count].float() / 127.5 - 1
         targets = torch.where((anchored >= count)[:, None, None, None], targets.flip(3), targets).to(self.device)
         rendered = fake[: len(anchored)].clone().requires_grad_(True)
-        loss = pyramid_loss(rendered, targets) * self.cfg.anchor_weight
+        pixels = pyramid_loss(rendered, targets)
+        loss, losses = pixels * self.cfg.anchor_weight, {"anchor": pixels.item()}
+        if self.trunk is not None and self.cfg.anchor_feature_weight:
+            distance = feature_distance(self.trunk, rendered, targets)
+            loss, losses = (
+                loss + distance * self.cfg.anchor_feature_weight,
+                losses | {"anchor_features": distance.item()},
+            )
         (gradient,) = torch.autograd.grad(loss, rendered)
-        return torch.cat([gradient, torch.zeros_like(fake[len(anchored) :])])
+        return gradient, losses
 
     def _real_batch(self) -> Tensor:
         index = torch.randint(len(self.images), (self.cfg.batch_size,), generator=self.rng)
@@ -227,16 +260,6 @@ class GanTrainer:
         batch = self.images[index].float() / 127.5 - 1
         batch = torch.where(flip[:, None, None, None], batch.flip(3), batch)
         return batch.to(self.device, memory_format=torch.channels_last)
-
-    def _r1(self) -> float:
-        """Gradient penalty on (augmented) real images, weighted up for being applied every ``r1_every`` batches."""
-        images = augment(self._real_batch(), self.ada.p).detach().requires_grad_(True)
-        (grad,) = torch.autograd.grad(self.d(images).sum(), images, create_graph=True)
-        penalty = grad.square().sum(dim=(1, 2, 3)).mean()
-        self.opt_d.zero_grad(set_to_none=True)
-        (penalty * (self.cfg.r1_gamma / 2 * self.cfg.r1_every)).backward()
-        self.opt_d.step()
-        return penalty.item()
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -250,24 +273,24 @@ class GanTrainer:
         return {
             "cfg": self.cfg.model_dump(mode="json"),
             "nimg": self.nimg,
-            "batches": self.batches,
             "resolution": self.resolution,
             "ada_p": self.ada.p,
             "rng": self.rng.get_state(),
             "torch_rng": torch.get_rng_state(),
             "g": self.g.state_dict(),
-            "d": self.d.state_dict(),
             "g_ema": self.g_ema.state_dict(),
             "opt_g": self.opt_g.state_dict(),
-            "opt_d": self.opt_d.state_dict(),
+            "critics": {name: critic.state_dict() for name, critic in self.critics.items()},
         }
 
     def load(self, state: dict[str, Any]) -> None:
         if state["resolution"] != self.resolution:
             self._build(state["resolution"])
-        for name in ("g", "d", "g_ema", "opt_g", "opt_d"):
+        for name in ("g", "g_ema", "opt_g"):
             getattr(self, name).load_state_dict(state[name])
-        self.nimg, self.batches, self.ada.p = state["nimg"], state["batches"], state["ada_p"]
+        for name, critic in self.critics.items():
+            critic.load_state_dict(state["critics"][name])
+        self.nimg, self.ada.p = state["nimg"], state["ada_p"]
         self.rng.set_state(state["rng"])
         torch.set_rng_state(state["torch_rng"])
 

