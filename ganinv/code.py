@@ -3,49 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
+from ganinv.extras import Delta, Feature, Head, HeadCode, LowRank, Masked, map_tensors
+from ganinv.joining import join_deltas, join_features, join_maps, join_masked, join_offsets
 
-@dataclass(frozen=True)
-class LowRank:
-    """A per-sample weight offset ``left @ right``, reshaped to the weight it belongs to.
-
-    Args:
-        left: [B, O, r]. right: [B, r, I*k*k].
-    """
-
-    left: Tensor
-    right: Tensor
-
-    def dense(self, shape: Sequence[int]) -> Tensor:
-        """The offset as [B, *shape]."""
-        return (self.left @ self.right).reshape(-1, *shape)
-
-
-Delta = Tensor | LowRank
+__all__ = ["Code", "Delta", "Feature", "HeadCode", "LowRank", "Masked"]
 
 
 @dataclass(frozen=True)
 class Code:
     """A batch of B inverted (or sampled) images.
 
+    ``w`` is all that a code needs. The rest are extras; without one the generator does what it always does. Their
+    tensors have a leading dimension of B, or of 1 when the batch shares them. Layers are named as in
+    ``Generator.style_names`` (``convs.3``, ``torgbs.1``), convolutions are counted from k = 0, r is a layer's resolution.
+
     Args:
         w: [B, num_ws, w_dim]. W when all rows are equal, W+ when they are not.
-        noise: conv index k -> [B or 1, 1, r, r], replaces the noise buffer of that layer.
-        styles: layer name (``convs.3``, ``torgbs.1``) -> [B, C], added to the layer's style: an offset in S
-            (StyleSpace, Wu et al. 2021), after the affine and before the modulation.
-        weights: parameter name of the synthesis (``convs.3.weight``) -> offset with a leading batch dimension,
-            dense or low-rank. Every sample then has a generator of its own (PTI, Roich et al. 2022).
+        noise: k -> [B or 1, 1, r, r], replaces the noise map of that layer (Image2StyleGAN++, Abdal et al. 2020).
+        styles: layer name -> [B or 1, C], added to the layer's style: an offset in S (StyleSpace, Wu et al. 2021),
+            after the affine and before the modulation.
+        weights: parameter name of the synthesis (``convs.3.weight``, ``torgbs.1.affine.bias``, ``const``) -> offset with
+            a leading batch dimension, dense or low-rank. Every sample then has a generator of its own (PTI, Roich et al.
+            2022).
+        const: [B or 1, C, 4, 4], replaces the learned constant (PadInv, Bai et al. 2022).
+        padding: even k -> [B or 1, C, 4(r+1)], the ring around that layer's modulated input that is zero otherwise
+            (PadInv; in the order of ``ganinv.generators.padding``).
+        style_values: layer name -> [B or 1, C], replaces the layer's style, before ``styles`` is added.
+        scales: parameter name -> offset D that multiplies: the weight becomes ``W * (1 + D)``, before modulation and
+            before ``weights`` is added (HyperStyle, Alaluf et al. 2022).
+        features: site -> what is done to the features there. ``act[k]`` is after the activation of convolution k,
+            ``block[k]`` (even k) after the toRGB of its resolution took its copy.
     """
 
     w: Tensor
-    noise: Mapping[int, Tensor] | None = None
+    noise: Mapping[int, Tensor | Masked] | None = None
     styles: Mapping[str, Tensor] | None = None
     weights: Mapping[str, Delta] | None = None
+    const: Tensor | Masked | None = None
+    padding: Mapping[int, Tensor] | None = None
+    style_values: Mapping[str, Tensor | Masked] | None = None
+    scales: Mapping[str, Delta] | None = None
+    features: Mapping[str, Feature] | None = None
 
     def __post_init__(self) -> None:
         if self.w.ndim != 3:
@@ -57,20 +60,19 @@ class Code:
     def __len__(self) -> int:
         return self.w.shape[0]
 
+    @property
+    def plain(self) -> bool:
+        """True when there is nothing beside ``w``."""
+        maps = (self.noise, self.styles, self.weights, self.padding, self.style_values, self.scales, self.features)
+        return self.const is None and not any(maps)
+
     def map(self, fn: Callable[[Tensor], Tensor]) -> Code:
         """A new code with ``fn`` applied to every tensor."""
+        return Code(**{f.name: map_tensors(getattr(self, f.name), fn) for f in fields(self)})
 
-        def walk(value: Any) -> Any:
-            if isinstance(value, LowRank):
-                return LowRank(fn(value.left), fn(value.right))
-            if isinstance(value, Mapping):
-                return {k: walk(v) for k, v in value.items()}
-            return None if value is None else fn(value)
-
-        return Code(walk(self.w), walk(self.noise), walk(self.styles), walk(self.weights))
-
-    def to(self, device: torch.device | str) -> Code:
-        return self.map(lambda t: t.to(device))
+    def to(self, target: torch.device | str | torch.dtype) -> Code:
+        """On another device, or in another dtype."""
+        return self.map(lambda t: t.to(target))
 
     def detach(self) -> Code:
         return self.map(torch.Tensor.detach)
@@ -82,73 +84,46 @@ class Code:
             index = slice(index, index + 1 or None)
         elif not isinstance(index, slice | Tensor):
             index = torch.as_tensor(list(index), dtype=torch.long)
-        # A leading dimension of 1 in a batch of B > 1 is shared by the batch (noise maps may be).
+        # A leading dimension of 1 in a batch of B > 1 is shared by the batch.
         return self.map(lambda t: t[index] if t.shape[0] == batch else t)
 
     def with_w(self, w: Tensor) -> Code:
         """The same extras around another latent: how edits are applied to tuned inversions."""
         return replace(self, w=w)
 
+    def with_heads(self, heads: Mapping[str, Head]) -> Code:
+        """The same code with a hypernetwork's heads: parameter name (``convs.3.weight``) -> head."""
+
+        def bound(deltas: Mapping[str, Delta] | None) -> Mapping[str, Delta] | None:
+            if deltas is None:
+                return None
+            return {
+                n: replace(d, head=heads[n]) if isinstance(d, HeadCode) and n in heads else d for n, d in deltas.items()
+            }
+
+        return replace(self, weights=bound(self.weights), scales=bound(self.scales))
+
     @staticmethod
     def cat(codes: Sequence[Code]) -> Code:
-        """Concatenate along the batch. Codes without an extra that another one has get the neutral (zero) offset."""
+        """Concatenate along the batch. A code without an extra that another one has gets one that changes nothing:
+        a zero offset, or a replacement with the mask 0. So the batch renders what its codes render alone.
+
+        Raises:
+            ValueError: no codes, or codes of generators of different shapes.
+        """
         if not codes:
             raise ValueError("Code.cat needs at least one code")
         if len(codes) == 1:
             return codes[0]
-        noise_sites = _common_keys([c.noise for c in codes], "noise")
+        sizes = [len(c) for c in codes]
         return Code(
             w=torch.cat([c.w for c in codes]),
-            noise=_cat_noise(codes, noise_sites) if noise_sites else None,
-            styles=_cat_offsets(codes, [c.styles for c in codes]),
-            weights=_cat_offsets(codes, [c.weights for c in codes]),
+            noise=join_maps(join_masked, [c.noise for c in codes], sizes, "noise"),
+            styles=join_maps(join_offsets, [c.styles for c in codes], sizes, "styles"),
+            weights=join_maps(join_deltas, [c.weights for c in codes], sizes, "weights"),
+            const=join_masked([c.const for c in codes], sizes),
+            padding=join_maps(join_offsets, [c.padding for c in codes], sizes, "padding"),
+            style_values=join_maps(join_masked, [c.style_values for c in codes], sizes, "style_values"),
+            scales=join_maps(join_deltas, [c.scales for c in codes], sizes, "scales"),
+            features=join_maps(join_features, [c.features for c in codes], sizes, "features"),
         )
-
-
-def _common_keys(parts: Sequence[Mapping[int, Tensor] | None], what: str) -> set[int]:
-    keys = {frozenset(p or ()) for p in parts}
-    if len(keys) > 1:
-        raise ValueError(f"codes with and without given {what} cannot be joined: give all of them {what} maps")
-    return set(next(iter(keys)))
-
-
-def _cat_noise(codes: Sequence[Code], sites: set[int]) -> dict[int, Tensor]:
-    return {
-        k: torch.cat([c.noise[k].expand(len(c), -1, -1, -1) for c in codes if c.noise is not None])
-        for k in sorted(sites)
-    }
-
-
-def _cat_offsets(codes: Sequence[Code], parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    names = sorted({name for part in parts for name in part or ()})
-    if not names:
-        return None
-    out: dict[str, Any] = {}
-    for name in names:
-        values = [part.get(name) if part else None for part in parts]
-        example = next(v for v in values if v is not None)
-        if isinstance(example, LowRank):
-            ranks = {v.left.shape[2] if isinstance(v, LowRank) else 0 if v is None else -1 for v in values}
-            if -1 in ranks:
-                raise ValueError(f"weight offset {name!r} is dense in one code and low-rank in another")
-            out[name] = LowRank(
-                torch.cat([_pad_rank(v, c, example, max(ranks), "left") for v, c in zip(values, codes, strict=True)]),
-                torch.cat([_pad_rank(v, c, example, max(ranks), "right") for v, c in zip(values, codes, strict=True)]),
-            )
-        else:
-            zeros = (example.new_zeros((len(c), *example.shape[1:])) for c in codes)
-            out[name] = torch.cat([z if v is None else v for v, z in zip(values, zeros, strict=True)])
-    return out
-
-
-def _pad_rank(value: LowRank | None, code: Code, example: LowRank, rank: int, side: str) -> Tensor:
-    factor = getattr(value if value is not None else example, side)
-    if value is None:
-        factor = factor.new_zeros((len(code), *factor.shape[1:]))
-    dim = 2 if side == "left" else 1
-    missing = rank - factor.shape[dim]
-    if missing == 0:
-        return factor
-    shape = list(factor.shape)
-    shape[dim] = missing
-    return torch.cat([factor, factor.new_zeros(shape)], dim=dim)

@@ -59,9 +59,11 @@ def test_joining_low_rank_offsets_of_different_rank() -> None:
     same(joined[1:], b)
 
 
-def test_joining_given_and_stored_noise_is_refused() -> None:
-    with pytest.raises(ValueError, match="give all of them noise maps"):
-        Code.cat([Code(w=torch.zeros(1, 4, 3)), full(1)])
+def test_joining_given_and_stored_noise_keeps_both() -> None:
+    plain, given = Code(w=torch.zeros(2, 4, 3)), full(1)
+    noise = Code.cat([plain, given]).noise[1]
+    assert noise.mask.flatten().tolist() == [0, 0, 1]
+    torch.testing.assert_close(noise.value[2:], given.noise[1])
 
 
 def test_w_must_have_three_dimensions() -> None:

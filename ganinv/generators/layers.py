@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganinv.generators.padding import frame
+
 LRELU_SLOPE = 0.2
 ACT_GAIN = math.sqrt(2.0)
 DEMOD_EPS = 1e-8
@@ -126,6 +128,7 @@ def modulated_conv2d(
     demodulate: bool = True,
     up: bool = False,
     fir: FIR | None = None,
+    ring: Tensor | None = None,
 ) -> Tensor:
     """Modulated convolution, for shared or per-sample weights (StyleGAN2, section 2.2).
 
@@ -135,6 +138,8 @@ def modulated_conv2d(
         style: [B, I], the scale of each input channel.
         demodulate: divide each output channel by the L2 norm of its modulated weight.
         up: stride-2 transposed convolution followed by ``fir``: the output is [B, O, 2H, 2W].
+        ring: [B or 1, I, 4(H+1)], the pixels around the modulated input in place of zeros (PadInv, Bai et al. 2022):
+            not modulated themselves, demodulated with the rest. Not with ``up``.
 
     Shared weights take the dense form (scale the input, one ordinary convolution, scale the output): it needs no
     per-sample weight and its backward pass no weight gradient when the weight is frozen. Per-sample weights take the
@@ -157,12 +162,15 @@ def modulated_conv2d(
             demod = (torch.einsum("boi,bi->bo", power, style.square()) + DEMOD_EPS).rsqrt()
     x = x * style[:, :, None, None].to(x.dtype)
     weight = weight.to(x.dtype)
+    padding = kernel // 2
+    if ring is not None:
+        x, padding = frame(x, ring), 0
     if weight.ndim == 4:
-        y = _conv(x, weight, kernel, up, groups=1)
+        y = _conv(x, weight, padding, up, groups=1)
     else:
         height, width = x.shape[2:]
         flat = x.reshape(1, batch * in_ch, height, width)
-        y = _conv(flat, weight.reshape(-1, in_ch, kernel, kernel), kernel, up, groups=batch)
+        y = _conv(flat, weight.reshape(-1, in_ch, kernel, kernel), padding, up, groups=batch)
         y = y.reshape(batch, -1, *y.shape[2:])
     if up:
         assert fir is not None
@@ -170,10 +178,10 @@ def modulated_conv2d(
     return y if demod is None else y * demod[:, :, None, None].to(y.dtype)
 
 
-def _conv(x: Tensor, weight: Tensor, kernel: int, up: bool, groups: int) -> Tensor:
+def _conv(x: Tensor, weight: Tensor, padding: int, up: bool, groups: int) -> Tensor:
     if not up:
-        return F.conv2d(x, weight, padding=kernel // 2, groups=groups)
+        return F.conv2d(x, weight, padding=padding, groups=groups)
     # conv_transpose2d wants [I, O/groups, k, k]; the stored weight is used as it is, without a flip.
-    out_ch, in_ch = weight.shape[0] // groups, weight.shape[1]
+    out_ch, in_ch, kernel = weight.shape[0] // groups, weight.shape[1], weight.shape[-1]
     weight = weight.reshape(groups, out_ch, in_ch, kernel, kernel).transpose(1, 2).reshape(-1, out_ch, kernel, kernel)
     return F.conv_transpose2d(x, weight, stride=2, groups=groups)

@@ -17,8 +17,11 @@ from torch import Tensor, nn
 from ganinv.code import Code
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import Discriminator
+from ganinv.generators.extras import check_capture, check_extras
 from ganinv.generators.layers import EqualLinear, normalize_2nd_moment
-from ganinv.generators.synthesis import NoiseMode, Synthesis, _Weights
+from ganinv.generators.synthesis import NoiseMode, State, Synthesis, style_of
+
+Start = State | tuple[int, Tensor, Tensor | None]
 
 
 class MappingNetwork(nn.Module):
@@ -102,8 +105,7 @@ class Generator(nn.Module):
 
     def styles(self, w: Tensor) -> list[Tensor]:
         """S of w [B, num_ws, w_dim]: one [B, C] per layer in order of use (``style_names``), as the affine gives it."""
-        params = _Weights(None)
-        return [params.style(layer.affine, name, w[:, row]) for name, layer, row in self.synthesis.layers()]
+        return [style_of(layer, w[:, row]) for _, layer, row in self.synthesis.layers()]
 
     @property
     def style_names(self) -> list[str]:
@@ -112,13 +114,49 @@ class Generator(nn.Module):
 
     @overload
     def synthesize(
-        self, code: Code, noise: NoiseMode = "const", capture: None = None, rng: torch.Generator | None = None
+        self,
+        code: Code,
+        noise: NoiseMode = ...,
+        capture: None = ...,
+        rng: torch.Generator | None = ...,
+        *,
+        start: Start | None = ...,
     ) -> Tensor: ...
 
     @overload
     def synthesize(
-        self, code: Code, noise: NoiseMode = "const", *, capture: Sequence[str], rng: torch.Generator | None = None
+        self,
+        code: Code,
+        noise: NoiseMode = ...,
+        *,
+        capture: Sequence[str],
+        rng: torch.Generator | None = ...,
+        start: Start | None = ...,
     ) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+    @overload
+    def synthesize(
+        self,
+        code: Code,
+        noise: NoiseMode = ...,
+        capture: None = ...,
+        rng: torch.Generator | None = ...,
+        *,
+        start: Start | None = ...,
+        stop: int,
+    ) -> State: ...
+
+    @overload
+    def synthesize(
+        self,
+        code: Code,
+        noise: NoiseMode = ...,
+        *,
+        capture: Sequence[str],
+        rng: torch.Generator | None = ...,
+        start: Start | None = ...,
+        stop: int,
+    ) -> tuple[State, dict[str, Tensor]]: ...
 
     def synthesize(
         self,
@@ -126,26 +164,70 @@ class Generator(nn.Module):
         noise: NoiseMode = "const",
         capture: Sequence[str] | None = None,
         rng: torch.Generator | None = None,
-    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        *,
+        start: Start | None = None,
+        stop: int | None = None,
+    ) -> Tensor | State | tuple[Tensor | State, dict[str, Tensor]]:
         """Render a code to images [B, C, R, R], about [-1, 1].
 
         Args:
             noise: ``const`` uses the stored noise maps, ``none`` no noise, ``random`` fresh noise (from ``rng``).
                 Noise given in the code wins over all three.
             capture: sites whose features are returned as well: ``act[k]`` after convolution k, ``block[k]`` (even k)
-                after the block that ends with it. Returns (images, {site: features}) when given.
+                after the block that ends with it, ``image[k]`` the sum of the toRGB outputs up to there. They are what
+                the code's hooks made of them; ``act[k].before`` is what the hook was given. Returns (images,
+                {site: features}) when given.
+            start: go on after convolution k from features (k, x, image), or from the ``State`` that an earlier call
+                stopped in. Hooks, padding and constant at or before it have no effect.
+            stop: return the ``State`` after convolution k instead of images.
+
+        Raises:
+            ValueError: a code, an extra, a site or a start that is not for this generator; says what was expected.
         """
         if code.w.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(
                 f"this generator takes w of shape [batch, {self.num_ws}, {self.w_dim}], got {tuple(code.w.shape)}"
             )
+        if not code.plain:
+            check_extras(code, self.synthesis)
         if capture:
-            known = {f"act[{k}]" for k in range(self.cfg.num_convs)}
-            known |= {f"block[{k}]" for k in range(0, self.cfg.num_convs, 2)}
-            if unknown := sorted(set(capture) - known):
-                raise ValueError(f"unknown capture sites {unknown}; this generator has {sorted(known)}")
-        image, captured = self.synthesis(code, noise, tuple(capture or ()), rng, half=self.native_fp16)
-        return (image, captured) if capture is not None else image
+            check_capture(capture, self.synthesis)
+        if start is not None or stop is not None:
+            start = self._checked_start(start, stop, len(code))
+        state, captured = self.synthesis(
+            code, noise, start=start, stop=stop, capture=capture or (), rng=rng, half=self.native_fp16
+        )
+        result = state.image if stop is None else state
+        return (result, captured) if capture is not None else result
+
+    def _checked_start(self, start: Start | None, stop: int | None, batch: int) -> State | None:
+        last = self.cfg.num_convs - 1
+        if stop is not None and not 0 <= stop <= last:
+            raise ValueError(f"stop must be a convolution of this generator, 0 to {last}, got {stop}")
+        if start is None:
+            return None
+        state = State(*start)
+        end = last if stop is None else stop
+        if not 0 <= state.k <= end:
+            raise ValueError(f"start must be a convolution from 0 to {end}, where this pass stops, got {state.k}")
+        b = (state.k + 1) // 2
+        resolution, image_resolution = 4 * 2**b, 4 * 2 ** (state.k // 2)
+        wanted = {"x": (batch, self.cfg.channels[b], resolution, resolution)}
+        if self.cfg.architecture == "skip" or state.k == last:
+            wanted["image"] = (batch, self.img_channels, image_resolution, image_resolution)
+        if self.cfg.architecture == "resnet" and state.k % 2:
+            wanted["skip"] = wanted["x"]
+        for name, shape in wanted.items():
+            tensor = getattr(state, name)
+            got = None if tensor is None else tuple(tensor.shape)
+            if got != shape:
+                raise ValueError(f"start after convolution {state.k} needs {name} of shape {shape}, got {got}")
+        dtype = self.synthesis.dtype_at(resolution, self.native_fp16)
+        x, image, skip = state.x, state.image, state.skip
+        full = self.synthesis.const.dtype
+        return State(
+            state.k, x.to(dtype), None if image is None else image.to(full), None if skip is None else skip.to(dtype)
+        )
 
     def render(self, code: Code, batch_size: int = 32) -> Tensor:
         """Images of a code of any length, without gradients, in batches, with the stored noise."""

@@ -7,47 +7,37 @@ Indices follow the literature: convolution k = 0 .. 2n-4 reads W+ row k, toRGB b
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from collections.abc import Collection
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganinv.code import Code, Delta, LowRank
+from ganinv.code import Code
 from ganinv.generators.config import GeneratorConfig
+from ganinv.generators.extras import Extras, Tap, blend_noise
 from ganinv.generators.layers import FIR, EqualLinear, Upsample, act, modulated_conv2d
 
 NoiseMode = Literal["const", "none", "random"]
 RESIDUAL_GAIN = math.sqrt(0.5)
 
 
-def convs_of(b: int) -> tuple[int, ...]:
-    """Indices of the convolutions of resolution ``4 * 2**b``."""
-    return (2 * b - 1, 2 * b) if b else (0,)
+class State(NamedTuple):
+    """A synthesis between two convolutions: all that it needs to go on.
 
+    Args:
+        k: the convolution that was done last, and for even k the toRGB of its resolution.
+        x: features [B, C, r, r], after the hooks of ``act[k]`` and ``block[k]``.
+        image: the sum of the toRGB outputs so far [B, 3, r', r'], float32 or the dtype of the weights; None before the
+            first toRGB.
+        skip: the branch past the block [B, C, r, r], in the resnet architecture at odd k.
+    """
 
-class _Weights:
-    """Parameters of one layer, with the per-sample offsets of a code added where there are any."""
-
-    def __init__(self, offsets: Mapping[str, Delta] | None) -> None:
-        self.offsets = offsets or {}
-
-    def get(self, layer: nn.Module, prefix: str, name: str) -> tuple[Tensor, bool]:
-        """The parameter and whether it has a leading batch dimension."""
-        base: Tensor = layer.get_parameter(name)
-        delta = self.offsets.get(f"{prefix}.{name}" if prefix else name)
-        if delta is None:
-            return base, False
-        return base + (delta.dense(base.shape) if isinstance(delta, LowRank) else delta), True
-
-    def style(self, affine: EqualLinear, prefix: str, w: Tensor) -> Tensor:
-        weight, per_sample = self.get(affine, f"{prefix}.affine", "weight")
-        bias, _ = self.get(affine, f"{prefix}.affine", "bias")
-        weight = weight * affine.weight_gain
-        if per_sample:
-            return torch.einsum("boi,bi->bo", weight, w) + bias
-        return F.linear(w, weight) + bias
+    k: int
+    x: Tensor
+    image: Tensor | None = None
+    skip: Tensor | None = None
 
 
 class StyledConv(nn.Module):
@@ -56,9 +46,10 @@ class StyledConv(nn.Module):
     noise: Tensor
 
     def __init__(
-        self, in_ch: int, out_ch: int, w_dim: int, resolution: int, up: bool, clamp: float | None = None
+        self, name: str, in_ch: int, out_ch: int, w_dim: int, resolution: int, up: bool, clamp: float | None = None
     ) -> None:
         super().__init__()
+        self.name = name
         self.affine = EqualLinear(w_dim, in_ch, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_ch, in_ch, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_ch))
@@ -70,49 +61,79 @@ class StyledConv(nn.Module):
         self.fir = FIR(gain=4.0) if up else None
 
     def forward(
-        self, x: Tensor, style: Tensor, params: _Weights, prefix: str, noise: Tensor | None, gain: float = 1.0
+        self,
+        x: Tensor,
+        w: Tensor,
+        noise: Tensor | None,
+        extras: Extras | None = None,
+        ring: Tensor | None = None,
+        gain: float = 1.0,
     ) -> Tensor:
-        weight, _ = params.get(self, prefix, "weight")
-        x = modulated_conv2d(x, weight, style, up=self.up, fir=self.fir)
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        strength: Tensor = self.noise_strength
+        if extras is not None:
+            weight = extras.parameter(weight, f"{self.name}.weight")
+            bias = extras.parameter(bias, f"{self.name}.bias")
+            strength = extras.parameter(strength, f"{self.name}.noise_strength")[..., None, None, None]
+        x = modulated_conv2d(x, weight, style_of(self, w, extras), up=self.up, fir=self.fir, ring=ring)
         if noise is not None:
-            strength, per_sample = params.get(self, prefix, "noise_strength")
-            x = x + (noise * (strength[:, None, None, None] if per_sample else strength)).to(x.dtype)
-        return act(x + _channels(*params.get(self, prefix, "bias")).to(x.dtype), gain, self.clamp)
+            x = x + (noise * strength).to(x.dtype)
+        return act(x + bias[..., None, None].to(x.dtype), gain, self.clamp)
 
 
 class ToRGB(nn.Module):
     """Modulated 1x1 convolution without demodulation. The weight gain 1/sqrt(C) multiplies the style at run time."""
 
-    def __init__(self, in_ch: int, img_channels: int, w_dim: int, clamp: float | None = None) -> None:
+    def __init__(self, name: str, in_ch: int, img_channels: int, w_dim: int, clamp: float | None = None) -> None:
         super().__init__()
+        self.name = name
         self.affine = EqualLinear(w_dim, in_ch, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(img_channels, in_ch, 1, 1))
         self.bias = nn.Parameter(torch.zeros(img_channels))
         self.weight_gain = 1.0 / math.sqrt(in_ch)
         self.clamp = clamp
 
-    def forward(self, x: Tensor, style: Tensor, params: _Weights, prefix: str) -> Tensor:
-        weight, _ = params.get(self, prefix, "weight")
-        y = modulated_conv2d(x, weight, style * self.weight_gain, demodulate=False)
-        y = y + _channels(*params.get(self, prefix, "bias")).to(y.dtype)
+    def forward(self, x: Tensor, w: Tensor, extras: Extras | None = None) -> Tensor:
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if extras is not None:
+            weight = extras.parameter(weight, f"{self.name}.weight")
+            bias = extras.parameter(bias, f"{self.name}.bias")
+        y = modulated_conv2d(x, weight, style_of(self, w, extras) * self.weight_gain, demodulate=False)
+        y = y + bias[..., None, None].to(y.dtype)
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 
-def _channels(bias: Tensor, per_sample: bool) -> Tensor:
-    return bias[:, :, None, None] if per_sample else bias[:, None, None]
+def style_of(layer: StyledConv | ToRGB, w: Tensor, extras: Extras | None = None) -> Tensor:
+    """The layer's style [B, C] for one row of W+ [B, w_dim]."""
+    affine = layer.affine
+    if extras is None:
+        return F.linear(w, affine.weight * affine.weight_gain) + affine.bias
+    weight = extras.parameter(affine.weight, f"{layer.name}.affine.weight") * affine.weight_gain
+    bias = extras.parameter(affine.bias, f"{layer.name}.affine.bias")
+    style = F.linear(w, weight) if weight.ndim == 2 else torch.einsum("boi,bi->bo", weight, w)
+    return extras.style(style + bias, layer.name)
 
 
 class Skip(nn.Module):
     """The branch past a block of the resnet architecture: 1x1 convolution and 2x upsampling."""
 
-    def __init__(self, in_ch: int, out_ch: int) -> None:
+    def __init__(self, name: str, in_ch: int, out_ch: int) -> None:
         super().__init__()
+        self.name = name
         self.weight = nn.Parameter(torch.randn(out_ch, in_ch, 1, 1))
-        self.weight_gain = 1.0 / math.sqrt(in_ch)
+        self.weight_gain = RESIDUAL_GAIN / math.sqrt(in_ch)
         self.upsample = Upsample()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.upsample(F.conv2d(x, (self.weight * self.weight_gain * RESIDUAL_GAIN).to(x.dtype)))
+    def forward(self, x: Tensor, extras: Extras | None = None) -> Tensor:
+        weight: Tensor = self.weight
+        if extras is not None:
+            weight = extras.parameter(weight, f"{self.name}.weight")
+        weight = (weight * self.weight_gain).to(x.dtype)
+        if weight.ndim == 4:
+            return self.upsample(F.conv2d(x, weight))
+        return self.upsample(torch.einsum("bchw,boc->bohw", x, weight[..., 0, 0]))
 
 
 class Synthesis(nn.Module):
@@ -129,79 +150,95 @@ class Synthesis(nn.Module):
         self.torgbs = nn.ModuleList()
         self.skips = nn.ModuleList()
         self.fp16_resolution = cfg.fp16_resolution
+        clamp = cfg.conv_clamp
         for b, width in enumerate(cfg.channels):
             res = 4 * 2**b
             below = cfg.channels[max(b - 1, 0)]
             if b > 0:
-                self.convs.append(StyledConv(below, width, cfg.w_dim, res, up=True, clamp=cfg.conv_clamp))
-            self.convs.append(StyledConv(width, width, cfg.w_dim, res, up=False, clamp=cfg.conv_clamp))
+                self.convs.append(StyledConv(f"convs.{2 * b - 1}", below, width, cfg.w_dim, res, up=True, clamp=clamp))
+            self.convs.append(StyledConv(f"convs.{2 * b}", width, width, cfg.w_dim, res, up=False, clamp=clamp))
             torgb = None
             if cfg.architecture == "skip" or res == cfg.resolution:
-                torgb = ToRGB(width, cfg.img_channels, cfg.w_dim, clamp=cfg.conv_clamp)
+                torgb = ToRGB(f"torgbs.{b}", width, cfg.img_channels, cfg.w_dim, clamp)
             self.torgbs.append(torgb)  # type: ignore[arg-type]
             if cfg.architecture == "resnet":
-                self.skips.append(Skip(below, width) if b else None)  # type: ignore[arg-type]
+                self.skips.append(Skip(f"skips.{b}", below, width) if b else None)  # type: ignore[arg-type]
         self.upsample = Upsample()
 
     def layers(self) -> list[tuple[str, StyledConv | ToRGB, int]]:
         """(name, layer, W+ row) in StyleSpace order of use: conv, toRGB, then conv, conv, toRGB per resolution."""
         out: list[tuple[str, StyledConv | ToRGB, int]] = []
-        for b, torgb in enumerate(self.torgbs):
-            out += [(f"convs.{k}", cast(StyledConv, self.convs[k]), k) for k in convs_of(b)]
-            if torgb is not None:
-                out.append((f"torgbs.{b}", cast(ToRGB, torgb), 2 * b + 1))
+        for k, module in enumerate(self.convs):
+            conv = cast(StyledConv, module)
+            out.append((conv.name, conv, k))
+            if k % 2 == 0 and self.torgbs[k // 2] is not None:
+                torgb = cast(ToRGB, self.torgbs[k // 2])
+                out.append((torgb.name, torgb, k + 1))
         return out
 
     def forward(
         self,
         code: Code,
-        noise: NoiseMode,
-        capture: Sequence[str] = (),
+        noise: NoiseMode = "const",
+        *,
+        start: State | None = None,
+        stop: int | None = None,
+        capture: Collection[str] = (),
         rng: torch.Generator | None = None,
         half: bool = False,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        params = _Weights(code.weights)
-        offsets = code.styles or {}
-        captured: dict[str, Tensor] = {}
-        batch = len(code)
+    ) -> tuple[State, dict[str, Tensor]]:
+        """The state after convolution ``stop`` (the last one by default) and the captured features.
 
-        def style(layer: StyledConv | ToRGB, name: str, row: int) -> Tensor:
-            s = params.style(layer.affine, name, code.w[:, row])
-            return s + offsets[name] if name in offsets else s
-
-        const, per_sample = params.get(self, "", "const")
-        x = const if per_sample else const.expand(batch, -1, -1, -1)
-        image: Tensor | None = None
-        for b, torgb in enumerate(self.torgbs):
-            if half and 4 * 2**b >= self.fp16_resolution:
-                x = x.half()
-            skip = self.skips[b](x) if self.skips and b else None
-            for k in convs_of(b):
-                conv, name = cast(StyledConv, self.convs[k]), f"convs.{k}"
-                gain = RESIDUAL_GAIN if skip is not None and k % 2 == 0 else 1.0
-                x = conv(x, style(conv, name, k), params, name, self._noise(conv, k, code, noise, batch, rng), gain)
-                if f"act[{k}]" in capture:
-                    captured[f"act[{k}]"] = x
+        ``Generator.synthesize`` is the public face and checks what it is given; ``half`` runs the float16 blocks in
+        float16.
+        """
+        w, batch = code.w, len(code)
+        extras = None if code.plain else Extras(code)
+        tap = Tap(extras.features if extras else {}, capture) if capture or (extras and extras.features) else None
+        if start is None:
+            x = self.const.expand(batch, -1, -1, -1) if extras is None else extras.const(self.const, batch)
+            start = State(-1, x)
+        done, x, image, skip = start
+        stop = len(self.convs) - 1 if stop is None else stop
+        for k in range(done + 1, stop + 1):
+            conv = cast(StyledConv, self.convs[k])
+            if conv.up:
+                x = x.to(self.dtype_at(conv.resolution, half))
+                if self.skips:
+                    skip = self.skips[k // 2 + 1](x, extras)
+            noises = self._noise(conv, k, noise, batch, extras, rng)
+            gain = 1.0 if skip is None or conv.up else RESIDUAL_GAIN
+            x = conv(x, w[:, k], noises, extras, extras.ring(k) if extras else None, gain)
+            if tap is not None:
+                x = tap(f"act[{k}]", x)
+            if conv.up:
+                continue
             if skip is not None:
-                x = x + skip
+                x, skip = x + skip, None
+            torgb = self.torgbs[k // 2]
             if torgb is not None:
-                rgb = torgb(x, style(cast(ToRGB, torgb), f"torgbs.{b}", 2 * b + 1), params, f"torgbs.{b}")
-                rgb = rgb.float() if rgb.dtype == torch.float16 else rgb
+                rgb = torgb(x, w[:, k + 1], extras)
+                rgb = rgb.to(self.const.dtype)
                 image = rgb if image is None else self.upsample(image) + rgb
-            if f"block[{2 * b}]" in capture:
-                captured[f"block[{2 * b}]"] = x
-        assert image is not None
-        return image, captured
+                image = image if tap is None else tap.image(k, image)
+            if tap is not None:
+                x = tap(f"block[{k}]", x)
+        return State(stop, x, image, skip), {} if tap is None else tap.captured
+
+    def dtype_at(self, resolution: int, half: bool) -> torch.dtype:
+        """What the convolutions of a resolution compute in; ``half``: float16 where the config allows it."""
+        return torch.float16 if half and resolution >= self.fp16_resolution else self.const.dtype
 
     @staticmethod
     def _noise(
-        layer: StyledConv, k: int, code: Code, mode: NoiseMode, batch: int, rng: torch.Generator | None
+        conv: StyledConv, k: int, mode: NoiseMode, batch: int, extras: Extras | None, rng: torch.Generator | None
     ) -> Tensor | None:
-        if code.noise is not None and k in code.noise:
-            return code.noise[k]
-        if mode == "none":
-            return None
-        if mode == "const":
-            return layer.noise
-        shape = (batch, 1, layer.resolution, layer.resolution)
-        return torch.randn(shape, generator=rng, device=layer.noise.device, dtype=layer.noise.dtype)
+        """What is added to the output of convolution k, before its strength: [r, r] or [B or 1, 1, r, r]."""
+        given = None if extras is None else extras.given_noise(k)
+        if given is not None and given.mask is None:
+            return given.value
+        own = conv.noise if mode == "const" else None
+        if mode == "random":
+            shape = (batch, 1, conv.resolution, conv.resolution)
+            own = torch.randn(shape, generator=rng, device=conv.noise.device, dtype=conv.noise.dtype)
+        return own if given is None else blend_noise(own, given)

@@ -6,6 +6,7 @@ the shared generator with a batch dimension, its own optimiser state, and its ow
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Literal
 
@@ -62,7 +63,7 @@ class Tune(StrictModel):
         curves: list[list[float]] = [[] for _ in range(len(target))]
         reasons = ["cap"] * len(target)
         for step in range(self.steps + 1):
-            tuned = Code(w=pivot.w, noise=pivot.noise, styles=pivot.styles, weights=offsets)
+            tuned = replace(pivot, weights=offsets)
             images = generator.synthesize(tuned)
             loss, distance = objective(images)
             finished = torch.zeros(len(active), dtype=torch.bool)
@@ -93,7 +94,7 @@ class Tune(StrictModel):
                 objective.keep(stay)
                 streams = [streams[i] for i in stay.tolist()]
                 offsets = dict(zip(offsets, adam.parameters, strict=True))
-        final = Code(w=code.w, noise=code.noise, styles=code.styles, weights=kept)
+        final = replace(code, weights=kept)
         return StageResult(final.detach(), curves, [len(c) - 1 for c in curves], reasons)
 
     def _zero_offsets(self, generator: Generator, batch: int) -> dict[str, Tensor]:
