@@ -56,9 +56,9 @@ class GanTrainingConfig(BaseModel):
     projected_weight: float = 0.0
     """Weight of the projected discriminator's loss on G."""
     discriminator_weight: float = 1.0
-    """Weight of the StyleGAN2 discriminator's loss on G."""
+    """Weight of the StyleGAN2 discriminator's loss on G; with 0 it only learns, to be a feature net later."""
     discriminator_from_kimg: float = 0.0
-    """The StyleGAN2 discriminator joins then: late it costs little and still becomes a good feature net."""
+    """The StyleGAN2 discriminator joins then."""
     critic_rampup_kimg: float = 0.0
     """The critics' weight rises linearly over their first images: an untrained critic must not undo a warm start."""
     anchor_weight: float = 0.0
@@ -189,14 +189,15 @@ class GanTrainer:
         fake, anchored = self._generate()
         gradient = torch.zeros_like(fake)
         out: dict[str, float] = {}
-        for name, weight, since in self._active():
+        active = self._active()
+        for name, weight, since in active:
             critic = self.critics[name]
             critic.set_lr(cfg.lr * rate)
             towards, losses = critic.learn(fake.detach(), self._real_batch, self.ada.p)
             rampup = min(1.0, (since + cfg.batch_size) / max(cfg.critic_rampup_kimg * 1000, 1e-8))
             gradient += towards * (weight * rampup)
             out |= losses
-        if self.critics and (active := self._active()):
+        if active:
             self.ada.update(self.critics[active[0][0]].real_logits)
         if anchored is not None:
             towards, losses = self._anchor_gradient(fake.detach(), anchored)
@@ -214,7 +215,7 @@ class GanTrainer:
         cfg = self.cfg
         joined = int(cfg.discriminator_from_kimg * 1000)
         out = [("projected", cfg.projected_weight, self.nimg)] if "projected" in self.critics else []
-        if cfg.discriminator_weight and self.nimg >= joined:
+        if self.nimg >= joined:
             out.append(("discriminator", cfg.discriminator_weight, self.nimg - joined))
         return out
 

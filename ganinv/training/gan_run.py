@@ -74,7 +74,9 @@ def _train(trainer: GanTrainer, out: Path) -> None:
                     task, note=f"warm start {losses['step']:.0f} of {losses['steps']:.0f}: {losses['loss']:.3f}"
                 )
                 return
-            note = f"{losses['kimg']:.1f} kimg  G {losses['g_loss']:.2f}  D {losses['d_loss']:.2f}  p {losses['ada_p']:.2f}"
+            names = {"projected_d_loss": "D", "anchor": "anchor", "ada_p": "p"}
+            said = "  ".join(f"{said} {losses[key]:.2f}" for key, said in names.items() if key in losses)
+            note = f"{losses['kimg']:.1f} kimg  {said}"
             progress.update(task, completed=trainer.nimg, note=note)
 
         train(trainer, out, on_step, lambda t: sample_grid(t.g_ema).save(out / f"grid-{t.nimg // 1000:06d}.png"))

@@ -1,8 +1,8 @@
 """Muon: orthogonalised momentum for matrices and filters, Adam for everything else.
 
-K. Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". Decoding PCA coefficients with the
-generator of this project, it reached in 9,000 images the loss for which Adam needed 80,000 (the measurement:
-``benchmarks/optimizers.py``). ``torch.optim.Muon`` takes matrices alone and iterates in bfloat16, which
+K. Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks". In the warm start of this project's
+generator it needs a small fraction of Adam's images for the same loss (``benchmarks/optimizers.py``).
+``torch.optim.Muon`` takes matrices alone and iterates in bfloat16, which
 many CPUs only emulate; this one takes convolutions too and stays in the weights' own precision.
 """
 
