@@ -1,0 +1,88 @@
+"""Take over tensors of a published checkpoint under our parameter names, checked one by one and without a copy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ganinv.errors import WeightsRefused
+from ganinv.reading.tensors import StoredTensor
+
+Lazy = Tensor | StoredTensor
+"""A tensor, or one that still lies in its file."""
+
+Rules = list[tuple[str, str]]
+"""(pattern of our parameter name, published name): the first pattern that matches the start of a name rewrites it."""
+
+M = TypeVar("M", bound=nn.Module)
+
+_COUNTER = "num_batches_tracked"  # torch counts batches in it, nothing reads it, and old files lack it
+
+
+def adopt(module: M, tensors: Mapping[str, Lazy], rules: Rules, where: str, ignore: Sequence[str] = ()) -> M:
+    """Fill ``module`` (usually built on the meta device) with published tensors; it is returned frozen, in eval mode.
+
+    Args:
+        tensors: by their published names. They become the module's own, without a copy where they are float32 in
+            memory; those that lie in a file are read one by one.
+        where: names the file and the part in messages.
+        ignore: published names that may be there and are not used.
+
+    Raises:
+        WeightsRefused: missing or unexpected tensors, another shape, or values that are not finite. Every message
+            carries the published names.
+    """
+    own = module.state_dict()
+    published = {name: published_name(name, rules) for name in own}
+    used = set(published.values())
+    missing = sorted(p for p in used - tensors.keys() if not p.endswith(_COUNTER))
+    unexpected = sorted(p for p in tensors.keys() - used - set(ignore) if not p.endswith(_COUNTER))
+    if missing or unexpected:
+        raise WeightsRefused(f"{where} is not whole or not of this kind: {_listed(missing, unexpected)}")
+    state: dict[str, Tensor] = {}
+    for name, target in own.items():
+        if name.endswith(_COUNTER):
+            state[name] = torch.zeros((), dtype=torch.long)
+            continue
+        tensor = tensors[published[name]]
+        if tuple(tensor.shape) != tuple(target.shape):
+            raise WeightsRefused(
+                f"{where}: {published[name]} has shape {tuple(tensor.shape)}, expected {tuple(target.shape)}"
+            )
+        state[name] = finite(loaded(tensor), f"{where}: {published[name]}")
+    module.load_state_dict(state, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def published_name(name: str, rules: Rules) -> str:
+    """Our parameter name as the published file calls it."""
+    for pattern, replacement in rules:
+        renamed, hits = re.subn(f"^{pattern}", replacement, name)
+        if hits:
+            return renamed
+    return name
+
+
+def loaded(tensor: Lazy) -> Tensor:
+    """The values in float32, in memory."""
+    values = tensor.load() if isinstance(tensor, StoredTensor) else tensor.detach()
+    return values.to(torch.float32)
+
+
+def finite(tensor: Tensor, where: str) -> Tensor:
+    """The tensor itself, unless it holds NaN or infinity."""
+    if not torch.isfinite(tensor).all():
+        raise WeightsRefused(f"{where} holds values that are not finite (NaN or infinity); take an undamaged file")
+    return tensor
+
+
+def _listed(missing: list[str], unexpected: list[str]) -> str:
+    def some(names: list[str]) -> str:
+        return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+    parts = [f"{what} {some(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names]
+    return "; ".join(parts)

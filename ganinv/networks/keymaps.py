@@ -1,0 +1,108 @@
+"""Our parameter names in the words of the published files: one table per family.
+
+Left: how our name starts (a regular expression). Right: what stands there in the file. The first match counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ganinv.networks.adopt import Rules
+
+
+def _ir_units(ours: str, theirs: str) -> Rules:
+    """Residual units of IR-SE-50 and of HFGI's networks; ``ours`` and ``theirs`` are the prefix of one unit."""
+    inner = (("norm1", 0), ("conv1", 1), ("act", 2), ("conv2", 3), ("norm2", 4), ("squeeze", 5))
+    return [
+        *((rf"{ours}\.{name}\.", rf"{theirs}.res_layer.{i}.") for name, i in inner),
+        (rf"{ours}\.shortcut\.", rf"{theirs}.shortcut_layer."),
+    ]
+
+
+def _irse(prefix: str) -> Rules:
+    return [(rf"{prefix}stem\.", "input_layer."), *_ir_units(rf"{prefix}units\.(\d+)", r"body.\1")]
+
+
+def _resnet(prefix: str) -> Rules:
+    return [
+        (rf"{prefix}stem\.0\.", "conv1."),
+        (rf"{prefix}stem\.1\.", "bn1."),
+        (rf"{prefix}stem\.2\.", "relu."),
+        (rf"{prefix}blocks\.(\d+)\.norm(\d)\.", r"body.\1.bn\2."),
+        (rf"{prefix}blocks\.(\d+)\.shortcut\.", r"body.\1.downsample."),
+        (rf"{prefix}blocks\.", "body."),
+    ]
+
+
+ROWS: Rules = [
+    (r"heads\.", "styles."),
+    (r"backbone\.lateral_medium\.", "latlayer1."),
+    (r"backbone\.lateral_fine\.", "latlayer2."),
+]
+"""Heads and pyramid of pSp, e4e and ReStyle."""
+
+IR_SE_50_ROWS: Rules = [*ROWS, *_irse(r"backbone\.trunk\.")]
+RESNET_34_ROWS: Rules = [*ROWS, *_resnet(r"backbone\.trunk\.")]
+W_ENCODER: Rules = _irse(r"trunk\.")
+"""``linear.*`` has the same name there."""
+
+NAIVE_W_PLUS: Rules = [*_irse(r"trunk\."), (r"norm\.", "output_layer_2.0."), (r"features\.", "output_layer_2.3.")]
+
+FACE_EMBEDDING: Rules = [
+    *_irse(r"trunk\."),
+    (r"norm\.", "output_layer.0."),
+    (r"linear\.", "output_layer.3."),
+    (r"unit\.", "output_layer.4."),
+]
+
+RESIDUAL_ALIGNER: Rules = [
+    (r"stem\.", "conv_layer1."),
+    *(
+        rule
+        for i, ours in enumerate(("down", "up"))
+        for k in range(3)
+        for rule in _ir_units(rf"{ours}\.{k}\.(\d+)", rf"{('conv_layer', 'dconv_layer')[i]}{k + 2 - i}.\1")
+    ),
+]
+CONSULTATION: Rules = [
+    (r"stem\.", "conv_layer1."),
+    *(rule for k in range(2) for rule in _ir_units(rf"stages\.{k}\.(\d+)", rf"conv_layer{k + 2}.\1")),
+    (r"(scale|shift)\.0\.", r"condition_\g<1>3.0."),
+    (r"(scale|shift)\.1\.", r"condition_\g<1>3.2."),
+]
+"""HFGI: ``grid_align.*`` and ``residue.*``."""
+
+
+def hyper_network(indices: Mapping[str, int]) -> Rules:
+    """HyperStyle's ``hypernet.*``; ``indices`` gives the number of each tuned layer in the order of use."""
+    rules: Rules = [*_resnet(r"trunk\."), (r"shared\.", "shared_weight_hypernet.")]
+    for name, i in indices.items():
+        ours = rf"branches\.{name.replace('.', '_')}\."
+        rules += [(rf"{ours}head\.linear\.", f"refinement_blocks.{i}.output.1."), (ours, f"refinement_blocks.{i}.")]
+    return rules
+
+
+def in_domain(levels: int) -> Rules:
+    """The PyTorch release of In-Domain inversion; block 0 is the stem, the last one the linear layer."""
+    last = f"block{levels}."
+    blocks: Rules = [
+        rule
+        for i in range(levels - 1)
+        for ours, conv, bias, norm in (
+            ("first", "conv1", "wscale1", "bn1"),
+            ("second", "conv2", "wscale2", "bn2"),
+            ("shortcut", "conv", "", "bn"),
+        )
+        for rule in (
+            (rf"blocks\.{i}\.{ours}\.conv\.", f"block{i + 1}.{conv}."),
+            (rf"blocks\.{i}\.{ours}\.bias", f"block{i + 1}.{bias}.bias"),
+            (rf"blocks\.{i}\.{ours}\.norm\.", f"block{i + 1}.{norm}.bn."),
+        )
+    ]
+    return [
+        (r"stem\.conv\.", "block0.conv."),
+        (r"stem\.norm\.", "block0.bn.bn."),
+        *blocks,
+        (r"linear\.", f"{last}fc."),
+        (r"norm\.", f"{last}bn.bn."),
+    ]
