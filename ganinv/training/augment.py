@@ -20,6 +20,28 @@ def augment(images: Tensor, p: float, rng: torch.Generator | None = None) -> Ten
     return _color(_geometry(images, p, rng), p, rng)
 
 
+def jitter(images: Tensor, rng: torch.Generator, pixels: float = 0.05, light: float = 0.15) -> Tensor:
+    """Images [B, 3, R, R] as another photographer might have cropped and lit them: what an encoder must not care about.
+
+    Args:
+        pixels: largest shift and change of scale, as a share of the image.
+        light: largest change of contrast, and of brightness per channel.
+    """
+    batch, device = len(images), images.device
+
+    def uniform(span: float, *shape: int) -> Tensor:
+        return ((torch.rand(batch, *shape, generator=rng) * 2 - 1) * span).to(device)
+
+    scale = 1 + uniform(pixels)
+    theta = torch.zeros(batch, 2, 3, device=device)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, :, 2] = uniform(2 * pixels, 2)  # the grid spans [-1, 1]
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    lit = moved * (1 + uniform(light, 1, 1, 1)) + uniform(light, 3, 1, 1) / 2
+    return lit.clamp(-1, 1)
+
+
 def _geometry(images: Tensor, p: float, rng: torch.Generator | None) -> Tensor:
     batch, device = images.shape[0], images.device
 

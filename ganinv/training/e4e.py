@@ -22,6 +22,7 @@ from ganinv.encoders.e4e import E4e, E4eConfig
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.networks.blocks import LatentDiscriminator
+from ganinv.training.augment import jitter
 from ganinv.training.muon import MuonAdam
 
 
@@ -32,6 +33,8 @@ class E4eTrainingConfig(StrictModel):
     batch_size: int = Field(16, ge=2)
     real_share: float = Field(0.5, ge=0, le=1)
     """Share of real images in a batch; the rest is sampled from the generator."""
+    jitter: bool = True
+    """Real images are shifted, scaled and lit a little differently each time (``augment.jitter``)."""
     sample_psi: float = 0.9
     lr: float = Field(5e-4, gt=0)
     """Adam's learning rate: biases, norms and small weights."""
@@ -167,6 +170,7 @@ class E4eTrainer:
         flip = torch.rand(real_count, generator=self.rng) < 0.5
         if real_count:
             real = torch.where(flip[:, None, None, None].to(device), real.flip(3), real)
+            real = jitter(real, self.rng) if cfg.jitter else real
         fake_count = cfg.batch_size - real_count
         if not fake_count:
             return real, torch.empty(0, device=device)
