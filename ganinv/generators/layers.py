@@ -151,7 +151,9 @@ def modulated_conv2d(
         # Demodulation cancels any scale of weight and style; near one, no product of theirs leaves float16.
         fan_in = in_ch * kernel * kernel
         weight = weight / (weight.abs().amax(dim=(-3, -2, -1), keepdim=True) * math.sqrt(fan_in))
-        style = style / style.abs().amax(dim=1, keepdim=True)
+        largest = style.abs().amax(dim=1, keepdim=True)
+        style = style / largest
+        ring = None if ring is None else ring / largest[:, :, None]
     demod = None
     if demodulate:
         if weight.ndim == 4:

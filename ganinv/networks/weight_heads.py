@@ -31,6 +31,7 @@ class KernelHead(nn.Module):
 
     def forward(self, code: Tensor, passes: Tensor) -> Tensor:
         """Summed codes [B, D] of ``passes`` [B] passes to the sum of their offsets [B, O, I, k, k]."""
+        code, passes = code.to(self.w2.dtype), passes.to(self.w2.dtype)
         rows = (code @ self.w2 + passes[:, None] * self.b2).reshape(len(code), self.shape[0], -1)
         return (rows @ self.w1 + passes[:, None, None] * self.b1).reshape(-1, *self.shape)
 
@@ -51,5 +52,6 @@ class ChannelHead(nn.Module):
         """Summed codes [B, D] of ``passes`` [B] passes to the sum of their offsets [B, O, I, k, k]."""
         bias = self.linear.bias
         assert bias is not None
+        code, passes = code.to(bias.dtype), passes.to(bias.dtype)
         per_pair = F.linear(code, self.linear.weight.flatten(1)) + passes[:, None] * bias
         return per_pair.reshape(-1, *self.shape[:2], 1, 1).expand(-1, *self.shape)
