@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ganinv.code import Code, LowRank
+from ganinv.code import Code
 from ganinv.errors import ConfigError, StoreError, WeightsRefused
 from ganinv.store.collection import Collection
+from ganinv.store.extras import flatten, unflatten
 from ganinv.store.names import checked_path, quoted_id
 from ganinv.store.objects import Objects
 from ganinv.store.store import Store
@@ -34,8 +35,8 @@ def code_to_table(
 
     Args:
         ids: one image id per sample of the code.
-        dtype: of the extras. float16 halves them at a relative error of 5e-4; a
-            tensor that would overflow stays float32.
+        dtype: of the extras. float16 halves them at a relative error of 5e-4; a tensor that would overflow, and a
+            hypernetwork's codes, stay float32.
     """
     if len(ids) != len(code):
         raise ValueError(f"a code of {len(code)} images needs as many ids, got {len(ids)}")
@@ -76,7 +77,7 @@ def table_to_code(table: pa.Table, store: Store, rows: Sequence[int] | None = No
 
 
 def _write_extras(code: Code, image_id: str, collection: Collection, dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    tensors = {name: _narrow(value, dtype) for name, value in _flat(code).items()}
+    tensors = {name: _narrow(value, _precision(name, dtype)) for name, value in flatten(code).items()}
     if not tensors:
         return None, None, None
     data = save(tensors, _METADATA)
@@ -97,43 +98,14 @@ def _read_extras(objects: Objects, uri: str, sha256: str, size: int) -> dict[str
             f"bytes with {hashlib.sha256(data).hexdigest()[:12]}. It was changed or damaged: invert this image again"
         )
     try:
-        return _fields(load(data))
-    except (SafetensorError, KeyError, ValueError) as error:
+        return unflatten({name: tensor.float() for name, tensor in load(data).items()})
+    except (SafetensorError, ValueError, RuntimeError, IndexError) as error:
         raise WeightsRefused(f"{where} is not a ganinv extras object: {error}") from error
 
 
-def _flat(code: Code) -> dict[str, Tensor]:
-    """``noise.3``, ``styles.convs.3``, ``weights.convs.3.weight``; a low-rank weight as ``.left`` and ``.right``."""
-    flat: dict[str, Tensor] = {f"noise.{site}": value for site, value in (code.noise or {}).items()}
-    flat |= {f"styles.{name}": value for name, value in (code.styles or {}).items()}
-    for name, value in (code.weights or {}).items():
-        if isinstance(value, LowRank):
-            flat |= {f"weights.{name}.left": value.left, f"weights.{name}.right": value.right}
-        elif name.endswith((".left", ".right")):
-            raise ValueError(f"a dense weight cannot be named {name!r}: .left and .right mark low-rank factors")
-        else:
-            flat[f"weights.{name}"] = value
-    return flat
-
-
-def _fields(flat: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The inverse of :func:`_flat`: keyword arguments of ``Code``."""
-    fields: dict[str, dict[Any, Any]] = {}
-    for name, stored in sorted(flat.items()):  # safetensors gives them in no certain order
-        kind, _, rest = name.partition(".")
-        value = stored.float()
-        if kind == "noise":
-            fields.setdefault("noise", {})[int(rest)] = value
-        elif kind == "styles":
-            fields.setdefault("styles", {})[rest] = value
-        elif kind != "weights":
-            raise ValueError(f"unexpected tensor {name!r}")
-        elif rest.endswith(".left"):
-            base = rest.removesuffix(".left")
-            fields.setdefault("weights", {})[base] = LowRank(value, flat[f"weights.{base}.right"].float())
-        elif not rest.endswith(".right"):
-            fields.setdefault("weights", {})[rest] = value
-    return fields
+def _precision(name: str, dtype: torch.dtype) -> torch.dtype:
+    """A hypernetwork's code is small and its rounding would be multiplied: it stays float32."""
+    return torch.float32 if name.endswith((".code", ".passes")) else dtype
 
 
 def _narrow(value: Tensor, dtype: torch.dtype) -> Tensor:
