@@ -1,79 +1,257 @@
-"""Open and save generators. Our format is a folder: ``config.json`` and safetensors. Nothing in it can run."""
+"""Open and save generators: our folder (``config.json`` and safetensors), and every StyleGAN2 file of the world."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, overload
 
 import fsspec
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ganinv.config import validate
-from ganinv.errors import WeightsRefused
-from ganinv.generators.discriminator import Discriminator
-from ganinv.generators.stylegan2 import Generator, GeneratorConfig
+from ganinv.errors import ConfigError, WeightsRefused
+from ganinv.generators.config import GeneratorConfig
+from ganinv.generators.discriminator import Discriminator, DiscriminatorConfig
+from ganinv.generators.formats.build import build_discriminator, build_generator, fill, without_initial_values
+from ganinv.generators.formats.find import Found, Network, find
+from ganinv.generators.formats.parts import Part
+from ganinv.generators.formats.write import write_nvidia, write_rosinality
+from ganinv.generators.provenance import Provenance
+from ganinv.generators.stylegan2 import Generator
+from ganinv.reading.checkpoint import Checkpoint, open_checkpoint
+from ganinv.reading.fetch import path_kind
+from ganinv.reading.tensors import StoredTensor
 
 ASSETS = Path(__file__).parent / "assets"
 EMBEDDED = "portraits-64"
+W_SAMPLES, W_SEED = 10_000, 123  # of ``measure_w``
+
+Format = Literal["ganinv", "rosinality", "nvidia"]
 
 
-def open_generator(uri: str = EMBEDDED, device: str | torch.device = "cpu") -> Generator:
-    """Open a generator, frozen and in evaluation mode.
+@overload
+def open_generator(
+    uri: str = EMBEDDED,
+    device: str | torch.device = "cpu",
+    *,
+    network: Literal["G_ema", "G"] | None = None,
+    sha256: str | None = None,
+) -> Generator: ...
+
+
+@overload
+def open_generator(
+    uri: str, device: str | torch.device = "cpu", *, network: Literal["D"], sha256: str | None = None
+) -> Discriminator: ...
+
+
+def open_generator(
+    uri: str = EMBEDDED,
+    device: str | torch.device = "cpu",
+    *,
+    network: Network | None = None,
+    sha256: str | None = None,
+) -> Generator | Discriminator:
+    """Open a generator, frozen and in evaluation mode. Nothing in a file runs.
+
+    What kind of file it is is found by its content: NVIDIA pickles (StyleGAN2-ADA, StyleGAN2 from the StyleGAN3
+    repository, TensorFlow's), generators tuned by PTI, rosinality checkpoints (also as the decoder of an encoder's
+    checkpoint), GenForce and Hammer state dicts, what ``save_generator`` writes.
 
     Args:
-        uri: the name of an embedded generator (``portraits-64``), or a folder (any fsspec URL) in our format:
-            ``config.json``, ``generator.safetensors``, and optionally ``discriminator.safetensors``.
+        uri: the name of an embedded generator (``portraits-64``), a file, or a folder in our format (``config.json``,
+            ``generator.safetensors``, optionally ``discriminator.safetensors``): a path or any fsspec URL. Remote files
+            are kept in a cache (``$GANINV_CACHE``).
+        network: which of the file's networks: ``G_ema`` (the default, or G where there is no average), ``G``, or ``D``,
+            which returns the discriminator.
+        sha256: refuse a file with another hash (of our folder: of ``generator.safetensors``).
+
+    Returns:
+        A generator with ``provenance``, and with ``discriminator`` where the file has one; else ``discriminator`` is None
+        and ``provenance.no_discriminator`` says why.
 
     Raises:
-        WeightsRefused: no such generator, a damaged file, missing or unexpected tensors, or values that are not finite.
+        WeightsRefused: no such file, not a StyleGAN2, damaged, incomplete, or with values that are not finite.
     """
-    folder = str(ASSETS / uri) if (ASSETS / uri / "config.json").is_file() else uri.rstrip("/")
-    meta = _read_json(f"{folder}/config.json", uri)
-    cfg = validate(GeneratorConfig, meta.get("generator"), f"{folder}/config.json")
-    generator = Generator(cfg)
-    generator.name = str(meta.get("name", uri))
-    load_into(generator, f"{folder}/generator.safetensors")
-    if meta.get("discriminator"):
-        generator.discriminator = Discriminator(cfg.resolution, cfg.channels, cfg.img_channels)
-        load_into(generator.discriminator, f"{folder}/discriminator.safetensors")
-    if float(generator.w_std) == 0.0:
-        generator.measure_w()
-    return generator.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload,no-any-return]
+    if (ASSETS / uri / "config.json").is_file():
+        opened: Generator | Discriminator = _open_folder(str(ASSETS / uri), uri, network, sha256)
+    else:
+        kind = path_kind(uri)
+        if kind == "missing":
+            embedded = sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
+            raise WeightsRefused(
+                f"no generator at {uri!r}: expected a folder with config.json and generator.safetensors, a weight file, or "
+                f"one of the embedded generators {embedded}"
+            )
+        opened = (
+            _open_folder(uri.rstrip("/"), uri, network, sha256)
+            if kind == "folder"
+            else _open_file(uri, network, sha256)
+        )
+    return opened.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload,no-any-return]
 
 
-def save_generator(generator: Generator, uri: str, *, half: bool = False, extra: dict[str, Any] | None = None) -> None:
-    """Write a generator (and its discriminator, if it has one) as a folder in our format.
+def save_generator(
+    generator: Generator,
+    uri: str,
+    format: Format = "ganinv",
+    *,
+    half: bool = False,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Write a generator, with its discriminator if it has one.
 
     Args:
+        format: ``ganinv``, a folder of safetensors and JSON; ``rosinality``, a ``.pt`` for the programs that use its
+            names; ``nvidia``, a torch file of plain state dicts with NVIDIA's names and the configuration.
         half: store weights in float16; the generator read back then has the rounded weights' fingerprint.
-        extra: more keys for ``config.json`` (data, training length, licence).
+        extra: more keys for the record beside the weights (data, training length, licence).
+
+    Raises:
+        ConfigError: an unknown format, or a generator that the format cannot hold.
     """
-    folder = uri.rstrip("/")
-    fs, path = fsspec.url_to_fs(folder)
-    fs.makedirs(path, exist_ok=True)
-    network = {n: t for n, t in generator.state_dict().items() if not n.startswith("discriminator.")}
-    fs.pipe_file(f"{path}/generator.safetensors", save(pack_tensors(network, half)))
-    if generator.discriminator is not None:
-        fs.pipe_file(
-            f"{path}/discriminator.safetensors", save(pack_tensors(generator.discriminator.state_dict(), half))
-        )
-    meta = {
-        "format": "ganinv-generator-1",
-        "name": generator.name,
-        "generator": generator.cfg.model_dump(mode="json"),
-        "discriminator": generator.discriminator is not None,
-        **(extra or {}),
-    }
-    fs.pipe_file(f"{path}/config.json", json.dumps(meta, indent=2).encode())
+    if format == "ganinv":
+        _save_folder(generator, uri.rstrip("/"), half, extra or {})
+        return
+    writers = {"rosinality": write_rosinality, "nvidia": write_nvidia}
+    if format not in writers:
+        raise ConfigError(f"unknown format {format!r}; there are: ganinv, {', '.join(writers)}")
+    data = writers[format](generator, half, extra or {})
+    fs, path = fsspec.url_to_fs(uri)
+    fs.makedirs(path.rsplit("/", 1)[0] or "/", exist_ok=True)
+    fs.pipe_file(path, data)
 
 
 def load_into(module: nn.Module, uri: str) -> None:
     """Fill ``module`` from a safetensors file; every tensor must be there, fit, and be finite."""
-    tensors = _read_tensors(uri)
+    with open_checkpoint(uri) as checkpoint:
+        _fill_from(module, checkpoint)
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
+    dtype = torch.float16 if half else torch.float32
+    return {n: t.detach().cpu().to(dtype).contiguous() for n, t in tensors.items()}
+
+
+def _open_file(uri: str, network: Network | None, sha256: str | None) -> Generator | Discriminator:
+    with open_checkpoint(uri, sha256=sha256) as checkpoint:
+        try:
+            found = find(checkpoint.tree, network)
+            opened = _build(found, checkpoint)
+            opened.provenance = _provenance(found, checkpoint)
+            return opened
+        except WeightsRefused as error:
+            raise WeightsRefused(f"{uri}: {error}") from error
+
+
+def _build(found: Found, checkpoint: Checkpoint) -> Generator | Discriminator:
+    if found.generator is None:
+        assert found.discriminator is not None
+        return build_discriminator(found.discriminator, checkpoint.size)
+    generator = build_generator(found.generator, checkpoint.size)
+    generator.name = Path(checkpoint.uri).stem or generator.name
+    keep_mean = "w_mean" in found.generator.parts
+    if found.w_std is not None and keep_mean:
+        generator.w_std.fill_(found.w_std)
+    else:
+        generator.measure_w_later(keep_mean=keep_mean)
+        names = ("w_std",) if keep_mean else ("w_mean", "w_std")
+        found.generator.notes["w"] = {name: {"samples": W_SAMPLES, "seed": W_SEED} for name in names}
+    if found.discriminator is not None:
+        try:
+            generator.discriminator = _matching(build_discriminator(found.discriminator, checkpoint.size), generator)
+        except WeightsRefused as error:
+            found.no_discriminator = str(error)
+    return generator
+
+
+def _matching(discriminator: Discriminator, generator: Generator) -> Discriminator:
+    ours = (generator.resolution, generator.img_channels)
+    theirs = (discriminator.resolution, discriminator.cfg.img_channels)
+    if ours != theirs:
+        raise WeightsRefused(f"the discriminator is for (resolution, channels) {theirs}, the generator makes {ours}")
+    return discriminator
+
+
+def _provenance(found: Found, checkpoint: Checkpoint) -> Provenance:
+    description = found.generator or found.discriminator
+    assert description is not None
+    notes = description.notes
+    return Provenance(
+        uri=checkpoint.uri,
+        sha256=checkpoint.sha256,
+        layout=description.layout,
+        container=checkpoint.container,
+        network=found.network,
+        computed={**notes.get("w", {}), **({"noise": notes["noise"]} if "noise" in notes else {})},
+        assumed=notes.get("assumed", {}),
+        no_discriminator=found.no_discriminator,
+    )
+
+
+def _open_folder(folder: str, uri: str, network: Network | None, sha256: str | None) -> Generator | Discriminator:
+    meta = _read_json(f"{folder}/config.json")
+    cfg = validate(GeneratorConfig, meta.get("generator"), f"{folder}/config.json")
+    provenance: dict[str, Any] = {"uri": uri, "layout": "ganinv", "container": "safetensors", "network": network or "G_ema"}
+    if network == "D":
+        d = _folder_discriminator(folder, cfg, meta)
+        if d is None:
+            raise WeightsRefused(f"{uri}: the folder has no discriminator")
+        return d
+    with without_initial_values():
+        generator = Generator(cfg)
+    generator.name = str(meta.get("name", uri))
+    with open_checkpoint(f"{folder}/generator.safetensors", sha256=sha256) as checkpoint:
+        _fill_from(generator, checkpoint)
+        generator.discriminator = _folder_discriminator(folder, cfg, meta)
+        without = "" if generator.discriminator is not None else "the folder has no discriminator"
+        generator.provenance = Provenance(**provenance, sha256=checkpoint.sha256, no_discriminator=without)
+    if float(generator.w_std) == 0.0:
+        generator.measure_w()
+    return generator
+
+
+def _folder_discriminator(folder: str, cfg: GeneratorConfig, meta: dict[str, Any]) -> Discriminator | None:
+    """``discriminator`` in the config: false, true (the plain one of the generator's shape), or its configuration."""
+    said = meta.get("discriminator")
+    if not said:
+        return None
+    with without_initial_values():
+        if isinstance(said, dict):
+            d = Discriminator.from_config(validate(DiscriminatorConfig, said, f"{folder}/config.json"))
+        else:
+            d = Discriminator(cfg.resolution, cfg.channels, cfg.img_channels)
+    load_into(d, f"{folder}/discriminator.safetensors")
+    return d
+
+
+def _save_folder(generator: Generator, folder: str, half: bool, extra: dict[str, Any]) -> None:
+    fs, path = fsspec.url_to_fs(folder)
+    fs.makedirs(path, exist_ok=True)
+    network = {n: t for n, t in generator.state_dict().items() if not n.startswith("discriminator.")}
+    fs.pipe_file(f"{path}/generator.safetensors", save(pack_tensors(network, half)))
+    d = generator.discriminator
+    if d is not None:
+        fs.pipe_file(f"{path}/discriminator.safetensors", save(pack_tensors(d.state_dict(), half)))
+    meta = {
+        "format": "ganinv-generator-1",
+        "name": generator.name,
+        "generator": generator.cfg.model_dump(mode="json"),
+        "discriminator": d is not None and d.cfg.model_dump(mode="json"),
+        **extra,
+    }
+    fs.pipe_file(f"{path}/config.json", json.dumps(meta, indent=2).encode())
+
+
+def _fill_from(module: nn.Module, checkpoint: Checkpoint) -> None:
+    uri = checkpoint.uri
+    if checkpoint.container != "safetensors":
+        raise WeightsRefused(f"{uri} is not a whole safetensors file: it is a {checkpoint.container}")
+    tensors = cast(dict[str, StoredTensor], checkpoint.tree)
     wanted = {n: t for n, t in module.state_dict().items() if not n.startswith("discriminator.")}
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or unknown:
@@ -81,43 +259,20 @@ def load_into(module: nn.Module, uri: str) -> None:
             f"{uri} does not fit the network its config describes: missing {missing[:5]}, unexpected {unknown[:5]}"
         )
     for name, own in wanted.items():
-        tensor = tensors[name].float()
-        if tensor.shape != own.shape:
-            raise WeightsRefused(f"{uri}: {name} has shape {tuple(tensor.shape)}, expected {tuple(own.shape)}")
-        if not torch.isfinite(tensor).all():
-            raise WeightsRefused(f"{uri}: {name} holds values that are not finite (NaN or infinity)")
-        with torch.no_grad():
-            own.copy_(tensor)
-
-
-def pack_tensors(tensors: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
-    dtype = torch.float16 if half else torch.float32
-    return {n: t.detach().cpu().to(dtype).contiguous() for n, t in tensors.items()}
-
-
-def _read_tensors(uri: str) -> dict[str, Tensor]:
+        if tensors[name].shape != tuple(own.shape):
+            raise WeightsRefused(f"{uri}: {name} has shape {tensors[name].shape}, expected {tuple(own.shape)}")
     try:
-        return load(_read(uri))
-    except SafetensorError as error:
-        raise WeightsRefused(f"{uri} is not a whole safetensors file: {error}") from error
+        fill(module, {name: Part(name, tensor) for name, tensor in tensors.items()})
+    except WeightsRefused as error:
+        raise WeightsRefused(f"{uri}: {error}") from error
 
 
-def _read_json(uri: str, asked: str) -> dict[str, Any]:
+def _read_json(uri: str) -> dict[str, Any]:
+    fs, path = fsspec.url_to_fs(uri)
     try:
-        data = json.loads(_read(uri))
-    except FileNotFoundError as error:
-        embedded = sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
-        raise WeightsRefused(
-            f"no generator at {asked!r}: expected a folder with config.json and generator.safetensors, or one of the "
-            f"embedded generators {embedded}"
-        ) from error
+        data = json.loads(fs.cat_file(path))
     except (ValueError, UnicodeDecodeError) as error:
         raise WeightsRefused(f"{uri} is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise WeightsRefused(f"{uri} must hold a JSON object, got {type(data).__name__}")
     return data
-
-
-def _read(uri: str) -> bytes:
-    fs, path = fsspec.url_to_fs(uri)
-    return fs.cat_file(path)

@@ -6,10 +6,11 @@ widths; conditional mapping and reduced precision as in StyleGAN2-ADA (Karras et
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.extras import check_capture, check_extras
 from ganinv.generators.layers import EqualLinear, normalize_2nd_moment
+from ganinv.generators.provenance import Provenance
 from ganinv.generators.synthesis import NoiseMode, State, Synthesis, style_of
 
 Start = State | tuple[int, Tensor, Tensor | None]
@@ -71,7 +73,11 @@ class Generator(nn.Module):
         self.register_buffer("w_mean", torch.zeros(cfg.w_dim))
         self.register_buffer("w_std", torch.zeros(()))
         self.discriminator: Discriminator | None = None
+        self.provenance: Provenance | None = None
         self._fingerprint: str | None = None
+        self._w_later: str | None = None
+        self.register_state_dict_pre_hook(_measure_w)
+        self.register_load_state_dict_pre_hook(_forget_w)
 
     resolution = property(lambda self: self.cfg.resolution)
     num_ws = property(lambda self: self.cfg.num_ws)
@@ -82,7 +88,7 @@ class Generator(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.w_mean.device
+        return self.synthesis.const.device
 
     def map(
         self,
@@ -236,15 +242,34 @@ class Generator(nn.Module):
         return torch.cat(parts).clone()
 
     @torch.no_grad()
-    def measure_w(self, samples: int = 10_000, seed: int = 123) -> None:
-        """Set ``w_mean`` and ``w_std`` from ``samples`` mapped draws of z (unconditional part of the projector's step 1)."""
+    def measure_w(self, samples: int = 10_000, seed: int = 123, *, keep_mean: bool = False) -> None:
+        """Set ``w_mean`` and ``w_std`` from ``samples`` mapped draws of z (unconditional part of the projector's step 1).
+
+        In float64 on the CPU: the fingerprint covers ``w_mean``, so it must not depend on the machine.
+
+        Args:
+            keep_mean: set ``w_std`` alone.
+        """
+        self._w_later = None
         rng = torch.Generator().manual_seed(seed)
-        z = torch.randn(samples, self.z_dim, generator=rng).to(self.device)
-        c = torch.zeros(samples, self.c_dim, device=self.device) if self.c_dim else None
-        w = self.mapping(z, c)
-        self.w_mean.copy_(w.mean(0))
-        self.w_std.copy_((w - self.w_mean).square().sum(1).mean().sqrt())
-        self._fingerprint = None
+        z = torch.randn(samples, self.z_dim, generator=rng).double()
+        c = torch.zeros(samples, self.c_dim).double() if self.c_dim else None
+        w = copy.deepcopy(self.mapping).cpu().double()(z, c)
+        mean = w.mean(0)
+        self.w_std.copy_((w - mean).square().sum(1).mean().sqrt())
+        if not keep_mean:
+            self.w_mean.copy_(mean)
+            self._fingerprint = None
+
+    def measure_w_later(self, *, keep_mean: bool) -> None:
+        """``measure_w()`` when ``w_std`` (or ``w_mean``, or the state dict) is asked for: at 1024 it takes seconds."""
+        self._w_later = "std" if keep_mean else "both"
+
+    def __getattr__(self, name: str) -> Any:
+        later = self.__dict__.get("_w_later")
+        if later is not None and (name == "w_std" or (name == "w_mean" and later == "both")):
+            self.measure_w(keep_mean=later == "std")
+        return super().__getattr__(name)
 
     @property
     def fingerprint(self) -> str:
@@ -258,3 +283,13 @@ class Generator(nn.Module):
                 digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+
+def _measure_w(module: nn.Module, *_: Any) -> None:
+    """A state dict has the statistics of W in it, so they are needed now."""
+    assert module.w_std is not None
+
+
+def _forget_w(module: nn.Module, *_: Any) -> None:
+    """Statistics that are loaded need not be measured."""
+    module.__dict__["_w_later"] = None

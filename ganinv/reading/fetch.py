@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 
@@ -67,6 +67,23 @@ def fetch(uri: str, sha256: str | None = None) -> Fetched:
         raise WeightsRefused(f"no file at {uri!r}") from error
     except IsADirectoryError as error:
         raise WeightsRefused(f"{uri} is a folder, expected a file") from error
+    except (OSError, ValueError, ImportError) as error:
+        raise WeightsRefused(f"{uri} cannot be read: {error}") from error
+
+
+def path_kind(uri: str) -> Literal["file", "folder", "missing"]:
+    """What lies at ``uri``; a folder is one that has a ``config.json``.
+
+    Raises:
+        WeightsRefused: the file system cannot be asked.
+    """
+    try:
+        fs, path = fsspec.url_to_fs(uri)
+        if fs.isfile(path) and not uri.endswith("/"):
+            return "file"
+        return "folder" if fs.isfile(f"{path.rstrip('/')}/config.json") else "missing"
+    except FileNotFoundError:
+        return "missing"
     except (OSError, ValueError, ImportError) as error:
         raise WeightsRefused(f"{uri} cannot be read: {error}") from error
 

@@ -1,0 +1,204 @@
+"""The vocabulary of the dialects: tensors of a file, where they go, and what was found out on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganinv.errors import WeightsRefused
+from ganinv.generators.config import GeneratorConfig
+from ganinv.generators.discriminator import DiscriminatorConfig
+from ganinv.reading.tensors import StoredArray, StoredTensor
+
+Leaf = StoredTensor | StoredArray | Tensor | float | int
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)
+NOISE_SEED = 0
+MAX_RESOLUTION = 4096
+
+
+@dataclass(frozen=True)
+class State:
+    """The tensors of one network under the names of its file.
+
+    Attributes:
+        attributes: module path -> plain attributes, where the file holds modules rather than a state dict.
+        cls: the class name of the network in the file, if it says.
+    """
+
+    tensors: Mapping[str, Leaf]
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cls: str = ""
+
+    def under(self, prefix: str) -> State:
+        """The part below ``prefix`` (with its dot), without it."""
+        cut = len(prefix)
+        tensors = {n[cut:]: t for n, t in self.tensors.items() if n.startswith(prefix)}
+        attributes = {f"{n}."[cut:-1]: a for n, a in self.attributes.items() if f"{n}.".startswith(prefix)}
+        return State(tensors, attributes, self.cls)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of our tensors, as a function of one in the file.
+
+    Attributes:
+        key: its name in the file. leaf: None where the file lacks it.
+        change: applied after reading, for dialects that store another number (a flip, an offset).
+        changed_shape: what ``change`` makes of the shape, where it is another.
+    """
+
+    key: str
+    leaf: Leaf | None
+    change: Callable[[Tensor], Tensor] | None = None
+    changed_shape: tuple[int, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.changed_shape or shape_of(self.leaf)
+
+    def load(self, shape: torch.Size) -> Tensor:
+        """The tensor in float32, in our shape, finite."""
+        tensor = load_leaf(self.leaf, self.key)
+        if self.change is not None:
+            tensor = self.change(tensor)
+        if not is_finite(tensor):
+            raise WeightsRefused(f"tensor {self.key} holds values that are not finite (NaN or infinity)")
+        return tensor.reshape(shape)
+
+    def fits(self, shape: torch.Size) -> bool:
+        """Whether the file's shape is ours, up to dimensions of length 1."""
+        return [n for n in self.shape if n != 1] == [n for n in shape if n != 1]
+
+
+@dataclass
+class Description:
+    """A network of a file: its shape, and where each of our tensors is.
+
+    Attributes:
+        layout: the dialect, in words. parts: our name -> part.
+        missing: names that the file lacks although the network needs them.
+        notes: what was assumed or computed, for the provenance.
+    """
+
+    layout: str
+    config: GeneratorConfig | DiscriminatorConfig
+    parts: dict[str, Part]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Names:
+    """Reads a state while noting which of its names were used and which were looked for in vain."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.used: set[str] = set()
+        self.missing: list[str] = []
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.state.tensors
+
+    def part(
+        self,
+        key: str,
+        change: Callable[[Tensor], Tensor] | None = None,
+        axes: tuple[int, ...] | None = None,
+    ) -> Part:
+        """``axes``: the order of dimensions to read it in (before ``change``)."""
+        self.used.add(key)
+        if key not in self.state.tensors:
+            self.missing.append(key)
+        leaf = self.state.tensors.get(key)
+        if axes is None or len(shape := shape_of(leaf)) != len(axes):
+            return Part(key, leaf, change)
+        after = change or (lambda t: t)
+        return Part(key, leaf, lambda t: after(t.permute(axes)), tuple(shape[a] for a in axes))
+
+    def shape(self, *keys: str) -> tuple[int, ...]:
+        """The shape of the first of ``keys`` that is there."""
+        for key in keys:
+            if key in self.state.tensors:
+                return shape_of(self.state.tensors[key])
+        raise WeightsRefused(f"missing keys {list(keys)[:1]}: without it the shape of the network is unknown")
+
+    def size(self, dim: int, *keys: str) -> int:
+        """One length of the first of ``keys`` that is there."""
+        shape = self.shape(*keys)
+        try:
+            return shape[dim]
+        except IndexError:
+            raise WeightsRefused(f"tensor {keys[0]} has shape {shape}, which no StyleGAN2 has") from None
+
+    def finish(self, ignore: Callable[[str], bool]) -> None:
+        """Refuse what is missing, and what is left over and not to be ignored: it would be another network."""
+        if self.missing:
+            raise WeightsRefused(f"missing keys {_some(self.missing)}: the file is incomplete or another network")
+        left = [n for n in self.state.tensors if n not in self.used and not ignore(n)]
+        if left:
+            raise WeightsRefused(
+                f"unexpected keys {_some(left)}: a variant of StyleGAN2 that is not known here, refused rather than guessed"
+            )
+
+
+def shape_of(leaf: Leaf | None) -> tuple[int, ...]:
+    return () if leaf is None or isinstance(leaf, int | float) else tuple(leaf.shape)
+
+
+def load_leaf(leaf: Leaf | None, key: str) -> Tensor:
+    """A tensor of the file in float32."""
+    if leaf is None:
+        raise WeightsRefused(f"missing keys {[key]}")
+    if isinstance(leaf, int | float):
+        return torch.tensor(float(leaf))
+    raw = leaf if isinstance(leaf, Tensor) else leaf.load()
+    if isinstance(raw, np.ndarray):
+        if raw.dtype.kind != "f":
+            raise WeightsRefused(f"tensor {key} has type {raw.dtype}, expected floating point")
+        raw = torch.from_numpy(raw)
+    if not raw.is_floating_point():
+        raise WeightsRefused(f"tensor {key} has type {raw.dtype}, expected floating point")
+    return raw.float()
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Without a mask of the tensor's size in the usual case: a finite sum has finite terms."""
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def check_fir(names: Names, keys: Iterable[str], gain: float | None = None) -> None:
+    """Every filter of the file must be [1, 3, 3, 1]: no other is built here.
+
+    Args:
+        gain: the sum of the kernel, where the dialect stores it scaled; None accepts any of 1 and 4.
+    """
+    taps = torch.tensor(FIR_TAPS)
+    want = torch.outer(taps, taps) / taps.sum() ** 2
+    for key in keys:
+        names.used.add(key)
+        kernel = load_leaf(names.state.tensors[key], key)
+        if kernel.numel() > 256:
+            raise WeightsRefused(f"filter {key} has shape {tuple(kernel.shape)}, expected [1, 3, 3, 1]")
+        kernel = kernel.squeeze()
+        kernel = torch.outer(kernel, kernel) if kernel.ndim == 1 else kernel
+        total = float(kernel.sum())
+        right = total if gain is None and any(math.isclose(total, g, rel_tol=1e-3) for g in (1.0, 4.0)) else gain
+        if right is None or kernel.shape != want.shape or not torch.allclose(kernel, want * right, atol=1e-4):
+            raise WeightsRefused(f"filter {key} is not [1, 3, 3, 1], the only one that is built here")
+
+
+def resolution_of(levels: int) -> int:
+    """4, 8, ... for 1, 2, ... levels."""
+    resolution = 4 * 2 ** (levels - 1)
+    if not 4 <= resolution <= MAX_RESOLUTION:
+        raise WeightsRefused(f"a network of resolution {resolution}; 4 to {MAX_RESOLUTION} are read")
+    return resolution
+
+
+def _some(names: list[str], count: int = 12) -> str:
+    shown = [n[:100] for n in names[:count]]
+    return f"{shown}" + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -1,0 +1,31 @@
+"""Where a network came from, in a small record that travels with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How ``open_generator`` came by a network.
+
+    Attributes:
+        uri: as it was asked for. sha256: of the weight file.
+        family: ``stylegan2``. layout: the dialect of the file (``nvidia``, ``rosinality``, ``genforce``, ``hammer``,
+            ``tensorflow``, ``ganinv``). container: ``pickle``, ``torch zip``, ``torch stream``, ``safetensors``.
+        network: which of the file's networks (``G_ema``, ``G``, ``D``).
+        computed: what the file lacks and was computed or drawn, with samples and seeds.
+        assumed: settings that the layout does not record.
+        no_discriminator: why there is none.
+    """
+
+    uri: str
+    sha256: str
+    layout: str
+    container: str
+    network: str = "G_ema"
+    family: str = "stylegan2"
+    computed: dict[str, Any] = field(default_factory=dict)
+    assumed: dict[str, Any] = field(default_factory=dict)
+    no_discriminator: str = ""
