@@ -68,6 +68,8 @@ def pca_latents(images: Tensor, z_dim: int) -> Tensor:
     centred = small - small.mean(0)
     values, vectors = torch.linalg.eigh(centred.t() @ centred / (len(centred) - 1))
     values, vectors = values.flip(0)[:z_dim], vectors.flip(1)[:, :z_dim]
+    # An eigenvector's sign is anybody's choice; without a rule, the same images in another order mean other latents.
+    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     return centred @ vectors / values.clamp_min(1e-8).sqrt()
 
 

@@ -25,6 +25,12 @@ def test_pca_latents_are_white() -> None:
     torch.testing.assert_close(z.t() @ z / 299, torch.eye(8), atol=1e-2, rtol=0)
 
 
+def test_pca_latents_do_not_depend_on_the_order_of_the_images() -> None:
+    images = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(pca_latents(images[order], 8), pca_latents(images, 8)[order], atol=0.02, rtol=0)
+
+
 def test_the_generator_learns_to_decode_them() -> None:
     images = gradients_of_colour(64)
     cfg = GanTrainingConfig(
