@@ -1,6 +1,6 @@
 """Put a trained encoder into the package, in half precision.
 
-ganinv train --store runs/e4e --dataset portraits.parquet --where split=train --steps 1200 --recipe portraits-64-e4e
+ganinv train --store runs/e4e --dataset portraits.parquet --where split=train --steps 1000 --recipe portraits-64-e4e
 python -m ganinv.encoders.ship --encoder runs/e4e/encoders/e4e --to ganinv/encoders/assets/e4e
 """
 
@@ -11,7 +11,7 @@ import json
 
 import fsspec
 
-from ganinv.encoders.files import open_encoder, save_encoder
+from ganinv.encoders.files import open_e4e, save_encoder
 from ganinv.generators.files import EMBEDDED, open_generator
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     fs, path = fsspec.url_to_fs(args.encoder)
     meta = json.loads(fs.cat_file(f"{path}/config.json"))
     kept = {key: meta[key] for key in ("training", "steps") if key in meta}
-    save_encoder(open_encoder(args.encoder, generator=generator), args.to, generator=generator, half=True, extra=kept)
+    save_encoder(open_e4e(args.encoder, generator=generator), args.to, generator=generator, half=True, extra=kept)
 
 
 if __name__ == "__main__":
