@@ -80,7 +80,7 @@ def open_generator(
     if (ASSETS / uri / "config.json").is_file():
         opened: Generator | Discriminator = _open_folder(str(ASSETS / uri), uri, network, sha256)
     else:
-        kind = path_kind(uri)
+        kind = path_kind(uri, sha256)
         if kind == "missing":
             embedded = sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
             raise WeightsRefused(
@@ -196,7 +196,12 @@ def _provenance(found: Found, checkpoint: Checkpoint) -> Provenance:
 def _open_folder(folder: str, uri: str, network: Network | None, sha256: str | None) -> Generator | Discriminator:
     meta = _read_json(f"{folder}/config.json")
     cfg = validate(GeneratorConfig, meta.get("generator"), f"{folder}/config.json")
-    provenance: dict[str, Any] = {"uri": uri, "layout": "ganinv", "container": "safetensors", "network": network or "G_ema"}
+    provenance: dict[str, Any] = {
+        "uri": uri,
+        "layout": "ganinv",
+        "container": "safetensors",
+        "network": network or "G_ema",
+    }
     if network == "D":
         d = _folder_discriminator(folder, cfg, meta)
         if d is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +49,7 @@ def fetch(uri: str, sha256: str | None = None) -> Fetched:
     Raises:
         WeightsRefused: there is no such file, or it cannot be read.
     """
-    try:
+    with _refusing(uri):
         fs, path = fsspec.url_to_fs(uri)
         if _is_local(fs):
             if not Path(path).is_file():
@@ -56,36 +57,49 @@ def fetch(uri: str, sha256: str | None = None) -> Fetched:
             return Fetched(path=path)
         if _protocol(fs) == "memory":
             return Fetched(data=fs.cat_file(path))
-        named = cache_folder() / f"sha256-{sha256.lower()}" if sha256 else None
-        if named is not None and named.is_file():
+        if (named := _copy_of(sha256)) is not None and named.is_file():
             return Fetched(path=str(named), cached=True)
         copy = named or cache_folder() / hashlib.sha256(f"{uri} {_version(fs, path)}".encode()).hexdigest()
         if not copy.is_file():
             _write_whole(copy, lambda target: fs.get_file(path, target))
         return Fetched(path=str(copy), cached=True)
-    except FileNotFoundError as error:
-        raise WeightsRefused(f"no file at {uri!r}") from error
-    except IsADirectoryError as error:
-        raise WeightsRefused(f"{uri} is a folder, expected a file") from error
-    except (OSError, ValueError, ImportError) as error:
-        raise WeightsRefused(f"{uri} cannot be read: {error}") from error
 
 
-def path_kind(uri: str) -> Literal["file", "folder", "missing"]:
-    """What lies at ``uri``; a folder is one that has a ``config.json``.
+def path_kind(uri: str, sha256: str | None = None) -> Literal["file", "folder", "missing"]:
+    """What lies at ``uri``; a folder is one that has a ``config.json``. A cached file is not asked for again.
 
     Raises:
         WeightsRefused: the file system cannot be asked.
     """
-    try:
+    with _refusing(uri):
         fs, path = fsspec.url_to_fs(uri)
-        if fs.isfile(path) and not uri.endswith("/"):
-            return "file"
+        if not uri.endswith("/"):
+            if not _is_local(fs) and (named := _copy_of(sha256)) is not None and named.is_file():
+                return "file"
+            with contextlib.suppress(FileNotFoundError):
+                if fs.info(path)["type"] == "file":
+                    return "file"
         return "folder" if fs.isfile(f"{path.rstrip('/')}/config.json") else "missing"
-    except FileNotFoundError:
-        return "missing"
-    except (OSError, ValueError, ImportError) as error:
-        raise WeightsRefused(f"{uri} cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def _refusing(uri: str) -> Iterator[None]:
+    """Every file system has errors of its own; each becomes a refusal that names the file."""
+    try:
+        yield
+    except WeightsRefused:
+        raise
+    except FileNotFoundError as error:
+        raise WeightsRefused(f"no file at {uri!r}") from error
+    except IsADirectoryError as error:
+        raise WeightsRefused(f"{uri} is a folder, expected a file") from error
+    except Exception as error:
+        raise WeightsRefused(f"{uri} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _copy_of(sha256: str | None) -> Path | None:
+    """Where a copy with a known hash lies."""
+    return cache_folder() / f"sha256-{re.sub('[^0-9a-f]', '', sha256.lower())[:64]}" if sha256 else None
 
 
 def _is_local(fs: Any) -> bool:

@@ -106,12 +106,11 @@ REFUSED = {
                r"filter synthesis.b8.conv0.resample_filter is not \[1, 3, 3, 1\]"),
     "activation": ("synthesis.b8.conv0", set_to("", "activation", "relu"), "activation 'relu' in synthesis.b8.conv0"),
     "clamps": ("synthesis.b8.conv0", set_to("", "conv_clamp", 100), "different clamps"),
-    "architecture": ("synthesis.b8", set_to("", "architecture", "dense"), "skip, resnet and orig|unexpected|has nothing"),
     "extra": ("synthesis.b8", set_to("_parameters", "gate", torch.zeros(3)), r"unexpected keys \['synthesis.b8.gate'\]"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", sorted(REFUSED.keys() - {"architecture"}))
+@pytest.mark.parametrize("case", REFUSED)
 def test_what_would_be_another_network_is_refused(tmp_path: Path, uncond: Path, case: str) -> None:
     path, change, message = REFUSED[case]
     data = rewritten(uncond, 4, in_g_ema(path, change))
