@@ -17,8 +17,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
-from ganinv.store import Store, open_store
+from ganinv.generators.files import open_generator
+from ganinv.generators.stylegan2 import Generator
+from ganinv.store import Store, open_store, tensor_numpy
 
 METHODS = ("w-projection", "e4e", "w-plus-optimisation", "pti-e4e", "pti")
 ORDER = ("pti", "w-plus-optimisation", "e4e", "w-projection")
@@ -48,7 +51,8 @@ HEADER = """# Results
 Made by `benchmarks/portraits.py`; its head shows the commands. MSE and PSNR are on images clamped to [-1, 1] (peak 2) at the
 generator's 64x64 pixels, SSIM with an 11x11 Gaussian window per channel. "Distance" is the embedded one: normalised features of
 the shipped discriminator. MS-SSIM needs 176 pixels and is not defined here. Seconds are wall-clock per image of one worker
-process on a shared two-core CPU: read them as ratios.
+process on a shared two-core CPU: read them as ratios. "From the mean of W" is the root mean square distance of a code's rows to
+the mean latent, in units of the generator's w_std: samples have 1.
 """
 
 
@@ -72,20 +76,29 @@ def section(store: Store) -> str:
         f"\n## {Path(data['url']).name} {where}".rstrip(),
         f"\nGenerator `{origin['generator_name']}` ({origin['generator_fingerprint'][:12]}), "
         f"{metrics[first].num_rows} images.\n",
-        "| method | images | MSE | PSNR | SSIM | distance | s/image |",
-        "|---|---|---|---|---|---|---|",
+        "| method | images | MSE | PSNR | SSIM | distance | from the mean of W | s/image |",
+        "|---|---|---|---|---|---|---|---|",
     ]
+    generator = open_generator(origin["generator_name"])
     for method, table in metrics.items():
         means = [_mean(table, c) for c in ("mse", "psnr", "ssim", "distance")]
         seconds = _mean(store.latents[method].timings(), "seconds")
         lines.append(
-            f"| {method} | {table.num_rows} | {means[0]:.4f} | {means[1]:.2f} | {means[2]:.3f} | {means[3]:.3f} | {seconds:.2f} |"
+            f"| {method} | {table.num_rows} | {means[0]:.4f} | {means[1]:.2f} | {means[2]:.3f} | {means[3]:.3f} "
+            f"| {from_the_mean(store.latents[method].read(['w']), generator):.2f} | {seconds:.2f} |"
         )
     if set(ORDER) <= set(metrics):
         lines += ["", *order_lines({m: metrics[m] for m in ORDER})]
     if "edits" in store.list("edit-metrics"):
         lines += ["", *edit_lines(store.collection("edit-metrics", "edits").read())]
     return "\n".join(lines) + "\n"
+
+
+def from_the_mean(table: pa.Table, generator: Generator) -> float:
+    """How far codes lie from the mean latent, in units of w_std: 1 is the root mean square of samples."""
+    w = torch.from_numpy(tensor_numpy(table["w"]))
+    distance = (w - generator.w_mean).square().sum(2).mean(1).sqrt()
+    return float(distance.mean() / generator.w_std)
 
 
 def order_lines(metrics: dict[str, pa.Table]) -> list[str]:
