@@ -28,6 +28,7 @@ class FitJob(StrictModel):
     Args:
         attributes: attributes for InterFaceGAN; empty takes every score column.
         conditions: attribute -> attributes to project out of its boundary (Gram solve).
+        layers: attribute -> W+ rows [start, end) that its direction moves; all rows where it says nothing.
         components: how many GANSpace components; 0 for none.
     """
 
@@ -38,6 +39,7 @@ class FitJob(StrictModel):
     attributes: tuple[str, ...] = ()
     interfacegan: InterFaceGanConfig = InterFaceGanConfig(tails=0.1, estimator="svc")
     conditions: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    layers: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
     components: int = Field(10, ge=0)
     component_layers: tuple[int, int] | None = None
 
@@ -49,7 +51,7 @@ def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
     origin = samples.provenance()
     known = [c.removeprefix("score_") for c in samples.read(ids=[]).schema.names if c.startswith("score_")]
     attributes = list(job.attributes or known)
-    for name in [*attributes, *job.conditions, *(c for cs in job.conditions.values() for c in cs)]:
+    for name in [*attributes, *job.conditions, *job.layers, *(c for cs in job.conditions.values() for c in cs)]:
         if name not in known:
             raise ConfigError(f"samples {job.samples!r} have no score of {name!r}; there are: {', '.join(known)}")
     names = attributes + [f"pca-{i:02d}" for i in range(job.components)]
@@ -121,6 +123,7 @@ class FitWorker:
             self.origin["generator_fingerprint"],
             positive_means=self.meanings.get(attribute, ""),
             labeller=self.origin.get("labeller"),
+            layers=self.job.layers.get(attribute),
         )
         conditions = self.job.conditions.get(attribute)
         if not conditions:

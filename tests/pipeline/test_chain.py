@@ -30,7 +30,12 @@ INLINE = Engine(kind="inline", quiet=True)
 SMALL: dict[str, Any] = {
     "engine": {"kind": "inline", "quiet": True},
     "sample": {"count": 240, "unit_size": 100},
-    "fit": {"interfacegan": {"tails": 0.2}, "components": 2, "attributes": ["smile", "glasses"]},
+    "fit": {
+        "interfacegan": {"tails": 0.2},
+        "components": 2,
+        "attributes": ["smile", "glasses"],
+        "layers": {"glasses": [0, 4]},
+    },
     "train": {"training": {"steps": 4, "batch_size": 2, "real_share": 0.0}, "unit_steps": 2},
     "invert": [
         {"method": "e4e", "unit_size": 2},
@@ -64,6 +69,8 @@ def test_every_step_filled_its_table(done: tuple[ChainJob, dict[str, Any]]) -> N
     store = open_store(job.store)
     assert store.samples["samples"].read().num_rows == 240
     assert {d["name"] for d in store.directions.list()} == {"smile", "glasses", "pca-00", "pca-01"}
+    assert store.directions.get("glasses").layers == (0, 4)
+    assert store.directions.get("smile").layers is None
     assert store.collection("training", "e4e").read().num_rows == 4
     for name in ("e4e", "w-projection", "pti-e4e"):
         assert store.latents[name].read().num_rows == 4
