@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ganinv.config import StrictModel
-from ganinv.encoders.files import open_encoder, save_encoder
+from ganinv.encoders.files import open_e4e, save_encoder
 from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.store import Plan, RowError, Unit, open_store
@@ -55,7 +55,7 @@ def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
     config = job.model_dump(mode="json", exclude={"store", "name", "unit_steps", "dataset"})
     config["dataset"] = job.dataset.model_dump(mode="json") if job.dataset else None
     if job.start:
-        config["start"] = open_encoder(job.start, generator=generator).fingerprint
+        config["start"] = open_e4e(job.start, generator=generator).fingerprint
     ids = [step_id(step) for step in range(1, job.training.steps + 1)]
     origin = provenance(generator, encoder=job.name, distance_name=job.training.distance, seed=job.training.seed)
     plan = Plan.of("train", config, origin, ids, job.unit_steps)
@@ -79,7 +79,7 @@ class TrainWorker:
         self.objects = store.objects
         self.collection = store.collection("training", job.name)
         self.generator = open_generator(job.generator, default_device())
-        start = open_encoder(job.start, generator=self.generator) if job.start else None
+        start = open_e4e(job.start, generator=self.generator) if job.start else None
         self.trainer = E4eTrainer(job.training, self.generator, self._images(), start)
         self._load_latest()
 

@@ -7,6 +7,7 @@ import hashlib
 from torch import Tensor, nn
 
 from ganinv.code import Code
+from ganinv.config import StrictModel
 from ganinv.encoders.inputs import fit
 
 
@@ -17,10 +18,15 @@ class ImageEncoder(nn.Module):
     ``input_size`` (height, width).
     """
 
+    cfg: StrictModel
     latent_avg: Tensor
     input_size: tuple[int, int]
     num_ws: int
     w_dim: int
+
+    def __init__(self, cfg: StrictModel) -> None:
+        super().__init__()
+        self.cfg = cfg
 
     def forward(self, images: Tensor) -> Code:
         return Code(w=self.latents(images))

@@ -12,7 +12,7 @@ from ganinv.encoders.inputs import band, fit
 from ganinv.generators.stylegan2 import Generator
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
 
-SITE = "act[7]"  # the up-sampling convolution to 64x64
+SITE, SIDE = "act[7]", 64  # the up-sampling convolution to 64x64
 
 
 class Hfgi:
@@ -50,15 +50,19 @@ class Hfgi:
         target = code if edited is None else edited
         shown = first if edited is None else self._small(self.generator.synthesize(edited))
         aligned = self.aligner(torch.cat([images - first, shown], dim=1))
-        return Code(w=target.w, features={SITE: Feature(film=self.consultant(aligned))})
+        scale, shift = (_resized(condition, (SIDE, SIDE)) for condition in self.consultant(aligned))
+        return Code(w=target.w, features={SITE: Feature(film=(scale, shift))})
 
     def _small(self, rendering: Tensor) -> Tensor:
-        # Without antialiasing, as the published weights were trained.
-        rendering = band(rendering.clamp(-1, 1), self.input_size)
-        return F.interpolate(rendering, size=self.input_size, mode="bilinear", align_corners=False)
+        return _resized(band(rendering.clamp(-1, 1), self.input_size), self.input_size)
 
     @property
     def fingerprint(self) -> str:
         """sha256 over the weights of its networks."""
         networks = [m for m in (self.encoder, self.aligner, self.consultant) if m is not None]
         return fingerprint_of(*networks)
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    # Without antialiasing, as the published weights were trained.
+    return x if x.shape[2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -46,9 +46,10 @@ class InDomainConfig(StrictModel):
 class InDomainEncoder(ImageEncoder):
     """``encoder(images [B, 3, R, R] in [-1, 1]) -> Code`` in W+; its offsets are the code, so ``latent_avg`` is zero."""
 
+    cfg: InDomainConfig
+
     def __init__(self, cfg: InDomainConfig) -> None:
-        super().__init__()
-        self.cfg = cfg
+        super().__init__(cfg)
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.resolution, cfg.resolution)
         widths = [min(cfg.base_channels * 2**i, cfg.max_channels) for i in range(cfg.levels)]

@@ -11,10 +11,9 @@ def fit(images: Tensor, size: tuple[int, int]) -> Tensor:
 
     A size of another aspect (192x256 for cars) takes the central band of rows or columns.
     """
-    images = band(images, size)
     if images.shape[2:] == size:
         return images
-    return F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(band(images, size), size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def pool(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -57,9 +57,10 @@ FEATURES = 512  # width of the published encoders' maps and heads
 class RowEncoder(ImageEncoder):
     """Backbone, one head per row; ``combine`` says how heads become rows. Untrained heads give zero offsets."""
 
+    cfg: RowEncoderConfig
+
     def __init__(self, cfg: RowEncoderConfig) -> None:
-        super().__init__()
-        self.cfg = cfg
+        super().__init__(cfg)
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.input_height or cfg.resolution, cfg.resolution)
         self.backbone = _backbone(cfg)

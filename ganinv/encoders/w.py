@@ -28,9 +28,10 @@ class WEncoderConfig(StrictModel):
 class WEncoder(ImageEncoder):
     """``encoder(images [B, 3, R, R] in [-1, 1]) -> Code`` in W: mean of the coarse map, one linear layer."""
 
+    cfg: WEncoderConfig
+
     def __init__(self, cfg: WEncoderConfig) -> None:
-        super().__init__()
-        self.cfg = cfg
+        super().__init__(cfg)
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.input_height or cfg.resolution, cfg.resolution)
         self.trunk = IRSE50(cfg.img_channels)
@@ -47,9 +48,10 @@ class WEncoder(ImageEncoder):
 class NaiveWPlusEncoder(ImageEncoder):
     """pSp's "naive W+" baseline: one linear layer from a W-like feature to all rows (Richardson et al. 2021, table 2)."""
 
+    cfg: WEncoderConfig
+
     def __init__(self, cfg: WEncoderConfig) -> None:
-        super().__init__()
-        self.cfg = cfg
+        super().__init__(cfg)
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.input_height or cfg.resolution, cfg.resolution)
         self.trunk = IRSE50(cfg.img_channels)

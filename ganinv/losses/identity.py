@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganinv.errors import WeightsRefused
 from ganinv.networks.adopt import Lazy, adopt
 from ganinv.networks.irse import IRSE50
 from ganinv.networks.keymaps import FACE_EMBEDDING
+from ganinv.reading.checkpoint import open_checkpoint
 
 ALIGNED = 256  # the crop is where the face is in an FFHQ-aligned image of this size
 ROWS, COLUMNS = slice(35, 223), slice(32, 220)
@@ -73,12 +75,26 @@ def crop_face(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(images[:, :, ROWS, COLUMNS], FACE)
 
 
-def face_embedding(tensors: Mapping[str, Lazy], where: str = "the face network") -> FaceEmbedding:
-    """The embedding from the state dict of ``model_ir_se50.pth``, frozen.
+def open_face_embedding(source: str | Mapping[str, Lazy]) -> FaceEmbedding:
+    """The embedding from the published ``model_ir_se50.pth``, frozen. Nothing in the file runs.
+
+    Args:
+        source: path or fsspec URL of the file, or its state dict.
 
     Raises:
-        WeightsRefused: tensors are missing, of another shape, or not finite.
+        WeightsRefused: not that network, tensors are missing, of another shape, or not finite.
     """
+    if isinstance(source, str):
+        with open_checkpoint(source) as checkpoint:
+            return _adopted(checkpoint.tree, source)
+    return _adopted(source, "the face network")
+
+
+def _adopted(tensors: Any, where: str) -> FaceEmbedding:
+    if not isinstance(tensors, Mapping):
+        raise WeightsRefused(
+            f"{where} holds a {type(tensors).__name__}, expected the state dict of an IR-SE-50 face network"
+        )
     with torch.device("meta"):
         network = FaceEmbedding()
     return adopt(network, tensors, FACE_EMBEDDING, where)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
+from ganinv.generators.formats.parts import is_finite
 from ganinv.reading.tensors import StoredTensor
 
 Lazy = Tensor | StoredTensor
@@ -43,17 +44,14 @@ def adopt(module: M, tensors: Mapping[str, Lazy], rules: Rules, where: str, igno
     unexpected = sorted(p for p in tensors.keys() - used - set(ignore) if not p.endswith(_COUNTER))
     if missing or unexpected:
         raise WeightsRefused(f"{where} is not whole or not of this kind: {_listed(missing, unexpected)}")
-    state: dict[str, Tensor] = {}
-    for name, target in own.items():
-        if name.endswith(_COUNTER):
-            state[name] = torch.zeros((), dtype=torch.long)
-            continue
-        tensor = tensors[published[name]]
-        if tuple(tensor.shape) != tuple(target.shape):
+    weights = {name: key for name, key in published.items() if not name.endswith(_COUNTER)}
+    for name, key in weights.items():  # all shapes before any values: reading those takes its time
+        if tuple(tensors[key].shape) != tuple(own[name].shape):
             raise WeightsRefused(
-                f"{where}: {published[name]} has shape {tuple(tensor.shape)}, expected {tuple(target.shape)}"
+                f"{where}: {key} has shape {tuple(tensors[key].shape)}, expected {tuple(own[name].shape)}"
             )
-        state[name] = finite(loaded(tensor), f"{where}: {published[name]}")
+    state = {name: torch.zeros((), dtype=torch.long) for name in own.keys() - weights.keys()}
+    state |= {name: finite(loaded(tensors[key]), f"{where}: {key}") for name, key in weights.items()}
     module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(False)
 
@@ -75,7 +73,7 @@ def loaded(tensor: Lazy) -> Tensor:
 
 def finite(tensor: Tensor, where: str) -> Tensor:
     """The tensor itself, unless it holds NaN or infinity."""
-    if not torch.isfinite(tensor).all():
+    if not is_finite(tensor):
         raise WeightsRefused(f"{where} holds values that are not finite (NaN or infinity); take an undamaged file")
     return tensor
 

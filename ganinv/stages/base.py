@@ -33,11 +33,18 @@ class Context:
     open_encoder: Callable[[str], Encoder]
     seed: int = 0
     _distances: dict[str, Distance] = field(default_factory=dict)
+    _encoders: dict[str, Encoder] = field(default_factory=dict)
 
     def distance(self, name: DistanceName) -> Distance:
         if name not in self._distances:
             self._distances[name] = open_distance(name, self.generator)
         return self._distances[name]
+
+    def encoder(self, name: str) -> Encoder:
+        """An encoder by name or URI, opened once: a published one takes a gigabyte."""
+        if name not in self._encoders:
+            self._encoders[name] = self.open_encoder(name)
+        return self._encoders[name]
 
     def stream(self, image_id: str, purpose: str) -> torch.Generator:
         """The random stream of one image: a function of seed, id and purpose, so no result depends on its batch."""

@@ -1,4 +1,4 @@
-"""Encode: one pass of a trained encoder (e4e, Tov et al. 2021)."""
+"""Encode: a trained encoder, or a published one by its file (pSp, e4e, ReStyle, HFGI, In-Domain)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Encode(StrictModel):
 
     kind: Literal["encode"] = "encode"
     encoder: str = "e4e"
-    """An encoder's name (``e4e``: the one trained for this generator) or a folder."""
+    """An encoder's name (``e4e``: the one trained for this generator), a folder, or a published checkpoint."""
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
-        encoder = context.open_encoder(self.encoder)
+        encoder = context.encoder(self.encoder)
         with torch.no_grad():
             encoded = encoder(target.images)
         count = len(target)

@@ -1,0 +1,249 @@
+"""What a published encoder checkpoint is, told from its names, shapes and options; no weights are needed for that.
+
+Formats: pSp, e4e, ReStyle, HyperStyle (and its W encoder) and HFGI write ``{"state_dict", "opts", "latent_avg"}`` with one
+prefix per network; In-Domain inversion writes a bare state dict.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ganinv.errors import WeightsRefused
+from ganinv.networks.adopt import Lazy
+from ganinv.reading.stub import Stub
+from ganinv.reading.tensors import StoredTensor
+
+Tensors = dict[str, Lazy]
+Family = Literal["psp", "e4e", "w", "naive-w+", "in-domain"]
+
+SIZE = 256  # what all these encoders read
+PARTS = ("encoder", "decoder", "hypernet", "grid_align", "residue")
+# HFGI as its users pack it again: one dict for each network.
+_REPACKED = {"encoder": "encoder", "decoder": "decoder", "align": "grid_align", "res": "residue"}
+
+
+@dataclass(frozen=True)
+class EncoderType:
+    """A class of the published code: how its heads become rows, on which backbone, with or without a pyramid."""
+
+    family: Family
+    backbone: Literal["ir-se-50", "resnet-34"] = "ir-se-50"
+    pyramid: bool = False
+
+
+ENCODER_TYPES = {
+    "GradualStyleEncoder": EncoderType("psp", pyramid=True),
+    "ResNetGradualStyleEncoder": EncoderType("psp", "resnet-34", pyramid=True),
+    "BackboneEncoder": EncoderType("psp"),
+    "ResNetBackboneEncoder": EncoderType("psp", "resnet-34"),
+    "Encoder4Editing": EncoderType("e4e", pyramid=True),
+    "ProgressiveBackboneEncoder": EncoderType("e4e"),
+    "ResNetProgressiveBackboneEncoder": EncoderType("e4e", "resnet-34"),
+    "BackboneEncoderUsingLastLayerIntoW": EncoderType("w"),
+    "WEncoder": EncoderType("w"),
+    "SingleStyleCodeEncoder": EncoderType("w"),
+    "BackboneEncoderUsingLastLayerIntoWPlus": EncoderType("naive-w+"),
+    "StyleGANEncoderNet": EncoderType("in-domain"),
+}
+
+
+@dataclass(frozen=True)
+class EncoderDescription:
+    """What a checkpoint is.
+
+    Args:
+        method: ``psp``, ``e4e``, ``w``, ``naive-w+``, ``in-domain``; with ``restyle-`` before it when the encoder sees a
+            rendering; ``hyperstyle``; ``hfgi``.
+        encoder_type: the class of the published code; None for HyperStyle, whose W encoder is another file, and for an
+            HFGI file without its encoder.
+        opts: the options of its training, plain values only.
+        n_styles: rows of W+ (``num_ws``).
+        input_size: (height, width) of the images it reads. input_channels: 3, or 6 when a rendering is seen as well.
+        latent_avg: the mean latent as the file holds it: [w_dim], [1, w_dim] or [n, w_dim]; None when it holds none.
+        parts: network (``encoder``, ``decoder``, ``hypernet``, ``grid_align``, ``residue``) -> its tensors.
+    """
+
+    method: str
+    encoder_type: str | None
+    opts: dict[str, Any]
+    n_styles: int
+    input_size: tuple[int, int]
+    input_channels: int
+    latent_avg: Lazy | None
+    parts: dict[str, Tensors]
+
+    @property
+    def sees_rendering(self) -> bool:
+        return self.method.startswith("restyle-")
+
+
+def describe(tree: Any, *, encoder_type: str | None = None, where: str = "the checkpoint") -> EncoderDescription:
+    """What the checkpoint ``tree`` is.
+
+    Args:
+        encoder_type: the published class, for files whose options do not name it.
+
+    Raises:
+        WeightsRefused: it is no encoder checkpoint, one of an unknown kind, or of two that cannot be told apart.
+    """
+    if not isinstance(tree, Mapping):
+        raise WeightsRefused(f"{where} holds a {type(tree).__name__}, expected the dict of an encoder checkpoint")
+    if "block0.conv.weight" in tree:
+        return _in_domain(_tensors(tree), where)
+    parts = _parts(tree, where)
+    opts = _plain(tree.get("opts"))
+    encoder = parts.get("encoder")
+    method, name = _method(parts, opts, encoder_type, where)
+    latent_avg = tree.get("latent_avg")
+    channels = 6 if "hypernet" in parts else _input_channels(encoder) if encoder else 3
+    return EncoderDescription(
+        method=method,
+        encoder_type=name,
+        opts=opts,
+        n_styles=_n_styles(parts, opts, latent_avg if _is_tensor(latent_avg) else None, where),
+        input_size=(192, SIZE) if re.match(r"cars?(_|$)", str(opts.get("dataset_type", ""))) else (SIZE, SIZE),
+        input_channels=channels,
+        latent_avg=latent_avg if _is_tensor(latent_avg) else None,
+        parts=parts,
+    )
+
+
+def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
+    if isinstance(tree.get("state_dict"), Mapping):
+        tensors = _tensors(tree["state_dict"])
+        if tensors and all(name.startswith("module.") for name in tensors):
+            tensors = {name.removeprefix("module."): t for name, t in tensors.items()}
+        parts: dict[str, Tensors] = {}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+    elif {"align", "res"} <= tree.keys():
+        parts = {ours: _tensors(tree[n]) for n, ours in _REPACKED.items() if isinstance(tree.get(n), Mapping)}
+    elif "output_layer.3.weight" in tree and "body.0.res_layer.0.weight" in tree:
+        raise WeightsRefused(
+            f"{where} is the ArcFace IR-SE-50 face network, not an encoder; it serves as identity loss "
+            "(ganinv.losses.identity.open_face_embedding)"
+        )
+    else:
+        names = ", ".join(str(key) for key in list(tree)[:6])
+        raise WeightsRefused(
+            f"{where} is no encoder checkpoint: expected 'state_dict' with encoder.* or hypernet.*, and 'opts'; "
+            f"it holds {names or 'nothing'}"
+        )
+    parts.pop("w_encoder", None)  # HyperStyle's, in files saved halfway: its own file is the one to use
+    unknown = sorted(parts.keys() - set(PARTS))
+    if unknown or not parts.keys() - {"decoder"}:
+        raise WeightsRefused(
+            f"{where} is an encoder checkpoint of an unknown kind: its state_dict has the parts {sorted(parts)}, "
+            f"known are {', '.join(PARTS)}"
+        )
+    return parts
+
+
+def _method(parts: dict[str, Tensors], opts: dict[str, Any], asked: str | None, where: str) -> tuple[str, str | None]:
+    if "hypernet" in parts:
+        return "hyperstyle", None
+    fusion = {"grid_align", "residue"} & parts.keys()
+    if fusion and len(fusion) < 2:
+        raise WeightsRefused(
+            f"{where} is an HFGI checkpoint without its {({'grid_align', 'residue'} - fusion).pop()}.*"
+        )
+    if fusion:
+        return "hfgi", "Encoder4Editing" if "encoder" in parts else None
+    if "encoder" not in parts:
+        raise WeightsRefused(f"{where} has the parts {sorted(parts)}, but no encoder.*")
+    name = asked or opts.get("encoder_type") or _type_by_keys(parts["encoder"], where)
+    if name not in ENCODER_TYPES:
+        raise WeightsRefused(f"{where}: encoder type {name!r} is not known; known are {', '.join(ENCODER_TYPES)}")
+    family = ENCODER_TYPES[name].family
+    return (f"restyle-{family}" if _sees_rendering(parts["encoder"], opts) else family), name
+
+
+def _type_by_keys(encoder: Tensors, where: str) -> str:
+    """The class, for the few whose names tell. pSp and e4e have the same names and shapes: there only options tell."""
+    if "output_layer_2.3.weight" in encoder:
+        return "BackboneEncoderUsingLastLayerIntoWPlus"
+    if "linear.weight" in encoder:
+        return "WEncoder"
+    raise WeightsRefused(
+        f"{where}: its options do not name the encoder type, and its tensors fit several "
+        "(GradualStyleEncoder and Encoder4Editing are alike in all but what they mean); say which: encoder_type=..."
+    )
+
+
+def _sees_rendering(encoder: Tensors, opts: dict[str, Any]) -> bool:
+    return _input_channels(encoder) == 6 and opts.get("label_nc") in (None, 0)
+
+
+def _input_channels(encoder: Tensors) -> int:
+    for name in ("input_layer.0.weight", "conv1.weight"):
+        if name in encoder and len(encoder[name].shape) == 4:
+            return int(encoder[name].shape[1])
+    return 3
+
+
+def _n_styles(parts: dict[str, Tensors], opts: dict[str, Any], latent_avg: Lazy | None, where: str) -> int:
+    rows = [int(m[1]) for name in parts.get("encoder", {}) if (m := re.match(r"styles\.(\d+)\.", name))]
+    if rows:
+        return max(rows) + 1
+    convs = [int(m[1]) for name in parts.get("decoder", {}) if (m := re.match(r"convs\.(\d+)\.", name))]
+    if convs:
+        return max(convs) + 3
+    size = opts.get("output_size") or opts.get("stylegan_size")
+    if isinstance(size, int) and size >= 4:
+        return 2 * size.bit_length() - 4
+    if isinstance(opts.get("n_styles"), int):
+        return int(opts["n_styles"])
+    if latent_avg is not None and len(latent_avg.shape) == 2 and latent_avg.shape[0] > 1:
+        return int(latent_avg.shape[0])
+    raise WeightsRefused(f"{where}: neither its tensors nor its options say how many rows of W+ it is for")
+
+
+def _in_domain(tensors: Tensors, where: str) -> EncoderDescription:
+    last = max(int(m[1]) for name in tensors if (m := re.match(r"block(\d+)\.", name)))
+    if last < 2 or f"block{last}.fc.weight" not in tensors:
+        raise WeightsRefused(f"{where} looks like an In-Domain encoder, but its block{last} has no fc.weight")
+    size = 2 ** (last + 1)
+    return EncoderDescription(
+        method="in-domain",
+        encoder_type="StyleGANEncoderNet",
+        opts={},
+        n_styles=2 * last,
+        input_size=(size, size),
+        input_channels=int(tensors["block0.conv.weight"].shape[1]),
+        latent_avg=None,
+        parts={"encoder": tensors},
+    )
+
+
+def _tensors(tree: Mapping[Any, Any]) -> Tensors:
+    return {name: value for name, value in tree.items() if isinstance(name, str) and _is_tensor(value)}
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "detach") or isinstance(value, StoredTensor)
+
+
+def _plain(opts: Any) -> dict[str, Any]:
+    """Options as a dict of plain values, whether the file holds a dict or an ``argparse.Namespace``."""
+    if isinstance(opts, Stub):
+        opts = opts.attributes or opts.items
+    if isinstance(opts, argparse.Namespace):
+        opts = vars(opts)
+    if not isinstance(opts, Mapping):
+        return {}
+    return {str(key): _plain_value(value) for key, value in opts.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain_value(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _plain_value(v) for k, v in value.items()}
+    return f"<{type(value).__name__}>"

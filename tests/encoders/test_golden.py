@@ -1,0 +1,248 @@
+"""Published encoders against recorded outputs of the original implementations (shared/golden/encoders).
+
+Tolerances are those of the golden data's README: 1e-3, and 3e-3 for each further step of ReStyle and HyperStyle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganinv.code import Code
+from ganinv.encoders.checkpoints import EncoderCheckpoint, open_encoder_checkpoint
+from ganinv.encoders.e4e import E4e
+from ganinv.encoders.hfgi import Hfgi
+from ganinv.encoders.hyperstyle import HyperStyle
+from ganinv.encoders.in_domain import InDomainEncoder
+from ganinv.encoders.psp import Psp
+from ganinv.encoders.restyle import ReStyle
+from ganinv.encoders.rows import RowEncoder
+from ganinv.encoders.w import WEncoder
+from ganinv.generators.stylegan2 import Generator
+from tests.closed_form import closed_form_checkpoint, golden_images
+
+FIRST: dict[str, Any] = {"atol": 1e-3, "rtol": 1e-3}
+FURTHER: dict[str, Any] = {"atol": 3e-3, "rtol": 1e-3}
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def encoders(shared: Path) -> Path:
+    return shared / "golden" / "encoders"
+
+
+def opened(folder: Path, case: str) -> tuple[EncoderCheckpoint, Arrays]:
+    checkpoint = open_encoder_checkpoint(closed_form_checkpoint(folder / f"{case}.json"))
+    return checkpoint, dict(np.load(folder / f"{case}.npz", allow_pickle=False))
+
+
+def close(found: Tensor, arrays: Arrays, name: str, tolerance: dict[str, Any] = FIRST) -> None:
+    torch.testing.assert_close(found, torch.from_numpy(arrays[name]), **tolerance)
+
+
+def generator_of(checkpoint: EncoderCheckpoint) -> Generator:
+    assert checkpoint.generator is not None
+    return checkpoint.generator
+
+
+@contextlib.contextmanager
+def features_checked(trunk: Any, arrays: Arrays) -> Iterator[None]:
+    """Compare what the trunk's parts give with the recorded ``feat.*``, on the first call."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, out: Tensor) -> None:
+            seen.setdefault(name, out[0])
+
+        return hook
+
+    units: nn.ModuleList = trunk.units if hasattr(trunk, "units") else trunk.blocks
+    names = {name.removesuffix(".sample") for name in arrays if name.startswith("feat.") and name.endswith(".sample")}
+    handles = []
+    for name in names:
+        module = trunk.stem if name == "feat.stem" else units[int(name.rsplit(".", 1)[1])]
+        handles.append(module.register_forward_hook(keep(name)))
+    yield
+    for handle in handles:
+        handle.remove()
+    assert seen.keys() == names
+    assert len(names) == 5
+    for name, x in seen.items():
+        step = [n // 8 for n in x.shape]
+        close(x[:: step[0], :: step[1], :: step[2]][:8, :8, :8].contiguous(), arrays, f"{name}.sample")
+        stats = torch.stack([x.mean(), x.std(), x.abs().max()]).double()
+        close(stats, arrays, f"{name}.stats")
+
+
+def check_single_pass(checkpoint: EncoderCheckpoint, arrays: Arrays, trunk: nn.Module) -> None:
+    """Offsets, codes and renderings of an encoder that is called once."""
+    encoder, generator = checkpoint.encoder, generator_of(checkpoint)
+    assert encoder is not None
+    images = golden_images(arrays["image_u8"])
+    with features_checked(trunk, arrays):
+        offsets = encoder.offsets(images)
+    out = torch.from_numpy(arrays["encoder_out"])
+    torch.testing.assert_close(offsets, out if out.ndim == 3 else out[:, None].expand_as(offsets), **FIRST)
+    code = encoder(images)
+    close(code.w, arrays, "ws")
+    rendered = generator.synthesize(code)
+    close(rendered, arrays, "img")
+    close(F.adaptive_avg_pool2d(rendered, 256).mean(dim=(2, 3)), arrays, "img_resized_mean")
+
+
+def trunk_of(encoder: object) -> Any:
+    if isinstance(encoder, WEncoder):
+        return encoder.trunk
+    assert isinstance(encoder, RowEncoder)
+    return encoder.backbone.trunk
+
+
+@pytest.mark.parametrize(
+    ("case", "method", "cls", "average"),
+    [
+        ("psp_gradual_r32", "psp", Psp, (8, 512)),
+        ("psp_w_r32", "w", WEncoder, (1, 512)),
+        ("hyperstyle_w_encoder_r256", "w", WEncoder, (14, 512)),
+    ],
+)
+def test_single_pass(encoders: Path, case: str, method: str, cls: type, average: tuple[int, ...]) -> None:
+    checkpoint, arrays = opened(encoders, case)
+    assert checkpoint.method == method
+    assert set(checkpoint.parts) == {"encoder", "decoder"}
+    assert checkpoint.what.latent_avg is not None
+    assert tuple(checkpoint.what.latent_avg.shape) == average
+    assert isinstance(checkpoint.encoder, cls)
+    check_single_pass(checkpoint, arrays, trunk_of(checkpoint.encoder))
+
+
+def test_e4e_and_its_training_stages(encoders: Path) -> None:
+    checkpoint, arrays = opened(encoders, "e4e_r32")
+    assert checkpoint.method == "e4e"
+    assert checkpoint.opts["delta_norm_lambda"] == 2e-4
+    encoder = checkpoint.encoder
+    assert isinstance(encoder, E4e)
+    check_single_pass(checkpoint, arrays, trunk_of(encoder))
+    for stage in (0, 3, 7):
+        encoder.stage = stage
+        close(encoder.offsets(golden_images(arrays["image_u8"])), arrays, f"encoder_out_stage{stage}")
+
+
+@pytest.mark.parametrize(
+    ("case", "method", "cls"),
+    [("restyle_psp_backbone_r32", "restyle-psp", Psp), ("restyle_e4e_resnet_r32", "restyle-e4e", E4e)],
+)
+def test_restyle(encoders: Path, case: str, method: str, cls: type) -> None:
+    checkpoint, arrays = opened(encoders, case)
+    assert checkpoint.method == method
+    restyle, generator = checkpoint.inverter(steps=1), generator_of(checkpoint)
+    assert isinstance(restyle, ReStyle)
+    assert isinstance(restyle.encoder, cls)
+    close(restyle.mean_rendering[0], arrays, "avg_image")
+    images = golden_images(arrays["image_u8"])
+    with features_checked(trunk_of(restyle.encoder), arrays):
+        code = restyle(images)
+    first = torch.from_numpy(arrays["ws_steps"][:, 0])
+    torch.testing.assert_close(code.w, first, **FIRST)
+    torch.testing.assert_close(code.w - restyle.encoder.latent_avg, torch.from_numpy(arrays["encoder_out"]), **FIRST)
+    # The recording showed the average image at every step, not the rendering of the step before: its steps all add the
+    # same offset. So they are compared as that; what a step really sees is held by test_restyle.py.
+    offset = code.w - restyle.encoder.latent_avg
+    for step in range(3):
+        w, tolerance = code.w + step * offset, FURTHER if step else FIRST
+        torch.testing.assert_close(w, torch.from_numpy(arrays["ws_steps"][:, step]), **tolerance)
+        rendered = generator.synthesize(Code(w=w))
+        torch.testing.assert_close(rendered, torch.from_numpy(arrays["img_steps"][:, step]), **tolerance)
+
+
+@pytest.mark.slow
+def test_hyperstyle(encoders: Path) -> None:
+    tree = closed_form_checkpoint(encoders / "hyperstyle_w_encoder_r256.json", lambda key: key.startswith("encoder."))
+    w_encoder = open_encoder_checkpoint(tree).encoder
+    del tree
+    checkpoint, arrays = opened(encoders, "hyperstyle_r256")
+    assert checkpoint.method == "hyperstyle"
+    assert set(checkpoint.parts) == {"hypernet", "decoder"}
+    generator = generator_of(checkpoint)
+    assert checkpoint.hypernet is not None
+    assert [generator.style_names.index(n) for n in checkpoint.hypernet.layers] == arrays["delta_layers"].tolist()
+    assert len(generator.style_names) == arrays["n_outputs"]
+    hyperstyle = checkpoint.inverter(w_encoder=w_encoder, steps=2)
+    assert isinstance(hyperstyle, HyperStyle)
+    for step, code in enumerate(hyperstyle.refine(golden_images(arrays["image_u8"]))):
+        tolerance = FURTHER if step else FIRST
+        if step == 0:
+            close(code.w, arrays, "w_codes")
+            close(generator.synthesize(Code(w=code.w)), arrays, "img_w_inversion")
+        torch.testing.assert_close(code.w, torch.from_numpy(arrays["ws_steps"][:, step]), **tolerance)
+        torch.testing.assert_close(
+            generator.synthesize(code), torch.from_numpy(arrays["img_steps"][:, step]), **tolerance
+        )
+        for layer, index in zip(checkpoint.hypernet.layers, arrays["delta_layers"], strict=True):
+            check_offset(code, generator, layer, arrays, f"delta.step{step}.layer{index}", tolerance)
+
+
+def check_offset(
+    code: Code, generator: Generator, layer: str, arrays: Arrays, name: str, tolerance: dict[str, Any]
+) -> None:
+    from ganinv.extras import dense
+
+    assert code.scales is not None
+    shape = generator.synthesis.get_parameter(f"{layer}.weight").shape
+    offset = dense(code.scales[f"{layer}.weight"], shape)[0]
+    assert offset.shape == tuple(arrays[f"{name}.shape"])
+    flat = offset.reshape(-1)
+    close(flat[:: max(1, flat.numel() // 512)][:512], arrays, f"{name}.sample", tolerance)
+    stats = torch.stack([flat.mean(), flat.std(), flat.abs().max()]).double()
+    close(stats, arrays, f"{name}.stats", tolerance)
+
+
+def test_hfgi(encoders: Path) -> None:
+    checkpoint, arrays = opened(encoders, "hfgi_fusion_r128")
+    assert checkpoint.method == "hfgi"
+    assert set(checkpoint.parts) == {"decoder", "grid_align", "residue"}
+    hfgi, generator = checkpoint.inverter(), generator_of(checkpoint)
+    assert isinstance(hfgi, Hfgi)
+    images = golden_images(arrays["image_u8"])
+    codes = {"inversion": Code(w=torch.from_numpy(arrays["ws"])), "edit": Code(w=torch.from_numpy(arrays["ws_edit"]))}
+    aligned: list[Tensor] = []
+    hfgi.aligner.register_forward_hook(lambda module, args, out: aligned.append(torch.cat([args[0][:, :3], out])))
+    for name, edited in (("inversion", None), ("edit", codes["edit"])):
+        close(generator.synthesize(codes[name]), arrays, f"{name}.first_image")
+        code = hfgi.consult(images, codes["inversion"], edited)
+        assert torch.equal(code.w, codes[name].w)
+        residual, moved = aligned.pop()[:, :, ::4, ::4].chunk(2)
+        close(residual, arrays, "residual_sample")
+        close(moved, arrays, f"{name}.aligned_residual")
+        assert code.features is not None
+        film = code.features["act[7]"].film
+        assert film is not None
+        for kind, x in zip(("scale", "shift"), film, strict=True):
+            close(x[:, ::64, ::8, ::8].contiguous(), arrays, f"{name}.{kind}_sample")
+            close(torch.stack([x.mean(), x.std(), x.abs().max()]).double(), arrays, f"{name}.{kind}_stats")
+        close(generator.synthesize(code), arrays, f"{name}.final_image")
+
+
+def test_in_domain_from_its_file(encoders: Path) -> None:
+    checkpoint = open_encoder_checkpoint(str(encoders / "idinvert_encoder_r64.pth"))
+    arrays = dict(np.load(encoders / "idinvert_encoder_r64.npz", allow_pickle=False))
+    assert checkpoint.method == "in-domain"
+    assert checkpoint.n_styles == 10
+    encoder = checkpoint.inverter()
+    assert isinstance(encoder, InDomainEncoder)
+    w = encoder(golden_images(arrays["image_u8"])).w
+    assert w.shape == (2, 10, 64)
+    close(w.flatten(1), arrays, "out")
