@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ganinv.code import Code, LowRank
+    from ganinv.code import Code, Feature, HeadCode, LowRank, Masked
     from ganinv.directions.direction import Direction
     from ganinv.editing import Edit
     from ganinv.encoders.files import open_encoder, save_encoder
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ganinv.target import Target
 
 _HOMES = {
-    "ganinv.code": ("Code", "LowRank"),
+    "ganinv.code": ("Code", "Feature", "HeadCode", "LowRank", "Masked"),
     "ganinv.directions.direction": ("Direction",),
     "ganinv.editing": ("Edit",),
     "ganinv.encoders.files": ("open_encoder", "save_encoder"),
@@ -49,7 +49,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022  # grouped as a reader meets them
     "Code",
+    "Feature",
+    "HeadCode",
     "LowRank",
+    "Masked",
     "Target",
     "Generator",
     "GeneratorConfig",

@@ -147,13 +147,12 @@ def modulated_conv2d(
     """
     batch, in_ch = style.shape
     kernel = weight.shape[-1]
-    if x.dtype == torch.float16 and demodulate:
+    reduced = x.dtype != weight.dtype
+    if reduced and demodulate:
         # Demodulation cancels any scale of weight and style; near one, no product of theirs leaves float16.
-        fan_in = in_ch * kernel * kernel
-        weight = weight / (weight.abs().amax(dim=(-3, -2, -1), keepdim=True) * math.sqrt(fan_in))
         largest = style.abs().amax(dim=1, keepdim=True)
-        style = style / largest
-        ring = None if ring is None else ring / largest[:, :, None]
+        weight = weight / (weight.abs().amax(dim=(-3, -2, -1), keepdim=True) * math.sqrt(in_ch * kernel * kernel))
+        style, ring = style / largest, None if ring is None else ring / largest[:, :, None]
     demod = None
     if demodulate:
         if weight.ndim == 4:
@@ -162,8 +161,9 @@ def modulated_conv2d(
         else:
             power = weight.square().sum(dim=(3, 4))  # [B, O, I]
             demod = (torch.einsum("boi,bi->bo", power, style.square()) + DEMOD_EPS).rsqrt()
-    x = x * style[:, :, None, None].to(x.dtype)
-    weight = weight.to(x.dtype)
+    if reduced:
+        weight, style, demod = weight.to(x.dtype), style.to(x.dtype), None if demod is None else demod.to(x.dtype)
+    x = x * style[:, :, None, None]
     padding = kernel // 2
     if ring is not None:
         x, padding = frame(x, ring), 0
@@ -177,13 +177,15 @@ def modulated_conv2d(
     if up:
         assert fir is not None
         y = fir(y, padding=1)
-    return y if demod is None else y * demod[:, :, None, None].to(y.dtype)
+    return y if demod is None else y * demod[:, :, None, None]
 
 
 def _conv(x: Tensor, weight: Tensor, padding: int, up: bool, groups: int) -> Tensor:
     if not up:
         return F.conv2d(x, weight, padding=padding, groups=groups)
-    # conv_transpose2d wants [I, O/groups, k, k]; the stored weight is used as it is, without a flip.
+    if groups == 1:
+        return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    # conv_transpose2d wants [groups * I, O, k, k]; the stored weight is used as it is, without a flip.
     out_ch, in_ch, kernel = weight.shape[0] // groups, weight.shape[1], weight.shape[-1]
     weight = weight.reshape(groups, out_ch, in_ch, kernel, kernel).transpose(1, 2).reshape(-1, out_ch, kernel, kernel)
     return F.conv_transpose2d(x, weight, stride=2, groups=groups)

@@ -200,8 +200,9 @@ class Synthesis(nn.Module):
             start = State(-1, x)
         done, x, image, skip = start
         stop = len(self.convs) - 1 if stop is None else stop
+        convs, torgbs = list(self.convs), list(self.torgbs)
         for k in range(done + 1, stop + 1):
-            conv = cast(StyledConv, self.convs[k])
+            conv = cast(StyledConv, convs[k])
             if conv.up:
                 x = x.to(self.dtype_at(conv.resolution, half))
                 if self.skips:
@@ -215,7 +216,7 @@ class Synthesis(nn.Module):
                 continue
             if skip is not None:
                 x, skip = x + skip, None
-            torgb = self.torgbs[k // 2]
+            torgb = torgbs[k // 2]
             if torgb is not None:
                 rgb = torgb(x, w[:, k + 1], extras)
                 rgb = rgb.to(self.const.dtype)

@@ -1,0 +1,144 @@
+"""What extras cost a synthesis: ratios from one run, of the best of interleaved repeats.
+
+python benchmarks/synthesis.py --batches 1 4 16
+python benchmarks/synthesis.py --generator config-f-256 --repeats 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganinv.code import Code
+from ganinv.generators.config import GeneratorConfig
+from ganinv.generators.files import open_generator
+from ganinv.generators.layers import DEMOD_EPS, act, modulated_conv2d
+from ganinv.generators.stylegan2 import Generator
+
+
+def bare(g: Generator, w: Tensor) -> Tensor:
+    """The plain forward pass of a skip generator written in one place: no extras, no hooks, no names."""
+    net = g.synthesis
+    x, image = net.const.expand(len(w), -1, -1, -1), None
+    for k, conv in enumerate(net.convs):
+        style = F.linear(w[:, k], conv.affine.weight * conv.affine.weight_gain) + conv.affine.bias
+        demod = (style.square() @ conv.weight.square().sum(dim=(2, 3)).t() + DEMOD_EPS).rsqrt()
+        x = x * style[:, :, None, None]
+        if k % 2:
+            x = conv.fir(F.conv_transpose2d(x, conv.weight.transpose(0, 1), stride=2), padding=1)
+        else:
+            x = F.conv2d(x, conv.weight, padding=1)
+        x = x * demod[:, :, None, None] + conv.noise * conv.noise_strength
+        x = act(x + conv.bias[:, None, None])
+        if k % 2 == 0:
+            torgb = net.torgbs[k // 2]
+            style = F.linear(w[:, k + 1], torgb.affine.weight * torgb.affine.weight_gain) + torgb.affine.bias
+            x_rgb = x * (style * torgb.weight_gain)[:, :, None, None]
+            rgb = F.conv2d(x_rgb, torgb.weight) + torgb.bias[:, None, None]
+            image = rgb if image is None else net.upsample(image) + rgb
+    assert image is not None
+    return image
+
+
+def convolutions(g: Generator, batch: int, grouped: bool) -> Callable[[], None]:
+    """All 3x3 convolutions of ``g`` on random features, with weights shared by the batch or one per sample."""
+    calls = []
+    for conv in g.synthesis.convs:
+        size = conv.resolution // 2 if conv.up else conv.resolution
+        x = torch.randn(batch, conv.weight.shape[1], size, size, device=g.device)
+        weight = conv.weight.expand(batch, -1, -1, -1, -1).contiguous() if grouped else conv.weight
+        calls.append((x, weight, torch.randn(batch, conv.weight.shape[1], device=g.device), conv))
+
+    def run() -> None:
+        for x, weight, style, conv in calls:
+            modulated_conv2d(x, weight, style, up=conv.up, fir=conv.fir)
+
+    return run
+
+
+def with_gradient(render: Callable[[Tensor], Tensor], w: Tensor) -> Callable[[], None]:
+    def run() -> None:
+        leaf = w.detach().requires_grad_(True)
+        render(leaf).sum().backward()
+
+    return run
+
+
+def best(runs: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
+    """Seconds of each, the least of ``repeats`` rounds in which every one has its turn.
+
+    On the CPU these are seconds of this process, so that other programs on the machine do not count.
+    """
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    seconds = dict.fromkeys(runs, float("inf"))
+    for round_ in range(repeats + 1):
+        for name, run in runs.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            started = clock()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if round_:  # the first is a warm-up
+                seconds[name] = min(seconds[name], clock() - started)
+    return seconds
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generator", default="portraits-64", help="a generator, or config-f-R with random weights")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--repeats", type=int, default=20)
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    g = _generator(args.generator).to(device)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{args.generator}, {where}, torch {torch.__version__}, float32, best of {args.repeats}")
+    print("batch  s/image  plain:bare  plain:bare  grouped:dense  offset:plain  offset:plain")
+    print("                   forward   +gradient   convolutions       forward     +gradient")
+    for batch in args.batches:
+        w = g.map(torch.randn(batch, g.z_dim, generator=torch.Generator().manual_seed(0)).to(device))
+        offsets = {
+            f"convs.{k}.weight": torch.zeros(batch, *c.weight.shape, device=device)
+            for k, c in enumerate(g.synthesis.convs)
+        }
+
+        def plain(w: Tensor) -> Tensor:
+            return g.synthesize(Code(w=w))
+
+        def inline(w: Tensor) -> Tensor:
+            return bare(g, w)
+
+        def tuned(w: Tensor, offsets: dict[str, Tensor] = offsets) -> Tensor:
+            return g.synthesize(Code(w=w, weights=offsets))
+
+        torch.testing.assert_close(plain(w), inline(w), atol=1e-4, rtol=1e-4)
+        with torch.inference_mode():
+            forward = {"plain": lambda w=w: plain(w), "bare": lambda w=w: inline(w), "offset": lambda w=w: tuned(w)}
+            forward |= {"dense": convolutions(g, batch, False), "grouped": convolutions(g, batch, True)}
+            f = best(forward, args.repeats, device)
+        renders = {"plain": plain, "bare": inline, "offset": tuned}
+        b = best({name: with_gradient(render, w) for name, render in renders.items()}, args.repeats, device)
+        print(
+            f"{batch:5d}  {f['plain'] / batch:7.4f}  {f['plain'] / f['bare']:10.3f}  {b['plain'] / b['bare']:10.3f}  "
+            f"{f['grouped'] / f['dense']:13.2f}  {f['offset'] / f['plain']:12.2f}  {b['offset'] / b['plain']:12.2f}"
+        )
+
+
+def _generator(name: str) -> Generator:
+    if not name.startswith("config-f-"):
+        return open_generator(name)
+    resolution = int(name.removeprefix("config-f-"))
+    channels = tuple(min(512, 32768 // (4 * 2**b)) for b in range(resolution.bit_length() - 2))
+    torch.manual_seed(0)
+    return Generator(GeneratorConfig(resolution=resolution, channels=channels)).eval().requires_grad_(False)
+
+
+if __name__ == "__main__":
+    main()
