@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganinv.extras import Delta, Feature, Head, HeadCode, LowRank, Masked, map_tensors
-from ganinv.joining import join_deltas, join_features, join_maps, join_masked, join_offsets
+from ganinv.joining import join_deltas, join_features, join_maps, join_masked, join_offsets, naming
 
 __all__ = ["Code", "Delta", "Feature", "HeadCode", "LowRank", "Masked"]
 
@@ -116,12 +116,16 @@ class Code:
         if len(codes) == 1:
             return codes[0]
         sizes = [len(c) for c in codes]
+        with naming("w"):
+            w = torch.cat([c.w for c in codes])
+        with naming("const"):
+            const = join_masked([c.const for c in codes], sizes)
         return Code(
-            w=torch.cat([c.w for c in codes]),
+            w=w,
             noise=join_maps(join_masked, [c.noise for c in codes], sizes, "noise"),
             styles=join_maps(join_offsets, [c.styles for c in codes], sizes, "styles"),
             weights=join_maps(join_deltas, [c.weights for c in codes], sizes, "weights"),
-            const=join_masked([c.const for c in codes], sizes),
+            const=const,
             padding=join_maps(join_offsets, [c.padding for c in codes], sizes, "padding"),
             style_values=join_maps(join_masked, [c.style_values for c in codes], sizes, "style_values"),
             scales=join_maps(join_deltas, [c.scales for c in codes], sizes, "scales"),

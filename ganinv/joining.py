@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -26,14 +27,20 @@ def join_maps(
     names = sorted({name for part in maps for name in part or ()})
     out: dict[K, T] = {}
     for name in names:
-        values = [part.get(name) if part else None for part in maps]
-        try:
-            joined = join(values, sizes)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(f"codes of different shapes cannot be joined: {what}[{name!r}]: {error}") from error
+        with naming(f"{what}[{name!r}]"):
+            joined = join([part.get(name) if part else None for part in maps], sizes)
         if joined is not None:
             out[name] = joined
     return out or None
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Errors inside become a ValueError that names what could not be joined."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"codes of different shapes cannot be joined: {what}: {error}") from error
 
 
 def join_offsets(values: Sequence[Tensor | None], sizes: Sizes) -> Tensor | None:

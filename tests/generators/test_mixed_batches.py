@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -60,8 +62,15 @@ def test_what_a_batch_shares_stays_shared() -> None:
     assert other.noise[0].shape == (5, 1, 4, 4)
 
 
-def test_codes_of_different_generators_do_not_join() -> None:
-    a = Code(w=torch.zeros(1, 8, 8), padding={0: torch.zeros(1, 8, 20)})
-    b = Code(w=torch.zeros(1, 8, 8), padding={0: torch.zeros(1, 4, 20)})
-    with pytest.raises(ValueError, match=r"different shapes cannot be joined: padding\[0\]"):
-        Code.cat([a, b])
+@pytest.mark.parametrize(
+    ("one", "other", "what"),
+    [
+        ({}, {"w": torch.zeros(1, 6, 8)}, "w"),
+        ({"const": torch.zeros(1, 8, 4, 4)}, {"const": torch.zeros(1, 4, 4, 4)}, "const"),
+        ({"padding": {0: torch.zeros(1, 8, 20)}}, {"padding": {0: torch.zeros(1, 4, 20)}}, r"padding\[0\]"),
+    ],
+)
+def test_codes_of_different_generators_do_not_join(one: dict[str, Any], other: dict[str, Any], what: str) -> None:
+    w = torch.zeros(1, 8, 8)
+    with pytest.raises(ValueError, match=f"different shapes cannot be joined: {what}"):
+        Code.cat([Code(**({"w": w} | one)), Code(**({"w": w} | other))])
