@@ -1,14 +1,16 @@
-"""What extras cost a synthesis: ratios from one run, of the best of interleaved repeats.
+"""What extras cost a synthesis: ratios from one run, medians over interleaved rounds.
 
 python benchmarks/synthesis.py --batches 1 4 16
-python benchmarks/synthesis.py --generator config-f-256 --repeats 5
+python benchmarks/synthesis.py --generator config-f-256 --rounds 5
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import time
 from collections.abc import Callable
+from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -69,24 +71,33 @@ def with_gradient(render: Callable[[Tensor], Tensor], w: Tensor) -> Callable[[],
     return run
 
 
-def best(runs: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
-    """Seconds of each, the least of ``repeats`` rounds in which every one has its turn.
+class Timing:
+    """Rounds in which every one of ``runs`` has its turn, in a new order each time.
 
     On the CPU these are seconds of this process, so that other programs on the machine do not count.
     """
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    seconds = dict.fromkeys(runs, float("inf"))
-    for round_ in range(repeats + 1):
-        for name, run in runs.items():
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            started = clock()
-            run()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if round_:  # the first is a warm-up
-                seconds[name] = min(seconds[name], clock() - started)
-    return seconds
+
+    def __init__(self, runs: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> None:
+        self.seconds: dict[str, list[float]] = {name: [] for name in runs}
+        clock = time.perf_counter if device.type == "cuda" else time.process_time
+        order = random.Random(0)
+        for round_ in range(rounds + 1):
+            for name in order.sample(list(runs), len(runs)):
+                _wait(device)
+                started = clock()
+                runs[name]()
+                _wait(device)
+                if round_:  # the first is a warm-up
+                    self.seconds[name].append(clock() - started)
+
+    def ratio(self, name: str, to: str) -> float:
+        """The median over the rounds."""
+        return median(a / b for a, b in zip(self.seconds[name], self.seconds[to], strict=True))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def main() -> None:
@@ -94,12 +105,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="portraits-64", help="a generator, or config-f-R with random weights")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     g = _generator(args.generator).to(device)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{args.generator}, {where}, torch {torch.__version__}, float32, best of {args.repeats}")
+    print(f"{args.generator}, {where}, torch {torch.__version__}, float32, median of {args.rounds} rounds")
     print("batch  s/image  plain:bare  plain:bare  grouped:dense  offset:plain  offset:plain")
     print("                   forward   +gradient   convolutions       forward     +gradient")
     for batch in args.batches:
@@ -122,12 +133,13 @@ def main() -> None:
         with torch.inference_mode():
             forward = {"plain": lambda w=w: plain(w), "bare": lambda w=w: inline(w), "offset": lambda w=w: tuned(w)}
             forward |= {"dense": convolutions(g, batch, False), "grouped": convolutions(g, batch, True)}
-            f = best(forward, args.repeats, device)
+            f = Timing(forward, args.rounds, device)
         renders = {"plain": plain, "bare": inline, "offset": tuned}
-        b = best({name: with_gradient(render, w) for name, render in renders.items()}, args.repeats, device)
+        b = Timing({name: with_gradient(render, w) for name, render in renders.items()}, args.rounds, device)
         print(
-            f"{batch:5d}  {f['plain'] / batch:7.4f}  {f['plain'] / f['bare']:10.3f}  {b['plain'] / b['bare']:10.3f}  "
-            f"{f['grouped'] / f['dense']:13.2f}  {f['offset'] / f['plain']:12.2f}  {b['offset'] / b['plain']:12.2f}"
+            f"{batch:5d}  {median(f.seconds['plain']) / batch:7.4f}  {f.ratio('plain', 'bare'):10.3f}  "
+            f"{b.ratio('plain', 'bare'):10.3f}  {f.ratio('grouped', 'dense'):13.2f}  "
+            f"{f.ratio('offset', 'plain'):12.2f}  {b.ratio('offset', 'plain'):12.2f}"
         )
 
 
