@@ -12,15 +12,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import torch
+
 from ganinv.errors import WeightsRefused
 from ganinv.networks.adopt import Lazy
 from ganinv.reading.stub import Stub
-from ganinv.reading.tensors import StoredTensor
+from ganinv.reading.tensors import StoredArray, StoredTensor
 
 Tensors = dict[str, Lazy]
 Family = Literal["psp", "e4e", "w", "naive-w+", "in-domain"]
 
 SIZE = 256  # what all these encoders read
+MAX_STYLES = 22  # of a StyleGAN2 of resolution 4096
 PARTS = ("encoder", "decoder", "hypernet", "grid_align", "residue")
 # HFGI as its users pack it again: one dict for each network.
 _REPACKED = {"encoder": "encoder", "decoder": "decoder", "align": "grid_align", "res": "residue"}
@@ -98,16 +102,19 @@ def describe(tree: Any, *, encoder_type: str | None = None, where: str = "the ch
     opts = _plain(tree.get("opts"))
     encoder = parts.get("encoder")
     method, name = _method(parts, opts, encoder_type, where)
-    latent_avg = tree.get("latent_avg")
+    latent_avg = _latent_avg(tree.get("latent_avg"), where)
     channels = 6 if "hypernet" in parts else _input_channels(encoder) if encoder else 3
+    n_styles = _n_styles(parts, opts, latent_avg, where)
+    if not 2 <= n_styles <= MAX_STYLES:
+        raise WeightsRefused(f"{where} is for {n_styles} rows of W+; a StyleGAN2 has 2 to {MAX_STYLES}")
     return EncoderDescription(
         method=method,
         encoder_type=name,
         opts=opts,
-        n_styles=_n_styles(parts, opts, latent_avg if _is_tensor(latent_avg) else None, where),
+        n_styles=n_styles,
         input_size=(192, SIZE) if re.match(r"cars?(_|$)", str(opts.get("dataset_type", ""))) else (SIZE, SIZE),
         input_channels=channels,
-        latent_avg=latent_avg if _is_tensor(latent_avg) else None,
+        latent_avg=latent_avg,
         parts=parts,
     )
 
@@ -156,23 +163,29 @@ def _method(parts: dict[str, Tensors], opts: dict[str, Any], asked: str | None, 
         return "hfgi", "Encoder4Editing" if "encoder" in parts else None
     if "encoder" not in parts:
         raise WeightsRefused(f"{where} has the parts {sorted(parts)}, but no encoder.*")
-    name = asked or opts.get("encoder_type") or _type_by_keys(parts["encoder"], where)
-    if name not in ENCODER_TYPES:
-        raise WeightsRefused(f"{where}: encoder type {name!r} is not known; known are {', '.join(ENCODER_TYPES)}")
+    name = _encoder_type(parts["encoder"], asked or opts.get("encoder_type"), where)
     family = ENCODER_TYPES[name].family
     return (f"restyle-{family}" if _sees_rendering(parts["encoder"], opts) else family), name
 
 
-def _type_by_keys(encoder: Tensors, where: str) -> str:
-    """The class, for the few whose names tell. pSp and e4e have the same names and shapes: there only options tell."""
-    if "output_layer_2.3.weight" in encoder:
-        return "BackboneEncoderUsingLastLayerIntoWPlus"
+def _encoder_type(encoder: Tensors, said: Any, where: str) -> str:
+    """The class of the published code, by its name, or by its tensors where they tell.
+
+    pSp and e4e have the same names and shapes: there only the options tell. Encoders into W were trained by several
+    programs, whose options may name another class than the one that was saved.
+    """
+    if said is not None and said not in ENCODER_TYPES:
+        raise WeightsRefused(f"{where}: encoder type {said!r:.60} is not known; known are {', '.join(ENCODER_TYPES)}")
     if "linear.weight" in encoder:
-        return "WEncoder"
-    raise WeightsRefused(
-        f"{where}: its options do not name the encoder type, and its tensors fit several "
-        "(GradualStyleEncoder and Encoder4Editing are alike in all but what they mean); say which: encoder_type=..."
-    )
+        naive = "output_layer_2.3.weight" in encoder
+        found = "BackboneEncoderUsingLastLayerIntoWPlus" if naive else "WEncoder"
+        return said if said is not None and ENCODER_TYPES[said].family == ENCODER_TYPES[found].family else found
+    if said is None:
+        raise WeightsRefused(
+            f"{where}: its options do not name the encoder type, and its tensors fit several "
+            "(GradualStyleEncoder and Encoder4Editing are alike in all but what they mean); say which: encoder_type=..."
+        )
+    return str(said)
 
 
 def _sees_rendering(encoder: Tensors, opts: dict[str, Any]) -> bool:
@@ -187,10 +200,10 @@ def _input_channels(encoder: Tensors) -> int:
 
 
 def _n_styles(parts: dict[str, Tensors], opts: dict[str, Any], latent_avg: Lazy | None, where: str) -> int:
-    rows = [int(m[1]) for name in parts.get("encoder", {}) if (m := re.match(r"styles\.(\d+)\.", name))]
+    rows = [int(m[1]) for name in parts.get("encoder", {}) if (m := re.match(r"styles\.(\d{1,3})\.", name))]
     if rows:
         return max(rows) + 1
-    convs = [int(m[1]) for name in parts.get("decoder", {}) if (m := re.match(r"convs\.(\d+)\.", name))]
+    convs = [int(m[1]) for name in parts.get("decoder", {}) if (m := re.match(r"convs\.(\d{1,3})\.", name))]
     if convs:
         return max(convs) + 3
     size = opts.get("output_size") or opts.get("stylegan_size")
@@ -203,10 +216,24 @@ def _n_styles(parts: dict[str, Tensors], opts: dict[str, Any], latent_avg: Lazy 
     raise WeightsRefused(f"{where}: neither its tensors nor its options say how many rows of W+ it is for")
 
 
+def _latent_avg(value: Any, where: str) -> Lazy | None:
+    if value is None or _is_tensor(value):
+        return value
+    if isinstance(value, StoredArray):
+        value = value.load()
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return torch.from_numpy(value)
+    raise WeightsRefused(f"{where}: latent_avg is a {type(value).__name__}, expected a tensor of the mean latent")
+
+
 def _in_domain(tensors: Tensors, where: str) -> EncoderDescription:
-    last = max(int(m[1]) for name in tensors if (m := re.match(r"block(\d+)\.", name)))
-    if last < 2 or f"block{last}.fc.weight" not in tensors:
-        raise WeightsRefused(f"{where} looks like an In-Domain encoder, but its block{last} has no fc.weight")
+    last = max(int(m[1]) for name in tensors if (m := re.match(r"block(\d{1,3})\.", name)))
+    first, fc = tensors["block0.conv.weight"], tensors.get(f"block{last}.fc.weight")
+    if not 2 <= last <= 9 or len(first.shape) != 4 or fc is None or len(fc.shape) != 2:
+        raise WeightsRefused(
+            f"{where} looks like an In-Domain encoder, but it does not go from block0.conv.weight to block2 .. block9 with "
+            "an fc.weight"
+        )
     size = 2 ** (last + 1)
     return EncoderDescription(
         method="in-domain",
@@ -214,7 +241,7 @@ def _in_domain(tensors: Tensors, where: str) -> EncoderDescription:
         opts={},
         n_styles=2 * last,
         input_size=(size, size),
-        input_channels=int(tensors["block0.conv.weight"].shape[1]),
+        input_channels=int(first.shape[1]),
         latent_avg=None,
         parts={"encoder": tensors},
     )
@@ -225,7 +252,7 @@ def _tensors(tree: Mapping[Any, Any]) -> Tensors:
 
 
 def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "detach") or isinstance(value, StoredTensor)
+    return isinstance(value, torch.Tensor | StoredTensor)
 
 
 def _plain(opts: Any) -> dict[str, Any]:
@@ -236,14 +263,14 @@ def _plain(opts: Any) -> dict[str, Any]:
         opts = vars(opts)
     if not isinstance(opts, Mapping):
         return {}
-    return {str(key): _plain_value(value) for key, value in opts.items()}
+    return {str(key): _plain_value(value, 4) for key, value in opts.items()}
 
 
-def _plain_value(value: Any) -> Any:
+def _plain_value(value: Any, depth: int) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, list | tuple):
-        return [_plain_value(v) for v in value]
-    if isinstance(value, Mapping):
-        return {str(k): _plain_value(v) for k, v in value.items()}
+    if isinstance(value, list | tuple) and depth:
+        return [_plain_value(v, depth - 1) for v in value]
+    if isinstance(value, Mapping) and depth:
+        return {str(k): _plain_value(v, depth - 1) for k, v in value.items()}
     return f"<{type(value).__name__}>"

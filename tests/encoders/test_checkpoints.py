@@ -8,11 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ganinv.encoders.checkpoints import open_encoder_checkpoint
+from ganinv.encoders.checkpoints import describe_encoder_checkpoint, open_encoder_checkpoint
 from ganinv.encoders.files import open_encoder, save_encoder
 from ganinv.encoders.in_domain import InDomainEncoder
 from ganinv.encoders.psp import Psp
@@ -87,7 +88,9 @@ def test_rows_without_heads_follow_from_decoder_then_options_then_the_mean(encod
 
 def test_options_may_be_a_namespace_and_hold_anything(encoders: Path) -> None:
     tree = outline(encoders / "e4e_r32.json")
-    tree["opts"] = argparse.Namespace(**tree["opts"], path=Path("/x"), progressive=(0, 1))
+    endless: list[Any] = []
+    endless.append(endless)
+    tree["opts"] = argparse.Namespace(**tree["opts"], path=Path("/x"), progressive=(0, 1), endless=endless)
     what = describe(tree)
     assert what.method == "e4e"
     assert what.opts["progressive"] == [0, 1]
@@ -126,6 +129,23 @@ def test_psp_and_e4e_are_not_guessed_apart(encoders: Path) -> None:
     assert describe(tree, encoder_type="Encoder4Editing").method == "e4e"
 
 
+def test_an_encoder_into_w_is_known_by_its_tensors(encoders: Path) -> None:
+    """The programs that trained them name another class in their options."""
+    tree = outline(encoders / "hyperstyle_w_encoder_r256.json")
+    for said in (None, "Encoder4Editing"):
+        tree["opts"]["encoder_type"] = said
+        assert describe(tree).encoder_type == "WEncoder"
+
+
+def test_a_mean_latent_may_be_an_array_but_not_anything(encoders: Path) -> None:
+    tree = outline(encoders / "e4e_r32.json")
+    what = describe(tree | {"latent_avg": np.ones((1, 512), dtype=np.float32)})
+    assert what.latent_avg is not None
+    assert tuple(what.latent_avg.shape) == (1, 512)
+    with pytest.raises(WeightsRefused, match="latent_avg is a str, expected a tensor"):
+        describe(tree | {"latent_avg": "mean.pt"})
+
+
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
@@ -148,6 +168,17 @@ def test_psp_and_e4e_are_not_guessed_apart(encoders: Path) -> None:
         (
             {"output_layer.3.weight": torch.zeros(1), "body.0.res_layer.0.weight": torch.zeros(1)},
             "ArcFace IR-SE-50 face network, not an encoder",
+        ),
+        (
+            {"block0.conv.weight": torch.zeros(1), "block999.fc.weight": torch.zeros(1, 1)},
+            "looks like an In-Domain encoder, but it does not go from",
+        ),
+        (
+            {
+                "state_dict": {"encoder.styles.900.linear.weight": torch.zeros(1)},
+                "opts": {"encoder_type": "BackboneEncoder"},
+            },
+            "is for 901 rows of W",
         ),
     ],
 )
@@ -203,7 +234,9 @@ def test_a_file_of_torch_save(encoders: Path, tmp_path: Path) -> None:
     tree["latent_avg"] = torch.rand(1, 512)
     tree["opts"] = argparse.Namespace(**tree["opts"])
     torch.save(tree, tmp_path / "w.pt")
+    what = describe_encoder_checkpoint(str(tmp_path / "w.pt"))
     checkpoint = open_encoder_checkpoint(str(tmp_path / "w.pt"))
+    assert (what.method, what.opts) == (checkpoint.method, checkpoint.opts)
     assert (checkpoint.method, checkpoint.parts) == ("w", ("encoder",))
     assert checkpoint.opts["learn_in_w"] is True
     assert checkpoint.encoder is not None
