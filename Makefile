@@ -11,13 +11,14 @@ export OMP_NUM_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
 export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test slow lint format bench
+.PHONY: help setup demo test slow fuzz lint format bench
 
 help:
 	@echo "make setup   build .venv from requirements.lock"
 	@echo "make demo    invert, edit and evaluate with the embedded generator; writes a report"
 	@echo "make test    tests that take seconds"
 	@echo "make slow    tests that take minutes"
+	@echo "make fuzz    throw damaged and hostile weight files at the reader, for ten minutes"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make bench   time the methods"
@@ -40,6 +41,9 @@ test: setup
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+fuzz: setup
+	$(BIN)/python -m tests.reading.fuzz --seconds $(or $(SECONDS),600) --shared $(or $(GANINV_SHARED),../shared) --seed $$$$
 
 lint: setup
 	$(BIN)/ruff check .

@@ -100,15 +100,33 @@ class StoredTensor:
 
     def load(self) -> Tensor:
         """The values, in memory of their own."""
-        if self.storage.span is None:
-            raise WeightsRefused(f"the data of a tensor of shape {self.shape} are missing: the file is incomplete")
-        itemsize = self.dtype.itemsize
-        raw = torch.empty(self.extent * itemsize, dtype=torch.uint8)
-        self.storage.span.sub(self.offset * itemsize, raw.numel()).read_into(raw.numpy().data)
+        raw = torch.empty(self.extent * self.dtype.itemsize, dtype=torch.uint8)
+        self._bytes().read_into(raw.numpy().data)
         if self.storage.swapped:
             _swap(raw, self.dtype)
         flat = raw.ne(0) if self.dtype == torch.bool else raw.view(self.dtype)
         return flat.as_strided(self.shape, self.stride)
+
+    def reads_into(self, target: Tensor) -> bool:
+        """Whether the bytes are those of ``target``, so that no copy between is needed."""
+        step = 1
+        for length, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
+            if length != 1 and stride != step:
+                return False
+            step *= length
+        same = self.dtype == target.dtype and self.numel == target.numel() and not self.storage.swapped
+        return same and target.is_contiguous() and target.device.type == "cpu"
+
+    def read_into(self, target: Tensor) -> None:
+        """Fill ``target``, for which ``reads_into`` holds."""
+        if self.numel:
+            self._bytes().read_into(target.detach().reshape(-1).view(torch.uint8).numpy().data)
+
+    def _bytes(self) -> Span:
+        if self.storage.span is None:
+            raise WeightsRefused(f"the data of a tensor of shape {self.shape} are missing: the file is incomplete")
+        itemsize = self.dtype.itemsize
+        return self.storage.span.sub(self.offset * itemsize, self.extent * itemsize)
 
     def __repr__(self) -> str:
         return f"<stored tensor {list(self.shape)} {self.dtype}>"

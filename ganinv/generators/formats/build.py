@@ -17,7 +17,7 @@ from ganinv.generators.formats.parts import MAX_RESOLUTION, NOISE_SEED, Descript
 from ganinv.generators.stylegan2 import Generator
 
 M = TypeVar("M", bound=nn.Module)
-_SLACK = 2**26  # bytes of noise maps that a file may leave out
+_SLACK = 2**22
 
 
 def build_generator(description: Description, file_size: int) -> Generator:
@@ -27,10 +27,11 @@ def build_generator(description: Description, file_size: int) -> Generator:
     """
     cfg = description.config
     assert isinstance(cfg, GeneratorConfig)
-    _check_sizes(cfg.resolution, (*cfg.channels, cfg.z_dim, cfg.w_dim, cfg.img_channels), cfg.mapping_layers)
+    widths = (*cfg.channels, cfg.z_dim, cfg.w_dim, cfg.img_channels)
+    _check_sizes(cfg, widths, _convolutions(cfg.channels) + sum(cfg.channels) * 3 * cfg.w_dim, cfg.w_dim, file_size)
     optional = {"w_mean", "w_std"} | {f"synthesis.convs.{k}.noise" for k in range(cfg.num_convs)}
     optional |= {f"synthesis.convs.{k}.noise_strength" for k in range(cfg.num_convs)}
-    generator = _built(lambda: Generator(cfg), description, file_size, optional)
+    generator = _built(lambda: Generator(cfg), description, optional)
     without = [
         name for name, _ in generator.named_buffers() if name.endswith(".noise") and name not in description.parts
     ]
@@ -48,38 +49,39 @@ def build_generator(description: Description, file_size: int) -> Generator:
 def build_discriminator(description: Description, file_size: int) -> Discriminator:
     cfg = description.config
     assert isinstance(cfg, DiscriminatorConfig)
-    _check_sizes(cfg.resolution, (*cfg.channels, cfg.img_channels, cfg.std_channels), cfg.mapping_layers)
-    return _built(lambda: Discriminator.from_config(cfg), description, file_size, set())
+    widths = (*cfg.channels, cfg.img_channels, cfg.std_channels)
+    _check_sizes(cfg, widths, _convolutions(cfg.channels) + cfg.channels[0] ** 2 * 25, cfg.cmap_dim, file_size)
+    return _built(lambda: Discriminator.from_config(cfg), description, set())
 
 
 def without_initial_values() -> TorchFunctionMode:
-    """Inside, ``torch.randn`` leaves memory as it is: drawing 30 million numbers that are overwritten takes seconds."""
+    """Inside, ``torch.randn`` leaves memory as it is: drawing 30 million numbers that are overwritten takes seconds.
+
+    Convolution weights are laid out channels last at once, the order that ``open_generator`` gives them in the end.
+    """
     return _Uninitialised()
 
 
 class _Uninitialised(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+        if func is not torch.randn:
+            return func(*args, **(kwargs or {}))
+        layout: dict[str, Any] = {"memory_format": torch.channels_last} if len(args) == 4 else {}
+        return torch.empty(*args, **layout, **(kwargs or {}))
 
 
-def _built(make: Callable[[], M], description: Description, file_size: int, optional: set[str]) -> M:
+def _built(make: Callable[[], M], description: Description, optional: set[str]) -> M:
     try:
-        with torch.device("meta"):
-            wanted = make().state_dict()
+        with without_initial_values():
+            module = make()
     except (ValidationError, ValueError, RuntimeError, OverflowError) as error:
         raise WeightsRefused(f"its tensors do not make a StyleGAN2: {error}") from error
-    for name, own in wanted.items():
+    for name, own in module.state_dict().items():
         part = description.parts.get(name)
         if part is None and name not in optional:
             raise WeightsRefused(f"missing: the {description.layout} file has nothing for {name}")
         if part is not None and not part.fits(own.shape):
             raise WeightsRefused(f"tensor {part.key} has shape {part.shape}, expected {tuple(own.shape)}")
-    # A float16 file grows twofold; tensors that claim more are views of one another.
-    total = sum(4 * own.numel() for own in wanted.values())
-    if total > 4 * file_size + _SLACK:
-        raise WeightsRefused(f"its networks would take {total} bytes, out of proportion to the file's {file_size}")
-    with without_initial_values():
-        module = make()
     fill(module, description.parts)
     return module
 
@@ -90,11 +92,27 @@ def fill(module: nn.Module, parts: dict[str, Part]) -> None:
     with torch.no_grad():
         for name, part in parts.items():
             if name in state:
-                state[name].copy_(part.load(state[name].shape))
+                part.load_into(state[name])
 
 
-def _check_sizes(resolution: int, widths: tuple[int, ...], mapping_layers: int) -> None:
-    if resolution > MAX_RESOLUTION or mapping_layers > 100 or not all(1 <= n <= 2**16 for n in widths):
+def _convolutions(channels: tuple[int, ...]) -> int:
+    """Weights of two 3x3 convolutions for each resolution, as both networks have them."""
+    below = (channels[0], *channels[:-1])
+    return sum(9 * (a * b + b * b) for a, b in zip(below, channels, strict=True))
+
+
+def _check_sizes(
+    cfg: GeneratorConfig | DiscriminatorConfig, widths: tuple[int, ...], weights: int, dense: int, file_size: int
+) -> None:
+    """Before any memory is asked for: plausible widths, and no more weights than the file can hold.
+
+    A float16 file grows twofold when it is opened. Tensors that claim more are views of one another, or do not fit.
+    """
+    layers = cfg.mapping_layers
+    if cfg.resolution > MAX_RESOLUTION or layers > 100 or not all(1 <= n <= 2**16 for n in widths):
         raise WeightsRefused(
-            f"a network of resolution {resolution} with widths {widths[:16]} and {mapping_layers} mapping layers is no StyleGAN2"
+            f"a network of resolution {cfg.resolution} with widths {widths[:16]} and {layers} mapping layers is no StyleGAN2"
         )
+    total = 4 * (weights + layers * dense**2)
+    if total > 4 * file_size + _SLACK:
+        raise WeightsRefused(f"its networks would take {total} bytes, out of proportion to the file's {file_size}")

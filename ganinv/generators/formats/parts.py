@@ -62,14 +62,15 @@ class Part:
     def shape(self) -> tuple[int, ...]:
         return self.changed_shape or shape_of(self.leaf)
 
-    def load(self, shape: torch.Size) -> Tensor:
-        """The tensor in float32, in our shape, finite."""
-        tensor = load_leaf(self.leaf, self.key)
-        if self.change is not None:
-            tensor = self.change(tensor)
-        if not is_finite(tensor):
+    def load_into(self, own: Tensor) -> None:
+        """Copy the values, which must be finite, into ``own`` (its shape is ours)."""
+        if self.change is None and isinstance(self.leaf, StoredTensor) and self.leaf.reads_into(own):
+            self.leaf.read_into(own)
+        else:
+            tensor = load_leaf(self.leaf, self.key)
+            own.copy_((tensor if self.change is None else self.change(tensor)).reshape(own.shape))
+        if not is_finite(own):
             raise WeightsRefused(f"tensor {self.key} holds values that are not finite (NaN or infinity)")
-        return tensor.reshape(shape)
 
     def fits(self, shape: torch.Size) -> bool:
         """Whether the file's shape is ours, up to dimensions of length 1."""
