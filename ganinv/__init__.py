@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ganinv.code import Code, Feature, HeadCode, LowRank, Masked
     from ganinv.directions.direction import Direction
     from ganinv.editing import Edit
+    from ganinv.encoders.checkpoints import open_encoder_checkpoint
     from ganinv.encoders.files import open_encoder, save_encoder
     from ganinv.errors import (
         ConfigError,
@@ -29,6 +30,7 @@ _HOMES = {
     "ganinv.code": ("Code", "Feature", "HeadCode", "LowRank", "Masked"),
     "ganinv.directions.direction": ("Direction",),
     "ganinv.editing": ("Edit",),
+    "ganinv.encoders.checkpoints": ("open_encoder_checkpoint",),
     "ganinv.encoders.files": ("open_encoder", "save_encoder"),
     "ganinv.errors": (
         "ConfigError",
@@ -59,6 +61,7 @@ __all__ = [  # noqa: RUF022  # grouped as a reader meets them
     "open_generator",
     "save_generator",
     "open_encoder",
+    "open_encoder_checkpoint",
     "save_encoder",
     "load_method",
     "Method",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ganinv.code import Code
 from ganinv.encoders.checkpoints import EncoderCheckpoint, open_encoder_checkpoint
 from ganinv.encoders.e4e import E4e
+from ganinv.encoders.files import open_encoder
 from ganinv.encoders.hfgi import Hfgi
 from ganinv.encoders.hyperstyle import HyperStyle
 from ganinv.encoders.in_domain import InDomainEncoder
@@ -26,6 +27,7 @@ from ganinv.encoders.psp import Psp
 from ganinv.encoders.restyle import ReStyle
 from ganinv.encoders.rows import RowEncoder
 from ganinv.encoders.w import WEncoder
+from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from tests.closed_form import closed_form_checkpoint, golden_images
 
@@ -115,7 +117,6 @@ def trunk_of(encoder: object) -> Any:
     ("case", "method", "cls", "average"),
     [
         ("psp_gradual_r32", "psp", Psp, (8, 512)),
-        ("psp_w_r32", "w", WEncoder, (1, 512)),
         ("hyperstyle_w_encoder_r256", "w", WEncoder, (14, 512)),
     ],
 )
@@ -127,6 +128,23 @@ def test_single_pass(encoders: Path, case: str, method: str, cls: type, average:
     assert tuple(checkpoint.what.latent_avg.shape) == average
     assert isinstance(checkpoint.encoder, cls)
     check_single_pass(checkpoint, arrays, trunk_of(checkpoint.encoder))
+
+
+def test_from_a_file_with_its_generator(encoders: Path, tmp_path: Path) -> None:
+    """As a user does it: ``open_generator`` takes the decoder of the same file, ``open_encoder`` is called on images."""
+    file = str(tmp_path / "psp_w.pt")
+    torch.save(closed_form_checkpoint(encoders / "psp_w_r32.json"), file)
+    arrays = dict(np.load(encoders / "psp_w_r32.npz", allow_pickle=False))
+    generator = open_generator(file)
+    encoder = open_encoder(file, generator=generator)
+    assert isinstance(encoder, WEncoder)
+    images = golden_images(arrays["image_u8"])
+    with features_checked(encoder.trunk, arrays):
+        code = encoder(images)
+    close(code.w, arrays, "ws")
+    close((code.w - encoder.latent_avg)[:, 0], arrays, "encoder_out")
+    close(generator.synthesize(code), arrays, "img")
+    close(F.adaptive_avg_pool2d(generator.synthesize(code), 256).mean(dim=(2, 3)), arrays, "img_resized_mean")
 
 
 def test_e4e_and_its_training_stages(encoders: Path) -> None:
