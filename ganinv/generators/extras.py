@@ -16,7 +16,7 @@ from ganinv.extras import Delta, Feature, HeadCode, LowRank, Masked, dense, mask
 if TYPE_CHECKING:
     from ganinv.generators.synthesis import Synthesis
 
-SITE = re.compile(r"(act|block|image)\[(\d+)\](\.before)?")
+HOOK_SITE = re.compile(r"(act|block)\[(\d+)\]")
 
 
 class Extras:
@@ -159,7 +159,7 @@ class _Check:
             self._shape(delta, what, tuple(shape))
 
     def _feature(self, feature: Feature, site: str) -> None:
-        match = SITE.fullmatch(site)
+        match = HOOK_SITE.fullmatch(site)
         blocks = [f"block[{k}]" for k in range(0, len(self.convs), 2)]
         known = [f"act[{k}]" for k in range(len(self.convs))] + blocks
         if match is None or site not in known:
