@@ -258,9 +258,22 @@ def test_a_network_that_is_not_there(tmp_path: Path) -> None:
         open_generator(file, network="D")
 
 
-def test_sizes_out_of_proportion(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"synthesis.layer0.weight": torch.zeros(70000, 1, 3, 3)}, "is no StyleGAN2"),
+        ({"synthesis.layer0.weight": torch.zeros(60000, 1, 3, 3)}, "out of proportion"),
+        ({"synthesis.layer0.style.weight": torch.zeros(1, 60000), "synthesis.layer2.weight": torch.zeros(60000, 1, 1, 1)},
+         "out of proportion"),
+        ({"mapping.embedding.weight": torch.zeros(1, 70000)}, "70000 classes .* is no StyleGAN2"),
+        ({f"mapping.dense{i}.weight": torch.zeros(8, 8) for i in range(150)}, "150 mapping layers is no StyleGAN2"),
+    ],
+)  # fmt: skip
+def test_sizes_out_of_proportion(tmp_path: Path, change: dict[str, Tensor], message: str) -> None:
+    """A few tensors that together would make a network of gigabytes; refused before memory is asked for."""
     g = Generator(GeneratorConfig(resolution=8, channels=(4, 4), z_dim=8, w_dim=8, mapping_layers=1))
-    state = genforce_state(g, True)
-    state["synthesis.layer0.weight"] = torch.zeros(70000, 1, 3, 3)
-    with pytest.raises(WeightsRefused, match="is no StyleGAN2"):
-        open_generator(written(tmp_path / "g.pt", zipped(state)))
+    blanks = {
+        k: torch.zeros(8) for name in change for k in (name.replace("weight", "bias"),) if "embed" in k or "dense" in k
+    }
+    with pytest.raises(WeightsRefused, match=message):
+        open_generator(written(tmp_path / "g.pt", zipped(genforce_state(g, True) | blanks | change)))

@@ -27,8 +27,7 @@ def build_generator(description: Description, file_size: int) -> Generator:
     """
     cfg = description.config
     assert isinstance(cfg, GeneratorConfig)
-    widths = (*cfg.channels, cfg.z_dim, cfg.w_dim, cfg.img_channels)
-    _check_sizes(cfg, widths, _convolutions(cfg.channels) + sum(cfg.channels) * 3 * cfg.w_dim, cfg.w_dim, file_size)
+    _check_sizes(cfg, file_size, dense=cfg.w_dim, inputs=cfg.z_dim, others=(cfg.img_channels, cfg.z_dim, cfg.w_dim))
     optional = {"w_mean", "w_std"} | {f"synthesis.convs.{k}.noise" for k in range(cfg.num_convs)}
     optional |= {f"synthesis.convs.{k}.noise_strength" for k in range(cfg.num_convs)}
     generator = _built(lambda: Generator(cfg), description, optional)
@@ -49,8 +48,7 @@ def build_generator(description: Description, file_size: int) -> Generator:
 def build_discriminator(description: Description, file_size: int) -> Discriminator:
     cfg = description.config
     assert isinstance(cfg, DiscriminatorConfig)
-    widths = (*cfg.channels, cfg.img_channels, cfg.std_channels)
-    _check_sizes(cfg, widths, _convolutions(cfg.channels) + cfg.channels[0] ** 2 * 25, cfg.cmap_dim, file_size)
+    _check_sizes(cfg, file_size, dense=cfg.cmap_dim, inputs=0, others=(cfg.img_channels, cfg.std_channels))
     return _built(lambda: Discriminator.from_config(cfg), description, set())
 
 
@@ -95,24 +93,22 @@ def fill(module: nn.Module, parts: dict[str, Part]) -> None:
                 part.load_into(state[name])
 
 
-def _convolutions(channels: tuple[int, ...]) -> int:
-    """Weights of two 3x3 convolutions for each resolution, as both networks have them."""
-    below = (channels[0], *channels[:-1])
-    return sum(9 * (a * b + b * b) for a, b in zip(below, channels, strict=True))
-
-
 def _check_sizes(
-    cfg: GeneratorConfig | DiscriminatorConfig, widths: tuple[int, ...], weights: int, dense: int, file_size: int
+    cfg: GeneratorConfig | DiscriminatorConfig, file_size: int, dense: int, inputs: int, others: tuple[int, ...]
 ) -> None:
     """Before any memory is asked for: plausible widths, and no more weights than the file can hold.
 
     A float16 file grows twofold when it is opened. Tensors that claim more are views of one another, or do not fit.
     """
-    layers = cfg.mapping_layers
-    if cfg.resolution > MAX_RESOLUTION or layers > 100 or not all(1 <= n <= 2**16 for n in widths):
+    channels, layers = cfg.channels, cfg.mapping_layers
+    plausible = all(1 <= n <= 2**16 for n in (*channels, *others)) and 0 <= max(cfg.c_dim, dense) <= 2**16
+    if cfg.resolution > MAX_RESOLUTION or layers > 100 or not plausible:
         raise WeightsRefused(
-            f"a network of resolution {cfg.resolution} with widths {widths[:16]} and {layers} mapping layers is no StyleGAN2"
+            f"a network of resolution {cfg.resolution} with widths {(*channels, *others)[:20]}, {cfg.c_dim} classes and "
+            f"{layers} mapping layers is no StyleGAN2"
         )
-    total = 4 * (weights + layers * dense**2)
+    below = (channels[0], *channels[:-1])
+    convolutions = sum(9 * (a * b + b * b) for a, b in zip(below, channels, strict=True))
+    total = 4 * (convolutions + dense * (sum(channels) + cfg.c_dim + inputs + layers * dense))
     if total > 4 * file_size + _SLACK:
         raise WeightsRefused(f"its networks would take {total} bytes, out of proportion to the file's {file_size}")

@@ -82,8 +82,7 @@ class Description:
     """A network of a file: its shape, and where each of our tensors is.
 
     Attributes:
-        layout: the dialect, in words. parts: our name -> part.
-        missing: names that the file lacks although the network needs them.
+        layout: the dialect. parts: our name -> part.
         notes: what was assumed or computed, for the provenance.
     """
 
