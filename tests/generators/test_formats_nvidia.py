@@ -103,7 +103,7 @@ REFUSED = {
     "missing": ("synthesis.b8.conv0.affine", lambda s: s["_parameters"].clear(),
                 r"missing keys \['synthesis.b8.conv0.affine.weight', 'synthesis.b8.conv0.affine.bias'\]"),
     "filter": ("synthesis.b8.conv0", set_to("_buffers", "resample_filter", torch.full((4, 4), 1 / 16)),
-               r"filter synthesis.b8.conv0.resample_filter is not \[1, 3, 3, 1\]"),
+               r"filter synthesis.b8.conv0.resample_filter of shape \(4, 4\) is not \[1, 3, 3, 1\]"),
     "activation": ("synthesis.b8.conv0", set_to("", "activation", "relu"), "activation 'relu' in synthesis.b8.conv0"),
     "clamps": ("synthesis.b8.conv0", set_to("", "conv_clamp", 100), "different clamps"),
     "extra": ("synthesis.b8", set_to("_parameters", "gate", torch.zeros(3)), r"unexpected keys \['synthesis.b8.gate'\]"),

@@ -64,10 +64,12 @@ def test_genforce_and_hammer(tmp_path: Path, hammer: bool, wrapped: bool) -> Non
     state: Any = genforce_state(g, hammer)
     if wrapped:
         state = {"generator_smooth": state, "generator": genforce_state(tiny_generator(seed=3), hammer)}
+        state["discriminator"] = {"input0.weight": torch.zeros(2)}
         state = {"models": state} if hammer else state
     opened = open_generator(written(tmp_path / "g", zipped(state)))
     assert opened.provenance is not None
     assert opened.provenance.layout == ("hammer" if hammer else "genforce")
+    assert ("names that are not known here" in opened.provenance.no_discriminator) == wrapped
     w = random_w(g, 2)
     torch.testing.assert_close(opened.synthesize(Code(w=w)), g.synthesize(Code(w=w)), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(opened.w_mean, g.w_mean)

@@ -108,6 +108,8 @@ def find(tree: Any, network: Network | None = None) -> Found:
         found.generator = _described(chosen, generator=True)
         found.w_std = _own_w_std(chosen.beside)
     try:
+        if not discriminators and any(h.role == "D" for h in holders):
+            raise WeightsRefused("the file's discriminator has tensors under names that are not known here")
         found.discriminator = _described(_choose(discriminators, "D"), generator=False)
     except WeightsRefused as error:
         if network == "D":

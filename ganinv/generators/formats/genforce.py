@@ -74,7 +74,11 @@ def describe_generator(state: State) -> Description:
     average = "truncation.w_avg" if genforce else "w_avg"
     if average in names:
         parts["w_mean"] = names.part(average)
-    check_fir(names, [n for n in state.tensors if n.endswith((".filter", ".filter.kernel", ".upsample.kernel"))])
+    check_fir(
+        names,
+        [n for n in state.tensors if n.endswith((".filter", ".filter.kernel", ".upsample.kernel"))],
+        total=4.0 if genforce else 1.0,
+    )
     names.finish(lambda name: False)
     return Description("genforce" if genforce else "hammer", cfg, parts, {"assumed": {"mapping_lr_mul": 0.01}})
 

@@ -53,7 +53,7 @@ def describe_generator(state: State, config: Mapping[str, Any] | None = None) ->
     }
     if AVERAGE in names:
         parts["w_mean"] = names.part(AVERAGE)
-    check_fir(names, [n for n in state.tensors if n.endswith("resample_filter")])
+    check_fir(names, [n for n in state.tensors if n.endswith("resample_filter")], total=1.0)
     _check_activations(state)
     names.finish(lambda name: name.endswith("num_batches_tracked"))
     return Description(LAYOUT, cfg, parts, notes)
@@ -91,7 +91,7 @@ def describe_discriminator(state: State, config: Mapping[str, Any] | None = None
         **settings,
     )
     parts = {ours: names.part(theirs) for ours, theirs in discriminator_keys(cfg).items()}
-    check_fir(names, [n for n in state.tensors if n.endswith("resample_filter")])
+    check_fir(names, [n for n in state.tensors if n.endswith("resample_filter")], total=1.0)
     _check_activations(state)
     names.finish(lambda name: False)
     return Description(LAYOUT, cfg, parts, notes)

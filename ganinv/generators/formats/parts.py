@@ -170,25 +170,24 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
-def check_fir(names: Names, keys: Iterable[str], gain: float | None = None) -> None:
+def check_fir(names: Names, keys: Iterable[str], total: float) -> None:
     """Every filter of the file must be [1, 3, 3, 1]: no other is built here.
 
     Args:
-        gain: the sum of the kernel, where the dialect stores it scaled; None accepts any of 1 and 4.
+        total: the sum that the dialect stores it with (4 where it includes the gain of upsampling).
     """
     taps = torch.tensor(FIR_TAPS)
-    want = torch.outer(taps, taps) / taps.sum() ** 2
+    want = torch.outer(taps, taps) / taps.sum() ** 2 * total
     for key in keys:
         names.used.add(key)
-        kernel = load_leaf(names.state.tensors[key], key)
-        if kernel.numel() > 256:
-            raise WeightsRefused(f"filter {key} has shape {tuple(kernel.shape)}, expected [1, 3, 3, 1]")
-        kernel = kernel.squeeze()
+        leaf = names.state.tensors[key]
+        right = math.prod(shape_of(leaf)) in (4, 16)
+        kernel = load_leaf(leaf, key).squeeze() if right else want * 0
         kernel = torch.outer(kernel, kernel) if kernel.ndim == 1 else kernel
-        total = float(kernel.sum())
-        right = total if gain is None and any(math.isclose(total, g, rel_tol=1e-3) for g in (1.0, 4.0)) else gain
-        if right is None or kernel.shape != want.shape or not torch.allclose(kernel, want * right, atol=1e-4):
-            raise WeightsRefused(f"filter {key} is not [1, 3, 3, 1], the only one that is built here")
+        if kernel.shape != want.shape or not torch.allclose(kernel, want, atol=1e-4):
+            raise WeightsRefused(
+                f"filter {key} of shape {shape_of(leaf)} is not [1, 3, 3, 1] with sum {total:g}, the only one built here"
+            )
 
 
 def resolution_of(levels: int) -> int:

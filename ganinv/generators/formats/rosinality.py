@@ -42,7 +42,7 @@ def describe_generator(state: State, latent_avg: Leaf | None = None) -> Descript
         shape = shape_of(latent_avg)
         rows = len(shape) > 1
         parts["w_mean"] = Part("latent_avg", latent_avg, _one_row if rows else None, shape[-1:] if rows else None)
-    check_fir(names, [n for n in state.tensors if n.endswith(".kernel")])
+    check_fir(names, [n for n in state.tensors if n.endswith(".kernel")], total=4.0)
     names.finish(lambda name: name == "latent_avg")
     return Description(LAYOUT, cfg, parts)
 
@@ -61,7 +61,7 @@ def describe_discriminator(state: State) -> Description:
         std_channels=names.size(1, "final_conv.0.weight") - channels[-1],
     )
     parts = {ours: names.part(theirs) for ours, theirs in discriminator_keys(cfg).items()}
-    check_fir(names, [n for n in state.tensors if n.endswith(".kernel")], gain=1.0)
+    check_fir(names, [n for n in state.tensors if n.endswith(".kernel")], total=1.0)
     names.finish(lambda name: False)
     return Description(LAYOUT, cfg, parts, {"assumed": {"group": 4}})
 
