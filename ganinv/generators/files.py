@@ -24,6 +24,7 @@ from ganinv.generators.provenance import Provenance
 from ganinv.generators.stylegan2 import Generator
 from ganinv.reading.checkpoint import Checkpoint, open_checkpoint
 from ganinv.reading.fetch import path_kind
+from ganinv.reading.machine import DAMAGE
 from ganinv.reading.tensors import StoredTensor
 
 ASSETS = Path(__file__).parent / "assets"
@@ -146,6 +147,10 @@ def _open_file(uri: str, network: Network | None, sha256: str | None) -> Generat
             return opened
         except WeightsRefused as error:
             raise WeightsRefused(f"{uri}: {error}") from error
+        except DAMAGE as error:
+            raise WeightsRefused(
+                f"{uri}: damaged, its networks cannot be built ({type(error).__name__}: {error})"
+            ) from error
 
 
 def _build(found: Found, checkpoint: Checkpoint) -> Generator | Discriminator:

@@ -12,7 +12,7 @@ from ganinv.errors import WeightsRefused
 from ganinv.reading.digest import Digest
 from ganinv.reading.fetch import Fetched, fetch
 from ganinv.reading.limits import MAX_SAFETENSORS_HEADER, MAX_TREE_DEPTH, MAX_TREE_NODES, Budget
-from ganinv.reading.machine import Machine
+from ganinv.reading.machine import DAMAGE, Machine
 from ganinv.reading.recognise import recognise
 from ganinv.reading.source import Cursor, FileSource, MemorySource, Source, Span
 from ganinv.reading.stub import Stub
@@ -141,7 +141,14 @@ class _Loader:
 
 
 def _load(source: Source, fetched: Fetched) -> tuple[str, Any]:
-    span = Span(source, 0, source.size)
+    """Container and tree; whatever a damaged file makes go wrong is a refusal."""
+    try:
+        return _load_container(Span(source, 0, source.size), source, fetched)
+    except DAMAGE as error:
+        raise WeightsRefused(f"damaged: it cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _load_container(span: Span, source: Source, fetched: Fetched) -> tuple[str, Any]:
     container = recognise(span)
     if container == "safetensors":
         return container, _load_safetensors(span, fetched)

@@ -97,7 +97,10 @@ def load_legacy(cursor: Cursor, budget: Budget, rebuild: Rebuild) -> Any:
         return storages[pid[2]]
 
     out = Machine(cursor, rebuild, persistent).load()
-    for key in Machine(cursor, rebuild).load():
+    keys = Machine(cursor, rebuild).load()
+    if not isinstance(keys, list):
+        raise WeightsRefused("damaged: the list of tensor storages is none")
+    for key in keys:
         count = int.from_bytes(cursor.read(8), "big" if swapped else "little", signed=True)
         known = storages.get(key) if isinstance(key, str) else None
         if known is None or known.count != count:

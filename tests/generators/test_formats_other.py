@@ -223,6 +223,18 @@ def test_tensorflow_refusals(tmp_path: Path, variables: Any, kwargs: dict[str, A
         open_generator(written(tmp_path / "g.pkl", data))
 
 
+@pytest.mark.parametrize(
+    "change", [{"variables": [("4x4/Conv/mod_weight",)]}, {"static_kwargs": 5}, {"components": [1]}]
+)
+def test_a_network_that_cannot_be_built_is_called_damaged(tmp_path: Path, change: dict[str, Any]) -> None:
+    network = tensorflow_network("G_main", tensorflow_variables(tiny_generator()))
+    network.__dict__.update(change)
+    with their_names():
+        data = pickle.dumps((network,) * 3)
+    with pytest.raises(WeightsRefused, match="damaged, its networks cannot be built"):
+        open_generator(written(tmp_path / "g.pkl", data))
+
+
 # What is no StyleGAN2
 
 

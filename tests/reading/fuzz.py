@@ -20,6 +20,7 @@ import resource
 import sys
 import time
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ _FORBIDDEN = (
     "marshal.", "pickle.", "winreg.", "_winapi.", "sqlite3.", "mmap.", "builtins.input", "code.", "fcntl.", "signal.",
 )  # fmt: skip
 _HARMLESS = ("os.listdir", "os.scandir", "os.putenv", "os.unsetenv")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file to read; shown by its name and, where it is short, its bytes."""
+
+    name: str
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"{self.name}, {len(self.data)} bytes" + (f": {self.data!r}" if len(self.data) < 3000 else "")
 
 
 class Guard:
@@ -117,22 +129,22 @@ FRAGMENTS = [*(b"c" + name.replace(" ", "\n").encode() + b"\n" for name in _NAME
 
 
 @st.composite
-def programs(draw: st.DrawFn) -> tuple[str, bytes]:
+def programs(draw: st.DrawFn) -> Case:
     """Random opcodes, as a bare pickle or as the pickle of a torch archive."""
     body = (
         b"\x80\x02" + b"".join(draw(st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=4), max_size=60))) + b"."
     )
     if draw(st.booleans()):
-        return "program", body
+        return Case("program", body)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("archive/data.pkl", body)
         archive.writestr("archive/data/0", bytes(16))
-    return "program in a zip", buffer.getvalue()
+    return Case("program in a zip", buffer.getvalue())
 
 
 @st.composite
-def mutants(draw: st.DrawFn, files: list[tuple[str, bytes]]) -> tuple[str, bytes]:
+def mutants(draw: st.DrawFn, files: list[tuple[str, bytes]]) -> Case:
     """A real file with a few changes, more often where its structure is than in its weights."""
     name, data = draw(st.sampled_from(files))
     out = bytearray(data)
@@ -157,7 +169,7 @@ def mutants(draw: st.DrawFn, files: list[tuple[str, bytes]]) -> tuple[str, bytes
             out[at : at + 4] = draw(
                 st.sampled_from([b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80", bytes(4)])
             )
-    return f"mutant of {name}", bytes(out)
+    return Case(f"mutant of {name}", bytes(out))
 
 
 def read(data: bytes) -> None:
@@ -189,25 +201,24 @@ def run(seconds: float, shared: Path | None, seed: int) -> int:
     guard, count, end = Guard(), 0, time.monotonic() + seconds
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    def check(case: tuple[str, bytes]) -> None:
+    def check(case: Case) -> None:
         nonlocal count
-        name, data = case
         if time.monotonic() > end:
             return
         for use in (read, generate):
             start = time.process_time()
             guard.armed = True
             try:
-                use(data)
+                use(case.data)
             except GaninvError:
                 pass
             finally:
                 guard.armed = False
             assert not guard.seen, guard.seen
             took = time.process_time() - start
-            assert took < SLOWEST, f"{name} took {took:.1f} seconds"
+            assert took < SLOWEST, f"{case} took {took:.1f} seconds"
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-        assert grown < MOST_MEMORY, f"{name} took {grown >> 20} MiB"
+        assert grown < MOST_MEMORY, f"{case} took {grown >> 20} MiB"
         count += 1
 
     strategy = mutants(files) | programs()

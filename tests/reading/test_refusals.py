@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import pickle
+import pickletools
 import struct
 import tarfile
 import zipfile
@@ -46,6 +47,15 @@ def test_bad_files(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         open_generator(str(shared / "golden/bad" / name))
     assert name in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def pickle_end(data: bytes, start: int) -> int:
+    """Where the pickle ends that begins at ``start``."""
+    stream = io.BytesIO(data)
+    stream.seek(start)
+    for _ in pickletools.genops(stream):
+        pass
+    return stream.tell()
 
 
 def refused(tmp_path: Path, data: bytes, message: str) -> None:
@@ -171,6 +181,13 @@ def test_the_message_of_a_truncated_file_says_so(tmp_path: Path) -> None:
     refused(tmp_path, save({"a": torch.ones(500)})[:-300], "not a whole safetensors file")
     refused(tmp_path, repacked(zipped({"a": torch.ones(5)}), {"data/0": None}), "its archive has no entry")
     refused(tmp_path, repacked(zipped({"a": torch.ones(5)}), {"data/0": b"123"}), "20 bytes has 3 bytes in the file")
+
+
+def test_a_stream_whose_list_of_storages_is_none(tmp_path: Path) -> None:
+    data, at = streamed(torch.ones(4)), 0
+    for _ in range(4):  # magic number, version, system, object: the next pickle is the list
+        at = pickle_end(data, at)
+    refused(tmp_path, data[:at] + pickle.dumps(5) + data[pickle_end(data, at) :], "list of tensor storages is none")
 
 
 # Bounded memory and time
