@@ -40,6 +40,11 @@ def config_names(kind: str) -> list[str]:
     return sorted(p.stem for p in (_configs() / kind).glob("*.yaml"))
 
 
+def config_file(name: str) -> Path:
+    """``configs/<name>`` of this installation."""
+    return _configs() / name
+
+
 def _configs() -> Path:
     package = Path(__file__).parent
     installed = package / "configs"  # in a wheel; a checkout has them at its top level

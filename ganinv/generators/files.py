@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ganinv.catalogue import catalogue_hint
 from ganinv.config import validate
 from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.config import GeneratorConfig
@@ -86,7 +87,7 @@ def open_generator(
             embedded = sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
             raise WeightsRefused(
                 f"no generator at {uri!r}: expected a folder with config.json and generator.safetensors, a weight file, or "
-                f"one of the embedded generators {embedded}"
+                f"one of the embedded generators {embedded}{catalogue_hint(uri)}"
             )
         opened = (
             _open_folder(uri.rstrip("/"), uri, network, sha256)
@@ -116,7 +117,10 @@ def save_generator(
         ConfigError: an unknown format, or a generator that the format cannot hold.
     """
     if format == "ganinv":
-        _save_folder(generator, uri.rstrip("/"), half, extra or {})
+        fs, folder = fsspec.url_to_fs(uri.rstrip("/"))
+        fs.makedirs(folder, exist_ok=True)
+        for name, data in pack_generator(generator, half=half, extra=extra).items():
+            fs.pipe_file(f"{folder}/{name}", data)
         return
     writers = {"rosinality": write_rosinality, "nvidia": write_nvidia}
     if format not in writers:
@@ -125,6 +129,25 @@ def save_generator(
     fs, path = fsspec.url_to_fs(uri)
     fs.makedirs(path.rsplit("/", 1)[0] or "/", exist_ok=True)
     fs.pipe_file(path, data)
+
+
+def pack_generator(
+    generator: Generator, *, half: bool = False, extra: dict[str, Any] | None = None
+) -> dict[str, bytes]:
+    """The files of our folder by name; ``config.json``, without which the folder is none, is the last."""
+    network = {n: t for n, t in generator.state_dict().items() if not n.startswith("discriminator.")}
+    files = {"generator.safetensors": save(pack_tensors(network, half))}
+    d = generator.discriminator
+    if d is not None:
+        files["discriminator.safetensors"] = save(pack_tensors(d.state_dict(), half))
+    meta = {
+        "format": "ganinv-generator-1",
+        "name": generator.name,
+        "generator": generator.cfg.model_dump(mode="json"),
+        "discriminator": d is not None and d.cfg.model_dump(mode="json"),
+        **(extra or {}),
+    }
+    return files | {"config.json": json.dumps(meta, indent=2).encode()}
 
 
 def load_into(module: nn.Module, uri: str) -> None:
@@ -219,9 +242,12 @@ def _open_folder(folder: str, uri: str, network: Network | None, sha256: str | N
         _fill_from(generator, checkpoint)
         generator.discriminator = _folder_discriminator(folder, cfg, meta)
         without = "" if generator.discriminator is not None else "the folder has no discriminator"
+        if float(generator.w_std) == 0.0:
+            generator.measure_w()
+            provenance["computed"] = {name: {"samples": W_SAMPLES, "seed": W_SEED} for name in ("w_mean", "w_std")}
+        if isinstance(origin := meta.get("origin"), dict):
+            provenance["origin"] = origin
         generator.provenance = Provenance(**provenance, sha256=checkpoint.sha256, no_discriminator=without)
-    if float(generator.w_std) == 0.0:
-        generator.measure_w()
     return generator
 
 
@@ -237,24 +263,6 @@ def _folder_discriminator(folder: str, cfg: GeneratorConfig, meta: dict[str, Any
             d = Discriminator(cfg.resolution, cfg.channels, cfg.img_channels)
     load_into(d, f"{folder}/discriminator.safetensors")
     return d
-
-
-def _save_folder(generator: Generator, folder: str, half: bool, extra: dict[str, Any]) -> None:
-    fs, path = fsspec.url_to_fs(folder)
-    fs.makedirs(path, exist_ok=True)
-    network = {n: t for n, t in generator.state_dict().items() if not n.startswith("discriminator.")}
-    fs.pipe_file(f"{path}/generator.safetensors", save(pack_tensors(network, half)))
-    d = generator.discriminator
-    if d is not None:
-        fs.pipe_file(f"{path}/discriminator.safetensors", save(pack_tensors(d.state_dict(), half)))
-    meta = {
-        "format": "ganinv-generator-1",
-        "name": generator.name,
-        "generator": generator.cfg.model_dump(mode="json"),
-        "discriminator": d is not None and d.cfg.model_dump(mode="json"),
-        **extra,
-    }
-    fs.pipe_file(f"{path}/config.json", json.dumps(meta, indent=2).encode())
 
 
 def _fill_from(module: nn.Module, checkpoint: Checkpoint) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -18,6 +18,7 @@ class Provenance:
         computed: what the file lacks and was computed or drawn, with samples and seeds.
         assumed: settings that the layout does not record.
         no_discriminator: why there is none.
+        origin: for a folder in our format that was made from another file, this record of that file; else empty.
     """
 
     uri: str
@@ -29,3 +30,9 @@ class Provenance:
     computed: dict[str, Any] = field(default_factory=dict)
     assumed: dict[str, Any] = field(default_factory=dict)
     no_discriminator: str = ""
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def as_origin(self) -> dict[str, Any]:
+        """What a copy of the network records of where it comes from: the first file, however many copies ago."""
+        record = asdict(self)
+        return record.pop("origin") or record

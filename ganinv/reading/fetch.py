@@ -15,6 +15,9 @@ from typing import Any, Literal
 import fsspec
 
 from ganinv.errors import WeightsRefused
+from ganinv.reading.download import Progress, download
+from ganinv.reading.recognise import recognise
+from ganinv.reading.source import MemorySource, Span
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,15 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "ganinv" / "weights"
 
 
-def fetch(uri: str, sha256: str | None = None) -> Fetched:
+def fetch(uri: str, sha256: str | None = None, *, progress: Progress | None = None) -> Fetched:
     """``uri`` as a local file (or as bytes, for ``memory://``).
 
     A copy is kept for each URL and for each version of it (size, time or tag, where the file system tells); with a
-    ``sha256`` the copy that has it is used without asking the file system.
+    ``sha256`` the copy that has it is used without asking the file system. What comes over HTTP is refused by its first
+    bytes if it is no checkpoint, and an interrupted download is gone on from.
+
+    Args:
+        progress: called during a download over HTTP with the bytes that are there and the bytes in all, if known.
 
     Raises:
         WeightsRefused: there is no such file, or it cannot be read.
@@ -61,7 +68,10 @@ def fetch(uri: str, sha256: str | None = None) -> Fetched:
             return Fetched(path=str(named), cached=True)
         copy = named or cache_folder() / hashlib.sha256(f"{uri} {_version(fs, path)}".encode()).hexdigest()
         if not copy.is_file():
-            _write_whole(copy, lambda target: fs.get_file(path, target))
+            if _plain_http(fs):
+                download(path, copy, sha256=sha256, check=_check, progress=progress)
+            else:
+                _write_whole(copy, lambda target: fs.get_file(path, target))
         return Fetched(path=str(copy), cached=True)
 
 
@@ -108,6 +118,15 @@ def _is_local(fs: Any) -> bool:
 
 def _protocol(fs: Any) -> str:
     return fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+
+
+def _plain_http(fs: Any) -> bool:
+    """Without headers or a login that somebody has set for fsspec; it knows what to do with those."""
+    return _protocol(fs) in ("http", "https") and not fs.kwargs and not fs.client_kwargs
+
+
+def _check(head: bytes, total: int | None) -> None:
+    recognise(Span(MemorySource(head), 0, len(head) if total is None else total))
 
 
 def _version(fs: Any, path: str) -> str:

@@ -1,0 +1,198 @@
+"""Download one file over HTTP. It goes on after a broken connection and after a killed process, and ends whole or not
+at all (ranges: RFC 9110, section 14)."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import itertools
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from ganinv.errors import WeightsRefused
+from ganinv.reading.part import Part
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there and the bytes in all; None when the host does not say how many."""
+Check = Callable[[bytes, int | None], None]
+"""Called with the first bytes (up to ``HEAD``) and the bytes in all; raises what the file is refused with."""
+
+WAITS = (1.0, 3.0, 10.0)
+"""Seconds before the next try, when one got no further than those before it; after the last, the download gives up."""
+HEAD = 1024
+_TIMEOUT, _LONGEST_WAIT, _CHUNK = 60.0, 60.0, 1 << 18
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that a later try may not meet
+_Response = http.client.HTTPResponse
+
+
+class _Broken(Exception):
+    """This connection gave no more. ``wait``: seconds that the host asks for."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+def download(
+    url: str, target: Path, *, sha256: str | None = None, check: Check | None = None, progress: Progress | None = None
+) -> None:
+    """Fetch ``url`` into ``target``, which appears when it is whole and checked.
+
+    What has come is kept beside it (``.part-...``) and gone on from by the next call, if the host can send ranges and
+    says which version of the file it sends; otherwise the file is sent again from its start. Several processes may ask
+    for the same target: one downloads, the others wait for it.
+
+    Args:
+        sha256: what the file must hash to.
+        check: refuses a file by its first bytes, before the rest is downloaded.
+
+    Raises:
+        FileNotFoundError: the host has no such file.
+        WeightsRefused: the host refuses, the connection breaks again and again, the hash is another, no space left.
+    """
+    with Part.of(target) as part:
+        if target.is_file():
+            return  # another process was at it in the meantime
+        try:
+            in_one_go = _receive(url, part, check, progress)
+            if sha256:
+                _check_hash(
+                    url, part, sha256.lower(), None if in_one_go else lambda: _receive(url, part, check, progress)
+                )
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise WeightsRefused(
+                    f"{url}: no space left in {target.parent} after {part.size} bytes; free some, or set GANINV_CACHE to "
+                    "another folder. The download goes on from there"
+                ) from error
+            raise
+        part.become(target)
+
+
+def _check_hash(url: str, part: Part, wanted: str, again: Callable[[], object] | None) -> None:
+    """``again`` fetches it from its start, where its bytes may be of two versions: a host need not say that it changed."""
+    got = part.sha256()
+    if got != wanted and again is not None:
+        part.begin("", None)
+        again()
+        got = part.sha256()
+    if got != wanted:
+        part.begin("", None)
+        raise WeightsRefused(
+            f"{url}: its sha256 is {got}, expected {wanted}: another file, or a damaged one. It was not kept"
+        )
+
+
+def _receive(url: str, part: Part, check: Check | None, progress: Progress | None) -> bool:
+    """Fill ``part`` over as many connections as it takes. True when all of it came over a single one."""
+    most, connections, fresh = part.size, 0, not part.size
+    waits = iter(WAITS)
+    while not part.complete:
+        connections += 1
+        try:
+            with _answer(url, part) as response:
+                _append(response, part, check, progress)
+            break
+        except _Broken as error:
+            if part.size > most:
+                most, waits = part.size, iter(WAITS)
+            pause = next(waits, None)
+            if pause is None:
+                kept = f"; {part.size} bytes of it are kept, run again to go on" if part.validator and part.size else ""
+                raise WeightsRefused(
+                    f"{url}: cannot be downloaded, {connections} connections ended early, the last one: {error}{kept}"
+                ) from error
+            time.sleep(max(pause, min(error.wait, _LONGEST_WAIT)))
+    return fresh and connections == 1
+
+
+def _answer(url: str, part: Part) -> _Response:
+    """The host's answer, with the part ready for its body: what there is is kept when the answer goes on from it."""
+    start = part.size
+    headers = {"User-Agent": "ganinv"}
+    if start and part.validator:
+        headers |= {"Range": f"bytes={start}-", "If-Range": part.validator}
+    try:
+        response: _Response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416:
+                part.begin("", None)
+                raise _Broken("the host has fewer bytes than are there already: the file has changed") from error
+            raise _refusal(url, error) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _Broken(_reason(error)) from error
+    if response.status == 206:
+        if _goes_on(response, part):
+            return response
+        response.close()
+        part.begin("", None)
+        raise _Broken("the host sent another part than was asked for, or the file has changed")
+    part.begin(_validator(response), _length(response))
+    return response
+
+
+def _append(response: _Response, part: Part, check: Check | None, progress: Progress | None) -> None:
+    done = part.size
+    with part.open_at_end() as file:
+        for size in itertools.chain([HEAD], itertools.repeat(_CHUNK)):
+            try:
+                data = response.read(size)
+            except (OSError, http.client.HTTPException) as error:
+                raise _Broken(_reason(error)) from error
+            if done == 0 and part.total is not None and len(data) < min(size, part.total):
+                break
+            if done == 0 and check is not None:
+                check(data, part.total)
+            if not data:
+                break
+            file.write(data)
+            done += len(data)
+            if progress is not None:
+                progress(done, part.total)
+    if part.total is not None and done != part.total:
+        raise _Broken(f"it ended after {done} of {part.total} bytes")
+
+
+def _goes_on(response: _Response, part: Part) -> bool:
+    """Whether a partial answer begins where the part ends and is of the same version."""
+    said = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+    if said is None or int(said[1]) != part.size:
+        return False
+    same_length = said[2] == "*" or part.total in (None, int(said[2]))
+    return same_length and _validator(response) in ("", part.validator)
+
+
+def _validator(response: _Response) -> str:
+    """A strong ETag, or else the date; a weak ETag does not promise equal bytes (RFC 9110, 8.8.1)."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _length(response: _Response) -> int | None:
+    said = response.headers.get("Content-Length", "")
+    return int(said) if said.isdecimal() else None
+
+
+def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
+    said = f"HTTP {error.code} {error.reason}".strip()
+    if error.code in (404, 410):
+        return FileNotFoundError(f"{url}: {said}")
+    if error.code in _PASSING:
+        wait = error.headers.get("Retry-After", "")
+        return _Broken(said, float(wait) if wait.isdecimal() else 0.0)
+    if error.code in (401, 403):
+        return WeightsRefused(
+            f"{url}: the host does not give it out ({said}): a login or an agreement may be wanted, or a quota is used up; "
+            "download it in a browser and give the path of the file"
+        )
+    return WeightsRefused(f"{url}: the host answers {said}")
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    return f"{type(cause).__name__}: {cause}" if isinstance(cause, Exception) else str(cause)

@@ -1,0 +1,107 @@
+"""What has come of a download so far: the bytes, and which version of the file they are of."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+
+@dataclass
+class Part:
+    """``.part-<name>`` beside the file that it becomes, with a note of its version in ``.part-<name>.json``.
+
+    Both outlive the process. Bytes whose version is not known are never gone on from: they could be another file's.
+
+    Attributes:
+        validator: the ``ETag`` or ``Last-Modified`` that the host gave with these bytes; "" when it gave none.
+        total: bytes of the whole file; None when the host does not say.
+    """
+
+    path: Path
+    validator: str = ""
+    total: int | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def of(cls, target: Path) -> Iterator[Part]:
+        """The part of ``target``, for one process at a time: others wait here until it is done."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path = target.parent / f".part-{target.name}"
+        with _locked(path):
+            part = cls(path)
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                note = json.loads(part._note.read_text())
+                part.validator, part.total = str(note["validator"]), note["total"]
+            if not part.validator:
+                part.begin("", None)
+            try:
+                yield part
+            finally:
+                if path.exists() and (not part.validator or not part.size):
+                    part.remove()  # nothing that a later run could go on from
+
+    @property
+    def _note(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.json")
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there."""
+        return self.path.stat().st_size
+
+    @property
+    def complete(self) -> bool:
+        return self.total is not None and self.size == self.total
+
+    def begin(self, validator: str, total: int | None) -> None:
+        """Start over, with bytes of this version."""
+        self.path.open("wb").close()  # before the note: bytes of an old version must not stand beside a new one
+        self.validator, self.total = validator, total
+        self._note.write_text(json.dumps({"validator": validator, "total": total}))
+
+    def open_at_end(self) -> BinaryIO:
+        file = self.path.open("r+b")
+        file.seek(0, os.SEEK_END)
+        return file
+
+    def sha256(self) -> str:
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def become(self, target: Path) -> None:
+        """The whole file gets its name."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self.path, target)
+        self._note.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file at ``path``, which is made if need be. The lock ends with the process, whatever ends it."""
+    while True:
+        with path.open("ab") as file:
+            with contextlib.suppress(OSError):  # file systems without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(file, path):
+                yield
+                return
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """False when whoever held the lock before has renamed or removed the file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
