@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ganinv.directions import Direction
+from ganinv.directions.direction import UNVERIFIED
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch
 
 ROWS, DIM = 6, 16
@@ -111,8 +112,10 @@ def test_codes_it_does_not_fit_are_refused(w: torch.Tensor) -> None:
         direction(vector=np.ones((5, DIM))).apply(w, 1.0)
     with pytest.raises(ConfigError, match=r"\[batch, rows, 16\]"):
         direction().apply(w[..., :8], 1.0)
+    with pytest.raises(ConfigError, match="lives in 'z'"):
+        direction(space="z").apply(w, 1.0)
     with pytest.raises(ConfigError, match="lives in 's'"):
-        direction(space="s").apply(w, 1.0)
+        direction(space="s", style_layers=[("convs.0", DIM)]).apply(w, 1.0)
     with pytest.raises(ConfigError, match="one for each of the 3 samples"):
         direction().apply(w, torch.ones(2))
 
@@ -159,3 +162,84 @@ def test_a_record_with_unknown_parts_is_refused() -> None:
 def test_vectors_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="read-only"):
         direction().vector[0] = 1.0
+
+
+def test_the_e4e_form_reads_the_coordinate_in_row_0(w: torch.Tensor) -> None:
+    """Card GANSpace, `get_delta`: one step for all edited rows."""
+    d = direction(mode="absolute-first-row", mean=np.ones(DIM), unit=0.5, layers=(2, 5))
+    x = (w[:, 0] - 1) @ torch.tensor(d.vector)
+    expected = (3.0 * 0.5 - x)[:, None, None] * torch.tensor(d.vector)
+    torch.testing.assert_close(d.apply(w, 3.0)[:, 2:5] - w[:, 2:5], expected.expand(3, 3, DIM), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["relative", "absolute"])
+def test_in_z(mode: str) -> None:
+    z = torch.randn(3, DIM, generator=torch.Generator().manual_seed(2))
+    d = direction(space="z", mode=mode, unit=2.0)
+    before, after = (x @ torch.tensor(d.vector) for x in (z, z + d.step_z(z, torch.tensor([1.0, 0.0, -1.0]))))
+    wanted = torch.tensor([2.0, 0.0, -2.0]) + (before if mode == "relative" else 0)
+    torch.testing.assert_close(after, wanted, atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match="cannot be added to z"):
+        d.step_z(z[:, :4], 1.0)
+
+
+def test_in_s_only_the_layers_that_move_have_offsets(w: torch.Tensor) -> None:
+    vector = np.zeros(14)
+    vector[[4, 13]] = 1.0, -2.0
+    d = direction(space="s", vector=vector, unit=0.5, style_layers=[("convs.0", 4), ("convs.1", 6), ("torgbs.1", 4)])
+    offsets = d.style_offsets(torch.tensor([1.0, 0.0, 3.0]), w)
+    assert sorted(offsets) == ["convs.1", "torgbs.1"]
+    assert offsets["convs.1"][:, 0].tolist() == [0.5, 0.0, 1.5]
+    assert offsets["torgbs.1"][2].tolist() == [0.0, 0.0, 0.0, -3.0]
+    assert d.style_offsets(1.0, w)["convs.1"].shape == (1, 6)
+    with pytest.raises(ConfigError, match="no styles to move"):
+        direction().style_offsets(1.0, w)
+
+
+def test_a_range_given_at_edit_time_takes_the_place_of_its_own(w: torch.Tensor) -> None:
+    assert direction(layers=(0, 2)).at_layers(3, 5).layers == (3, 5)
+    vectors = np.random.default_rng(2).normal(size=(4, DIM))
+    rows = direction(vector=vectors, space="w+", layers=(1, 5)).at_layers(2, 4)
+    assert torch.equal(rows.apply(w, 1.0)[:, 2:4], w[:, 2:4] + torch.tensor(vectors[1:3], dtype=torch.float32))
+    with pytest.raises(ConfigError, match="has vectors for rows 1-4, not for 0-1"):
+        direction(vector=vectors, space="w+", layers=(1, 5)).at_layers(0, 2)
+    with pytest.raises(ConfigError, match="no rows of W"):
+        direction(space="z").at_layers(0, 2)
+
+
+def test_a_stated_generator_must_be_trusted_by_name_and_have_the_rows(w: torch.Tensor) -> None:
+    d = direction(generator_fingerprint=UNVERIFIED, generator_name="ffhq", generator_resolution=1024)
+    for fingerprint in ("a" * 64, UNVERIFIED):
+        with pytest.raises(GeneratorMismatch, match=r"'smile' was imported for 'ffhq' without its weights.*`trust`"):
+            d.check(fingerprint, "faces")
+        d.check(fingerprint, "faces", trust=True)
+    with pytest.raises(ConfigError, match="whose W\\+ has 18 rows; this code has 6"):
+        d.apply(w, 1.0)
+    assert torch.equal(direction(generator_resolution=16).apply(w, 1.0), direction().apply(w, 1.0))
+    with pytest.raises(GeneratorMismatch, match="belongs to generator faces"):  # what is known is not a matter of trust
+        direction().check("b" * 64, trust=True)
+
+
+def test_double_precision_is_kept_where_it_is_asked_for() -> None:
+    vector = np.random.default_rng(0).normal(size=DIM)
+    assert np.array_equal(direction(vector=vector, dtype="float64").vector, vector)
+    assert direction(vector=vector, dtype="float64").apply(torch.zeros(1, 2, DIM), 1.0).dtype == torch.float32
+    assert direction(vector=vector).vector.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": "s"}, "needs style_layers"),
+        ({"style_layers": [("convs.0", DIM)]}, "and no other, needs style_layers"),
+        ({"space": "s", "style_layers": [("convs.0", 3)]}, "do not make up its vector"),
+        ({"space": "s", "style_layers": [("convs.0", 8), ("convs.0", 8)]}, "do not make up its vector"),
+        ({"space": "s", "style_layers": [("convs.0", DIM)], "mode": "absolute"}, "mode 'absolute' is not for"),
+        ({"space": "z", "layers": (0, 2)}, "has no rows of W"),
+        ({"space": "z", "vector": np.ones((2, DIM))}, "is one vector"),
+        ({"dtype": "float16"}, "dtype one of"),
+    ],
+)
+def test_directions_in_z_and_s_are_checked(changes: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        direction(**changes)
