@@ -17,6 +17,7 @@ from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between
 from ganinv.stages.base import Context, Encoder
+from ganinv.stages.batches import batches
 from ganinv.stages.encode import Encode
 from ganinv.stages.optimize import Optimize
 from ganinv.stages.tune import Tune
@@ -35,8 +36,8 @@ class MethodConfig(StrictModel):
     stages: tuple[AnyStage, ...] = Field(min_length=1)
     distance: DistanceName = "embedded"
     """The distance that is reported with each result."""
-    batch_size: int = Field(8, ge=1)
-    """Images worked on at once."""
+    batch_size: int = Field(16, ge=1)
+    """Images worked on at once. Halved when the device's memory does not hold them."""
 
     @property
     def digest(self) -> str:
@@ -67,8 +68,12 @@ class Method:
     def __init__(self, cfg: MethodConfig, context: Context) -> None:
         self.cfg, self.context = cfg, context
 
-    def invert(self, target: Target) -> Inversion:
-        """Invert images [B, 3, R, R]; in batches of at most ``batch_size``, with results that do not depend on it."""
+    def invert(self, target: Target, start: Code | None = None) -> Inversion:
+        """Invert images [B, 3, R, R], ``batch_size`` at once. An image's result does not depend on the others.
+
+        Args:
+            start: codes of the same images that the first stage begins from (``start: code``), such as stored ones.
+        """
         generator = self.context.generator
         size = generator.resolution
         if target.images.shape[1:] != (generator.img_channels, size, size):
@@ -76,40 +81,41 @@ class Method:
                 f"generator {generator.name!r} takes images of {generator.img_channels}x{size}x{size}, "
                 f"got {'x'.join(map(str, target.images.shape[1:]))}; resize them first"
             )
+        if start is not None and len(start) != len(target):
+            raise ConfigError(f"there are {len(target)} images and {len(start)} codes to start from; give one for each")
         started = time.perf_counter()
-        parts = [self._batch(target[i : i + self.cfg.batch_size]) for i in range(0, len(target), self.cfg.batch_size)]
-        return _join(parts, time.perf_counter() - started)
-
-    def _batch(self, target: Target) -> Inversion:
-        target = target.to(self.context.generator.device)
-        count = len(target)
-        code: Code | None = None
+        target, count = target.to(generator.device), len(target)
+        code = None if start is None else start.to(generator.device)
         loss: list[list[float]] = [[] for _ in range(count)]
         steps, reason = [0] * count, [""] * count
+        broken = [False] * count
         for stage in self.cfg.stages:
             result = stage(target, code, self.context)
             code = result.code
             loss = [a + b for a, b in zip(loss, result.loss, strict=True)]
             steps = [a + b for a, b in zip(steps, result.steps, strict=True)]
             reason = result.stop_reason
+            broken = [b or r == "not_finite" for b, r in zip(broken, reason, strict=True)]
         assert code is not None
         metrics = self._measure(target, code)
-        error = [
-            None if finite else "the result is not finite (NaN or infinity); lower the learning rate or check the image"
-            for finite in (torch.isfinite(code.w).flatten(1).all(1) & torch.isfinite(metrics["mse"])).tolist()
-        ]
-        return Inversion(
-            list(target.ids), code, error, {k: v.tolist() for k, v in metrics.items()}, loss, steps, reason
-        )
+        finite = torch.isfinite(code.w).flatten(1).all(1) & torch.isfinite(metrics["mse"])
+        error = [None if f and not b else NOT_FINITE for f, b in zip(finite.tolist(), broken, strict=True)]
+        measured = {name: values.tolist() for name, values in metrics.items()}
+        seconds = time.perf_counter() - started
+        return Inversion(list(target.ids), code, error, measured, loss, steps, reason, seconds)
 
     @torch.no_grad()
     def _measure(self, target: Target, code: Code) -> dict[str, Tensor]:
-        images = self.context.generator.synthesize(code)
         distance = self.context.distance(self.cfg.distance)
-        return {
-            "mse": (images - target.images).square().mean(dim=(1, 2, 3)),
-            "distance": between(distance.features(images), distance.features(target.images)),
-        }
+        mse, far = [], []
+        for index, real in batches(len(target), self.cfg.batch_size):
+            images, true = self.context.generator.synthesize(code[index]), target.images[index]
+            mse.append((images - true).square().mean(dim=(1, 2, 3))[:real])
+            far.append(between(distance.features(images), distance.features(true))[:real])
+        return {"mse": torch.cat(mse), "distance": torch.cat(far)}
+
+
+NOT_FINITE = "the loss or the result is not finite (NaN or infinity); check the image, or lower the learning rate"
 
 
 def load_method(
@@ -132,7 +138,7 @@ def load_method(
         def open_encoder(encoder: str) -> Encoder:
             return open_file(encoder, generator=generator)
 
-    return Method(cfg, Context(generator, open_encoder, seed))
+    return Method(cfg, Context(generator, open_encoder, seed, lanes=cfg.batch_size))
 
 
 def method_config(name: str, **overrides: Any) -> MethodConfig:
@@ -147,20 +153,3 @@ def method_config(name: str, **overrides: Any) -> MethodConfig:
                 f"method {name!r} has {len(data.get('stages', []))} stages, no stage {position!r}"
             ) from error
     return validate(MethodConfig, {**data, **overrides}, str(path.name))
-
-
-def _join(parts: list[Inversion], seconds: float) -> Inversion:
-    def flat(name: str) -> list[Any]:
-        return [value for part in parts for value in getattr(part, name)]
-
-    metrics = {key: [v for part in parts for v in part.metrics[key]] for key in parts[0].metrics}
-    return Inversion(
-        ids=flat("ids"),
-        code=Code.cat([part.code for part in parts]),
-        error=flat("error"),
-        metrics=metrics,
-        loss=flat("loss"),
-        steps=flat("steps"),
-        stop_reason=flat("stop_reason"),
-        seconds=seconds,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -36,7 +37,8 @@ class Distance(Protocol):
 
 def between(a: Features, b: Features) -> Tensor:
     """The distance of two feature sets, per image: [B]."""
-    return torch.stack([(x - y).square().flatten(1).sum(1) for x, y in zip(a, b, strict=True)]).sum(0)
+    # Added one after the other: a sum over a stack is done in an order that depends on the number of images.
+    return reduce(torch.add, ((x - y).square().flatten(1).sum(1) for x, y in zip(a, b, strict=True)))
 
 
 def open_distance(name: DistanceName, generator: Generator) -> Distance:

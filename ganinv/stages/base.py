@@ -27,11 +27,15 @@ class Encoder(Protocol):
 
 @dataclass
 class Context:
-    """What stages share: the frozen generator, an encoder when a stage asks for one, distances, and the run's seed."""
+    """What stages share: the frozen generator, an encoder when a stage asks for one, distances, and the run's seed.
+
+    ``lanes`` is how many images are worked on at once.
+    """
 
     generator: Generator
     open_encoder: Callable[[str], Encoder]
     seed: int = 0
+    lanes: int = 16
     _distances: dict[str, Distance] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
 
@@ -57,8 +61,10 @@ class StageResult:
     """A better code, and how it came about, per image.
 
     Args:
-        loss: B loss curves, one value per step.
-        steps: steps taken. stop_reason: ``cap`` (all steps used), ``threshold``, or ``single pass``.
+        loss: B loss curves, the value before each step.
+        steps: steps taken.
+        stop_reason: ``cap`` (all steps used), ``threshold``, ``plateau``, ``not_finite`` (the loss was NaN or infinite;
+            the image's code is not to be used), or ``single pass``.
     """
 
     code: Code

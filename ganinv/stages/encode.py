@@ -9,6 +9,7 @@ import torch
 from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.stages.base import Context, StageResult
+from ganinv.stages.batches import batches
 from ganinv.target import Target
 
 
@@ -21,7 +22,8 @@ class Encode(StrictModel):
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
         encoder = context.encoder(self.encoder)
-        with torch.no_grad():
-            encoded = encoder(target.images)
         count = len(target)
+        with torch.no_grad():
+            parts = [encoder(target.images[index])[:real] for index, real in batches(count, context.lanes)]
+        encoded = Code.cat(parts)
         return StageResult(encoded, [[] for _ in range(count)], [1] * count, ["single pass"] * count)

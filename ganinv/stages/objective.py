@@ -1,47 +1,106 @@
-"""The reconstruction objective that optimisation and tuning share."""
+"""What optimisation and tuning minimise: the distance of a rendering to its image, and terms that keep the code where edits
+work."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
 import torch
+import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
+from ganinv.code import Code
 from ganinv.config import StrictModel
-from ganinv.losses.distance import Distance, DistanceName, Features, between
+from ganinv.losses.distance import Distance, DistanceName, between
 from ganinv.stages.base import Context
 from ganinv.target import Target
 
 
+class Objective(Protocol):
+    """A loss for each image of a target."""
+
+    def reference(self, index: Sequence[int]) -> Any:
+        """What never changes for some images of the target, computed once: tensors [n, ...] in dicts and tuples."""
+        ...
+
+    def __call__(self, images: Tensor, code: Code, reference: Any) -> tuple[Tensor, Tensor]:
+        """Loss and perceptual distance (zero when it has no weight) per image: [B], [B].
+
+        Args:
+            images: renderings [B, 3, R, R] of ``code``. reference: of the same images, in the same order.
+        """
+        ...
+
+
+class DomainLoss(StrictModel):
+    """The encoder's opinion: ``weight * mean((w - E(x))^2)``, with x the rendering (In-Domain inversion, Zhu et al. 2020)
+    or the image itself, whose code is a constant (Anycost GAN)."""
+
+    encoder: str = "e4e"
+    weight: float = Field(2.0, ge=0)
+    of: Literal["rendering", "image"] = "rendering"
+
+
 class ReconstructionLoss(StrictModel):
-    """``distance_weight`` * perceptual distance + ``mse_weight`` * mean squared error on [-1, 1]."""
+    """``distance_weight`` * perceptual distance + ``mse_weight`` * mean squared error on [-1, 1] + terms on the code."""
 
     distance: DistanceName = "embedded"
-    distance_weight: float = 1.0
-    mse_weight: float = 1.0
+    distance_weight: float = Field(1.0, ge=0)
+    mse_weight: float = Field(1.0, ge=0)
+    distance_resolution: int | None = Field(None, ge=8)
+    """Images larger than this are halved until they are not, before the perceptual distance (256 in the projector)."""
+    domain: DomainLoss | None = None
+    dispersion_weight: float = Field(0.0, ge=0)
+    """Of ``mean(((w - w_mean) / w_std)^2)``, which keeps codes near the mean (ChunkyGAN, Subrtova et al. 2022)."""
 
-    def prepare(self, target: Target, context: Context) -> Objective:
-        return Objective(self, context.distance(self.distance), target.images)
+    def prepare(self, target: Target, context: Context) -> Reconstruction:
+        return Reconstruction(self, target, context)
 
 
-class Objective:
-    """The loss against one batch of targets, with the targets' features computed once."""
+class Reconstruction:
+    """A :class:`ReconstructionLoss` against one target. Where the target has masks, only what they show counts: the
+    rendering is laid over the image before anything is measured, so pixels outside have no gradient at all."""
 
-    def __init__(self, cfg: ReconstructionLoss, distance: Distance, images: Tensor) -> None:
-        self.cfg, self._distance, self._images = cfg, distance, images
-        with torch.no_grad():
-            self._features: Features = [f.detach() for f in distance.features(images)] if cfg.distance_weight else []
+    def __init__(self, cfg: ReconstructionLoss, target: Target, context: Context) -> None:
+        self.cfg, self._target = cfg, target
+        self._distance: Distance | None = context.distance(cfg.distance) if cfg.distance_weight else None
+        self._encoder = context.encoder(cfg.domain.encoder) if cfg.domain else None
+        self._w_mean, self._w_std = context.generator.w_mean, context.generator.w_std
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Per-image loss and per-image perceptual distance (zero when it has no weight): [B], [B]."""
-        loss = images.new_zeros(len(images))
-        distance = images.new_zeros(len(images))
-        if self.cfg.distance_weight:
-            distance = between(self._distance.features(images), self._features)
-            loss = loss + self.cfg.distance_weight * distance
-        if self.cfg.mse_weight:
-            loss = loss + self.cfg.mse_weight * (images - self._images).square().mean(dim=(1, 2, 3))
+    @torch.no_grad()
+    def reference(self, index: Sequence[int]) -> Mapping[str, Any]:
+        at = torch.tensor(index, device=self._target.images.device)
+        images = self._target.images[at]
+        out: dict[str, Any] = {"images": images}
+        if self._target.masks is not None:
+            out["masks"] = self._target.masks[at]
+        if self._distance is not None:
+            out["features"] = tuple(self._distance.features(self._small(images)))
+        if self._encoder is not None and self.cfg.domain is not None and self.cfg.domain.of == "image":
+            out["encoded"] = self._encoder(images).w
+        return out
+
+    def __call__(self, images: Tensor, code: Code, reference: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        cfg, target = self.cfg, reference["images"]
+        if "masks" in reference:
+            images = target + reference["masks"] * (images - target)
+        loss = distance = images.new_zeros(len(images))
+        if self._distance is not None:
+            distance = between(self._distance.features(self._small(images)), reference["features"])
+            loss = loss + cfg.distance_weight * distance
+        if cfg.mse_weight:
+            loss = loss + cfg.mse_weight * (images - target).square().mean(dim=(1, 2, 3))
+        if self._encoder is not None and cfg.domain is not None:
+            encoded = reference["encoded"] if "encoded" in reference else self._encoder(images).w
+            loss = loss + cfg.domain.weight * (code.w - encoded).square().mean(dim=(1, 2))
+        if cfg.dispersion_weight:
+            loss = loss + cfg.dispersion_weight * ((code.w - self._w_mean) / self._w_std).square().mean(dim=(1, 2))
         return loss, distance
 
-    def keep(self, index: Tensor) -> None:
-        """Go on with some of the images only."""
-        self._images = self._images[index]
-        self._features = [f[index] for f in self._features]
+    def _small(self, images: Tensor) -> Tensor:
+        most = self.cfg.distance_resolution
+        while most is not None and images.shape[-1] > most:
+            images = F.avg_pool2d(images, 2)
+        return images

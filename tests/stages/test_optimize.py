@@ -8,7 +8,8 @@ import torch
 from ganinv.code import Code
 from ganinv.stages.base import Context
 from ganinv.stages.objective import ReconstructionLoss
-from ganinv.stages.optimize import Optimize, noise_correlation
+from ganinv.stages.optimize import NoiseSettings, Optimize
+from ganinv.stages.variables import Latent, noise_correlation
 from ganinv.target import Target
 from tests.tiny import random_w, tiny_generator
 
@@ -36,16 +37,16 @@ def test_learning_rate_schedule() -> None:
 
 
 def test_latent_noise_schedule() -> None:
-    stage = Optimize()
-    assert stage.latent_noise_factor(0.0) == 1.0
-    assert stage.latent_noise_factor(0.375) == pytest.approx(0.25)
-    assert stage.latent_noise_factor(0.75) == 0.0
-    assert stage.latent_noise_factor(0.9) == 0.0
+    latent = Latent("w", noise=0.05)
+    assert latent.noise_factor(0.0) == 1.0
+    assert latent.noise_factor(0.375) == pytest.approx(0.25)
+    assert latent.noise_factor(0.75) == 0.0
+    assert latent.noise_factor(0.9) == 0.0
 
 
 @pytest.mark.parametrize("space", ["w", "w+"])
 def test_results_do_not_depend_on_the_batch(context: Context, space: str) -> None:
-    stage = Optimize(space=space, steps=20, lr=0.01, noise_maps="optimize")
+    stage = Optimize(space=space, steps=20, lr=0.01, noise_maps=NoiseSettings())
     target = target_of(context, 4)
     together = stage(target, None, context)
     for i in range(4):
@@ -91,7 +92,7 @@ def test_start_from_code_and_without_one(context: Context) -> None:
 
 def test_optimised_noise_is_normal_and_part_of_the_result(context: Context) -> None:
     target = target_of(context, 2)
-    code = Optimize(space="w", steps=10, noise_maps="optimize")(target, None, context).code
+    code = Optimize(space="w", steps=10, noise_maps=NoiseSettings())(target, None, context).code
     assert code.noise is not None
     for n in code.noise.values():
         assert n.mean(dim=(1, 2, 3)).abs().max() < 1e-6

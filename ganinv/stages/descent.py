@@ -1,0 +1,346 @@
+"""Gradient descent on many images at once, each a problem of its own.
+
+Images sit in *lanes*. Every lane has its own values, optimiser state, step count and random streams; losses are summed, never
+averaged. A lane whose image is finished is given to the next one that waits (continuous batching), so one slow image holds
+nobody up. What an image becomes is a function of the image, its id and the seed: not of the lanes beside it.
+
+The number of lanes is kept a multiple of four, with idle lanes at the end (``ganinv.stages.batches``): the bits of a result
+are then the same in any company.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ganinv.code import Code
+from ganinv.config import StrictModel
+from ganinv.extras import map_tensors
+from ganinv.stages.base import Context, StageResult
+from ganinv.stages.batches import idle
+from ganinv.stages.objective import Objective
+from ganinv.stages.optimizers import Optimizer, State
+from ganinv.stages.variables import Variable
+from ganinv.target import Target
+
+DRAWS = 32  # steps whose random numbers are drawn at once
+REASONS = ("", "cap", "threshold", "plateau", "not_finite")
+CAP, THRESHOLD, PLATEAU, NOT_FINITE = 1, 2, 3, 4
+
+
+class Stop(StrictModel):
+    """When an image is finished before its steps are used up. The values that met the rule are kept."""
+
+    below: float | None = None
+    """Its perceptual distance is at most this (PTI, Roich et al. 2022)."""
+    patience: int | None = Field(None, ge=1)
+    """Its best loss fell by less than ``tolerance`` of itself in so many steps."""
+    tolerance: float = Field(0.01, ge=0)
+
+
+@dataclass
+class Lane:
+    """One image under way, as the host knows it."""
+
+    index: int
+    streams: Callable[[str], torch.Generator]
+    steps: int = 0
+    curve: list[float] = field(default_factory=list)
+    _drawn: dict[str, tuple[int, Tensor]] = field(default_factory=dict)
+
+    def normal(self, purpose: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """The draw of this lane's current step. Drawn in blocks, each from a stream of its own."""
+        block, offset = divmod(self.steps, DRAWS)
+        if self._drawn.get(purpose, (-1,))[0] != block:
+            drawn = torch.randn(DRAWS, *shape, generator=self.streams(f"{purpose}/{block}"))
+            self._drawn[purpose] = block, drawn.to(like)
+        return self._drawn[purpose][1][offset]
+
+
+@dataclass
+class Batch:
+    """The lanes' tensors. The last ones may be idle: copies that make up the number."""
+
+    lanes: list[Lane]
+    base: Code
+    x: tuple[Tensor, ...]
+    """Per variable: [B, D]."""
+    state: tuple[State, ...]
+    reference: Any
+    count: Tensor
+    """[B] steps done."""
+    reason: Tensor
+    """[B] of ``REASONS``; 0 is under way."""
+    best: Tensor
+    """[B] lowest loss so far."""
+    mark: Tensor
+    """[B] lowest loss when patience last began."""
+
+    def select(self, index: Sequence[int]) -> Batch:
+        at = torch.tensor(index, dtype=torch.long, device=self.count.device)
+        tensors = map_tensors(self._tensors(), lambda t: t[at])
+        return Batch([self.lanes[i] for i in index if i < len(self.lanes)], self.base[at], *tensors)
+
+    def joined(self, other: Batch) -> Batch:
+        return Batch(
+            self.lanes + other.lanes,
+            Code.cat([self.base, other.base]),
+            *_cat(self._tensors(), other._tensors()),
+        )
+
+    def _tensors(self) -> tuple[Any, ...]:
+        return tuple(self.x), tuple(self.state), self.reference, self.count, self.reason, self.best, self.mark
+
+    def padded(self, most: int) -> Batch:
+        """With idle lanes at the end."""
+        real = len(self.lanes)
+        missing = idle(real, most)
+        if not missing:
+            return self
+        out = self.select([*range(real), *[real - 1] * missing])
+        out.lanes = self.lanes
+        out.reason[real:] = CAP
+        return out
+
+
+class Descent:
+    """What is optimised, and how: the engine of the stages ``optimize`` and ``tune``.
+
+    Args:
+        variables: what moves.
+        optimizer: makes the steps.
+        lr: the learning rate, of variables that name none.
+        schedule: share of the steps done, in [0, 1) -> factor on the learning rates.
+        extra_loss: (code, lanes' moment) -> what is added to each image's loss, [B].
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[Variable],
+        optimizer: Optimizer,
+        *,
+        steps: int,
+        lr: float,
+        schedule: Callable[[float], float] = lambda t: 1.0,
+        stop: Stop | None = None,
+        extra_loss: Callable[[Code, Run], Tensor] | None = None,
+    ) -> None:
+        self.variables, self.optimizer, self.steps, self.lr = variables, optimizer, steps, lr
+        self.schedule, self.stop, self.extra_loss = schedule, stop or Stop(), extra_loss
+
+    def __call__(self, target: Target, code: Code, objective: Objective, context: Context) -> StageResult:
+        """Optimise every image of ``target`` from its row of ``code``; ``context.lanes`` of them at once."""
+        return Run(self, target, code, objective, context).all()
+
+
+class Run:
+    """One descent under way. It is the :class:`~ganinv.stages.variables.Moment` of its variables."""
+
+    def __init__(self, descent: Descent, target: Target, code: Code, objective: Objective, context: Context) -> None:
+        self.descent, self.target, self.code, self.context = descent, target, code.detach(), context
+        self.objective = objective
+        self.generator = context.generator
+        self.waiting = list(range(len(target)))
+        self.parked: list[Batch] = []
+        self.most = context.lanes
+        self.shapes: list[dict[str, torch.Size]] = []
+        self.results: dict[int, tuple[Code, Lane, str]] = {}
+        self.batch: Batch | None = None
+        self.look_every = 10 if self.generator.device.type == "cuda" else 1
+        """Steps between two looks at which lanes are finished: each look waits for the device. Results do not depend
+        on it, since a finished lane stands still."""
+
+    def all(self) -> StageResult:
+        self._fill()
+        while self.batch is not None:
+            history: list[tuple[Tensor, Tensor]] = []
+            try:
+                while len(history) < self.look_every:
+                    history += [self._step(self.batch)]
+            except torch.OutOfMemoryError:
+                self._halve(history)
+                continue
+            self._look(history)
+        order = [self.results[i] for i in range(len(self.target))]
+        return StageResult(
+            Code.cat([code for code, _, _ in order]),
+            [lane.curve for _, lane, _ in order],
+            [lane.steps for _, lane, _ in order],
+            [reason for _, _, reason in order],
+        )
+
+    @property
+    def progress(self) -> list[float]:
+        assert self.batch is not None
+        done = [lane.steps / self.descent.steps for lane in self.batch.lanes]
+        return done + [0.0] * (len(self.batch.count) - len(done))
+
+    def normal(self, purpose: str, shape: Sequence[int]) -> Tensor:
+        """[B, *shape]: each lane's draw for its step; zero in idle lanes."""
+        assert self.batch is not None
+        drawn = [lane.normal(purpose, shape, self.batch.base.w) for lane in self.batch.lanes]
+        idle = len(self.batch.count) - len(drawn)
+        return torch.stack(drawn + [torch.zeros_like(drawn[0])] * idle)
+
+    def _fill(self) -> None:
+        """Give free lanes to images that wait."""
+        batch = self.batch
+        while (free := self.most - (len(batch.lanes) if batch else 0)) > 0 and (self.parked or self.waiting):
+            if self.parked:
+                entering = self.parked.pop()
+                if len(entering.lanes) > free:
+                    self.parked.append(entering.select(range(free, len(entering.lanes))))
+                    entering = entering.select(range(free))
+            else:
+                entering = self._enter(self.waiting[:free])
+                del self.waiting[:free]
+            batch = entering if batch is None else batch.joined(entering)
+        self.batch = None if batch is None else batch.padded(self.most)
+
+    def _enter(self, index: Sequence[int]) -> Batch:
+        """New lanes for some images, at their start."""
+        real, filled = len(index), [*index, *[index[-1]] * idle(len(index), self.most)]
+        ids = [self.target.ids[i] for i in filled]
+        base = self.code[torch.tensor(filled, device=self.code.w.device)]
+        with torch.no_grad():
+            starts = [variable.start(base, ids, self.context) for variable in self.descent.variables]
+        self.shapes = [{name: value.shape[1:] for name, value in start.items()} for start in starts]
+        x = tuple(_rows(start) for start in starts)
+        zero = torch.zeros(len(filled), device=self.generator.device)
+        batch = Batch(
+            [Lane(i, self._streams(image_id)) for i, image_id in zip(filled, ids, strict=True)],
+            base,
+            x,
+            tuple(self.descent.optimizer.start(v) for v in x),
+            self.objective.reference(filled),
+            zero.long(),
+            zero.long(),
+            zero + math.inf,
+            zero + math.inf,
+        )
+        return batch.select(range(real))
+
+    def _streams(self, image_id: str) -> Callable[[str], torch.Generator]:
+        return lambda purpose: self.context.stream(image_id, purpose)
+
+    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Render, measure, decide who stops, move the rest. Returns the losses [B] and who was under way [B]."""
+        descent = self.descent
+        leaves = [x.detach().requires_grad_(True) for x in batch.x]
+        with torch.enable_grad():
+            values = [self._views(i, leaf) for i, leaf in enumerate(leaves)]
+            code = self._put(batch.base, values, self)
+            images = self.generator.synthesize(code)
+            loss, distance = self.objective(images, code, batch.reference)
+            for variable, given in zip(descent.variables, values, strict=True):
+                penalty = variable.penalty(given)
+                loss = loss if penalty is None else loss + penalty
+            if descent.extra_loss is not None:
+                loss = loss + descent.extra_loss(code, self)
+            gradients = torch.autograd.grad(loss.sum(), leaves)
+        loss, distance = loss.detach(), distance.detach()
+        under_way = batch.reason == 0
+        self._decide(batch, loss, distance)
+        move = batch.reason == 0
+        factors = torch.tensor([descent.schedule(t) for t in self.progress], device=loss.device, dtype=loss.dtype)
+        for variable, x, gradient, state in zip(descent.variables, batch.x, gradients, batch.state, strict=True):
+            lr = (variable.lr or descent.lr) * factors[:, None]
+            descent.optimizer.step(x, gradient, loss, lr, batch.count, move, state)
+        for i, variable in enumerate(descent.variables):
+            bounded = variable.constrain(self._views(i, batch.x[i]))
+            if bounded is not None:
+                batch.x[i].copy_(torch.where(move[:, None], _rows(bounded), batch.x[i]))
+        batch.count += move
+        batch.reason[move & (batch.count >= descent.steps)] = CAP
+        for lane in batch.lanes:
+            lane.steps += 1  # of finished lanes too: what counts is ``batch.count``
+        return loss, under_way
+
+    def _decide(self, batch: Batch, loss: Tensor, distance: Tensor) -> None:
+        """Why lanes under way stop now, on the device."""
+        stop, reason = self.descent.stop, batch.reason
+        under_way = reason == 0
+        reason[under_way & ~torch.isfinite(loss)] = NOT_FINITE
+        if stop.below is not None:
+            reason[under_way & (distance <= stop.below)] = THRESHOLD
+        if stop.patience is not None:
+            batch.best = torch.minimum(batch.best, loss)
+            due = under_way & (batch.count % stop.patience == 0)
+            stuck = due & (batch.best > (1 - stop.tolerance) * batch.mark)
+            reason[stuck & (reason == 0)] = PLATEAU
+            batch.mark = torch.where(due, batch.best, batch.mark)
+
+    def _look(self, history: list[tuple[Tensor, Tensor]]) -> None:
+        """See which lanes are finished, keep their results and let others in."""
+        batch = self.batch
+        assert batch is not None
+        self._record(batch, history)
+        reasons, counts = batch.reason.tolist(), batch.count.tolist()
+        done = [i for i in range(len(batch.lanes)) if reasons[i]]
+        if not done:
+            return
+        with torch.no_grad():
+            x = [self.descent.optimizer.result(x, s) for x, s in zip(batch.x, batch.state, strict=True)]
+            code = self._put(batch.base, [self._views(i, v) for i, v in enumerate(x)], None).detach()
+        for i in done:
+            lane = batch.lanes[i]
+            lane.steps = counts[i]
+            self.results[lane.index] = code[i].map(torch.clone), lane, REASONS[reasons[i]]
+        going = [i for i in range(len(batch.lanes)) if not reasons[i]]
+        self.batch = batch.select(going) if going else None
+        self._fill()
+
+    def _record(self, batch: Batch, history: list[tuple[Tensor, Tensor]]) -> None:
+        if not history:
+            return
+        losses = torch.stack([loss for loss, _ in history]).tolist()
+        under_way = torch.stack([mask for _, mask in history]).tolist()
+        for row, mask in zip(losses, under_way, strict=True):
+            for i, lane in enumerate(batch.lanes):
+                if mask[i]:
+                    lane.curve.append(row[i])
+
+    def _halve(self, history: list[tuple[Tensor, Tensor]]) -> None:
+        """The device's memory is full: half of the lanes wait as they are, and none begins again."""
+        batch = self.batch
+        assert batch is not None
+        self._record(batch, history)
+        half = len(batch.lanes) // 2
+        if half == 0:
+            raise torch.OutOfMemoryError("the memory of the device does not hold one image of this method")
+        self.most = half
+        self.parked.append(batch.select(range(half, len(batch.lanes))))
+        self.batch = batch.select(range(half)).padded(self.most)
+        if self.generator.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _views(self, variable: int, x: Tensor) -> dict[str, Tensor]:
+        """The tensors of a variable, of its rows x [B, D]."""
+        shapes = self.shapes[variable]
+        parts = x.split([shape.numel() for shape in shapes.values()], dim=1)
+        return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+    def _put(self, base: Code, values: list[dict[str, Tensor]], moment: Run | None) -> Code:
+        for variable, given in zip(self.descent.variables, values, strict=True):
+            base = variable.put(base, given, self.generator, moment)
+        return base
+
+
+def _rows(values: Mapping[str, Tensor]) -> Tensor:
+    """Tensors [B, ...] side by side: [B, D]."""
+    return torch.cat([value.reshape(len(value), -1) for value in values.values()], dim=1)
+
+
+def _cat(a: Any, b: Any) -> Any:
+    """Two trees of tensors, joined along the first dimension."""
+    if isinstance(a, Tensor):
+        return torch.cat([a, b])
+    if isinstance(a, dict):
+        return {key: _cat(a[key], b[key]) for key in a}
+    return tuple(_cat(x, y) for x, y in zip(a, b, strict=True))
