@@ -13,7 +13,8 @@ from pydantic import Field
 from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.labels import open_labeller
+from ganinv.generators.stylegan2 import Generator
+from ganinv.labels import Labeller, labeller_names, open_labeller
 from ganinv.sampling import sample_id, sample_index, sample_z
 from ganinv.store import Plan, RowError, Unit, open_store, tensor_array
 from tasks.engine import Pools, default_device, drive, provenance
@@ -37,10 +38,31 @@ def run_sample(job: SampleJob, pools: Pools) -> dict[str, Any]:
     """Fill ``samples/<name>``. Returns counts and the collection's URL."""
     generator, labeller = open_generator(job.generator), open_labeller(job.labeller)
     config = job.model_dump(mode="json", exclude={"store", "name", "unit_size"})
-    origin = provenance(generator, labeller=labeller.identity, seed=job.seed)
+    config |= weights_of(job.labeller, labeller)
+    origin = provenance(generator, labeller=labeller.identity, labeller_sha256=labeller.weights_sha256, seed=job.seed)
     plan = Plan.of("sample", config, origin, map(sample_id, range(job.count)), job.unit_size)
     collection = open_store(job.store).samples[job.name]
     return drive(collection, plan, WorkerSpec(SampleWorker, {"job": job}), pools, "sample")
+
+
+def weights_of(name: str, labeller: Labeller) -> dict[str, Any]:
+    """What a plan must know of a labeller beside its name: a file of the user's may hold another one tomorrow."""
+    return {} if name in labeller_names() else {"labeller_provenance": labeller.provenance}
+
+
+def score_array(values: Sequence[Any]) -> pa.Array:
+    """A column of scores; a missing one (NaN) is null, so that Parquet's own validity says which are there."""
+    return pa.array(np.asarray(values, dtype=np.float32), pa.float32(), from_pandas=True)
+
+
+def score(
+    generator: Generator, labeller: Labeller, w: torch.Tensor, psi: float | torch.Tensor, ids: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Scores of w [B, num_ws, w_dim], rendered with truncation ``psi`` if the labeller needs images."""
+    images = None
+    if labeller.needs == "images":
+        images = generator.render(Code(w=generator.w_mean.lerp(w, torch.as_tensor(psi, device=w.device))))
+    return {name: values.cpu().numpy() for name, values in labeller(images, ids).items()}
 
 
 class SampleWorker:
@@ -59,8 +81,7 @@ class SampleWorker:
             batch = ids[start : start + 64]
             z = sample_z(self.job.seed, [sample_index(i) for i in batch], self.generator.z_dim)
             w = self.generator.map(z.to(self.generator.device))
-            images = self.generator.render(Code(w=self.generator.w_mean.lerp(w, self.job.truncation_psi)))
-            scores = {name: s.cpu().numpy() for name, s in self.labeller(images.clamp(-1, 1)).items()}
+            scores = score(self.generator, self.labeller, w, self.job.truncation_psi, batch)
             latents = w[:, 0].cpu().numpy()
             rows += [(i, latents[k], {n: s[k] for n, s in scores.items()}) for k, i in enumerate(batch)]
         return rows
@@ -74,6 +95,6 @@ class SampleWorker:
             "truncation_psi": pa.array([self.job.truncation_psi] * len(rows), pa.float32()),
         }
         for name in self.labeller.attributes:
-            columns[f"score_{name}"] = pa.array([row[2][name] for row in rows], pa.float32())
+            columns[f"score_{name}"] = score_array([row[2][name] for row in rows])
         self.collection.write_part(unit.index, pa.table(columns), failures, {})
         return {}

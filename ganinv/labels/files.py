@@ -1,4 +1,4 @@
-"""Labellers on disk: a folder with ``labeller.json`` and ``weights.safetensors``."""
+"""Labellers by name: shipped ones, folders that training wrote (``labeller.json``, ``weights.safetensors``), and YAML."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ganinv.config import StrictModel, validate
+from ganinv.config import StrictModel, config_names, config_path, validate
 from ganinv.errors import ConfigError, WeightsRefused
-from ganinv.labels.attributes import Attribute, AttributeNet, Labeller
+from ganinv.labels.attributes import AttributeNet
+from ganinv.labels.base import Attribute, Labeller
+from ganinv.labels.configs import labeller_from, read_labeller_config
+from ganinv.labels.inputs import InputSpec
+from ganinv.labels.network import NetworkLabeller
+from ganinv.labels.outputs import Output
 
 CARD, WEIGHTS = "labeller.json", "weights.safetensors"
 
@@ -36,11 +41,23 @@ class LabellerCard(StrictModel):
 
 
 def open_labeller(name: str) -> Labeller:
-    """A shipped labeller by name (``portraits-64``), or one that training wrote, by the path of its folder.
+    """A labeller by name.
+
+    Args:
+        name: a shipped one (``portraits-64``), the folder of one that training wrote, the name of a configuration in
+            ``configs/labellers``, or the path of a YAML file of your own.
 
     Raises:
-        ConfigError: no such labeller. WeightsRefused: its weights are damaged or not those its card describes.
+        ConfigError: no such labeller, or one whose parts are not installed. WeightsRefused: its weights are damaged, or
+            not those that its card or configuration names.
     """
+    if name.endswith((".yaml", ".yml")) or name in config_names("labellers"):
+        return labeller_from(read_labeller_config(config_path("labellers", name)))
+    return open_trained(name)
+
+
+def open_trained(name: str) -> NetworkLabeller:
+    """A labeller of this project's own network: shipped, or a folder that training wrote."""
     folder = labeller_folder(name)
     card = read_card(name)
     content = (folder / WEIGHTS).read_bytes() if (folder / WEIGHTS).is_file() else b""
@@ -55,13 +72,14 @@ def open_labeller(name: str) -> Labeller:
         net.load_state_dict({key: tensor.float() for key, tensor in load(content).items()})
     except (RuntimeError, SafetensorError) as error:
         raise WeightsRefused(f"{WEIGHTS} of labeller {name!r} does not fit its card: {error}") from error
-    return Labeller(
+    return NetworkLabeller(
         net,
         name=card.name,
         version=card.version,
-        attributes=card.attributes,
         weights_sha256=card.weights_sha256,
-        input_size=card.input_size,
+        spec=InputSpec(size=card.input_size),
+        outputs={key: Output(column=i) for i, key in enumerate(card.attributes)},
+        attributes=card.attributes,
     )
 
 
@@ -89,8 +107,8 @@ def labeller_folder(name: str) -> Path:
         if (folder / CARD).is_file():
             return folder
     raise ConfigError(
-        f"no labeller {name!r}; shipped are: {', '.join(labeller_names())}; or give the folder that "
-        "ganinv.training.attributes wrote"
+        f"no labeller {name!r}; shipped are: {', '.join(labeller_names())}; by configuration: "
+        f"{', '.join(config_names('labellers'))}; or give a YAML file, or the folder that ganinv.training.attributes wrote"
     )
 
 

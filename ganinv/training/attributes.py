@@ -28,7 +28,8 @@ from torch import Tensor
 
 from ganinv.config import StrictModel
 from ganinv.errors import DataError
-from ganinv.labels.attributes import Attribute, AttributeNet
+from ganinv.labels.attributes import AttributeNet
+from ganinv.labels.base import Attribute
 from ganinv.labels.files import LabellerCard, half_weights, write_labeller
 
 ATTRIBUTES = ("glasses", "gender", "smile", "age", "yaw")

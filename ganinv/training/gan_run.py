@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from jinja2 import Template
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -27,8 +26,9 @@ from ganinv.code import Code
 from ganinv.config import config_path, load_yaml, validate
 from ganinv.data import open_dataset
 from ganinv.generators.files import open_generator, save_generator
+from ganinv.generators.grid import sample_grid
 from ganinv.generators.stylegan2 import Generator
-from ganinv.labels import Labeller, open_labeller
+from ganinv.labels import NetworkLabeller, open_trained
 from ganinv.metrics import kid
 from ganinv.training.gan import GanTrainer, GanTrainingConfig, train
 
@@ -90,7 +90,7 @@ def export(trainer: GanTrainer, folder: Path, history: str = "") -> None:
     generator.measure_w()
     save_generator(generator, str(folder), half=True)
     shipped = open_generator(str(folder))
-    measured = measure(shipped, trainer.images, open_labeller("portraits-64"))
+    measured = measure(shipped, trainer.images, open_trained("portraits-64"))
     card = {"kimg": trainer.nimg / 1000, "training_images": len(trainer.images), "measured": measured}
     save_generator(shipped, str(folder), half=True, extra=card)
     sample_grid(shipped, psi=0.8).save(folder / "samples.png")
@@ -113,7 +113,7 @@ def _model_card(generator: Generator, trainer: GanTrainer, card: dict[str, Any],
     )
 
 
-def measure(generator: Generator, images: Tensor, labeller: Labeller, count: int = 2000) -> dict[str, float]:
+def measure(generator: Generator, images: Tensor, labeller: NetworkLabeller, count: int = 2000) -> dict[str, float]:
     """KID and nearest neighbours in the labeller's feature space.
 
     ``nearest_cosine_*``: cosine of each generated image's centred features to its nearest training image (mirrored ones
@@ -144,7 +144,7 @@ def measure(generator: Generator, images: Tensor, labeller: Labeller, count: int
 
 
 @torch.inference_mode()
-def features(labeller: Labeller, images: Tensor, batch_size: int = 128) -> np.ndarray:
+def features(labeller: NetworkLabeller, images: Tensor, batch_size: int = 128) -> np.ndarray:
     """Pooled trunk features [N, C] of images [N, 3, R, R] in [-1, 1]."""
     parts: list[Tensor] = []
     hook = labeller.net.head.register_forward_pre_hook(lambda _, inputs: parts.append(inputs[0]))  # type: ignore[union-attr]
@@ -154,16 +154,6 @@ def features(labeller: Labeller, images: Tensor, batch_size: int = 128) -> np.nd
     finally:
         hook.remove()
     return torch.cat(parts).cpu().numpy()
-
-
-def sample_grid(generator: Generator, rows: int = 6, columns: int = 10, psi: float = 1.0, seed: int = 7) -> Image.Image:
-    """A grid of samples, the same latents each time."""
-    z = torch.randn(rows * columns, generator.z_dim, generator=torch.Generator().manual_seed(seed))
-    images = generator.render(Code(w=generator.map(z.to(generator.device), truncation_psi=psi)))
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().permute(0, 2, 3, 1).numpy()
-    size = generator.resolution
-    sheet = pixels.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
-    return Image.fromarray(sheet)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ import torch
 
 from ganinv.errors import ConfigError, DataError, WeightsRefused
 from ganinv.labels import labeller_names, open_labeller, read_card
-from ganinv.labels.attributes import resize_for_labels
 from ganinv.labels.files import labeller_folder
+from ganinv.labels.inputs import resize_images
 from ganinv.training.attributes import ATTRIBUTES, BINARY, _measure, read_portraits
 
 SHARED = Path(os.environ.get("GANINV_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -64,9 +64,9 @@ def test_any_resolution_is_scored_alike(images: torch.Tensor, size: int) -> None
 def test_resize_rule() -> None:
     images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     blocks = images.view(2, 3, 64, 2, 64, 2).mean((3, 5))
-    torch.testing.assert_close(resize_for_labels(images, 64), blocks)
-    assert resize_for_labels(images[..., :90, :90], 64).shape == (2, 3, 64, 64)
-    assert resize_for_labels(blocks, 64) is blocks
+    torch.testing.assert_close(resize_images(images, 64), blocks)
+    assert resize_images(images[..., :90, :90], 64).shape == (2, 3, 64, 64)
+    assert resize_images(blocks, 64) is blocks
 
 
 def test_images_outside_the_range_are_clamped_and_others_refused(images: torch.Tensor) -> None:

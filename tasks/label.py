@@ -1,0 +1,92 @@
+"""``label``: samples that are there, scored by another labeller, so that directions can be fitted on its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import torch
+from pydantic import Field
+
+from ganinv.config import StrictModel
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.labels import open_labeller
+from ganinv.store import Plan, RowError, Unit, open_store, tensor_numpy
+from tasks.engine import Pools, default_device, drive, provenance
+from tasks.pool import WorkerSpec
+from tasks.sample import score, score_array, weights_of
+
+
+class LabelJob(StrictModel):
+    """Score ``samples/<samples>`` by ``labeller`` into ``labels/<name>``. A table of labels renders nothing."""
+
+    store: str
+    name: str
+    samples: str = "samples"
+    generator: str = EMBEDDED
+    labeller: str
+    unit_size: int = Field(500, ge=1)
+
+
+def run_label(job: LabelJob, pools: Pools) -> dict[str, Any]:
+    """Fill ``labels/<name>``. Returns counts and the collection's URL."""
+    store = open_store(job.store)
+    samples = store.samples[job.samples]
+    generator, labeller = open_generator(job.generator), open_labeller(job.labeller)
+    origin = samples.provenance()
+    generator_is(origin, generator.fingerprint, generator.name, samples.url)
+    config = job.model_dump(mode="json", exclude={"store", "name", "unit_size"})
+    config |= {"samples_digest": origin["config_digest"]} | weights_of(job.labeller, labeller)
+    header = provenance(generator, labeller=labeller.identity, labeller_sha256=labeller.weights_sha256)
+    plan = Plan.of("label", config, header, samples.read(["image_id"])["image_id"].to_pylist(), job.unit_size)
+    return drive(
+        store.collection("labels", job.name), plan, WorkerSpec(LabelWorker, {"job": job}), pools, f"label {job.name}"
+    )
+
+
+def generator_is(origin: Mapping[str, Any], fingerprint: str, name: str, what: str) -> None:
+    """Refuse samples of another generator.
+
+    Raises:
+        GeneratorMismatch: they are of another one.
+    """
+    from ganinv.errors import GeneratorMismatch
+
+    if origin["generator_fingerprint"] != fingerprint:
+        raise GeneratorMismatch(
+            f"{what} was sampled from generator {origin['generator_name']} ({origin['generator_fingerprint'][:12]}), "
+            f"and {name} ({fingerprint[:12]}) was given; give the same one"
+        )
+
+
+class LabelWorker:
+    """Renders stored samples and scores them."""
+
+    def __init__(self, job: LabelJob) -> None:
+        self.job = job
+        store = open_store(job.store)
+        self.samples = store.samples[job.samples]
+        self.collection = store.collection("labels", job.name)
+        self.generator = open_generator(job.generator, default_device())
+        self.labeller = open_labeller(job.labeller).to(self.generator.device)
+
+    @torch.inference_mode()
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        rows: list[Any] = []
+        for batch in self.samples.scan(["image_id", "w", "truncation_psi"], ids, batch_size=64):
+            names = batch["image_id"].to_pylist()
+            w = torch.from_numpy(tensor_numpy(batch["w"])).to(self.generator.device)
+            w = w if w.ndim == 3 else w[:, None].expand(-1, self.generator.num_ws, -1)
+            psi = torch.tensor(batch["truncation_psi"].to_numpy(), device=w.device)[:, None, None]
+            scores = score(self.generator, self.labeller, w, psi, names)
+            rows += [(name, {key: values[i] for key, values in scores.items()}) for i, name in enumerate(names)]
+        return rows
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        rows.sort(key=lambda row: row[0])
+        columns: dict[str, Any] = {"image_id": pa.array([row[0] for row in rows], pa.string())}
+        for name in self.labeller.attributes:
+            columns[f"score_{name}"] = score_array([row[1][name] for row in rows])
+        self.collection.write_part(unit.index, pa.table(columns), failures, {})
+        return {}
