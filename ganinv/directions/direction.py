@@ -122,6 +122,11 @@ class Direction:
                 raise DataError(f"direction {self.name!r}: mode {self.mode!r} is not for directions in {self.space!r}")
 
     @property
+    def num_ws(self) -> int | None:
+        """Rows of W+ of its generator, where that is known."""
+        return None if self.generator_resolution is None else rows_of(self.generator_resolution)
+
+    @property
     def verified(self) -> bool:
         """Whether the weights of its generator are known, and not only stated."""
         return self.generator_fingerprint != UNVERIFIED
@@ -298,11 +303,11 @@ class Direction:
             raise ConfigError(
                 f"direction {self.name!r} moves w of shape [batch, rows, {self.vector.shape[-1]}], got {tuple(w.shape)}"
             )
-        if self.generator_resolution is not None and w.shape[1] != rows_of(self.generator_resolution):
+        if self.num_ws not in (None, w.shape[1]):
             raise ConfigError(
                 f"direction {self.name!r} was imported for {self.generator_name!r} of resolution "
-                f"{self.generator_resolution}, whose W+ has {rows_of(self.generator_resolution)} rows; this code has "
-                f"{w.shape[1]}: it belongs to another generator"
+                f"{self.generator_resolution}, whose W+ has {self.num_ws} rows; this code has {w.shape[1]}: it belongs to "
+                "another generator"
             )
         start, end = self.layers or (0, w.shape[1])
         if end > w.shape[1] or (self.vector.ndim == 2 and len(self.vector) != end - start):
