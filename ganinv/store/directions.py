@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DirectionStore:
-    """``<root>/directions/<name>/<version>/direction.parquet``; versions count 1, 2, 3, ... and never change."""
+    """``<root>/directions/<name>/<version>/direction.parquet``; versions count 1, 2, 3, ... and never change.
+
+    A version that should not be used any more gets an object beside it, ``deprecated.json``, as does a whole name.
+    """
 
     objects: Objects
 
@@ -40,19 +44,89 @@ class DirectionStore:
             except FileExistsError:  # somebody else took this number in the meantime
                 version += 1
 
-    def get(self, name: str, generator: str | None = None, version: int | None = None) -> Direction:
+    def get(
+        self, name: str, generator: str | None = None, version: int | None = None, *, trust: bool = False
+    ) -> Direction:
         """The newest version of a direction, or the newest for one generator, or one version.
 
         Args:
             generator: fingerprint of the generator it is for; None takes any.
-            version: a number; None takes the newest that fits.
+            version: a number, deprecated or not; None takes the newest that fits and is not deprecated.
+            trust: with ``generator``, also take a version whose generator was only stated, if none is known to fit.
 
         Raises:
-            ConfigError: no direction or version of that name.
+            ConfigError: no direction or version of that name, or only deprecated ones.
             GeneratorMismatch: there is one, but for another generator.
         """
-        from ganinv.directions.direction import Direction
+        from ganinv.directions.direction import UNVERIFIED, Direction
 
+        versions = self._known(name, version)
+        stated: list[Direction] = []
+        others: dict[str, bool] = {}  # the generators it is for, and whether their weights are known
+        reason: str | None = None if version is not None else self._reason(name)
+        for candidate in reversed(versions) if reason is None else ():
+            if version is None and (own := self._reason(f"{name}/{candidate}")) is not None:
+                reason = reason or own
+                continue
+            arrays, metadata = self._read(name, candidate)
+            fingerprint = str(metadata.get("generator_fingerprint"))
+            if generator is None or fingerprint == generator != UNVERIFIED:
+                return Direction.from_record(arrays, metadata)
+            if trust and fingerprint == UNVERIFIED:
+                stated.append(Direction.from_record(arrays, metadata))
+            others[f"{metadata.get('generator_name', 'unnamed')} ({fingerprint[:12]})"] = fingerprint != UNVERIFIED
+        if stated:
+            return stated[0]
+        if not others:
+            raise ConfigError(
+                f"direction {name!r} is deprecated: {reason}. Use another, or ask for a version by its number "
+                f"({name}@{versions[-1]})"
+            )
+        if not any(others.values()):
+            raise GeneratorMismatch(
+                f"direction {name!r} was imported for {', '.join(others)} without its weights, so nobody checked that it "
+                f"belongs to the generator in use ({str(generator)[:12]}): if you know that it does, name it in `trust`, or "
+                "import it again with the generator's weights"
+            )
+        raise GeneratorMismatch(
+            f"direction {name!r} was fitted on generator {', '.join(others)}, not on the one in use "
+            f"({str(generator)[:12]}): fit it again on this one, or use the latents of the other"
+        )
+
+    def deprecate(self, name: str, reason: str, version: int | None = None) -> None:
+        """Say that a version, or a name with all versions it has and will have, should not be used any more.
+
+        It stays readable by its number, and nothing of it changes. This cannot be taken back: store a new version, or
+        take another name.
+
+        Raises:
+            ConfigError: no reason, no such direction, or it is deprecated already.
+        """
+        if not reason.strip():
+            raise ConfigError(f"say why {name!r} should not be used any more: whoever meets it reads the reason")
+        self._known(name, version)
+        where = name if version is None else f"{name}/{version}"
+        try:
+            self.objects.create(f"directions/{where}/deprecated.json", json.dumps({"reason": reason}).encode())
+        except FileExistsError:
+            what = f"direction {name!r}" + ("" if version is None else f", version {version},")
+            raise ConfigError(f"{what} is deprecated already: {self._reason(where)}") from None
+
+    def list(self) -> list[dict[str, Any]]:
+        """Metadata of every version of every direction, by name and version.
+
+        Each has its ``version``, the ``report`` of its fit, and ``deprecated``: the reason, or None.
+        """
+        rows = []
+        for name in self.objects.names("directions"):
+            whole = self._reason(name)
+            for version in self._versions(name):
+                reason = whole or self._reason(f"{name}/{version}")
+                rows.append({**self._read(name, version)[1], "deprecated": reason})
+        return rows
+
+    def _known(self, name: str, version: int | None) -> Sequence[int]:
+        """The versions of a direction, or the one that is asked for."""
         versions = self._versions(name)
         if not versions:
             known = self.objects.names("directions")
@@ -63,26 +137,18 @@ class DirectionStore:
             raise ConfigError(
                 f"direction {name!r} has no version {version}; there are: {', '.join(map(str, versions))}"
             )
-        others: list[str] = []
-        for candidate in [version] if version is not None else reversed(versions):
-            arrays, metadata = self._read(name, candidate)
-            if generator is None or metadata.get("generator_fingerprint") == generator:
-                return Direction.from_record(arrays, metadata)
-            others.append(
-                f"{metadata.get('generator_name', 'unnamed')} ({str(metadata.get('generator_fingerprint'))[:12]})"
-            )
-        raise GeneratorMismatch(
-            f"direction {name!r} was fitted on generator {', '.join(dict.fromkeys(others))}, not on the one in use "
-            f"({str(generator)[:12]}): fit it again on this one, or use the latents of the other"
-        )
+        return versions if version is None else [version]
 
-    def list(self) -> list[dict[str, Any]]:
-        """Metadata of every version of every direction, with its ``version``, by name and version."""
-        return [
-            self._read(name, version)[1]
-            for name in self.objects.names("directions")
-            for version in self._versions(name)
-        ]
+    def _reason(self, where: str) -> str | None:
+        """Why a name, or a version of it, is deprecated."""
+        path = f"directions/{where}/deprecated.json"
+        data = self.objects.read_if_there(path)
+        if data is None:
+            return None
+        try:
+            return str(json.loads(data)["reason"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{self.objects.where(path)} does not say why ({error}): write it again") from error
 
     def _versions(self, name: str) -> Sequence[int]:
         found = self.objects.names(f"directions/{checked_name('direction', name)}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ganinv.directions.direction import Direction
+from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.store import Store
 
@@ -67,3 +67,65 @@ def test_unknown_names_and_versions(store: Store) -> None:
         store.directions.get("smile", version=7)
     with pytest.raises(ConfigError, match=r"use store\.directions"):
         store.collection("directions", "smile")
+
+
+def test_a_deprecated_version_is_left_out_unless_asked_for_by_number(store: Store) -> None:
+    for unit in (1.0, 2.0, 3.0):
+        store.directions.put(smile(unit=unit))
+    store.directions.deprecate("smile", "fitted on mislabelled samples", version=3)
+    assert store.directions.get("smile").version == 2
+    assert store.directions.get("smile", generator="aaa111").version == 2
+    assert store.directions.get("smile", version=3).unit == 3.0
+    assert [row["deprecated"] for row in store.directions.list()] == [None, None, "fitted on mislabelled samples"]
+    assert store.directions.put(smile(unit=4.0)) == 4
+    assert store.directions.get("smile").version == 4
+    with pytest.raises(ConfigError, match="version 3, is deprecated already: fitted on mislabelled samples"):
+        store.directions.deprecate("smile", "again", version=3)
+
+
+def test_a_deprecated_name_has_no_usable_version_now_or_later(store: Store) -> None:
+    store.directions.put(smile())
+    store.directions.deprecate("smile", "use grin")
+    store.directions.put(smile())
+    for generator in (None, "aaa111"):
+        with pytest.raises(ConfigError, match=r"'smile' is deprecated: use grin.*smile@2"):
+            store.directions.get("smile", generator=generator)
+    assert store.directions.get("smile", version=2).version == 2
+    assert [row["deprecated"] for row in store.directions.list()] == ["use grin", "use grin"]
+    with pytest.raises(ConfigError, match="say why"):
+        store.directions.deprecate("smile", " ")
+    with pytest.raises(ConfigError, match="no version 9"):
+        store.directions.deprecate("smile", "x", version=9)
+    with pytest.raises(ConfigError, match="unknown direction 'frown'"):
+        store.directions.deprecate("frown", "x")
+
+
+def test_all_versions_deprecated_one_by_one(store: Store) -> None:
+    for _ in range(2):
+        store.directions.put(smile())
+    store.directions.deprecate("smile", "old", version=1)
+    store.directions.deprecate("smile", "older", version=2)
+    with pytest.raises(ConfigError, match="'smile' is deprecated: older"):
+        store.directions.get("smile")
+
+
+def test_a_stated_generator_is_never_a_match_unless_trusted(store: Store) -> None:
+    store.directions.put(smile(UNVERIFIED))
+    for fingerprint in ("aaa111", UNVERIFIED):
+        with pytest.raises(GeneratorMismatch, match=r"imported for toy faces \(unverified\) without its weights"):
+            store.directions.get("smile", generator=fingerprint)
+        assert store.directions.get("smile", generator=fingerprint, trust=True).version == 1
+    store.directions.put(smile("aaa111"))
+    store.directions.put(smile(UNVERIFIED))
+    assert store.directions.get("smile", generator="aaa111", trust=True).version == 2  # one that is known wins
+    with pytest.raises(GeneratorMismatch, match="fitted on generator"):
+        store.directions.get("smile", generator="bbb")
+
+
+def test_imported_precision_and_styles_survive_the_store(store: Store) -> None:
+    vector = np.random.default_rng(0).normal(size=6)
+    kept = {"mean": None, "layers": None, "vector": vector, "dtype": "float64", "space": "s"}
+    store.directions.put(replace(smile(), **kept, style_layers=(("convs.0", 4), ("torgbs.0", 2))))  # type: ignore[arg-type]
+    back = store.directions.get("smile")
+    assert np.array_equal(back.vector, vector)
+    assert (back.dtype, back.style_layers) == ("float64", (("convs.0", 4), ("torgbs.0", 2)))
