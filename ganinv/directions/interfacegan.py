@@ -16,12 +16,15 @@ import numpy as np
 from pydantic import Field
 
 from ganinv.config import StrictModel
-from ganinv.directions.direction import Direction, Mode
+from ganinv.directions.direction import Direction, Mode, Space
+from ganinv.directions.passes import Gathered, choose_tails, gather, judge_along, look_at
 from ganinv.directions.projection import project_out
-from ganinv.directions.separate import fit_ridge, fit_svc
+from ganinv.directions.samples import ArraySamples, Samples
+from ganinv.directions.separate import Estimator, Plane, fit_tails, trains
+from ganinv.directions.tails import Tails, select_tails
 from ganinv.errors import DataError
 
-__all__ = ["Boundary", "InterFaceGanConfig", "fit_interfacegan", "project_out", "select_tails"]
+__all__ = ["Boundary", "InterFaceGanConfig", "fit_boundary", "fit_interfacegan", "project_out", "select_tails"]
 
 
 class InterFaceGanConfig(StrictModel):
@@ -31,9 +34,10 @@ class InterFaceGanConfig(StrictModel):
     """Size of each tail: a ratio of the samples when at most 1, else a count. At most half of the samples."""
     split: float = Field(default=0.7, gt=0, le=1)
     """Share of each tail that trains; the rest validates."""
-    estimator: Literal["svc", "ridge"] = "svc"
+    estimator: Estimator = "svc"
+    """``svc``, ``linear-svc`` and ``logistic`` separate the tails; ``ridge`` regresses all scores."""
     regularisation: float = Field(default=1.0, gt=0)
-    """C of the SVM. Ridge chooses its own on held-out samples."""
+    """C of the classifiers. Ridge chooses its own on held-out samples."""
     invalid_value: float | None = None
     """Samples with this score are left out, as the published code does."""
     missing: Literal["refuse", "leave out"] = "refuse"
@@ -47,12 +51,12 @@ class InterFaceGanConfig(StrictModel):
 
 @dataclass(frozen=True)
 class Boundary:
-    """A fitted separating plane ``w . vector + intercept = 0``.
+    """A fitted separating plane ``x . vector + intercept = 0``.
 
     Args:
         vector: float32 [D], norm 1, towards higher scores.
         unit: standard deviation of the samples' coordinate along the vector.
-        report: see ``fit_interfacegan``.
+        report: see ``fit_boundary``.
     """
 
     attribute: str
@@ -71,12 +75,18 @@ class Boundary:
         labeller: str | None = None,
         layers: tuple[int, int] | None = None,
         mode: Mode = "relative",
+        space: Space = "w",
+        rows: int | None = None,
     ) -> Direction:
-        """The boundary's normal as a direction of W, named after the attribute unless told otherwise."""
+        """The boundary's normal as a direction, named after the attribute unless told otherwise.
+
+        Args:
+            space: of the latents it was fitted on. rows: of W+ codes that were fitted flat; the norm is 1 over all rows.
+        """
         return Direction(
             name=name or self.attribute,
-            vector=self.vector,
-            space="w",
+            vector=self.vector if rows is None else self.vector.reshape(rows, -1),
+            space=space,
             generator_name=generator_name,
             generator_fingerprint=generator_fingerprint,
             method=f"interfacegan-{self.report['estimator']}",
@@ -98,111 +108,94 @@ def fit_interfacegan(
     attribute: str,
     ids: Sequence[str] | Sequence[int] | np.ndarray | None = None,
 ) -> Boundary:
-    """Fit the boundary of one attribute. The result depends on neither the order nor the partition of the rows.
+    """``fit_boundary`` on arrays.
 
     Args:
-        latents: [N, D]. scores: [N] or [N, 1], any monotone score.
+        latents: [N, D] in Z or W, or [N, L, D] in W+, which is fitted flat. scores: [N] or [N, 1], any monotone score.
         attribute: named in errors and in the report.
         ids: [N], unique: they break ties between equal scores. Row numbers by default.
+    """
+    x = np.asarray(latents)
+    x = x.reshape(len(x), -1) if x.ndim == 3 else x
+    return fit_boundary(ArraySamples(x, {attribute: scores}, ids), config, attribute=attribute)
+
+
+def fit_boundary(samples: Samples, config: InterFaceGanConfig | None = None, *, attribute: str) -> Boundary:
+    """Fit the boundary of one attribute. The result depends on neither the order nor the partition of the samples.
+
+    The samples are read a block at a time, four times: to look at the scores, to choose the tails, to fit, to judge. In
+    memory are the latents of the tails, and for ridge some matrices of D x D.
 
     Returns:
-        The boundary. Its report: ``estimator``, ``samples``, ``left_out``, ``k`` (size of each tail),
-        ``train_per_tail`` (SVC) or ``train`` (ridge), ``validation_accuracy`` (held-out tails; None when ``split``
-        holds none out), ``remaining_accuracy`` (samples outside the tails, labelled by the mid-range of all scores as
-        published; None when there are none), ``stability`` (mean cosine of bootstrap refits; None without), ``score``
-        statistics, ``config``.
+        The boundary. Its report: ``attribute``, ``estimator``, ``samples``, ``left_out``, ``k`` (size of each tail),
+        ``train_per_tail`` (classifiers) or ``train`` (ridge), ``validation_accuracy`` (held-out tails; None when
+        ``split`` holds none out), ``remaining_accuracy`` (samples outside the tails, labelled by the mid-range of all
+        scores as published; None when there are none), ``stability`` (mean cosine of bootstrap refits; None without),
+        ``score`` statistics, ``config``.
 
     Raises:
-        DataError: shapes that do not fit, or degenerate scores.
+        DataError: shapes that do not fit, or degenerate scores; names the attribute.
     """
     config = config or InterFaceGanConfig()
-    x, y, keys, left_out = _valid(latents, scores, ids, config, attribute)
-    k = int(config.tails if config.tails > 1 else len(y) * config.tails)
-    k = min(k, len(y) // 2)
+    look = look_at(samples, config, attribute)
+    k = int(config.tails if config.tails > 1 else look.n * config.tails)
+    k = min(k, look.n // 2)
     if k < config.minimum:
         raise DataError(
-            f"attribute {attribute!r}: {len(y)} valid samples with tails={config.tails} give {k} samples per class, "
+            f"attribute {attribute!r}: {look.n} valid samples with tails={config.tails} give {k} samples per class, "
             f"at least {config.minimum} are needed; sample more, or take larger tails"
         )
-    top, bottom = select_tails(y, keys, k)
-    if y[top].min() <= y[bottom].max():
-        raise DataError(
-            f"attribute {attribute!r}: the highest {k} and the lowest {k} scores overlap (both hold "
-            f"{y[bottom].max():g}), so score does not tell the classes apart (values {y.min():g} .. {y.max():g}); "
-            "scores are constant, or one class is rarer than the tails: take smaller tails, or other scores"
-        )
-    if config.estimator == "svc":
-        plane = fit_svc(x, top, bottom, config.split, config.regularisation, config.bootstrap, config.seed)
-    else:
-        # Random choices are made on rows sorted by id (tails are sorted already), whatever the order of the rows.
-        order = np.argsort(keys, kind="stable")
-        plane = fit_ridge(x, y, top, bottom, order, config.split, config.bootstrap, config.seed)
+    tails = choose_tails(samples, config, attribute, k)
+    gathered = gather(samples, config, attribute, tails)
+    plane, judge = _plane(gathered, config, tails)
     length = float(np.linalg.norm(plane.normal))
     if not np.isfinite(length) or length == 0:
         raise DataError(f"attribute {attribute!r}: no plane separates the tails; the latents of both are the same")
     vector, intercept = plane.normal / length, plane.intercept / length
-    coordinate = (x @ vector.astype(x.dtype)).astype(np.float64)
-    if coordinate[top].mean() < coordinate[bottom].mean():
-        vector, intercept, coordinate = -vector, -intercept, -coordinate
+    if (gathered.top @ vector).mean() < (gathered.bottom @ vector).mean():
+        vector, intercept = -vector, -intercept
+    along = judge_along(samples, config, attribute, tails, vector, intercept, look)
     report = {
         "attribute": attribute,
         "estimator": config.estimator,
-        "samples": len(y),
-        "left_out": left_out,
+        "samples": look.n,
+        "left_out": look.left_out,
         "k": k,
         **plane.report,
-        "remaining_accuracy": _remaining_accuracy(coordinate + intercept, y, top, bottom),
-        "score": {s: float(getattr(y, s)()) for s in ("mean", "std", "min", "max")},
+        "remaining_accuracy": along.remaining_accuracy,
+        "score": {"mean": look.spread.mean, "std": look.spread.std, "min": look.low, "max": look.high},
         "config": config.model_dump(mode="json"),
     }
-    return Boundary(attribute, vector.astype(np.float32), float(intercept), float(coordinate.std()), report)
+    if config.estimator == "ridge":
+        report["validation_accuracy"] = _held_out_accuracy(gathered, tails, judge, config)
+    return Boundary(attribute, vector.astype(np.float32), float(intercept), along.std, report)
 
 
-def select_tails(scores: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers of the k highest and the k lowest scores, the most extreme first.
-
-    Ids break ties, so the order is total and tails of partitions can be merged: the tails of
-    the partitions' tails are the tails of the whole.
-    """
-    order = np.lexsort((ids, -scores))
-    return order[:k], order[::-1][:k]
-
-
-def _valid(
-    latents: np.ndarray,
-    scores: np.ndarray,
-    ids: Sequence[Any] | np.ndarray | None,
-    config: InterFaceGanConfig,
-    attribute: str,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """(latents, scores, ids) of the samples that have a score, and how many have none."""
-    x, y = np.asarray(latents), np.asarray(scores, dtype=np.float64)
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    keys = np.arange(len(x)) if ids is None else np.asarray(ids)
-    if x.ndim != 2 or y.shape != (len(x),) or keys.shape != (len(x),):
-        raise DataError(
-            f"attribute {attribute!r}: expected latents [N, D] and one score and id per latent, got latents {x.shape}, "
-            f"scores {np.asarray(scores).shape}, ids {keys.shape}"
-        )
-    if len(np.unique(keys)) != len(keys):
-        raise DataError(f"attribute {attribute!r}: sample ids are not unique; remove repeated samples")
-    unscored = np.isnan(y)
-    if unscored.any() and config.missing == "refuse":
-        raise DataError(
-            f"attribute {attribute!r}: {int(unscored.sum())} of {len(y)} scores are NaN; score them, "
-            "or set missing to 'leave out'"
-        )
-    keep = ~unscored if config.invalid_value is None else ~unscored & (y != config.invalid_value)
-    if not np.isfinite(x[keep]).all() or np.isinf(y[keep]).any():
-        raise DataError(f"attribute {attribute!r}: latents or scores hold values that are not finite")
-    return x[keep], y[keep], keys[keep], int((~keep).sum())
+def _plane(gathered: Gathered, config: InterFaceGanConfig, tails: Tails) -> tuple[Plane, Plane | None]:
+    if config.estimator == "ridge":
+        assert gathered.ridge is not None
+        return gathered.ridge.fit((tails.top[0].mean() + tails.bottom[0].mean()) / 2)
+    plane = fit_tails(
+        gathered.top,
+        gathered.bottom,
+        config.estimator,
+        config.split,
+        config.regularisation,
+        config.bootstrap,
+        config.seed,
+    )
+    return plane, None
 
 
-def _remaining_accuracy(decision: np.ndarray, y: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> float | None:
-    rest = np.ones(len(y), dtype=bool)
-    rest[top] = rest[bottom] = False
-    if not rest.any():
+def _held_out_accuracy(
+    gathered: Gathered, tails: Tails, judge: Plane | None, config: InterFaceGanConfig
+) -> float | None:
+    """Of the training share's plane on those samples of the tails that it has not seen."""
+    if judge is None:
         return None
-    # The published threshold: the middle of the range, not the median. One outlier moves it.
-    positive = y[rest] > (y.max() + y.min()) / 2
-    return float(((decision[rest] > 0) == positive).mean())
+    right: list[np.ndarray] = []
+    for (_, ids), x, sign in ((tails.top, gathered.top, 1), (tails.bottom, gathered.bottom, -1)):
+        decision = x[~trains(ids, config.split, config.seed)] @ judge.normal + judge.intercept
+        right.append(sign * decision > 0)
+    together = np.concatenate(right)
+    return float(together.mean()) if len(together) else None

@@ -1,13 +1,18 @@
-"""Linear estimators of a separating plane: SVM on the tails, ridge regression on all scores."""
+"""Linear estimators of a separating plane: classifiers of the two tails, and ridge regression of all scores."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
+from ganinv.directions.samples import Draws
 from ganinv.metrics.moments import Moments
+
+TailEstimator = Literal["svc", "linear-svc", "logistic"]
+Estimator = Literal["svc", "linear-svc", "logistic", "ridge"]
 
 RIDGE_STRENGTHS = np.logspace(-5, 1, 13)
 """Candidate penalties, relative to the mean variance of the latents."""
@@ -22,91 +27,100 @@ class Plane:
     report: dict[str, Any]
 
 
-def fit_svc(
-    x: np.ndarray, top: np.ndarray, bottom: np.ndarray, split: float, regularisation: float, bootstrap: int, seed: int
+def fit_tails(
+    top: np.ndarray,
+    bottom: np.ndarray,
+    estimator: TailEstimator,
+    split: float,
+    regularisation: float,
+    bootstrap: int,
+    seed: int,
 ) -> Plane:
-    """The published estimator: ``SVC(kernel="linear")`` on a random ``split`` of both tails.
+    """A linear classifier on a random ``split`` of both tails; the rest of them judges it.
 
     Args:
-        x: latents [N, D]. top, bottom: rows of the tails, in an order that does not depend on the order of x.
+        top, bottom: latents [k, D] of the tails, in an order that does not depend on the order of the samples.
+        estimator: ``svc`` is the published one, ``SVC(kernel="linear")``. ``linear-svc`` (liblinear, squared hinge) and
+            ``logistic`` scale to large tails.
         regularisation: C. bootstrap: refits on resampled training rows.
     """
     rng = np.random.default_rng(seed)
     train = max(int(len(top) * split), 1)
-    positives, negatives = rng.permutation(top), rng.permutation(bottom)
+    positives, negatives = top[rng.permutation(len(top))], bottom[rng.permutation(len(bottom))]
     rows = np.concatenate([positives[:train], negatives[:train]])
-    held_out = np.concatenate([positives[train:], negatives[train:]])
     labels = np.concatenate([np.ones(train), np.zeros(train)])
-    normal, intercept = _svc(x[rows], labels, regularisation)
+    fit = _ESTIMATORS[estimator]
+    normal, intercept = fit(rows, labels, regularisation)
     accuracy = None
-    if len(held_out):
-        correct = (x[held_out] @ normal + intercept > 0) == np.isin(held_out, top)
-        accuracy = float(correct.mean())
+    if train < len(top):
+        high, low = (part[train:] @ normal + intercept > 0 for part in (positives, negatives))
+        accuracy = float((high.mean() + 1 - low.mean()) / 2)
     refits = []
     for _ in range(bootstrap):
         # Resampled within each class: a bootstrap of small tails may otherwise hold one class only.
         pick = np.concatenate([rng.integers(0, train, train), train + rng.integers(0, train, train)])
-        refits.append(_svc(x[rows[pick]], labels[pick], regularisation)[0])
-    report = {"train_per_tail": train, "validation_accuracy": accuracy, "stability": _stability(normal, refits)}
+        refits.append(fit(rows[pick], labels[pick], regularisation)[0])
+    report = {"train_per_tail": train, "validation_accuracy": accuracy, "stability": stability(normal, refits)}
     return Plane(normal, intercept, report)
 
 
-def fit_ridge(
-    x: np.ndarray,
-    y: np.ndarray,
-    top: np.ndarray,
-    bottom: np.ndarray,
-    order: np.ndarray,
-    split: float,
-    bootstrap: int,
-    seed: int,
-) -> Plane:
-    """Ridge regression of all scores. A random ``split`` chooses the penalty and is judged on the rest.
-
-    The final fit uses all rows. The plane is where the predicted score is half-way between the mean scores of the two
-    tails.
+@dataclass
+class RidgeSums:
+    """What ridge regression must know of the samples: joint moments of latents and score, of all of them, of a training
+    share, of the rest, and of bootstrap resamples. Blocks of samples are added; partitions may be.
 
     Args:
-        x: latents [N, D]. y: scores [N]. top, bottom: rows of the tails. order: all rows, in an order that does not
-            depend on the order of x. bootstrap: refits on resampled rows.
+        split: share that chooses the penalty; the rest judges it.
     """
-    rng = np.random.default_rng(seed)
-    rows = rng.permutation(order)
-    train = max(int(len(rows) * split), 2)
-    held_out = rows[train:]
-    threshold = (y[top].mean() + y[bottom].mean()) / 2
-    report: dict[str, Any] = {"train": len(rows), "validation_accuracy": None, "validation_correlation": None}
-    strength = float(RIDGE_STRENGTHS[len(RIDGE_STRENGTHS) // 2])
-    if len(held_out) > 1:
-        candidates = _ridge(x, y, rows[:train], RIDGE_STRENGTHS)
-        predictions = [x[held_out] @ normal + offset for normal, offset in candidates]
-        best = int(np.argmin([((predicted - y[held_out]) ** 2).mean() for predicted in predictions]))
-        strength, predicted = float(RIDGE_STRENGTHS[best]), predictions[best]
-        is_top = np.isin(held_out, top)
-        tails = is_top | np.isin(held_out, bottom)
-        if tails.any():
-            report["validation_accuracy"] = float(((predicted > threshold) == is_top)[tails].mean())
-        if predicted.std() > 0 and y[held_out].std() > 0:
-            report["validation_correlation"] = float(np.corrcoef(predicted, y[held_out])[0, 1])
-    penalty = np.array([strength])
-    normal, offset = _ridge(x, y, rows, penalty)[0]
-    refits = [_ridge(x, y, rows[rng.integers(0, len(rows), len(rows))], penalty)[0][0] for _ in range(bootstrap)]
-    report |= {"penalty": strength, "stability": _stability(normal, refits)}
-    return Plane(normal, float(offset - threshold), report)
+
+    split: float
+    bootstrap: int
+    seed: int
+    sums: list[Moments | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sums = self.sums or [None] * (2 + self.bootstrap)
+
+    def add(self, ids: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+        """Latents [n, D] and scores [n] of samples ``ids``."""
+        joint = np.column_stack([x, y])
+        train = trains(ids, self.split, self.seed)
+        parts = [Moments.of(joint[train]), Moments.of(joint[~train])]
+        if self.bootstrap:
+            weights = Draws(self.seed, "bootstrap").poisson(ids, self.bootstrap)
+            parts += [Moments.of(joint, weights=weights[:, i]) for i in range(self.bootstrap)]
+        self.sums = [part if known is None else known + part for known, part in zip(self.sums, parts, strict=True)]
+
+    def fit(self, threshold: float) -> tuple[Plane, Plane | None]:
+        """(plane, judge): where the predicted score is ``threshold``.
+
+        The penalty is the one that predicts the held-out scores best; the plane is then fitted on all samples. ``judge``
+        is the plane of the training share alone, which the held-out samples may judge; None without any.
+        """
+        train, held_out, *resamples = (part for part in self.sums if part is not None)
+        strength, judge = float(RIDGE_STRENGTHS[len(RIDGE_STRENGTHS) // 2]), None
+        report: dict[str, Any] = {"train": train.n + held_out.n, "validation_correlation": None}
+        if held_out.n > 1 and train.n > 1:
+            candidates = ridge(train, RIDGE_STRENGTHS)
+            errors = [_squared_error(held_out, normal, offset) for normal, offset in candidates]
+            best = int(np.argmin(errors))
+            strength = float(RIDGE_STRENGTHS[best])
+            report["validation_correlation"] = _correlation(held_out, candidates[best][0])
+            judge = Plane(candidates[best][0], candidates[best][1] - threshold, {})
+        penalty = np.array([strength])
+        normal, offset = ridge(train + held_out, penalty)[0]
+        refits = [ridge(resample, penalty)[0][0] for resample in resamples]
+        report |= {"penalty": strength, "stability": stability(normal, refits)}
+        return Plane(normal, float(offset - threshold), report), judge
 
 
-def _svc(x: np.ndarray, labels: np.ndarray, regularisation: float) -> tuple[np.ndarray, float]:
-    # Imported here: scikit-learn takes a second to import, and directions are mostly read, not fitted.
-    from sklearn.svm import SVC
-
-    model = SVC(kernel="linear", C=regularisation).fit(x, labels)
-    return np.array(model.coef_[0], dtype=np.float64), float(model.intercept_[0])
+def trains(ids: np.ndarray, split: float, seed: int) -> np.ndarray:
+    """[n] True for samples of the training share."""
+    return Draws(seed, "split").uniform(ids, 1)[:, 0] < split
 
 
-def _ridge(x: np.ndarray, y: np.ndarray, rows: np.ndarray, strengths: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    """(normal, offset) for each penalty, from one eigendecomposition. Reads rows in blocks: x may be large."""
-    blocks = np.array_split(rows, -(-len(rows) // 8192))
-    joint = Moments.merge(Moments.of(np.column_stack([x[block], y[block]])) for block in blocks)
+def ridge(joint: Moments, strengths: np.ndarray) -> list[tuple[np.ndarray, float]]:
+    """(normal, offset) for each penalty, from one eigendecomposition of the joint moments of (latents, score)."""
     mean, covariance = joint.mean, joint.covariance
     values, vectors = np.linalg.eigh(covariance[:-1, :-1])
     projected = vectors.T @ covariance[:-1, -1]
@@ -115,9 +129,56 @@ def _ridge(x: np.ndarray, y: np.ndarray, rows: np.ndarray, strengths: np.ndarray
     return [(normal, float(mean[-1] - mean[:-1] @ normal)) for normal in normals]
 
 
-def _stability(normal: np.ndarray, refits: list[np.ndarray]) -> float | None:
+def stability(normal: np.ndarray, refits: list[np.ndarray]) -> float | None:
     """Mean cosine between the fit and its refits."""
     lengths = [np.linalg.norm(normal) * np.linalg.norm(refit) for refit in refits]
     if not refits or min(lengths) == 0:
         return None
     return float(np.mean([normal @ refit / length for refit, length in zip(refits, lengths, strict=True)]))
+
+
+def _squared_error(joint: Moments, normal: np.ndarray, offset: float) -> float:
+    """Mean of (x . normal + offset - y)^2, from moments of (x, y)."""
+    v = np.append(normal, -1.0)
+    return float((v @ joint.outer @ v + 2 * offset * (v @ joint.total)) / joint.n + offset**2)
+
+
+def _correlation(joint: Moments, normal: np.ndarray) -> float | None:
+    """Of x . normal with y, from moments of (x, y)."""
+    covariance = joint.covariance
+    spread = float(normal @ covariance[:-1, :-1] @ normal * covariance[-1, -1])
+    return float(normal @ covariance[:-1, -1] / np.sqrt(spread)) if spread > 0 else None
+
+
+# scikit-learn takes a second to import, and directions are mostly read, not fitted: each estimator imports its own.
+
+
+def _svc(x: np.ndarray, labels: np.ndarray, regularisation: float) -> tuple[np.ndarray, float]:
+    from sklearn.svm import SVC
+
+    return _plane_of(SVC(kernel="linear", C=regularisation).fit(x, labels))
+
+
+def _linear_svc(x: np.ndarray, labels: np.ndarray, regularisation: float) -> tuple[np.ndarray, float]:
+    from sklearn.svm import LinearSVC
+
+    # The primal problem where it is the smaller one, and a seed: the dual solver visits samples in random order.
+    model = LinearSVC(C=regularisation, dual="auto", max_iter=20_000, random_state=0)
+    return _plane_of(model.fit(x, labels))
+
+
+def _logistic(x: np.ndarray, labels: np.ndarray, regularisation: float) -> tuple[np.ndarray, float]:
+    from sklearn.linear_model import LogisticRegression
+
+    return _plane_of(LogisticRegression(C=regularisation, max_iter=5000).fit(x, labels))
+
+
+def _plane_of(model: Any) -> tuple[np.ndarray, float]:
+    return np.array(model.coef_[0], dtype=np.float64), float(model.intercept_[0])
+
+
+_ESTIMATORS: dict[str, Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, float]]] = {
+    "svc": _svc,
+    "linear-svc": _linear_svc,
+    "logistic": _logistic,
+}

@@ -23,8 +23,11 @@ class Moments:
     outer: np.ndarray
 
     @classmethod
-    def of(cls, rows: np.ndarray, block: int = 8192) -> Moments:
+    def of(cls, rows: np.ndarray, block: int = 8192, weights: np.ndarray | None = None) -> Moments:
         """The moments of rows [N, D], converted to float64 a block at a time.
+
+        Args:
+            weights: [N], how often each row counts, as in a bootstrap; n is then their sum.
 
         Raises:
             DataError: not a table of finite numbers.
@@ -35,11 +38,12 @@ class Moments:
         total, outer = np.zeros(rows.shape[1]), np.zeros((rows.shape[1], rows.shape[1]))
         for start in range(0, len(rows), block):
             part = rows[start : start + block].astype(np.float64)
-            total += part.sum(0)
-            outer += part.T @ part
+            counted = part if weights is None else part * weights[start : start + block, None]
+            total += counted.sum(0)
+            outer += counted.T @ part
         if not np.isfinite(outer).all():
             raise DataError("rows hold values that are not finite; leave out the samples that could not be computed")
-        return cls(len(rows), total, outer)
+        return cls(len(rows) if weights is None else int(weights.sum()), total, outer)
 
     @classmethod
     def merge(cls, parts: Iterable[Moments]) -> Moments:
