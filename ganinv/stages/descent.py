@@ -26,7 +26,7 @@ from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import idle
 from ganinv.stages.objective import Objective
 from ganinv.stages.optimizers import Optimizer, State
-from ganinv.stages.variables import Variable
+from ganinv.stages.variables import Moment, Variable
 from ganinv.target import Target
 
 DRAWS = 32  # steps whose random numbers are drawn at once
@@ -117,7 +117,7 @@ class Descent:
         optimizer: makes the steps.
         lr: the learning rate, of variables that name none.
         schedule: share of the steps done, in [0, 1) -> factor on the learning rates.
-        extra_loss: (code, lanes' moment) -> what is added to each image's loss, [B].
+        extra_loss: (code, moment) -> what is added to each image's loss, [B].
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Descent:
         lr: float,
         schedule: Callable[[float], float] = lambda t: 1.0,
         stop: Stop | None = None,
-        extra_loss: Callable[[Code, Run], Tensor] | None = None,
+        extra_loss: Callable[[Code, Moment], Tensor] | None = None,
     ) -> None:
         self.variables, self.optimizer, self.steps, self.lr = variables, optimizer, steps, lr
         self.schedule, self.stop, self.extra_loss = schedule, stop or Stop(), extra_loss
@@ -326,7 +326,7 @@ class Run:
         parts = x.split([shape.numel() for shape in shapes.values()], dim=1)
         return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
-    def _put(self, base: Code, values: list[dict[str, Tensor]], moment: Run | None) -> Code:
+    def _put(self, base: Code, values: list[dict[str, Tensor]], moment: Moment | None) -> Code:
         for variable, given in zip(self.descent.variables, values, strict=True):
             base = variable.put(base, given, self.generator, moment)
         return base

@@ -1,7 +1,8 @@
 """Tune: Pivotal Tuning Inversion (Roich et al. 2022), for many images at once.
 
 The latent is frozen and the generator learns to render the image from it. Every image has its own weights: an offset to
-the shared generator with a batch dimension, dense or of low rank, its own optimiser state, and its own stop.
+the shared generator with a batch dimension, dense or of low rank, its own optimiser state, and its own stop. Or all images
+share one generator (``together``).
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.losses.distance import between
 from ganinv.stages.base import Context, StageResult
-from ganinv.stages.descent import Descent, Run, Stop
+from ganinv.stages.descent import Descent, Stop
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimizers import Adam
-from ganinv.stages.variables import WeightForm, Weights
+from ganinv.stages.together import tune_together
+from ganinv.stages.variables import Moment, WeightForm, Weights
 from ganinv.target import Target
 
 
@@ -57,40 +59,47 @@ class Tune(StrictModel):
     layers: tuple[str, ...] = ("*",)
     """Which parameters of the synthesis train, as patterns: ``*``, ``convs.*.weight``, ``torgbs.*``."""
     locality: Locality | None = None
+    together: bool = False
+    """One generator for all images of the call (in a bulk run: of a unit), ``steps`` passes over them, instead of one for
+    each. Their results then depend on each other; give it a locality and few images (the authors tried up to 64)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Tune:
+        if self.together and self.stop != Stop():
+            raise ValueError("images that are tuned together stop together: leave stop out")
+        return self
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
         if code is None:
             raise ValueError("tune needs a stage before it that makes the pivot, or stored codes")
+        weights = Weights(self.form, self.rank, self.layers)
+        objective = self.loss.prepare(target, context)
+        local = LocalityLoss(self.locality, self.loss, context) if self.locality else None
+        if self.together:
+            return tune_together(
+                target, code, weights, objective, context,
+                epochs=self.steps, lr=self.lr, schedule=self.lr_factor, extra_loss=local,
+            )  # fmt: skip
         descent = Descent(
-            [Weights(self.form, self.rank, self.layers)],
-            Adam(),
-            steps=self.steps,
-            lr=self.lr,
-            schedule=self.lr_factor,
-            stop=self.stop,
-            extra_loss=self._locality(context) if self.locality else None,
+            [weights], Adam(), steps=self.steps, lr=self.lr, schedule=self.lr_factor, stop=self.stop, extra_loss=local
         )
-        return descent(target, code, self.loss.prepare(target, context), context)
+        return descent(target, code, objective, context)
 
     def lr_factor(self, t: float) -> float:
         """Learning-rate schedule at t in [0, 1): constant, then linear fall."""
         return min(1.0, (1 - t) / self.lr_rampdown) if self.lr_rampdown else 1.0
 
-    def _locality(self, context: Context) -> LocalityLoss:
-        assert self.locality is not None
-        return LocalityLoss(self.locality, self.loss, context)
-
 
 class LocalityLoss:
-    """(code, run) -> [B]: how far the tuned generator has moved near the pivot; zero before the first step."""
+    """(code, moment) -> [B]: how far the tuned generator has moved near the pivot; zero before the first step."""
 
     def __init__(self, cfg: Locality, loss: ReconstructionLoss, context: Context) -> None:
         self.cfg, self.generator = cfg, context.generator
         self._distance = context.distance(loss.distance) if cfg.distance_weight else None
 
-    def __call__(self, code: Code, run: Run) -> Tensor:
+    def __call__(self, code: Code, moment: Moment) -> Tensor:
         cfg = self.cfg
-        near = self.near(code.w, run.normal("locality", (self.generator.z_dim,)))
+        near = self.near(code.w, moment.normal("locality", (self.generator.z_dim,)))
         with torch.no_grad():
             before = self.generator.synthesize(Code(w=near), noise="none")
         after = self.generator.synthesize(Code(w=near, weights=code.weights, styles=code.styles), noise="none")

@@ -120,3 +120,28 @@ def test_locality_is_zero_before_any_step(context: Context, job: tuple[Target, C
     assert float(gradient.abs().max()) < 1e-4
     away = (local.near(pivot.w, z) - pivot.w).flatten(1).norm(dim=1)
     torch.testing.assert_close(away, torch.full((4,), 3.0))
+
+
+def test_one_generator_for_several_images(context: Context, job: tuple[Target, Code]) -> None:
+    target, pivot = job
+    g = context.generator
+    result = Tune(steps=60, lr=0.003, together=True)(target, pivot, context)
+    assert {len(w) for w in result.code.weights.values()} == {1}
+    untuned = (g.render(pivot) - target.images).square().mean(dim=(1, 2, 3))
+    tuned = (g.render(result.code) - target.images).square().mean(dim=(1, 2, 3))
+    assert (tuned < 0.7 * untuned).all()
+    assert torch.equal(result.code.w, pivot.w)
+    assert [len(curve) for curve in result.loss] == [60] * 4
+    with pytest.raises(ValueError, match="stop together"):
+        Tune(together=True, stop=Stop(below=0.1))
+
+
+def test_locality_holds_a_shared_generator(context: Context, job: tuple[Target, Code]) -> None:
+    target, pivot = job
+    g = context.generator
+    others = Code(w=g.map(torch.randn(32, g.z_dim, generator=torch.Generator().manual_seed(7)), truncation_psi=0.5))
+    moved = []
+    for locality in (None, Locality(mse_weight=10.0, distance_weight=1.0, alpha=float(g.w_std) * 2)):
+        tuned = Tune(steps=30, lr=0.005, together=True, locality=locality)(target, pivot, context).code.weights
+        moved.append((g.render(Code(w=others.w, weights=tuned)) - g.render(others)).square().mean())
+    assert moved[1] < 0.7 * moved[0]
