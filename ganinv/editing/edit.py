@@ -1,25 +1,33 @@
-"""``Edit``: named directions with strengths, applied to a ``Code``."""
+"""``Edit``: directions with strengths, applied to a ``Code``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ganinv.code import Code
 from ganinv.directions.direction import Direction
-from ganinv.directions.projection import project_out
-from ganinv.errors import ConfigError
+from ganinv.editing.conditional import conditioned
+from ganinv.editing.moves import moved
+from ganinv.editing.notation import Reference, parse_edit, parse_reference
+from ganinv.errors import ConfigError, GeneratorMismatch
+
+if TYPE_CHECKING:
+    from ganinv.generators.stylegan2 import Generator
 
 Strength = float | Tensor | Sequence[float]
 
 
 class DirectionLookup(Protocol):
-    """Where directions are found by name and generator fingerprint."""
+    """Where directions are found by name and generator fingerprint.
+
+    A lookup that has versions takes ``version=``, and one that has directions of stated generators ``trust=True``; both
+    are given only where an edit asks for them.
+    """
 
     def get(self, name: str, *, generator: str | None) -> Direction: ...
 
@@ -39,82 +47,114 @@ class Edit:
     """What to change, and by how much.
 
     Args:
-        strengths: direction name -> strength in the direction's units, one for all samples or [B].
-        conditions: names of directions to hold still: every direction of the edit is first made orthogonal to them
-            (itself excepted), by one Gram solve (InterFaceGAN, "conditional manipulation"). The unit of a step stays
-            what it was.
+        strengths: direction -> strength in the direction's units, one for all samples or [B]. A direction is named as in
+            ``ganinv.editing.notation``: ``smile``, ``smile@3`` (a version), ``smile(0-3)`` (rows), ``E(v1,0-3)``.
+        conditions: directions to hold still: every direction of the edit is first made orthogonal to them (itself
+            excepted), by one Gram solve (InterFaceGAN, "conditional manipulation"). The length of a step stays what it
+            was.
+        trust: names of directions whose generator was only stated when they were imported, and which are to be applied
+            all the same, where their shapes fit.
     """
 
     strengths: Mapping[str, Strength]
     conditions: Sequence[str] | None = None
+    trust: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.strengths:
             raise ConfigError("an edit needs at least one direction with a strength, such as {'smile': 2.0}")
-        if isinstance(self.conditions, str):
-            raise ConfigError(f"conditions must be a list of direction names, got the text {self.conditions!r}")
+        for what, names in (("conditions", self.conditions), ("trust", self.trust)):
+            if isinstance(names, str):
+                raise ConfigError(f"{what} must be a list of direction names, got the text {names!r}")
+        for text in (*self.strengths, *(self.conditions or ())):
+            parse_reference(text)
 
-    def apply(self, code: Code, directions: Directions, generator_fingerprint: str | None = None) -> Code:
-        """The edited code; noise, style offsets and tuned weights stay as they are.
+    @classmethod
+    def parse(cls, text: str, conditions: Sequence[str] | None = None, trust: Sequence[str] = ()) -> Edit:
+        """``Edit.parse("smile(0-3)=2, age=-1")``. Raises ConfigError for a text that is no edit."""
+        return cls(parse_edit(text), conditions, trust)
+
+    @property
+    def references(self) -> list[Reference]:
+        """Every direction that is looked up: those that move, then those that are held still."""
+        return [parse_reference(text) for text in (*self.strengths, *(self.conditions or ()))]
+
+    def apply(
+        self,
+        code: Code,
+        directions: Directions,
+        generator_fingerprint: str | None = None,
+        *,
+        generator: Generator | None = None,
+    ) -> Code:
+        """The edited code; noise, features and tuned weights stay as they are.
 
         Each direction's step is computed on the code as given and the steps are added, so their order does not matter.
         Two absolute directions of one edit reach their coordinates exactly only where they are orthogonal.
 
         Args:
-            directions: a mapping, a lookup with ``get(name, generator=fingerprint)``, or a store that has
-                ``directions``.
-            generator_fingerprint: of the generator that ``code`` belongs to. None takes the generator of the first
-                direction (its newest version); the other directions must be of the same one.
+            directions: a mapping (of ``smile`` or ``smile@3``), a lookup with ``get(name, generator=fingerprint)``, or a
+                store that has ``directions``.
+            generator_fingerprint: of the generator that ``code`` belongs to. None takes that of ``generator``, or of the
+                first direction (its newest version); the other directions must be of the same one.
+            generator: directions in Z need its mapping network, inversions in S its styles.
 
         Raises:
-            ConfigError: an unknown direction, or one that does not fit the code.
-            GeneratorMismatch: a direction of another generator.
+            ConfigError: an unknown direction, one that does not fit the code, or a code without what it needs.
+            GeneratorMismatch: a direction of another generator, or of one that was only stated.
         """
+        if generator is not None:
+            if generator_fingerprint not in (None, generator.fingerprint):
+                raise GeneratorMismatch(
+                    f"the code belongs to generator {str(generator_fingerprint)[:12]}, and was brought to "
+                    f"{generator.name!r} ({generator.fingerprint[:12]})"
+                )
+            generator_fingerprint = generator.fingerprint
+        steps = self.resolve(directions, generator_fingerprint)
+        return moved(code, [(d, torch.as_tensor(strength)) for d, strength in steps], generator)
+
+    def resolve(self, directions: Directions, generator_fingerprint: str | None) -> list[tuple[Direction, Strength]]:
+        """The directions as they are applied, rows and conditions taken in, with their strengths.
+
+        Arguments and errors as in ``apply``.
+        """
+        references = [parse_reference(text) for text in self.strengths]
         if generator_fingerprint is None:
-            generator_fingerprint = _find(directions, next(iter(self.strengths)), None).generator_fingerprint
-        held = {name: _find(directions, name, generator_fingerprint) for name in self.conditions or ()}
-        step = torch.zeros_like(code.w)
-        for name, strength in self.strengths.items():
-            direction = _find(directions, name, generator_fingerprint)
-            others = [other for key, other in held.items() if key != name]
-            if others:
-                direction = conditioned(direction, others)
-            step = step + direction.step(code.w, torch.as_tensor(strength))
-        return code.with_w(code.w + step)
+            generator_fingerprint = self._find(directions, references[0], None).generator_fingerprint
+        held = [
+            (reference, self._ranged(directions, reference, generator_fingerprint))
+            for reference in map(parse_reference, self.conditions or ())
+        ]
+        resolved = []
+        for reference, strength in zip(references, self.strengths.values(), strict=True):
+            direction = self._ranged(directions, reference, generator_fingerprint)
+            others = [other for key, other in held if key.name != reference.name]
+            resolved.append((conditioned(direction, others) if others else direction, strength))
+        return resolved
+
+    def _ranged(self, directions: Directions, reference: Reference, fingerprint: str) -> Direction:
+        direction = self._find(directions, reference, fingerprint)
+        return direction if reference.layers is None else direction.at_layers(*reference.layers)
+
+    def _find(self, directions: Directions, reference: Reference, fingerprint: str | None) -> Direction:
+        trust = reference.name in self.trust
+        if isinstance(directions, Mapping):
+            direction = _in_mapping(directions, reference)
+        else:
+            lookup = directions.directions if hasattr(directions, "directions") else directions
+            more: dict[str, Any] = {"version": reference.version} if reference.version is not None else {}
+            direction = lookup.get(reference.name, generator=fingerprint, **more, **({"trust": True} if trust else {}))
+        if fingerprint is not None:
+            direction.check(fingerprint, trust=trust)
+        return direction
 
 
-def conditioned(direction: Direction, conditions: Sequence[Direction]) -> Direction:
-    """``direction`` made orthogonal to ``conditions``, row by row where any of them differ by row.
-
-    Its rows have norm 1 and its unit stays what it was.
-
-    Raises:
-        ConfigError: the directions have different numbers of dimensions or rows.
-        DataError: nothing is left of the direction.
-    """
-    vectors = [direction.vector, *(condition.vector for condition in conditions)]
-    rows = max(len(v) if v.ndim == 2 else 1 for v in vectors)
-    if any(v.shape[-1] != vectors[0].shape[-1] or (v.ndim == 2 and len(v) != rows) for v in vectors):
-        raise ConfigError(
-            f"direction {direction.name!r} of shape {vectors[0].shape} cannot be conditioned on "
-            f"{[(c.name, c.vector.shape) for c in conditions]}; they must have one number of dimensions and of rows"
-        )
-    if all(v.ndim == 1 for v in vectors):
-        return direction.with_vector(project_out(vectors[0], np.stack(vectors[1:])))
-    by_row = [np.broadcast_to(v, (rows, v.shape[-1])) for v in vectors]
-    return direction.with_vector(
-        np.stack([project_out(row[0], np.stack(row[1:])) for row in zip(*by_row, strict=True)])
-    )
-
-
-def _find(directions: Directions, name: str, fingerprint: str | None) -> Direction:
-    if isinstance(directions, Mapping):
-        if name not in directions:
-            raise ConfigError(f"no direction {name!r}; there are: {', '.join(sorted(directions)) or 'none'}")
-        direction = directions[name]
-    else:
-        lookup = directions.directions if hasattr(directions, "directions") else directions
-        direction = lookup.get(name, generator=fingerprint)
-    if fingerprint is not None:
-        direction.check(fingerprint)
-    return direction
+def _in_mapping(directions: Mapping[str, Direction], reference: Reference) -> Direction:
+    found = directions.get(reference.stored)
+    if found is None and reference.version is not None:
+        found = directions.get(reference.name)
+        found = found if found is not None and found.version == reference.version else None
+    if found is None:
+        known = ", ".join(sorted(directions)) or "none"
+        raise ConfigError(f"no direction {reference.stored!r}; there are: {known}")
+    return found

@@ -6,6 +6,7 @@ import torch
 
 from ganinv.code import Code, LowRank
 from ganinv.directions import Direction
+from ganinv.directions.direction import UNVERIFIED
 from ganinv.editing import Edit, conditioned
 from ganinv.errors import ConfigError, GeneratorMismatch
 
@@ -85,6 +86,76 @@ def test_conditioning_row_by_row() -> None:
     np.testing.assert_allclose((one.vector * per_row.vector).sum(1), np.zeros(ROWS), atol=1e-6)
     with pytest.raises(ConfigError, match="one number of dimensions and of rows"):
         conditioned(direction("few", 6, vector=np.ones((2, DIM))), [per_row])
+
+
+def test_conditions_hold_only_in_the_rows_that_they_have() -> None:
+    rows = np.random.default_rng(5).normal(size=(3, DIM))
+    held = direction("held", 5, vector=rows, space="w+", layers=(2, 5))
+    moving = direction("moving", 6, vector=3 * np.eye(DIM)[0], layers=(1, 4))
+    left = conditioned(moving, [held])
+    np.testing.assert_array_equal(left.vector[0], moving.vector)  # row 1 has no condition
+    for row in (2, 3):
+        assert abs(left.vector[row - 1] @ held.vector[row - 2]) < 1e-5
+    np.testing.assert_allclose(np.linalg.norm(left.vector, axis=1), 3, rtol=1e-6)  # a step is as long as before
+    with pytest.raises(ConfigError, match=r"state its rows, as in all\(0-7\)"):
+        conditioned(direction("all", 6), [held])
+
+
+def test_conditioning_in_z_and_s() -> None:
+    z = conditioned(direction("a", 0, space="z"), [direction("b", 1, space="z")])
+    assert abs(z.vector @ direction("b", 1).vector) < 1e-6
+    layers = [("convs.0", 4), ("convs.1", 4)]
+    a = direction("a", 0, vector=np.ones(8), space="s", style_layers=layers)
+    b = direction("b", 1, vector=np.arange(1, 7), space="s", style_layers=[("convs.1", 4), ("torgbs.1", 2)])
+    left = conditioned(a, [b])
+    assert left.style_layers == (*((n, c) for n, c in layers), ("torgbs.1", 2))
+    assert abs(left.vector[4:] @ b.vector) < 1e-5
+    assert np.linalg.norm(left.vector) == pytest.approx(np.linalg.norm(a.vector))
+    with pytest.raises(ConfigError, match="'smile' lives in 'w' and cannot be made orthogonal to 'a' in 'z'"):
+        conditioned(DIRECTIONS["smile"], [direction("a", 0, space="z")])
+    with pytest.raises(ConfigError, match="one number of dimensions"):
+        conditioned(a, [direction("b", 1, vector=np.ones(5), space="s", style_layers=[("convs.0", 5)])])
+
+
+def test_rows_and_versions_in_the_notation(code: Code) -> None:
+    edited = Edit.parse("smile(2-3)=2, E(v0,5)=1").apply(code, DIRECTIONS, PRINT)
+    change = (edited.w - code.w).abs().sum((0, 2))
+    assert change.nonzero().flatten().tolist() == [2, 3, 5]
+    expected = DIRECTIONS["smile"].step(code.w, 2.0)[:, 2:4]
+    torch.testing.assert_close(edited.w[:, 2:4] - code.w[:, 2:4], expected, atol=1e-6, rtol=1e-5)
+    versions = {"smile@1": direction("smile", 0, version=1), "smile": direction("smile", 7, version=2)}
+    for reference, seed in (("smile@1", 0), ("smile@2", 7), ("smile", 7)):
+        want = direction("smile", seed).apply(code.w, 1.0)
+        assert torch.equal(Edit({reference: 1.0}).apply(code, versions, PRINT).w, want)
+    with pytest.raises(ConfigError, match="no direction 'smile@3'; there are: smile, smile@1"):
+        Edit({"smile@3": 1.0}).apply(code, versions, PRINT)
+    with pytest.raises(ConfigError, match="needs 9 rows of w, this code has 6"):
+        Edit({"smile(2-8)": 1.0}).apply(code, DIRECTIONS, PRINT)
+    with pytest.raises(ConfigError, match="does not name a direction"):
+        Edit({"smile(": 1.0})
+
+
+def test_a_conditional_edit_in_some_rows(code: Code) -> None:
+    edited = Edit({"smile(0-2)": 2.0}, conditions=["gender"]).apply(code, DIRECTIONS, PRINT)
+    change = edited.w - code.w
+    torch.testing.assert_close(
+        change @ torch.tensor(DIRECTIONS["gender"].vector), torch.zeros(3, ROWS), atol=1e-5, rtol=0
+    )
+    assert change[:, :3].norm() > 1
+    assert not change[:, 3:].any()
+
+
+def test_a_direction_of_a_stated_generator_needs_trust(code: Code) -> None:
+    stated = {"smile": direction("smile", 0, generator_fingerprint=UNVERIFIED, generator_resolution=16)}
+    with pytest.raises(GeneratorMismatch, match="name it in `trust`"):
+        Edit({"smile": 1.0}).apply(code, stated, PRINT)
+    edited = Edit({"smile": 1.0}, trust=["smile"]).apply(code, stated, PRINT)
+    assert torch.equal(edited.w, direction("smile", 0).apply(code.w, 1.0))
+    other = {"smile": direction("smile", 0, generator_fingerprint=UNVERIFIED, generator_resolution=32)}
+    with pytest.raises(ConfigError, match="whose W\\+ has 8 rows; this code has 6"):
+        Edit({"smile": 1.0}, trust=["smile"]).apply(code, other, PRINT)
+    with pytest.raises(ConfigError, match="trust must be a list"):
+        Edit({"smile": 1.0}, trust="smile")
 
 
 @pytest.mark.parametrize("strengths", [torch.tensor([1.0, 0.0, -1.0]), [1.0, 0.0, -1.0]])
