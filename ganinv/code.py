@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganinv.extras import Delta, Feature, Head, HeadCode, LowRank, Masked, map_tensors
-from ganinv.joining import join_deltas, join_features, join_maps, join_masked, join_offsets, naming
+from ganinv.joining import join_deltas, join_features, join_maps, join_masked, join_offsets, join_z, naming
 
 __all__ = ["Code", "Delta", "Feature", "HeadCode", "LowRank", "Masked"]
 
@@ -38,6 +38,7 @@ class Code:
             before ``weights`` is added (HyperStyle, Alaluf et al. 2022).
         features: site -> what is done to the features there. ``act[k]`` is after the activation of convolution k,
             ``block[k]`` (even k) after the toRGB of its resolution took its copy.
+        z: [B, z_dim], what w was mapped from, for edits in Z; ``w`` may have been refined since. Nothing renders it.
     """
 
     w: Tensor
@@ -49,6 +50,7 @@ class Code:
     style_values: Mapping[str, Tensor | Masked] | None = None
     scales: Mapping[str, Delta] | None = None
     features: Mapping[str, Feature] | None = None
+    z: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.w.ndim != 3:
@@ -130,4 +132,5 @@ class Code:
             style_values=join_maps(join_masked, [c.style_values for c in codes], sizes, "style_values"),
             scales=join_maps(join_deltas, [c.scales for c in codes], sizes, "scales"),
             features=join_maps(join_features, [c.features for c in codes], sizes, "features"),
+            z=join_z([c.z for c in codes], sizes),
         )

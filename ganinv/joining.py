@@ -98,6 +98,11 @@ def join_features(values: Sequence[Feature | None], sizes: Sizes) -> Feature | N
     return Feature(film, part("add"), part("replace"), part("image"))
 
 
+def join_z(values: Sequence[Tensor | None], sizes: Sizes) -> Tensor | None:
+    """What the latents were mapped from: only of codes that all have it, for nothing can stand in its place."""
+    return None if any(v is None for v in values) else _stack(values, sizes, fill=0.0)
+
+
 def _stack(values: Sequence[Tensor | None], sizes: Sizes, fill: float) -> Tensor:
     """Concatenate along the batch: what a code shares is repeated for it, what it lacks is ``fill``."""
     present = [v for v in values if v is not None]

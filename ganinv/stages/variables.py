@@ -114,7 +114,8 @@ class Latent(Free):
         if self.space in ("z", "z+"):
             z = values["z"]
             w = generator.mapping(z.flatten(0, 1)).reshape(*z.shape[:2], -1)
-            return code.with_w(w.expand(-1, generator.num_ws, -1))
+            moved = code.with_w(w.expand(-1, generator.num_ws, -1))
+            return replace(moved, z=z[:, 0]) if self.space == "z" else moved
         w = values["w"]
         if moment is not None and self.noise:
             scales = [self.noise_factor(t) for t in moment.progress]

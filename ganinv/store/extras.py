@@ -1,6 +1,6 @@
 """The extras of one image as named tensors and back.
 
-Names: ``noise.3``, ``const``, ``padding.2``, ``styles.convs.3``, ``style_values.convs.3``, ``weights.convs.3.weight``,
+Names: ``noise.3``, ``const``, ``z``, ``padding.2``, ``styles.convs.3``, ``style_values.convs.3``, ``weights.convs.3.weight``,
 ``scales.convs.3.weight``, ``features.block[4].add``, ``features.act[7].film.scale``; a value of several tensors has one name
 for each, such as ``weights.convs.3.weight.left`` or ``noise.3.mask``.
 """
@@ -32,6 +32,7 @@ def flatten(code: Code) -> dict[str, Tensor]:
                 raise ValueError(f"Code.{field}[{key!r}] cannot be stored: a name cannot end with one of {_PARTS}")
             out |= dict(_leaf(f"{field}.{key}", value, offset=field not in ("noise", "style_values")))
     out |= dict(_leaf("const", code.const, offset=False))
+    out |= dict(_leaf("z", code.z, offset=False))
     for site, feature in (code.features or {}).items():
         name = f"features.{site}"
         if feature.film is not None and any(map(torch.count_nonzero, feature.film)):
@@ -63,7 +64,7 @@ def unflatten(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             fields.setdefault(field, {})[int(key)] = value
         elif field in _BY_NAME and key:
             fields.setdefault(field, {})[key] = value
-        elif name == "const":
+        elif name in ("const", "z"):
             fields[name] = value
         elif field == "features":
             site, _, operation = key.partition(".")
