@@ -7,7 +7,7 @@ partition; the published incremental PCA approximates the same thing and depends
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,14 @@ SIGN_RULE = "largest absolute entry positive"
 
 
 class GanSpaceConfig(StrictModel):
-    """How many components to keep. Published: 80, of 1,000,000 samples."""
+    """How many components to keep, of how many samples. Published: 80, of 1,000,000."""
 
     components: int = Field(default=80, ge=1)
+    samples: int | None = Field(default=None, ge=2)
+    """Draw that many samples of W for the fit, a batch at a time; None takes those that are given."""
+    seed: int = 0
+    activations: str | None = None
+    """Components of the features at this site (``act[2]``), regressed to W, in place of components of W."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class PrincipalComponents:
         variance_ratio: float32 [C], share of the total variance.
         samples: number of latents it was fitted on.
         correlations: attribute -> [C]: correlation of its score with the coordinate along each component.
+        source: what the components are of: ``w``, or the features of a layer, regressed to W.
     """
 
     mean: np.ndarray
@@ -45,6 +51,7 @@ class PrincipalComponents:
     variance_ratio: np.ndarray
     samples: int
     correlations: dict[str, list[float]]
+    source: str = "w"
 
     def __len__(self) -> int:
         return len(self.components)
@@ -80,6 +87,7 @@ class PrincipalComponents:
             "sigma": float(self.sigma[index]),
             "variance_ratio": float(self.variance_ratio[index]),
             "sign_rule": SIGN_RULE,
+            "source": self.source,
         }
         if self.correlations:
             report["correlations"] = {key: values[index] for key, values in self.correlations.items()}
@@ -130,9 +138,7 @@ def fit_ganspace(
     covariance = moments.covariance
     values, vectors = np.linalg.eigh(covariance)
     values, components = values[::-1][:count].clip(min=0), vectors.T[::-1][:count]
-    # The sign of an eigenvector is arbitrary; without a rule it would differ between two machines.
-    largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], axis=1)
-    components = components * np.where(largest < 0, -1.0, 1.0)
+    components = signed(components)
     total = float(np.trace(covariance))
     if total <= 0:
         raise DataError(f"all {moments.n} samples are equal; there is no direction in which they vary")
@@ -144,6 +150,29 @@ def fit_ganspace(
         samples=moments.n,
         correlations=_correlations(latents, components, scores) if scores else {},
     )
+
+
+def signed(components: np.ndarray) -> np.ndarray:
+    """Rows [C, D] with the sign that makes their largest absolute entry positive.
+
+    The sign of an eigenvector is arbitrary; without a rule it would differ between two machines.
+    """
+    largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], axis=1)
+    return components * np.where(largest < 0, -1.0, 1.0)
+
+
+def named_by(direction: Direction, moves: Mapping[str, float], least: float = 0.25) -> Direction:
+    """The direction with what it does as its meaning: ``age +0.81, gender -0.40``.
+
+    Args:
+        moves: attribute -> change of its score per step, in standard deviations, as measured by rendering; kept in
+            ``report["moves"]``.
+        least: smaller changes are not named.
+    """
+    strong = sorted((name for name, change in moves.items() if abs(change) >= least), key=lambda n: -abs(moves[n]))
+    words = ", ".join(f"{name} {moves[name]:+.2f}" for name in strong) or "none of the measured attributes"
+    report = {**direction.report, "moves": {name: float(change) for name, change in moves.items()}}
+    return replace(direction, positive_means=words, report=report)
 
 
 def _correlations(latents: object, components: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
