@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     )
     from ganinv.generators.files import open_generator, save_generator
     from ganinv.generators.stylegan2 import Generator, GeneratorConfig
+    from ganinv.importing import import_weights
+    from ganinv.inspection import inspect_weights
     from ganinv.methods import Inversion, Method, load_method
     from ganinv.store import Store, open_store
     from ganinv.target import Target
@@ -43,6 +45,8 @@ _HOMES = {
     ),
     "ganinv.generators.files": ("open_generator", "save_generator"),
     "ganinv.generators.stylegan2": ("Generator", "GeneratorConfig"),
+    "ganinv.importing": ("import_weights",),
+    "ganinv.inspection": ("inspect_weights",),
     "ganinv.methods": ("Inversion", "Method", "load_method"),
     "ganinv.store": ("Store", "open_store"),
     "ganinv.target": ("Target",),
@@ -60,6 +64,8 @@ __all__ = [  # noqa: RUF022  # grouped as a reader meets them
     "GeneratorConfig",
     "open_generator",
     "save_generator",
+    "inspect_weights",
+    "import_weights",
     "open_encoder",
     "open_encoder_checkpoint",
     "save_encoder",

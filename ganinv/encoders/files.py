@@ -71,19 +71,28 @@ def save_encoder(
     encoder: ImageEncoder, uri: str, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
 ) -> None:
     """Write an encoder folder, bound to ``generator`` by its fingerprint."""
-    method = next(name for name, (_, cls) in _METHODS.items() if type(encoder) is cls)
     fs, path = fsspec.url_to_fs(uri.rstrip("/"))
     fs.makedirs(path, exist_ok=True)
-    fs.pipe_file(f"{path}/encoder.safetensors", save(pack_tensors(encoder.state_dict(), half)))
+    for name, data in pack_encoder(encoder, generator=generator, half=half, extra=extra).items():
+        fs.pipe_file(f"{path}/{name}", data)
+
+
+def pack_encoder(
+    encoder: ImageEncoder, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
+) -> dict[str, bytes]:
+    """The files of our folder by name; ``config.json``, without which the folder is none, is the last."""
     meta = {
         "format": "ganinv-encoder-1",
-        "method": method,
+        "method": next(name for name, (_, cls) in _METHODS.items() if type(encoder) is cls),
         "generator_name": generator.name,
         "generator_fingerprint": generator.fingerprint,
         "encoder": encoder.cfg.model_dump(mode="json"),
         **(extra or {}),
     }
-    fs.pipe_file(f"{path}/config.json", json.dumps(meta, indent=2).encode())
+    return {
+        "encoder.safetensors": save(pack_tensors(encoder.state_dict(), half)),
+        "config.json": json.dumps(meta, indent=2).encode(),
+    }
 
 
 def _open_folder(folder: str, uri: str, generator: Generator) -> ImageEncoder:

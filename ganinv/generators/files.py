@@ -84,10 +84,9 @@ def open_generator(
     else:
         kind = path_kind(uri, sha256)
         if kind == "missing":
-            embedded = sorted(p.parent.name for p in ASSETS.glob("*/config.json"))
             raise WeightsRefused(
                 f"no generator at {uri!r}: expected a folder with config.json and generator.safetensors, a weight file, or "
-                f"one of the embedded generators {embedded}{catalogue_hint(uri)}"
+                f"one of the embedded generators {embedded_names()}{catalogue_hint(uri)}"
             )
         opened = (
             _open_folder(uri.rstrip("/"), uri, network, sha256)
@@ -95,6 +94,11 @@ def open_generator(
             else _open_file(uri, network, sha256)
         )
     return opened.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload,no-any-return]
+
+
+def embedded_names() -> list[str]:
+    """Generators that ship with this package."""
+    return sorted(path.parent.name for path in ASSETS.glob("*/config.json"))
 
 
 def save_generator(
@@ -222,7 +226,7 @@ def _provenance(found: Found, checkpoint: Checkpoint) -> Provenance:
 
 
 def _open_folder(folder: str, uri: str, network: Network | None, sha256: str | None) -> Generator | Discriminator:
-    meta = _read_json(f"{folder}/config.json")
+    meta = read_json(f"{folder}/config.json")
     cfg = validate(GeneratorConfig, meta.get("generator"), f"{folder}/config.json")
     provenance: dict[str, Any] = {
         "uri": uri,
@@ -285,7 +289,8 @@ def _fill_from(module: nn.Module, checkpoint: Checkpoint) -> None:
         raise WeightsRefused(f"{uri}: {error}") from error
 
 
-def _read_json(uri: str) -> dict[str, Any]:
+def read_json(uri: str) -> dict[str, Any]:
+    """The record beside the weights of a folder in our format."""
     fs, path = fsspec.url_to_fs(uri)
     try:
         data = json.loads(fs.cat_file(path))

@@ -69,6 +69,21 @@ class Found:
     w_std: float | None = None
 
 
+@dataclass(frozen=True)
+class Named:
+    """One network of a file, by its names alone: nobody has checked yet whether it is whole.
+
+    Attributes:
+        role: ``G_ema``, ``G``, ``D``; None where the file does not say.
+        layout: the dialect. prefix: what stands before its tensors' names, with a dot.
+    """
+
+    kind: Literal["generator", "discriminator"]
+    role: Network | None
+    layout: str
+    prefix: str
+
+
 @dataclass
 class _Candidate:
     """A network by its mark. ``beside``: the dictionary that it lay in."""
@@ -116,6 +131,20 @@ def find(tree: Any, network: Network | None = None) -> Found:
             raise
         found.no_discriminator = str(error)
     return found
+
+
+def list_networks(tree: Any) -> list[Named]:
+    """Every StyleGAN2 network of a file, in its order."""
+    kinds: tuple[tuple[Literal["generator", "discriminator"], Mapping[str, str]], ...] = (
+        ("generator", _GENERATORS),
+        ("discriminator", _DISCRIMINATORS),
+    )
+    return [
+        Named(kind, c.role, c.dialect, c.prefix)
+        for holder in _states(tree)
+        for kind, marks in kinds
+        for c in _candidates(holder, marks)
+    ]
 
 
 def _choose(candidates: list[_Candidate], network: Network | None) -> _Candidate:
