@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ganinv.errors import ConfigError, GaninvError
@@ -26,7 +27,9 @@ EngineKind = Annotated[
 ]
 Slots = Annotated[int | None, typer.Option(help="Worker processes; as many as fit by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-GeneratorUri = Annotated[str, typer.Option(help="An embedded generator's name, or a folder.")]
+GeneratorUri = Annotated[
+    str, typer.Option(help="An embedded generator's name, a weight file, or what ganinv import printed.")
+]
 
 
 def main() -> None:
@@ -34,7 +37,7 @@ def main() -> None:
     try:
         app()
     except GaninvError as error:
-        Console(stderr=True).print(f"[bold red]ganinv:[/] {error}", soft_wrap=True, highlight=False)
+        Console(stderr=True).print(f"[bold red]ganinv:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
 
 
@@ -381,3 +384,6 @@ def _number(value: str, where: str) -> float:
         return float(value)
     except ValueError:
         raise ConfigError(f"expected a number after = in {where!r}, got {value!r}") from None
+
+
+from flows import cli_weights  # noqa: E402, F401  # it registers its commands, and takes the options above
