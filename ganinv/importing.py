@@ -122,7 +122,12 @@ def export_generator(
         raise ConfigError(f"something stands at {uri} already: choose another place, or say that it may be overwritten")
     fetch_source(source, progress)
     opened = _open_generator(source, network)
-    save_generator(opened, uri, format, half=half, extra={"origin": _origin(opened, source.entry)})
+    origin = _origin(opened, source.entry)
+    if "://" not in origin["uri"]:
+        origin["uri"] = Path(
+            origin["uri"]
+        ).name  # the file may go to others, whom folders of this machine do not concern
+    save_generator(opened, uri, format, half=half, extra={"origin": origin})
     return opened
 
 
@@ -206,7 +211,8 @@ def fetch_source(source: Source, progress: Progress | None = None) -> Literal["f
 def _default_name(source: Source) -> str:
     if source.entry is not None:
         return source.entry.name
-    last = Path(source.url.rstrip("/")).name
+    path = re.split(r"[?#]", source.url)[0] if "://" in source.url else source.url
+    last = Path(path.rstrip("/")).name
     stem = Path(last).stem if re.search(r"\.[A-Za-z]\w*$", last) else last
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")[:128] or "generator"
 

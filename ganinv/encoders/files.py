@@ -22,7 +22,7 @@ from ganinv.encoders.restyle import ReStyle
 from ganinv.encoders.rows import RowEncoder, RowEncoderConfig
 from ganinv.encoders.w import NaiveWPlusEncoder, WEncoder, WEncoderConfig
 from ganinv.errors import GeneratorMismatch, WeightsRefused
-from ganinv.generators.files import load_into, pack_tensors
+from ganinv.generators.files import load_into, pack_tensors, put_file
 from ganinv.generators.stylegan2 import Generator
 from ganinv.reading.fetch import path_kind
 
@@ -74,7 +74,7 @@ def save_encoder(
     fs, path = fsspec.url_to_fs(uri.rstrip("/"))
     fs.makedirs(path, exist_ok=True)
     for name, data in pack_encoder(encoder, generator=generator, half=half, extra=extra).items():
-        fs.pipe_file(f"{path}/{name}", data)
+        put_file(fs, f"{path}/{name}", data)
 
 
 def pack_encoder(

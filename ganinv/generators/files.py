@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, overload
 
 import fsspec
 import torch
+from fsspec.implementations.local import LocalFileSystem
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -124,7 +125,7 @@ def save_generator(
         fs, folder = fsspec.url_to_fs(uri.rstrip("/"))
         fs.makedirs(folder, exist_ok=True)
         for name, data in pack_generator(generator, half=half, extra=extra).items():
-            fs.pipe_file(f"{folder}/{name}", data)
+            put_file(fs, f"{folder}/{name}", data)
         return
     writers = {"rosinality": write_rosinality, "nvidia": write_nvidia}
     if format not in writers:
@@ -132,7 +133,7 @@ def save_generator(
     data = writers[format](generator, half, extra or {})
     fs, path = fsspec.url_to_fs(uri)
     fs.makedirs(path.rsplit("/", 1)[0] or "/", exist_ok=True)
-    fs.pipe_file(path, data)
+    put_file(fs, path, data)
 
 
 def pack_generator(
@@ -152,6 +153,16 @@ def pack_generator(
         **(extra or {}),
     }
     return files | {"config.json": json.dumps(meta, indent=2).encode()}
+
+
+def put_file(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
+    """Write a file whole: whoever is killed meanwhile leaves what was there before. Object storage does so by itself."""
+    from ganinv.store.local import replace_file  # the store needs pyarrow, which reading weights does not
+
+    if isinstance(fs, LocalFileSystem):
+        replace_file(path, data)
+    else:
+        fs.pipe_file(path, data)
 
 
 def load_into(module: nn.Module, uri: str) -> None:

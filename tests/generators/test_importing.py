@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from ganinv.catalogue import Source
 from ganinv.code import Code
 from ganinv.encoders.files import open_encoder
 from ganinv.errors import ConfigError, GeneratorMismatch, RunConflict, WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.files import EMBEDDED, open_generator, save_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.importing import export_generator, import_weights
+from ganinv.importing import _default_name, export_generator, import_weights
 from ganinv.store import Store, open_store
 from tests.tiny import tiny_generator
 
@@ -197,7 +198,19 @@ def test_export_says_what_a_format_cannot_hold(shared: Path, tmp_path: Path) -> 
     assert not (tmp_path / "g.pt").exists()
 
 
-def test_an_export_in_our_format_keeps_the_origin(shared: Path, tmp_path: Path) -> None:
-    file = str(shared / "golden/rosinality/ros_r32_narrow.pt")
-    export_generator(file, str(tmp_path / "g"))
-    assert json.loads((tmp_path / "g/config.json").read_text())["origin"]["uri"] == file
+def test_an_export_keeps_the_origin_but_not_the_folders_of_this_machine(shared: Path, tmp_path: Path) -> None:
+    export_generator(str(shared / "golden/rosinality/ros_r32_narrow.pt"), str(tmp_path / "g"))
+    assert json.loads((tmp_path / "g/config.json").read_text())["origin"]["uri"] == "ros_r32_narrow.pt"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://host/a/stylegan2-ffhq-512x512.pkl?download=1", "stylegan2-ffhq-512x512"),
+        ("s3://bucket/models/v1.5/", "v1.5"),
+        ("my faces (new).pt", "my-faces-new"),
+        ("what?.pt", "what"),
+    ],
+)
+def test_names_follow_from_files(url: str, name: str) -> None:
+    assert _default_name(Source(url)) == name
