@@ -1,29 +1,92 @@
-"""Rendering stored inversions to files."""
+"""Rendering stored inversions to files, as they are and edited."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
+from torch import Tensor
 
+from ganinv.code import Code
+from ganinv.editing import Edit
+from ganinv.errors import ConfigError
 from ganinv.generators.files import open_generator
-from ganinv.store import open_store, table_to_code
+from ganinv.generators.stylegan2 import Generator
+from ganinv.store import Store, open_store, table_to_code
 from ganinv.store.names import quoted_id
 from tasks.edit import check_generator, png_bytes
+from tasks.engine import default_device
+
+Weights = Mapping[str, float]
+"""One edit: direction name -> strength."""
+
+STRIP = (-1.0, -0.5, 0.0, 0.5, 1.0)
+"""The columns of a strip, in parts of an edit."""
 
 
-def render_latents(store: str, name: str, out: Path, ids: Sequence[str] | None, generator_uri: str) -> int:
-    """Write ``<out>/<image id>.png`` for the rows of ``latents/<name>``. Returns how many."""
-    root, generator = open_store(store), open_generator(generator_uri)
+def render_latents(
+    store: str,
+    name: str,
+    out: Path,
+    ids: Sequence[str] | None,
+    generator_uri: str,
+    edits: Sequence[Weights] = (),
+    strip: bool = False,
+) -> int:
+    """Render rows of ``latents/<name>`` into the folder ``out``. Returns how many files were written.
+
+    Files are ``<image id>.png``, and ``<image id>@smile=2,age=-1.png`` for each of the ``edits``; or, as a strip,
+    ``<image id>@strip.png``: one line per edit, from its opposite over the unedited image to the whole edit.
+
+    Raises:
+        ConfigError: a strip without edits, or an unknown direction.
+        StoreError: no such collection or image.
+        GeneratorMismatch: the collection is of another generator.
+    """
+    if strip and not edits:
+        raise ConfigError("a strip shows edits: give at least one, such as --edit smile=2")
+    root, generator = open_store(store), open_generator(generator_uri, default_device())
     collection = root.latents[name]
     check_generator(collection.provenance(), generator.fingerprint, generator.name, f"latents {name!r}")
-    out.mkdir(parents=True, exist_ok=True)
     written = 0
     for batch in collection.scan(ids=ids, batch_size=16):
         table = pa.Table.from_batches([batch])
-        images = generator.render(table_to_code(table, root))
-        for image_id, image in zip(table["image_id"].to_pylist(), images, strict=True):
-            (out / f"{quoted_id(image_id)}.png").write_bytes(png_bytes(image))
-            written += 1
+        # One at a time: their extras may differ in shape, and edits of one image share its weights.
+        for row, image_id in enumerate(table["image_id"].to_pylist()):
+            code = table_to_code(table, root, [row])
+            images = _strip(code, edits, root, generator) if strip else _each(code, edits, root, generator)
+            for suffix, image in images.items():
+                out.mkdir(parents=True, exist_ok=True)
+                (out / f"{quoted_id(image_id)}{suffix}.png").write_bytes(png_bytes(image))
+                written += 1
     return written
+
+
+def _each(code: Code, edits: Sequence[Weights], store: Store, generator: Generator) -> dict[str, Tensor]:
+    """File name suffix -> image [3, R, R]: the unedited image, and one per edit."""
+    codes = [code, *(_edited(code, edit, 1.0, store, generator) for edit in edits)]
+    return dict(zip(["", *map(_suffix, edits)], _render(codes, generator), strict=True))
+
+
+def _strip(code: Code, edits: Sequence[Weights], store: Store, generator: Generator) -> dict[str, Tensor]:
+    """One image [3, R * edits, R * 5]."""
+    images = _render([_edited(code, edit, part, store, generator) for edit in edits for part in STRIP], generator)
+    lines = images.unflatten(0, (len(edits), len(STRIP))).permute(2, 0, 3, 1, 4)  # [3, edits, R, 5, R]
+    return {"@strip": lines.flatten(3, 4).flatten(1, 2)}
+
+
+def _edited(code: Code, edit: Weights, part: float, store: Store, generator: Generator) -> Code:
+    if part == 0:
+        return code
+    return Edit({name: part * strength for name, strength in edit.items()}).apply(code, store, generator.fingerprint)
+
+
+def _render(codes: Sequence[Code], generator: Generator) -> Tensor:
+    """Codes of one image; what they share stays one tensor, so that tuned weights are applied once."""
+    return generator.render(Code.cat(codes).to(generator.device)).cpu()
+
+
+def _suffix(edit: Weights) -> str:
+    return "@" + quote(",".join(f"{name}={strength:g}" for name, strength in edit.items()), safe="=,")

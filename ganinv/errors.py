@@ -19,6 +19,10 @@ class GeneratorMismatch(GaninvError):
     """A latent, direction or encoder of one generator was brought to another."""
 
 
+class NotFinite(GaninvError, ValueError):
+    """NaN or infinity where a result is to be kept."""
+
+
 class DataError(GaninvError):
     """A data set or an image that cannot be read."""
 

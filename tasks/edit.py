@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -14,10 +15,13 @@ from torch import Tensor
 
 from ganinv.code import Code
 from ganinv.config import StrictModel
+from ganinv.directions.direction import Direction
 from ganinv.editing import Edit
+from ganinv.editing.moves import add_styles
 from ganinv.errors import GeneratorMismatch
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.store import Plan, RowError, Unit, open_store, table_to_code, tensor_array
+from ganinv.generators.stylegan2 import Generator
+from ganinv.store import Plan, RowError, Store, Unit, open_store, style_offsets, table_to_code, tensor_array
 from ganinv.store.names import quoted_id
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
@@ -27,14 +31,23 @@ class EditSpec(StrictModel):
     """One edit over a range of strengths: strength s moves each direction by s times its weight.
 
     Args:
-        directions: name -> weight: ``{smile: 1}``, or several for a combined edit.
+        directions: direction -> weight: ``{smile: 1}``, or several for a combined edit. Named as in
+            ``ganinv.editing.notation``: ``smile@3`` is a version, ``smile(0-3)`` and ``E(v1,0-3)`` some rows of W+.
         conditions: directions to hold still.
+        trust: names of imported directions whose generator was only stated, to be applied all the same.
     """
 
     name: str
     directions: Mapping[str, float] = Field(min_length=1)
     strengths: tuple[float, ...] = Field((-2.0, -1.0, 0.0, 1.0, 2.0), min_length=1)
     conditions: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
+
+    def edit(self, strength: float) -> Edit:
+        """The edit at one strength."""
+        return Edit(
+            {n: weight * strength for n, weight in self.directions.items()}, self.conditions or None, self.trust
+        )
 
 
 class EditJob(StrictModel):
@@ -66,12 +79,13 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     latents = store.latents[job.latents]
     origin = latents.provenance()
     check_generator(origin, generator.fingerprint, generator.name, f"latents {job.latents!r}")
-    versions = {
-        name: store.directions.get(name, generator=generator.fingerprint).version
-        for spec in job.edits
-        for name in [*spec.directions, *spec.conditions]
-    }
+    directions = _newest(job, store, generator)
+    _try_out(job, directions, generator)
     config = job.model_dump(mode="json", exclude={"store", "name"})
+    for spec in config["edits"]:  # so that plans made before there was such a thing are still the same
+        if not spec["trust"]:
+            del spec["trust"]
+    versions = {key: direction.version for key, direction in directions.items()}
     config |= {"latents_digest": origin["config_digest"], "direction_versions": versions}
     units = latents.plan()
     good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
@@ -80,6 +94,26 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     more = {k: origin[k] for k in ("method", "distance_name") if k in origin}
     plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
     return drive(store.edits[job.name], plan, WorkerSpec(EditWorker, {"job": job}), pools, "edit")
+
+
+def _newest(job: EditJob, store: Store, generator: Generator) -> dict[str, Direction]:
+    """Every direction of the edits, ``smile`` or ``smile@3``, for this generator."""
+    found: dict[str, Direction] = {}
+    for spec in job.edits:
+        for reference in spec.edit(1.0).references:
+            trust = reference.name in spec.trust
+            get = store.directions.get
+            found[reference.stored] = get(reference.name, generator.fingerprint, reference.version, trust=trust)
+    return found
+
+
+def _try_out(job: EditJob, directions: Mapping[str, Direction], generator: Generator) -> None:
+    """Apply every edit to the mean of W, to refuse what fits no code before any work is done."""
+    w = generator.w_mean.expand(1, generator.num_ws, -1)
+    code = Code(w=w, z=w.new_zeros(1, generator.z_dim))
+    for spec in job.edits:
+        code_of_edit = spec.edit(1.0).apply(code, directions, generator=generator)
+        generator.synthesize(code_of_edit, stop=0)  # layers of S that it does not have are refused here
 
 
 def check_generator(origin: Mapping[str, Any], fingerprint: str, name: str, what: str) -> None:
@@ -100,6 +134,16 @@ class EditWorker:
         self.latents = self.store.latents[job.latents]
         self.collection = self.store.edits[job.name]
         self.generator = open_generator(job.generator, default_device())
+        # The versions of the plan: a direction that is refitted in the meantime does not mix with them.
+        versions = self.collection.plan().config["direction_versions"]
+        self.directions = {
+            key: self.store.directions.get(key.partition("@")[0], version=version) for key, version in versions.items()
+        }
+        spaces = {direction.space for direction in self.directions.values()}
+        names = self.latents.read(ids=[]).schema.names
+        inverted = set(self.latents.read(columns=["space"])["space"].to_pylist()) if "space" in names else set()
+        self.moves_styles = "s" in spaces | inverted
+        self.needs_extras = self.job.images != "none" or "z" in spaces or "s" in inverted
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         table = self.latents.read(ids=ids)
@@ -110,27 +154,26 @@ class EditWorker:
             rows.append((image_id, source, self._edited(source)))
         return rows
 
-    def _edited(self, source: pa.Table) -> list[tuple[str, float, Tensor, bytes | None]]:
-        """(edit, strength, w, PNG) for every edit and strength of one image."""
-        want_images = self.job.images != "none"
-        # Only rendering needs the tuned weights; editing needs w alone.
-        code = table_to_code(source if want_images else source.select(["image_id", "w"]), self.store)
+    def _edited(self, source: pa.Table) -> list[tuple[str, float, Code, bytes | None]]:
+        """(edit, strength, w and the styles that were added, PNG) for every edit and strength of one image."""
+        # Tuned weights are large: they are read only where they are rendered, or where they hold what is to be moved.
+        code = table_to_code(source if self.needs_extras else source.select(["image_id", "w"]), self.store)
+        plain = replace(code, styles=None)  # so that the styles of an edited code are what was added
         keys, codes = [], []
         for spec in self.job.edits:
             for strength in spec.strengths:
-                edit = Edit({n: weight * strength for n, weight in spec.directions.items()}, spec.conditions or None)
-                codes.append(edit.apply(code, self.store, self.generator.fingerprint))
+                edited = spec.edit(strength).apply(plain, self.directions, generator=self.generator)
+                codes.append(Code(w=edited.w, styles=edited.styles))
                 keys.append((spec.name, strength))
         pngs: list[bytes | None] = [None] * len(codes)
-        if want_images:
-            w = torch.cat([c.w for c in codes])
-            pngs = list(map(png_bytes, self.render_all(code, w)))
-        return [(*key, c.w[0], png) for key, c, png in zip(keys, codes, pngs, strict=True)]
+        if self.job.images != "none":
+            pngs = list(map(png_bytes, self.render_all(code, Code.cat(codes))))
+        return [(*key, c, png) for key, c, png in zip(keys, codes, pngs, strict=True)]
 
-    def render_all(self, code: Code, w: Tensor) -> Tensor:
-        """Render many latents with the extras of one image."""
-        repeated = code.map(lambda t: t.expand(len(w), *t.shape[1:])).with_w(w)
-        return self.generator.render(repeated.to(self.generator.device)).cpu()
+    def render_all(self, code: Code, edited: Code) -> Tensor:
+        """Render many edits with the extras of one image, which they share."""
+        codes = add_styles(code.with_w(edited.w), edited.styles or {})
+        return self.generator.render(codes.to(self.generator.device)).cpu()
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
         rows.sort(key=lambda row: row[0])
@@ -145,7 +188,7 @@ class EditWorker:
             "edit": pa.array([row[2] for row in flat], pa.string()),
             "strength": pa.array([row[3] for row in flat], pa.float32()),
             "w": tensor_array(
-                torch.stack([row[4] for row in flat]).numpy()
+                torch.cat([row[4].w for row in flat]).numpy()
                 if flat
                 else torch.empty(0, self.generator.num_ws, self.generator.w_dim).numpy(),
                 dim_names=["layer", "channel"],
@@ -154,6 +197,8 @@ class EditWorker:
         types = (pa.string(), pa.string(), pa.int64())
         for name, kind in zip(extras, types, strict=True):
             columns[name] = pa.array([row[1][name][0].as_py() for row in flat], kind)
+        if self.moves_styles:
+            columns[style_offsets.COLUMN] = style_offsets.offsets_array([row[4].styles or {} for row in flat])
         if self.job.images == "shards":
             columns["image_png"] = pa.array([row[5] for row in flat], pa.binary())
         self.collection.write_part(unit.index, pa.table(columns), failures, {})

@@ -20,6 +20,7 @@ from tasks.edit import check_generator
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.invert import DatasetRef
 from tasks.pool import WorkerSpec
+from tasks.records import load_sources
 
 
 class EvaluateJob(StrictModel):
@@ -81,21 +82,17 @@ class InversionWorker:
         self.dataset = DatasetRef.model_validate(self.latents.plan().config["dataset"]).open()
 
     def process(self, ids: Sequence[str]) -> list[Any]:
-        loaded = self.dataset.load(ids, self.generator.resolution)
-        rows: list[Any] = list(loaded.errors)
-        table = self.latents.read(ids=loaded.ids)
-        recorded = dict(zip(table["image_id"].to_pylist(), table["source_sha256"].to_pylist(), strict=True))
-        changed = [i for i, sha in zip(loaded.ids, loaded.sha256, strict=True) if recorded[i] != sha]
-        rows += [RowError(i, "source_changed", "the source is not the image that was inverted") for i in changed]
-        keep = [k for k, i in enumerate(loaded.ids) if i not in changed]
-        if not keep:
+        images, table, errors = load_sources(self.dataset, self.latents, ids, self.generator.resolution)
+        rows: list[Any] = list(errors)
+        if not table.num_rows:
             return rows
-        kept = [loaded.ids[k] for k in keep]
-        index = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
-        code = table_to_code(table, self.store, [index[i] for i in kept]).to(self.generator.device)
-        sources = loaded.images[keep].to(self.generator.device)
+        code = table_to_code(table, self.store).to(self.generator.device)
+        sources = images.to(self.generator.device)
         values = evaluate_inversion(sources, self.generator.render(code), self._distance, self.labeller, self.protocol)
-        rows += [(image_id, {k: float(v[n]) for k, v in values.items()}) for n, image_id in enumerate(kept)]
+        rows += [
+            (image_id, {k: float(v[n]) for k, v in values.items()})
+            for n, image_id in enumerate(table["image_id"].to_pylist())
+        ]
         return rows
 
     def _distance(self, a: Any, b: Any) -> Any:

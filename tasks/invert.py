@@ -5,23 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.data import Dataset, open_dataset
 from ganinv.encoders.files import open_encoder
+from ganinv.errors import NotFinite
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.methods import load_method, method_config
 from ganinv.stages.base import Encoder
-from ganinv.store import Plan, RowError, Unit, code_to_table, open_store, tensor_array
+from ganinv.store import Plan, RecordConfig, RowError, Unit, open_store
+from ganinv.store.verified import Record, verified
 from ganinv.target import Target
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
+from tasks.records import Measurer, records_table
 
 
 class DatasetRef(StrictModel):
@@ -42,6 +45,7 @@ class InvertJob(StrictModel):
     Args:
         encoder: where encoders that the method names are opened from; None takes the one that ships.
         overrides: values to replace in the method's YAML, as in ``load_method``.
+        record: how precisely the codes are stored.
     """
 
     store: str
@@ -53,6 +57,7 @@ class InvertJob(StrictModel):
     seed: int = 0
     unit_size: int | None = Field(None, ge=1)
     overrides: Mapping[str, Any] = Field(default_factory=dict)
+    record: RecordConfig = RecordConfig()
 
     @property
     def collection_name(self) -> str:
@@ -70,6 +75,8 @@ def run_invert(job: InvertJob, pools: Pools) -> dict[str, Any]:
         "generator": generator.fingerprint,
         "seed": job.seed,
     }
+    if job.record != RecordConfig():  # runs from before there was a choice have no such key, and go on
+        config["record"] = job.record.model_dump(mode="json")
     origin: dict[str, Any] = {"method": method.name, "distance_name": method.distance, "seed": job.seed}
     if any(stage.kind == "encode" for stage in method.stages):
         config["encoder"] = origin["encoder_fingerprint"] = open_encoder(
@@ -84,7 +91,7 @@ def run_invert(job: InvertJob, pools: Pools) -> dict[str, Any]:
 @dataclass(frozen=True)
 class _Row:
     image_id: str
-    code: Code
+    record: Record
     source_uri: str
     source_sha256: str
     mse: float
@@ -106,6 +113,7 @@ class InvertWorker:
             job.method, self.generator, open_encoder=self._open_encoder, seed=job.seed, **job.overrides
         )
         self.dataset = job.dataset.open()
+        self.measurer = Measurer(self.generator, self.method.cfg.distance)
 
     def _open_encoder(self, name: str) -> Encoder:
         return open_encoder(self.job.encoder or name, generator=self.generator)
@@ -120,18 +128,25 @@ class InvertWorker:
         seconds = (time.perf_counter() - started) / len(loaded.ids)
         code = inversion.code.to("cpu")
         for k, image_id in enumerate(inversion.ids):
-            error = inversion.error[k]
-            if error is not None:
-                rows.append(RowError(image_id, "not_finite", error))
+            mse, distance = inversion.metrics["mse"][k], inversion.metrics["distance"][k]
+            error, record = inversion.error[k], None
+            if error is None:
+                measure = partial(self.measurer, image=loaded.images[k : k + 1])
+                try:
+                    record = verified(code[k], mse, distance, self.job.record, measure)
+                except NotFinite as refused:
+                    error = str(refused)
+            if record is None:
+                rows.append(RowError(image_id, "not_finite", str(error)))
                 continue
             rows.append(
                 _Row(
                     image_id=image_id,
-                    code=code[k],
+                    record=record,
                     source_uri=self.dataset.sources[image_id].uri,
                     source_sha256=loaded.sha256[k],
-                    mse=inversion.metrics["mse"][k],
-                    distance=inversion.metrics["distance"][k],
+                    mse=mse,
+                    distance=distance,
                     loss=inversion.loss[k],
                     steps=inversion.steps[k],
                     stop_reason=inversion.stop_reason[k],
@@ -142,7 +157,7 @@ class InvertWorker:
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
         rows.sort(key=lambda row: row.image_id)
-        table = self._codes(rows)
+        table = records_table([r.image_id for r in rows], [r.record for r in rows], self.collection, self.generator)
         columns = {
             "source_uri": pa.array([r.source_uri for r in rows], pa.string()),
             "source_sha256": pa.array([r.source_sha256 for r in rows], pa.string()),
@@ -158,17 +173,3 @@ class InvertWorker:
         seconds = {row.image_id: row.seconds for row in rows}
         self.collection.write_part(unit.index, table, failures, seconds)
         return {"mse": float(np.mean([r.mse for r in rows])) if rows else None}
-
-    def _codes(self, rows: list[_Row]) -> pa.Table:
-        if rows:
-            return code_to_table(Code.cat([r.code for r in rows]), [r.image_id for r in rows], self.collection)
-        empty = np.empty((0, self.generator.num_ws, self.generator.w_dim), np.float32)
-        return pa.table(
-            {
-                "image_id": pa.array([], pa.string()),
-                "w": tensor_array(empty, dim_names=["layer", "channel"]),
-                "extras_uri": pa.array([], pa.string()),
-                "extras_sha256": pa.array([], pa.string()),
-                "extras_bytes": pa.array([], pa.int64()),
-            }
-        )

@@ -157,7 +157,10 @@ class Collection:
         tables = list(self._tables(columns, ids))
         filled = [table for table in tables if table.num_rows]
         if tables:
-            return pa.concat_tables(filled or [max(tables, key=lambda table: table.num_columns)])
+            # A run that an older version began has parts with fewer columns: their rows are null there.
+            return pa.concat_tables(
+                filled or [max(tables, key=lambda table: table.num_columns)], promote_options="default"
+            )
         for index in sorted(self.done()):  # nothing of these ids is there, but their columns are known
             return read_part(self.objects, self._file("part", index), columns, None).slice(0, 0)
         raise StoreError(f"{self.url} has no finished unit yet: wait for the run, or start it again")

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from ganinv.code import Code, Feature, HeadCode, LowRank, Masked
 from ganinv.errors import StoreError, WeightsRefused
-from ganinv.store import Store, code_to_table, open_store, table_to_code
+from ganinv.store import RecordConfig, Store, code_to_table, open_store, table_to_code
 from ganinv.store.extras import unflatten
 from tests.generators.narrow import HEADS, full_code, narrow_generator, w_plus
 
@@ -77,7 +77,7 @@ def same(a: Any, b: Any, tolerance: float) -> None:
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0.0), ("float16", 1e-3)])
 def test_a_whole_code_survives_the_store(store: Store, dtype: Literal["float16", "float32"], tolerance: float) -> None:
     code = whole_code()
-    table = code_to_table(code, ["x/1", "../../2", "ü 3"], store.latents["tuned"], dtype=dtype)
+    table = code_to_table(code, ["x/1", "../../2", "ü 3"], store.latents["tuned"], RecordConfig(dtype=dtype))
     assert table["extras_uri"][1].as_py() == "latents/tuned/extras/..%2F..%2F2.safetensors"
     same(code, table_to_code(table, store), tolerance)
     same(code[[2, 0]], table_to_code(table, store, rows=[2, 0]), tolerance)
@@ -176,7 +176,7 @@ def test_every_extra_renders_after_the_store_as_before(here: Store) -> None:
     """A batch that asks for everything, image by image through the store and back into one code."""
     g = narrow_generator(torch.float32)
     code = Code.cat([Code(w=w_plus(g, seed=9)), full_code(g, 2)]).to(torch.float32)
-    table = code_to_table(code, ["plain", "a", "b"], here.latents["full"], dtype="float32")
+    table = code_to_table(code, ["plain", "a", "b"], here.latents["full"], RecordConfig(dtype="float32"))
     assert table["extras_uri"].null_count == 1
     read = table_to_code(table, here).with_heads(HEADS)
     torch.testing.assert_close(g.synthesize(read), g.synthesize(code), atol=1e-5, rtol=1e-5)
@@ -193,7 +193,7 @@ def test_corrections_of_a_region_are_stored_without_the_rest(here: Store) -> Non
     code = Code(
         w, features={"block[6]": Feature(add=Masked(value, mask)), "block[4]": Feature(add=torch.zeros(3, 8, 16, 16))}
     )
-    table = code_to_table(code, ["part", "whole", "none"], here.latents["sam"], dtype="float32")
+    table = code_to_table(code, ["part", "whole", "none"], here.latents["sam"], RecordConfig(dtype="float32"))
     part, whole, none = table["extras_bytes"].to_pylist()
     assert none is None
     assert part < 0.2 * whole

@@ -1,0 +1,72 @@
+"""Commands on stored inversions: ``ganinv render``, ``ganinv compress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from flows.cli import AsJson, EngineKind, GeneratorUri, Slots, StoreUrl, _job, _number, _pairs, _run, app
+
+Name = Annotated[str, typer.Argument(help="Which inversions: pti, or latents/pti.")]
+
+
+@app.command()
+def render(
+    name: Name,
+    store: StoreUrl,
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
+    image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
+    edits: Annotated[list[str] | None, typer.Option("--edit", help="smile=2, or a sum: smile=2,age=-1")] = None,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="One picture per image: a line per edit, over strengths.")
+    ] = False,
+    generator: GeneratorUri = "portraits-64",
+) -> None:
+    """Render stored inversions to PNG, as they are and edited.
+
+    Example: ganinv render pti --store runs/a --out renders --id anna --edit smile=2 --edit age=-1 --strip
+    """
+    from flows.render import render_latents
+
+    weights = [{key: _number(value, text) for key, value in _pairs(text.split(",")).items()} for text in edits or ()]
+    written = render_latents(store, _plain(name), out, image_id, generator, weights, strip)
+    Console().print(f"{written} images in {out}")
+
+
+@app.command()
+def compress(
+    name: Name,
+    store: StoreUrl,
+    to: Annotated[str, typer.Option(help="Name of the compressed inversions.")],
+    error: Annotated[
+        float | None, typer.Option(help="Low rank: relative error that each weight tensor may have, such as 0.2.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Low rank: the most that any tensor gets.")] = None,
+    dtype: Literal["float32", "float16", "int8"] = "float16",
+    max_rise: Annotated[
+        float, typer.Option(help="Records whose distance would rise by more than this part of it are kept as they are.")
+    ] = 0.05,
+    generator: GeneratorUri = "portraits-64",
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store inversions again in less room: low rank (--error, --rank), --dtype int8, or both. The source stays.
+
+    Example: ganinv compress pti --store runs/a --to pti-small --error 0.2 --dtype int8
+    """
+    from tasks.compress import CompressJob, run_compress
+
+    record: dict[str, Any] = {"dtype": dtype, "max_rise": max_rise}
+    if error is not None or rank is not None:
+        # A rank alone is a rank, whatever the error.
+        record |= {"form": "low-rank", "error": error or 0.0, "max_rank": rank}
+    fields = {"store": store, "latents": _plain(name), "name": _plain(to), "record": record, "generator": generator}
+    _run(run_compress, _job(CompressJob, fields), engine, slots, as_json)
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("latents/")

@@ -1,0 +1,75 @@
+"""Rows of ``latents``: codes measured from the form in which they are stored, and the images they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ganinv.code import Code
+from ganinv.data import Dataset
+from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.distance import DistanceName, between, open_distance
+from ganinv.store import Collection, RowError, records_to_table
+from ganinv.store.verified import Record
+
+
+class Measurer:
+    """Renders codes and compares them with images, as a method measures its own result (``Method.invert``)."""
+
+    def __init__(self, generator: Generator, distance: DistanceName) -> None:
+        self.generator, self._distance = generator, open_distance(distance, generator)
+
+    @torch.inference_mode()
+    def __call__(self, code: Code, image: Tensor) -> tuple[float, float]:
+        """(mean squared error, distance) of a code of one image to the image [1, 3, R, R] in [-1, 1]."""
+        device = self.generator.device
+        image = image.to(device)
+        rendered = self.generator.synthesize(code.to(device))
+        mse = (rendered - image).square().mean()
+        distance = between(self._distance.features(rendered), self._distance.features(image))
+        return float(mse), float(distance)
+
+
+def records_table(
+    ids: Sequence[str], records: Sequence[Record], collection: Collection, generator: Generator
+) -> pa.Table:
+    """image_id, w, extras_*, stored_mse, stored_distance, stored_form; the extras are written to the collection."""
+    latents = [record.w for record in records]
+    w = torch.stack(latents) if latents else torch.empty(0, generator.num_ws, generator.w_dim)
+    table = records_to_table(w, [record.extras for record in records], ids, collection)
+    columns: dict[str, Any] = {
+        "stored_mse": pa.array([record.mse for record in records], pa.float32()),
+        "stored_distance": pa.array([record.distance for record in records], pa.float32()),
+        "stored_form": pa.array([record.form for record in records], pa.string()),
+    }
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def load_sources(
+    dataset: Dataset, latents: Collection, ids: Sequence[str], resolution: int
+) -> tuple[Tensor, pa.Table, list[RowError]]:
+    """The images of stored inversions, read again.
+
+    Returns:
+        Images [B, 3, R, R] in [-1, 1], their B rows of ``latents`` in the same order, and an error for each image that
+        cannot be read or is not the one that was inverted.
+    """
+    loaded = dataset.load(ids, resolution)
+    table = latents.read(ids=loaded.ids)
+    places = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
+    recorded = table["source_sha256"].to_pylist()
+    same = [recorded[places[i]] == sha for i, sha in zip(loaded.ids, loaded.sha256, strict=True)]
+    changed = [i for i, is_same in zip(loaded.ids, same, strict=True) if not is_same]
+    errors = [RowError(i, "source_changed", "the source is not the image that was inverted") for i in changed]
+    rows = [places[i] for i in loaded.ids if i not in changed]
+    return (
+        loaded.images[torch.tensor(same, dtype=torch.bool)],
+        table.take(pa.array(rows, pa.int64())),
+        [*loaded.errors, *errors],
+    )

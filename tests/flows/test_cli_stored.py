@@ -1,0 +1,187 @@
+"""``ganinv render`` and ``ganinv compress`` on a small store of made-up inversions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from flows import cli
+from ganinv.code import Code, LowRank
+from ganinv.data import open_dataset
+from ganinv.directions.direction import Direction
+from ganinv.generators.files import open_generator
+from ganinv.generators.stylegan2 import Generator
+from ganinv.store import Plan, RecordConfig, code_to_table, open_store, table_to_code
+from ganinv.store.tensors import tensor_numpy
+from tasks.edit import png_bytes
+
+IDS = ["a/b", "c", "d"]
+SIZE = 64
+
+
+def ganinv(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
+    """Run the command line in this process: (exit code, output, errors)."""
+    monkeypatch.setattr(sys, "argv", ["ganinv", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def g() -> Generator:
+    return open_generator()
+
+
+@pytest.fixture(scope="module")
+def store(g: Generator, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Images that the embedded generator made with tuned weights: a dense delta, a low-rank one, none. Two directions."""
+    folder = tmp_path_factory.mktemp("stored")
+    root = open_store(str(folder / "store"))
+    r = torch.Generator().manual_seed(0)
+
+    def factors(scale: float) -> LowRank:
+        left, right = torch.randn(1, shape[0], 2, generator=r), torch.randn(1, 2, shape[1:].numel(), generator=r)
+        return LowRank(scale * left, scale * right)
+
+    w = g.map(torch.randn(3, g.z_dim, generator=r), truncation_psi=0.7).detach()
+    shape = g.synthesis.get_parameter("convs.3.weight").shape
+    offsets = [factors(0.2).dense(shape), factors(0.2)]
+    codes = [*(Code(w[k : k + 1], weights={"convs.3.weight": d}) for k, d in enumerate(offsets)), Code(w[2:])]
+    for image_id, code in zip(IDS, codes, strict=True):
+        path = folder / "images" / f"{image_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png_bytes(g.render(code)[0]))
+    dataset = open_dataset(str(folder / "images"))
+    loaded = dataset.load(IDS, SIZE)
+    collection = root.latents["made"]
+    origin = {"generator_name": g.name, "generator_fingerprint": g.fingerprint, "method": "made"}
+    plan = Plan.of("invert", {"dataset": {"url": str(folder / "images")}}, origin, IDS, 8)
+    collection.start(plan)
+    table = pa.concat_tables([code_to_table(c, [i], collection) for i, c in zip(IDS, codes, strict=True)])
+    columns = {"source_sha256": loaded.sha256, "mse": [0.0] * 3, "distance": [0.1] * 3}
+    for name, column in columns.items():
+        table = table.append_column(name, pa.array(column))
+    collection.write_part(0, table, [], {})
+    collection.finish()
+    for k, name in enumerate(("smile", "age")):
+        vector = np.eye(g.w_dim, dtype=np.float32)[k]
+        root.directions.put(Direction(name, vector, "w", g.name, g.fingerprint, "made", unit=5.0))
+    return str(root.url)
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_render_alone_and_edited(
+    g: Generator, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edits = ["--edit", "smile=2", "--edit", "smile=-1,age=0.5"]
+    code, out, err = ganinv(monkeypatch, capsys, "render", "made", "--store", store, "--out", str(tmp_path), *edits)
+    assert code == 0, err
+    assert "9 images" in out
+    expected = {f"{i}{edit}.png" for i in ("a%2Fb", "c", "d") for edit in ("", "@smile=2", "@smile=-1,age=0.5")}
+    assert {path.name for path in tmp_path.iterdir()} == expected
+    root = open_store(store)
+    for row, name in enumerate(("a%2Fb", "c", "d")):
+        one = table_to_code(root.latents["made"].read(), root, [row])
+        moved = one.w.clone()
+        moved[..., 0] += 2 * 5.0
+        for suffix, wanted in (("", one), ("@smile=2", one.with_w(moved))):
+            image = Image.open(tmp_path / f"{name}{suffix}.png")
+            reference = ((g.render(wanted)[0].clamp(-1, 1) + 1) * 127.5).permute(1, 2, 0).numpy()
+            assert np.abs(np.asarray(image) - reference).max() < 1.01
+        assert np.abs(pixels(tmp_path / f"{name}.png") - pixels(tmp_path / f"{name}@smile=2.png")).mean() > 1
+
+
+def test_render_a_strip_of_some_images(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ("render", "latents/made", "--store", store, "--out", str(tmp_path))
+    ids = ("--id", "c", "--id", "d")
+    assert ganinv(monkeypatch, capsys, *base, *ids, "--edit", "smile=2", "--edit", "age=-1", "--strip")[0] == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"c@strip.png", "d@strip.png"}
+    strip = pixels(tmp_path / "c@strip.png")
+    assert strip.shape == (2 * SIZE, 5 * SIZE, 3)
+    assert ganinv(monkeypatch, capsys, *base, "--id", "c", "--edit", "smile=2", "--edit", "smile=-1")[0] == 0
+    for column, name in ((1, "c@smile=-1"), (2, "c"), (4, "c@smile=2")):
+        cell = strip[:SIZE, column * SIZE : (column + 1) * SIZE]
+        assert np.abs(cell - pixels(tmp_path / f"{name}.png")).max() <= 1
+    assert (strip[:SIZE, 2 * SIZE : 3 * SIZE] == strip[SIZE:, 2 * SIZE : 3 * SIZE]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["render", "mad"], "did you mean 'made'?"),
+        (["render", "made", "--strip"], "at least one, such as --edit smile=2"),
+        (["render", "made", "--edit", "smil=1"], "did you mean 'smile'?"),
+        (["render", "made", "--edit", "smile"], "expected key=value"),
+        (["render", "made", "--id", "x"], "'x'"),
+        (["compress", "made", "--to", "made", "--engine", "inline"], "name of their own"),
+        (["compress", "made", "--to", "x", "--rank", "0", "--engine", "inline"], "max_rank"),
+        (["compress", "mad", "--to", "x", "--engine", "inline"], "did you mean 'made'?"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    store: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    more = ["--out", str(tmp_path / "out")] if arguments[0] == "render" else []
+    code, _, err = ganinv(monkeypatch, capsys, *arguments, "--store", store, *more)
+    assert code == 1
+    assert message in " ".join(err.split())
+
+
+def test_compress_by_rank_and_by_integers(
+    g: Generator, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = open_store(store)
+    source = root.latents["made"].read()
+
+    def compressed(to: str, *options: str) -> dict[str, object]:
+        code, out, err = ganinv(
+            monkeypatch, capsys, "compress", "made", "--store", store, "--to", to, *options, "--engine=inline", "--json"
+        )
+        assert code == 0, err
+        result: dict[str, object] = json.loads(out)
+        return result
+
+    ranked = compressed("ranked", "--rank", "4")
+    table = root.latents["ranked"].read()
+    before, after = source["extras_bytes"].to_pylist(), table["extras_bytes"].to_pylist()
+    assert ranked["bytes_before"] == before[0] + before[1]
+    assert ranked["bytes_after"] == after[0] + after[1]
+    assert after[0] < 0.05 * before[0]  # an exact rank of two
+    assert (after[1], after[2]) == (before[1], None)  # low-rank already; w alone
+    assert ranked["forms"] == {"low-rank float16": 1, "float16": 1, "w alone": 1}
+    np.testing.assert_array_equal(tensor_numpy(table["w"]), tensor_numpy(source["w"]))
+    a, b = (table_to_code(t, root, [0]) for t in (source, table))
+    torch.testing.assert_close(g.render(a), g.render(b), atol=0.01, rtol=0)
+
+    integers = compressed("integers", "--dtype", "int8")
+    assert integers["forms"] == {"int8": 2, "w alone": 1}
+    assert integers["bytes_after"] < 0.55 * ranked["bytes_before"]  # type: ignore[operator]
+    assert compressed("integers", "--dtype", "int8")["units_computed"] == 0
+    assert root.latents["integers"].plan().config["record"] == RecordConfig(dtype="int8").model_dump(mode="json")
+
+
+def test_help_says_what_the_commands_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("render", "compress"):
+        code, out, _ = ganinv(monkeypatch, capsys, command, "--help")
+        assert code == 0
+        assert "Example" in out
