@@ -1,22 +1,23 @@
 """What extras cost a synthesis: ratios from one run, medians over interleaved rounds.
 
-python benchmarks/synthesis.py --batches 1 4 16
+python benchmarks/synthesis.py --batches 1 4 16 --ranks 2 4 8 16
 python benchmarks/synthesis.py --generator config-f-256 --rounds 5
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.code import Code, LowRank
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.files import open_generator
 from ganinv.generators.layers import DEMOD_EPS, act, modulated_conv2d
@@ -71,6 +72,51 @@ def with_gradient(render: Callable[[Tensor], Tensor], w: Tensor) -> Callable[[],
     return run
 
 
+def low_rank_offsets(g: Generator, batch: int, rank: int) -> dict[str, LowRank]:
+    """A low-rank offset to every 3x3 convolution, for each sample."""
+    out = {}
+    for k, conv in enumerate(g.synthesis.convs):
+        left = torch.randn(batch, conv.weight.shape[0], rank, device=g.device) * 0.01
+        right = torch.randn(batch, rank, conv.weight[0].numel(), device=g.device)
+        out[f"convs.{k}.weight"] = LowRank(left, right)
+    return out
+
+
+def low_rank(g: Generator, batch: int, rank: int, rounds: int) -> tuple[Timing, Timing]:
+    """Forward, and forward with the gradient to the offsets (``plain``: to w), of three forms of per-sample weights."""
+    w = g.map(torch.randn(batch, g.z_dim, generator=torch.Generator().manual_seed(0)).to(g.device))
+    factors = low_rank_offsets(g, batch, rank)
+    shapes = {name: g.synthesis.get_parameter(name).shape for name in factors}
+    whole = {name: offset.dense(shapes[name]) for name, offset in factors.items()}
+    leaves = [t for o in factors.values() for t in (o.left, o.right)]
+
+    def factored() -> Tensor:
+        return g.synthesize(Code(w=w, weights=factors))
+
+    def dense() -> Tensor:
+        return g.synthesize(Code(w=w, weights=whole))
+
+    def multiplied() -> Tensor:
+        return g.synthesize(Code(w=w, weights={n: o.dense(shapes[n]) for n, o in factors.items()}))
+
+    def tuning(render: Callable[[], Tensor], leaves: Sequence[Tensor]) -> Callable[[], object]:
+        return lambda: torch.autograd.grad(render().sum(), leaves)
+
+    with torch.inference_mode():
+        torch.testing.assert_close(factored(), dense(), atol=1e-4, rtol=1e-4)
+        plain = {"plain": lambda: g.synthesize(Code(w=w))}
+        forward = Timing({"low-rank": factored, "dense": dense, "multiplied": multiplied, **plain}, rounds, g.device)
+    for leaf in (*leaves, *whole.values()):
+        leaf.requires_grad_(True)
+    runs = {
+        "low-rank": tuning(factored, leaves),
+        "multiplied": tuning(multiplied, leaves),
+        "dense": tuning(dense, list(whole.values())),
+        "plain": with_gradient(lambda w: g.synthesize(Code(w=w)), w),
+    }
+    return forward, Timing(runs, rounds, g.device)
+
+
 class Timing:
     """Rounds in which every one of ``runs`` has its turn, in a new order each time.
 
@@ -105,6 +151,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="portraits-64", help="a generator, or config-f-R with random weights")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument(
+        "--ranks", type=int, nargs="*", default=[4, 8], help="of low-rank offsets; none: leave them out"
+    )
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -141,6 +190,14 @@ def main() -> None:
             f"{b.ratio('plain', 'bare'):10.3f}  {f.ratio('grouped', 'dense'):13.2f}  "
             f"{f.ratio('offset', 'plain'):12.2f}  {b.ratio('offset', 'plain'):12.2f}"
         )
+    if args.ranks:
+        print("\nAll 3x3 convolutions with an offset for each sample, against plain; gradients go to the offsets:")
+        print("low-rank as it is, multiplied out in the pass, or dense to begin with.")
+        print("batch  rank   forward: low-rank, multiplied, dense   +gradient: low-rank, multiplied, dense")
+    for batch, rank in itertools.product(args.batches, args.ranks):
+        f, b = low_rank(g, batch, rank, args.rounds)
+        cells = [t.ratio(name, "plain") for t in (f, b) for name in ("low-rank", "multiplied", "dense")]
+        print(f"{batch:5d}  {rank:4d}  " + "".join(f"{c:12.2f}" for c in cells))
 
 
 def _generator(name: str) -> Generator:

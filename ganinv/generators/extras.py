@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ganinv.code import Code
-from ganinv.extras import Delta, Feature, HeadCode, LowRank, Masked, dense, masked
+from ganinv.extras import Delta, Feature, HeadCode, LowRank, Masked, dense, map_tensors, masked
+from ganinv.generators import low_rank
 
 if TYPE_CHECKING:
     from ganinv.generators.synthesis import Synthesis
@@ -46,6 +47,16 @@ class Extras:
         if offset is not None:
             out = out + dense(offset, base.shape).to(base.dtype)
         return out[0] if len(out) == 1 else out
+
+    def weight(self, base: Tensor, name: str) -> tuple[Tensor, LowRank | None]:
+        """``parameter``, in two parts where that is faster: the base and the low-rank offset to it.
+
+        A scale multiplies the whole weight, so beside one the offset is added in.
+        """
+        offset = self._weights.get(name)
+        if isinstance(offset, LowRank) and name not in self._scales and low_rank.pays(offset, base.shape):
+            return base, map_tensors(offset, lambda t: t.to(base.dtype))
+        return self.parameter(base, name), None
 
     def style(self, style: Tensor, name: str) -> Tensor:
         """The style [B, C] that the layer uses, of the one that its affine gave."""

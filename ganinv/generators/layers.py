@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganinv.extras import LowRank
+from ganinv.generators import low_rank
 from ganinv.generators.padding import frame
 
 LRELU_SLOPE = 0.2
@@ -82,7 +84,7 @@ class EqualLinear(nn.Module):
         self, in_dim: int, out_dim: int, *, lr_mul: float = 1.0, bias_init: float = 0.0, activate: bool = False
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_dim, in_dim) / lr_mul)
+        self.weight = nn.Parameter(torch.randn(out_dim, in_dim).div_(lr_mul))
         self.bias = nn.Parameter(torch.full((out_dim,), bias_init / lr_mul))
         self.weight_gain = lr_mul / math.sqrt(in_dim)
         self.bias_gain = lr_mul
@@ -129,6 +131,7 @@ def modulated_conv2d(
     up: bool = False,
     fir: FIR | None = None,
     ring: Tensor | None = None,
+    offset: LowRank | None = None,
 ) -> Tensor:
     """Modulated convolution, for shared or per-sample weights (StyleGAN2, section 2.2).
 
@@ -140,24 +143,32 @@ def modulated_conv2d(
         up: stride-2 transposed convolution followed by ``fir``: the output is [B, O, 2H, 2W].
         ring: [B or 1, I, 4(H+1)], the pixels around the modulated input in place of zeros (PadInv, Bai et al. 2022):
             not modulated themselves, demodulated with the rest. Not with ``up``.
+        offset: low-rank, to a shared ``weight``: left [B or 1, O, r], right [B or 1, r, I*k*k].
 
     Shared weights take the dense form (scale the input, one ordinary convolution, scale the output): it needs no
-    per-sample weight and its backward pass no weight gradient when the weight is frozen. Per-sample weights take the
-    grouped form. Both are the same function; a test holds them equal.
+    per-sample weight and its backward pass no weight gradient when the weight is frozen. A low-rank ``offset`` is applied
+    beside it. Per-sample weights take the grouped form. All are the same function; a test holds them equal.
     """
+    assert offset is None or weight.ndim == 4
     batch, in_ch = style.shape
     kernel = weight.shape[-1]
     reduced = x.dtype != weight.dtype
     if reduced and demodulate:
         # Demodulation cancels any scale of weight and style; near one, no product of theirs leaves float16.
         largest = style.abs().amax(dim=1, keepdim=True)
-        weight = weight / (weight.abs().amax(dim=(-3, -2, -1), keepdim=True) * math.sqrt(in_ch * kernel * kernel))
+        size = weight.abs().amax(dim=(-3, -2, -1), keepdim=True) * math.sqrt(in_ch * kernel * kernel)
+        weight = weight / size
+        if offset is not None:
+            offset = LowRank(offset.left / size[..., 0, 0], offset.right)
         style, ring = style / largest, None if ring is None else ring / largest[:, :, None]
     demod = None
     if demodulate:
         if weight.ndim == 4:
             power = weight.square().sum(dim=(2, 3))  # [O, I]
-            demod = (style.square() @ power.t() + DEMOD_EPS).rsqrt()
+            power = style.square() @ power.t()
+            if offset is not None:
+                power = (power + low_rank.added_power(weight, offset, style)).clamp(min=0)  # rounding
+            demod = (power + DEMOD_EPS).rsqrt()
         else:
             power = weight.square().sum(dim=(3, 4))  # [B, O, I]
             demod = (torch.einsum("boi,bi->bo", power, style.square()) + DEMOD_EPS).rsqrt()
@@ -167,13 +178,17 @@ def modulated_conv2d(
     padding = kernel // 2
     if ring is not None:
         x, padding = frame(x, ring), 0
-    if weight.ndim == 4:
+    if kernel == 1:  # a matrix product, several times faster than a convolution to three channels
+        y = torch.bmm(weight[..., 0, 0].expand(batch, -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+    elif weight.ndim == 4:
         y = _conv(x, weight, padding, up, groups=1)
     else:
         height, width = x.shape[2:]
         flat = x.reshape(1, batch * in_ch, height, width)
         y = _conv(flat, weight.reshape(-1, in_ch, kernel, kernel), padding, up, groups=batch)
         y = y.reshape(batch, -1, *y.shape[2:])
+    if offset is not None:
+        y = low_rank.add_conv(y, x, low_rank.cast(offset, x.dtype), kernel, padding, up)
     if up:
         assert fir is not None
         y = fir(y, padding=1)

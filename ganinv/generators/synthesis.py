@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganinv.code import Code
+from ganinv.code import Code, LowRank
+from ganinv.generators import low_rank
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.extras import Extras, Tap, blend_noise
 from ganinv.generators.layers import FIR, EqualLinear, Upsample, act, modulated_conv2d
@@ -70,13 +71,14 @@ class StyledConv(nn.Module):
         gain: float = 1.0,
     ) -> Tensor:
         weight: Tensor = self.weight
+        offset: LowRank | None = None
         bias: Tensor = self.bias
         strength: Tensor = self.noise_strength
         if extras is not None:
-            weight = extras.parameter(weight, f"{self.name}.weight")
+            weight, offset = extras.weight(weight, f"{self.name}.weight")
             bias = extras.parameter(bias, f"{self.name}.bias")
             strength = extras.parameter(strength, f"{self.name}.noise_strength")[..., None, None, None]
-        x = modulated_conv2d(x, weight, style_of(self, w, extras), up=self.up, fir=self.fir, ring=ring)
+        x = modulated_conv2d(x, weight, style_of(self, w, extras), up=self.up, fir=self.fir, ring=ring, offset=offset)
         if noise is not None:
             x = x + (noise * strength).to(x.dtype)
         return act(x + bias[..., None, None].to(x.dtype), gain, self.clamp)
@@ -110,9 +112,12 @@ def style_of(layer: StyledConv | ToRGB, w: Tensor, extras: Extras | None = None)
     affine = layer.affine
     if extras is None:
         return F.linear(w, affine.weight * affine.weight_gain) + affine.bias
-    weight = extras.parameter(affine.weight, f"{layer.name}.affine.weight") * affine.weight_gain
+    weight, offset = extras.weight(affine.weight, f"{layer.name}.affine.weight")
+    weight = weight * affine.weight_gain
     bias = extras.parameter(affine.bias, f"{layer.name}.affine.bias")
     style = F.linear(w, weight) if weight.ndim == 2 else torch.einsum("boi,bi->bo", weight, w)
+    if offset is not None:
+        style = style + low_rank.linear(w, offset) * affine.weight_gain
     return extras.style(style + bias, layer.name)
 
 
@@ -128,11 +133,16 @@ class Skip(nn.Module):
 
     def forward(self, x: Tensor, extras: Extras | None = None) -> Tensor:
         weight: Tensor = self.weight
+        offset: LowRank | None = None
         if extras is not None:
-            weight = extras.parameter(weight, f"{self.name}.weight")
+            weight, offset = extras.weight(weight, f"{self.name}.weight")
         weight = (weight * self.weight_gain).to(x.dtype)
         if weight.ndim == 4:
-            return self.upsample(F.conv2d(x, weight))
+            y = F.conv2d(x, weight)
+            if offset is not None:
+                offset = LowRank(offset.left * self.weight_gain, offset.right)
+                y = low_rank.add_conv(y, x, low_rank.cast(offset, x.dtype), kernel=1)
+            return self.upsample(y)
         return self.upsample(torch.einsum("bchw,boc->bohw", x, weight[..., 0, 0]))
 
 

@@ -65,7 +65,15 @@ def extras_of(batch: int = 1, seed: int = 0) -> dict[str, dict[str, Any]]:
         "style offsets": {"styles": {"convs.2": n(c), "torgbs.1": n(c)}},
         "style values": {"style_values": {"convs.3": n(c), "torgbs.2": Masked(n(c), mask(c))}},
         "dense weights": {"weights": {"convs.1.weight": n(c, c, 3, 3), "torgbs.3.weight": n(3, c, 1, 1)}},
-        "low-rank weights": {"weights": {"convs.4.weight": LowRank(n(c, 2), n(2, c * 9))}},
+        "low-rank weights": {
+            "weights": {
+                "convs.0.weight": LowRank(n(c, 2), n(2, c * 9)),  # too large a share of 8 channels: added in
+                "convs.3.weight": LowRank(n(c, 1), n(1, c * 9)),
+                "convs.4.weight": LowRank(n(c, 1), n(1, c * 9)),
+                "convs.1.affine.weight": LowRank(n(c, 2), n(2, 8)),
+                "torgbs.2.weight": LowRank(n(3, 1), n(1, c)),
+            }
+        },
         "tuned rest": {
             "weights": {
                 "const": n(c, 4, 4),

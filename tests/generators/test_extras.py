@@ -296,11 +296,14 @@ def test_extras_in_every_architecture(architecture: str) -> None:
         features={s: replace(f, image=None) for s, f in code.features.items()},
     )
     if architecture == "resnet":
-        code = replace(code, weights={**code.weights, "skips.2.weight": normal(2, CHANNELS, CHANNELS, 1, 1)})
+        dense, low = normal(2, CHANNELS, CHANNELS, 1, 1), LowRank(normal(2, CHANNELS, 1), normal(2, 1, CHANNELS))
+        code = replace(code, weights={**code.weights, "skips.1.weight": low, "skips.2.weight": dense})
     images = g.synthesize(code)
     for i in range(2):
         torch.testing.assert_close(images[i : i + 1], g.synthesize(code[i]), **EXACT)
     assert not torch.allclose(images, g.synthesize(Code(w=code.w)))
+    whole = {n: d.dense(g.synthesis.get_parameter(n).shape) for n, d in code.weights.items() if isinstance(d, LowRank)}
+    torch.testing.assert_close(images, g.synthesize(replace(code, weights={**code.weights, **whole})), **EXACT)
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Tensor]:
