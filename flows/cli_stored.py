@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from flows.cli import AsJson, EngineKind, GeneratorUri, Slots, StoreUrl, _job, _number, _pairs, _run, app
+from flows.cli import AsJson, EngineKind, GeneratorUri, Slots, StoreUrl, _job, _run, app
 
 Name = Annotated[str, typer.Argument(help="Which inversions: pti, or latents/pti.")]
 
@@ -30,8 +30,9 @@ def render(
     Example: ganinv render pti --store runs/a --out renders --id anna --edit smile=2 --edit age=-1 --strip
     """
     from flows.render import render_latents
+    from ganinv.editing.notation import parse_edit
 
-    weights = [{key: _number(value, text) for key, value in _pairs(text.split(",")).items()} for text in edits or ()]
+    weights = [parse_edit(text) for text in edits or ()]
     written = render_latents(store, _plain(name), out, image_id, generator, weights, strip)
     Console().print(f"{written} images in {out}")
 

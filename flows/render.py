@@ -20,7 +20,7 @@ from tasks.edit import check_generator, png_bytes
 from tasks.engine import default_device
 
 Weights = Mapping[str, float]
-"""One edit: direction name -> strength."""
+"""One edit: direction -> strength, named as in ``ganinv.editing.notation``."""
 
 STRIP = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """The columns of a strip, in parts of an edit."""
@@ -80,7 +80,7 @@ def _strip(code: Code, edits: Sequence[Weights], store: Store, generator: Genera
 def _edited(code: Code, edit: Weights, part: float, store: Store, generator: Generator) -> Code:
     if part == 0:
         return code
-    return Edit({name: part * strength for name, strength in edit.items()}).apply(code, store, generator.fingerprint)
+    return Edit({name: part * strength for name, strength in edit.items()}).apply(code, store, generator=generator)
 
 
 def _render(codes: Sequence[Code], generator: Generator) -> Tensor:
@@ -89,4 +89,4 @@ def _render(codes: Sequence[Code], generator: Generator) -> Tensor:
 
 
 def _suffix(edit: Weights) -> str:
-    return "@" + quote(",".join(f"{name}={strength:g}" for name, strength in edit.items()), safe="=,")
+    return "@" + quote(",".join(f"{name}={strength:g}" for name, strength in edit.items()), safe="=,()@")

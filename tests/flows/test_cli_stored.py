@@ -126,7 +126,7 @@ def test_render_a_strip_of_some_images(
         (["render", "mad"], "did you mean 'made'?"),
         (["render", "made", "--strip"], "at least one, such as --edit smile=2"),
         (["render", "made", "--edit", "smil=1"], "did you mean 'smile'?"),
-        (["render", "made", "--edit", "smile"], "expected key=value"),
+        (["render", "made", "--edit", "smile"], "'smile'"),
         (["render", "made", "--id", "x"], "'x'"),
         (["compress", "made", "--to", "made", "--engine", "inline"], "name of their own"),
         (["compress", "made", "--to", "x", "--rank", "0", "--engine", "inline"], "max_rank"),

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from flows.render import render_latents
-from ganinv.code import LowRank
+from ganinv.code import Code, LowRank
 from ganinv.errors import ConfigError, RunConflict
+from ganinv.generators.files import open_generator
 from ganinv.store import Collection, RecordConfig, open_store, table_to_code
 from tasks.compress import CompressJob, run_compress
 from tasks.engine import Engine, open_pools
@@ -270,13 +271,11 @@ def test_a_strip_needs_edits(tuned: Path, tmp_path: Path) -> None:
 
 def test_edits_share_the_weights_of_their_image(tuned: Path) -> None:
     """One image's extras beside many latents give what each latent gives alone."""
-    from ganinv.generators.files import open_generator
-    from tasks.edit import EditJob, EditSpec, EditWorker
-
     g, root = open_generator(), open_store(str(tuned))
-    job = EditJob(store=str(tuned), latents="short-pti", edits=(EditSpec(name="x", directions={"x": 1}),))
     code = table_to_code(root.latents["short-pti"].read(), root, [0])
-    w = torch.cat([code.w, code.w + 0.1, g.w_mean.expand_as(code.w)])
-    together = EditWorker(job).render_all(code, w)
-    for k in range(3):
-        torch.testing.assert_close(together[k], g.render(code.with_w(w[k : k + 1]))[0], atol=1e-5, rtol=0)
+    codes = [code, code.with_w(code.w + 0.1), code.with_w(g.w_mean.expand_as(code.w))]
+    together = Code.cat(codes)
+    assert together.weights is not None
+    assert {len(delta) for delta in together.weights.values() if isinstance(delta, torch.Tensor)} == {1}
+    for image, one in zip(g.render(together), codes, strict=True):
+        torch.testing.assert_close(image, g.render(one)[0], atol=1e-5, rtol=0)
