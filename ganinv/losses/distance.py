@@ -9,13 +9,24 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.errors import ConfigError
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.vgg import hub_file, missing, open_vgg16
 
-DistanceName = Literal["embedded", "lpips-alex", "lpips-vgg", "lpips-squeeze"]
+DistanceName = Literal[
+    "embedded",
+    "lpips-alex",
+    "lpips-vgg",
+    "lpips-squeeze",
+    "vgg16-features",
+    "vgg16-features-raw",
+    "gram-embedded",
+    "gram-vgg16",
+]
 Features = Sequence[Tensor]
 
 LPIPS_BACKBONES = {
@@ -41,15 +52,34 @@ def between(a: Features, b: Features) -> Tensor:
     return reduce(torch.add, ((x - y).square().flatten(1).sum(1) for x, y in zip(a, b, strict=True)))
 
 
+def halved(images: Tensor, most: int | None) -> Tensor:
+    """Images [B, C, R, R] averaged over 2x2 pixels until R <= ``most``; None leaves them."""
+    while most is not None and images.shape[-1] > most:
+        images = F.avg_pool2d(images, 2)
+    return images
+
+
 def open_distance(name: DistanceName, generator: Generator) -> Distance:
-    """A distance by name. ``embedded`` needs a generator that comes with its discriminator; LPIPS its backbone's file."""
-    if name == "embedded":
+    """A distance by name.
+
+    ``embedded`` and ``gram-embedded`` need a generator that comes with its discriminator, and nothing else; the others
+    need the file of their backbone in torch's hub cache (``torch.hub.get_dir()/checkpoints``). Nothing is downloaded.
+
+    Raises:
+        ConfigError: what it needs is not there.
+    """
+    if name in ("embedded", "gram-embedded"):
         if generator.discriminator is None:
             raise ConfigError(
-                f"the embedded distance needs the discriminator of generator {generator.name!r}, and it has none; "
+                f"the {name} distance needs the discriminator of generator {generator.name!r}, and it has none; "
                 "use distance: lpips-alex, or a generator saved with its discriminator"
             )
-        return EmbeddedDistance(generator.discriminator)
+        cls = EmbeddedDistance if name == "embedded" else EmbeddedGram
+        return cls(generator.discriminator)
+    if name == "gram-vgg16":
+        return VggGram(generator.device)
+    if name.startswith("vgg16-features"):
+        return VggDistance(generator.device, imagenet_norm=not name.endswith("-raw"))
     return LpipsDistance(name.removeprefix("lpips-"), generator.device)
 
 
@@ -78,18 +108,72 @@ class LpipsDistance:
 
     def __init__(self, net: str, device: torch.device | str = "cpu", backbone: Path | None = None) -> None:
         self.name = f"lpips-{net}"
-        path = backbone or Path(torch.hub.get_dir()) / "checkpoints" / LPIPS_BACKBONES[net]
+        path = backbone or hub_file(LPIPS_BACKBONES[net])
         if not path.is_file():
-            raise ConfigError(
-                f"{self.name} needs the torchvision weights {path.name} in {path.parent}; put the file there, "
-                "or use distance: embedded, which needs none"
-            )
+            raise missing(self.name, path)
         self.model = lpips_model(net, torch.load(path, map_location="cpu", weights_only=True)).to(device)
 
     def features(self, images: Tensor) -> Features:
         maps = self.model.net(self.model.scaling_layer(images))
         weights = [lin.model[-1].weight.clamp_min(0).sqrt() for lin in self.model.lins]
         return [_normalized(f, eps=1e-10) * w for f, w in zip(maps, weights, strict=True)]
+
+
+class VggDistance:
+    """Mean squared differences of four VGG16 activations (Image2StyleGAN, Abdal et al. 2019, section 3.1).
+
+    Images larger than 256 pixels are halved until they are not.
+
+    Args:
+        imagenet_norm: see :class:`~ganinv.losses.vgg.Vgg16`; community code of the method feeds plain [0, 1]
+            (``vgg16-features-raw``).
+    """
+
+    LAYERS = ("relu1_1", "relu1_2", "relu3_2", "relu4_2")
+
+    def __init__(
+        self, device: torch.device | str = "cpu", *, imagenet_norm: bool = True, backbone: Path | None = None
+    ) -> None:
+        self.name = "vgg16-features" if imagenet_norm else "vgg16-features-raw"
+        self.vgg = open_vgg16(self.LAYERS, self.name, imagenet_norm=imagenet_norm, path=backbone).to(device)
+
+    def features(self, images: Tensor) -> Features:
+        return [f / math.sqrt(f[0].numel()) for f in self.vgg(halved(images, VGG_RESOLUTION))]
+
+
+VGG_RESOLUTION = 256
+
+
+class VggGram:
+    """Style: the Gram matrix of VGG16's relu3_3, as Image2StyleGAN++ (Abdal et al. 2020) transfers it."""
+
+    name = "gram-vgg16"
+
+    def __init__(self, device: torch.device | str = "cpu", *, backbone: Path | None = None) -> None:
+        self.vgg = open_vgg16(("relu3_3",), self.name, path=backbone).to(device)
+
+    def features(self, images: Tensor) -> Features:
+        return [gram(f) for f in self.vgg(halved(images, VGG_RESOLUTION))]
+
+
+class EmbeddedGram:
+    """Style without a download: Gram matrices of the discriminator's features at a quarter of the resolution, where
+    relu3_3 is in VGG16, or at 8x8 where that is larger."""
+
+    name = "gram-embedded"
+
+    def __init__(self, discriminator: Discriminator) -> None:
+        self.discriminator = discriminator.eval().requires_grad_(False)
+
+    def features(self, images: Tensor) -> Features:
+        size = max(8, images.shape[-1] // 4)
+        return [gram(f) for f in self.discriminator.features(images) if f.shape[-1] == size]
+
+
+def gram(features: Tensor) -> Tensor:
+    """Inner products of the channels of [B, C, h, w], divided by C*h*w: [B, C, C] (Johnson et al. 2016, section 3.2)."""
+    flat = features.flatten(2)
+    return flat @ flat.mT / features[0].numel()
 
 
 def lpips_model(net: str, backbone: dict[str, Tensor]) -> Any:
