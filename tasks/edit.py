@@ -18,7 +18,7 @@ from ganinv.config import StrictModel
 from ganinv.directions.direction import Direction
 from ganinv.editing import Edit
 from ganinv.editing.moves import add_styles
-from ganinv.errors import GeneratorMismatch
+from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Plan, RowError, Store, Unit, open_store, style_offsets, table_to_code, tensor_array
@@ -112,8 +112,11 @@ def _try_out(job: EditJob, directions: Mapping[str, Direction], generator: Gener
     w = generator.w_mean.expand(1, generator.num_ws, -1)
     code = Code(w=w, z=w.new_zeros(1, generator.z_dim))
     for spec in job.edits:
-        code_of_edit = spec.edit(1.0).apply(code, directions, generator=generator)
-        generator.synthesize(code_of_edit, stop=0)  # layers of S that it does not have are refused here
+        edited = spec.edit(1.0).apply(code, directions, generator=generator)
+        try:
+            generator.synthesize(edited, stop=0)
+        except ValueError as error:  # layers of S that this generator does not have
+            raise ConfigError(f"edit {spec.name!r} is not for generator {generator.name!r}: {error}") from error
 
 
 def check_generator(origin: Mapping[str, Any], fingerprint: str, name: str, what: str) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from ganinv.config import StrictModel
+from ganinv.editing.moves import add_styles
 from ganinv.errors import DataError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.labels import open_labeller
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.metrics import EvaluationProtocol, evaluate_edit, evaluate_inversion
 from ganinv.store import Plan, RowError, Unit, open_store, table_to_code
+from ganinv.store.style_offsets import COLUMN
 from tasks.edit import check_generator
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.invert import DatasetRef
@@ -122,9 +124,11 @@ class EditMetricsWorker:
             edited = self.edits.read(ids=[image_id])
             original = table_to_code(self.latents.read(ids=[image_id]), self.store)
             count = edited.num_rows
-            w = table_to_code(edited.select(["image_id", "w"]), self.store).w
-            repeated = original.map(lambda t, n=count: t.expand(n, *t.shape[1:])).to(self.generator.device)
-            images = self.generator.render(repeated.with_w(w.to(self.generator.device)))
+            columns = [name for name in ("image_id", "w", COLUMN) if name in edited.schema.names]
+            moved = table_to_code(edited.select(columns), self.store)  # w and what was added to the styles
+            repeated = original.map(lambda t, n=count: t.expand(n, *t.shape[1:]))
+            repeated = add_styles(repeated.with_w(moved.w), moved.styles or {})
+            images = self.generator.render(repeated.to(self.generator.device))
             before = self.generator.render(original.to(self.generator.device)).expand_as(images)
             values = evaluate_edit(before, images, self.labeller, self.protocol)
             keys = zip(edited["edit"].to_pylist(), edited["strength"].to_pylist(), strict=True)

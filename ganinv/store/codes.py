@@ -18,6 +18,7 @@ from ganinv.store.names import checked_path, quoted_id
 from ganinv.store.objects import Objects
 from ganinv.store.record import RecordConfig, decode, encode
 from ganinv.store.store import Store
+from ganinv.store.style_offsets import with_offsets
 from ganinv.store.tensors import tensor_array, tensor_numpy
 
 _EXTRAS = ("extras_uri", "extras_sha256", "extras_bytes")
@@ -63,7 +64,8 @@ def records_to_table(w: Tensor, extras: Sequence[bytes | None], ids: Sequence[st
 
 
 def table_to_code(table: pa.Table, store: Store, rows: Sequence[int] | None = None) -> Code:
-    """The code of some rows (all by default), in their order, float32 on the CPU.
+    """The code of some rows (all by default), in their order, float32 on the CPU; of edits, what they added to the
+    styles included.
 
     Raises:
         WeightsRefused: an extras object is not the one its row recorded (size or sha256), or no extras at all.
@@ -75,13 +77,14 @@ def table_to_code(table: pa.Table, store: Store, rows: Sequence[int] | None = No
         raise StoreError("a code needs at least one row: the table is empty")
     w = torch.from_numpy(tensor_numpy(table["w"])).float()
     if "extras_uri" not in table.schema.names or table["extras_uri"].null_count == table.num_rows:
-        return Code(w)
+        return with_offsets(Code(w), table)
     records = zip(*(table[column].to_pylist() for column in _EXTRAS), strict=True)
     extras = [{} if uri is None else _fields(store.objects, uri, sha, size) for uri, sha, size in records]
     try:
-        return Code.cat([Code(w[i : i + 1], **fields) for i, fields in enumerate(extras)])
+        code = Code.cat([Code(w[i : i + 1], **fields) for i, fields in enumerate(extras)])
     except ValueError as error:
         raise StoreError(f"these rows cannot become one code ({error}): read them one at a time") from error
+    return with_offsets(code, table)
 
 
 def read_extras(table: pa.Table, row: int, store: Store) -> bytes | None:

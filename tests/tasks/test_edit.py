@@ -1,0 +1,191 @@
+"""The edit step on stored inversions, in every space: what is stored, rendered, evaluated and reported is one thing."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+from PIL import Image
+
+from ganinv.code import Code, LowRank
+from ganinv.directions import Direction
+from ganinv.directions.direction import UNVERIFIED
+from ganinv.editing import Edit
+from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.generators.files import open_generator
+from ganinv.generators.stylegan2 import Generator
+from ganinv.labels import open_labeller
+from ganinv.metrics import EvaluationProtocol, evaluate_edit
+from ganinv.report.images import pixels, read_codes
+from ganinv.store import Plan, Store, code_to_table, open_store, table_to_code
+from tasks.edit import EditJob, EditSpec, EditWorker, run_edit
+from tasks.engine import Engine, open_pools
+from tasks.evaluate import EditMetricsWorker, EvaluateJob
+
+IDS = ["a", "b", "c"]
+
+
+@pytest.fixture(scope="module")
+def g() -> Generator:
+    return open_generator("portraits-64")
+
+
+def direction(g: Generator, name: str, seed: int, size: int, **more: Any) -> Direction:
+    vector = np.random.default_rng(seed).normal(size=size)
+    given = {"generator_name": g.name, "generator_fingerprint": g.fingerprint, "method": "test", "unit": 2.0}
+    return Direction(name, vector / np.linalg.norm(vector), **{"space": "w", **given, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(g: Generator, tmp_path: Path) -> Store:
+    """Three inversions with z and tuned weights, and a direction in every space."""
+    store = open_store(str(tmp_path / "store"))
+    width = g.synthesis.get_parameter("convs.1.weight").shape
+    r = torch.Generator().manual_seed(0)
+    z = torch.randn(3, g.z_dim, generator=r)
+    tuned = LowRank(torch.randn(3, width[0], 1, generator=r), 0.1 * torch.randn(3, 1, width[1:].numel(), generator=r))
+    code = Code(
+        w=g.map(z), z=z, weights={"convs.1.weight": tuned}, styles={"convs.2": torch.ones(3, _width(g, "convs.2"))}
+    )
+    fill(store, g, "inverted", code)
+    layers = (("convs.2", _width(g, "convs.2")), ("convs.4", _width(g, "convs.4")))
+    for d in (
+        direction(g, "in-w", 0, g.w_dim),
+        direction(g, "pca-01", 1, g.w_dim),
+        direction(g, "in-z", 2, g.z_dim, space="z"),
+        direction(g, "in-s", 3, sum(w for _, w in layers), space="s", style_layers=layers),
+        direction(g, "in-w", 4, g.w_dim),
+        direction(g, "stated", 5, g.w_dim, generator_fingerprint=UNVERIFIED, generator_resolution=64),
+    ):
+        store.directions.put(d)
+    return store
+
+
+def fill(store: Store, g: Generator, name: str, code: Code) -> None:
+    collection = store.latents[name]
+    origin = {"generator_name": g.name, "generator_fingerprint": g.fingerprint, "method": "test"}
+    collection.start(Plan.of("invert", {"name": name}, origin, IDS, 3))
+    table = code_to_table(code, IDS, collection).append_column("space", pa.array(["w+"] * 3))
+    collection.write_part(0, table, [], {})
+    collection.finish()
+
+
+def _width(g: Generator, layer: str) -> int:
+    return next(module.weight.shape[1] for name, module, _ in g.synthesis.layers() if name == layer)
+
+
+def run(store: Store, specs: list[dict[str, Any]], **more: Any) -> pa.Table:
+    job = EditJob(store=store.url, edits=tuple(EditSpec(**s) for s in specs), **{"latents": "inverted", **more})
+    with open_pools(Engine(kind="inline", quiet=True)) as pools:
+        run_edit(job, pools)
+    return store.edits[job.name].read()
+
+
+SPECS: list[dict[str, Any]] = [
+    {"name": "rows", "directions": {"in-w@1(0-3)": 1.0, "E(v1,4-7)": -2.0}, "strengths": (0.5, 2.0)},
+    {"name": "newest", "directions": {"in-w": 1.0}, "strengths": (1.0,), "conditions": ("pca-01",)},
+    {"name": "styles", "directions": {"in-s": 1.0, "in-w(2)": 1.0}, "strengths": (-3.0, 3.0)},
+    {"name": "z", "directions": {"in-z": 1.0}, "strengths": (1.0,)},
+    {"name": "trusted", "directions": {"stated": 1.0}, "strengths": (1.0,), "trust": ("stated",)},
+]
+
+
+def expected(store: Store, g: Generator, table: pa.Table, row: int) -> Code:
+    """What ``Edit`` makes of the stored inversion."""
+    spec = next(s for s in SPECS if s["name"] == table["edit"][row].as_py())
+    code = table_to_code(store.latents["inverted"].read(ids=[table["image_id"][row].as_py()]), store)
+    strength = table["strength"][row].as_py()
+    weights = {name: strength * weight for name, weight in spec["directions"].items()}
+    return Edit(weights, spec.get("conditions"), spec.get("trust", ())).apply(code, store, generator=g)
+
+
+def test_rows_are_what_edit_makes_of_the_stored_inversions(store: Store, g: Generator) -> None:
+    table = run(store, SPECS, images="files")
+    assert table.num_rows == 3 * 7
+    for row in range(table.num_rows):
+        want = expected(store, g, table, row)
+        back = table_to_code(table, store, [row])
+        torch.testing.assert_close(back.w, want.w, atol=1e-6, rtol=1e-6)
+        assert back.styles is not None
+        assert want.styles is not None
+        assert back.styles.keys() == want.styles.keys()
+        for name, style in want.styles.items():
+            torch.testing.assert_close(back.styles[name], style, atol=1e-5, rtol=1e-5)
+        image = pixels(g.render(want))[0]
+        edit, strength, image_id = (table[c][row].as_py() for c in ("edit", "strength", "image_id"))
+        png = Path(store.edits["edits"].url) / "images" / edit / f"{strength:+.2f}" / f"{image_id}.png"
+        stored = np.asarray(Image.open(io.BytesIO(png.read_bytes()))).astype(int)
+        assert np.abs(stored - image).max() <= 1
+    layers = table.filter(pc.equal(table["edit"], "styles"))["style_offsets"][0].as_py()
+    assert [layer["layer"] for layer in layers] == ["convs.2", "convs.4"]
+    assert table.filter(pc.equal(table["edit"], "z"))["style_offsets"].null_count == 3
+
+
+def test_the_report_and_the_evaluation_see_the_styles(store: Store, g: Generator) -> None:
+    table = run(store, SPECS[2:3])
+    shown = read_codes(store.edits["edits"], ["a"])
+    assert shown is not None
+    back = table_to_code(shown, store, [0])
+    assert torch.equal(back.styles["convs.4"], table_to_code(table, store, [0]).styles["convs.4"])  # type: ignore[index]
+    code = table_to_code(store.latents["inverted"].read(ids=["a"]), store)
+    images = g.render(Edit({"in-s": 3.0, "in-w(2)": 3.0}).apply(code, store, generator=g))
+    want = evaluate_edit(g.render(code), images, open_labeller("portraits-64"))
+    job = EvaluateJob(store=store.url, latents="inverted", edits="edits")
+    ((_, rows),) = EditMetricsWorker(job, EvaluationProtocol()).process(["a"])
+    got = next(values for edit, strength, values in rows if strength == 3.0)
+    for name, values in want.items():
+        assert got[name] == pytest.approx(float(values[0]), abs=1e-3), name
+
+
+def test_edits_in_w_alone_have_no_column_of_styles_and_read_no_weights(
+    store: Store,
+) -> None:
+    for extras in Path(store.latents["inverted"].url).glob("extras/*"):
+        extras.unlink()
+    table = run(store, SPECS[:2])
+    assert "style_offsets" not in table.schema.names
+    assert table.num_rows == 9
+
+
+def test_a_new_version_during_the_run_does_not_mix_in(store: Store, g: Generator) -> None:
+    table = run(store, SPECS[1:2])
+    store.directions.put(direction(g, "in-w", 9, g.w_dim))
+    job = EditJob(store=store.url, latents="inverted", edits=(EditSpec(**SPECS[1]),))
+    ((_, _, ((_, _, code, _),)),) = EditWorker(job).process(["a"])
+    assert np.array_equal(
+        code.w[0].numpy(), np.array(table["w"][0].as_py()).reshape(code.w[0].shape).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ({"directions": {"smle": 1}}, ConfigError, "unknown direction 'smle'"),
+        ({"directions": {"in-w@7": 1}}, ConfigError, "no version 7; there are: 1, 2"),
+        ({"directions": {"in-w(8-11)": 1}}, ConfigError, "needs 12 rows of w, this code has 10"),
+        ({"directions": {"stated": 1}}, GeneratorMismatch, "'stated' was imported for .* without its weights"),
+        ({"directions": {"in-s(0-3)": 1}}, ConfigError, "has no rows of W"),
+        ({"directions": {"in-s": 1}, "conditions": ["in-w"]}, ConfigError, "cannot be made orthogonal to 'in-w'"),
+        ({"directions": {"in-w(": 1}}, ConfigError, "does not name a direction"),
+        ({"directions": {"wrong-s": 1}}, ConfigError, r"edit 'x' is not for generator 'portraits-64'.*convs\.99"),
+    ],
+)
+def test_mistakes_stop_the_step_before_it_starts(
+    store: Store, g: Generator, spec: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    store.directions.put(direction(g, "wrong-s", 1, 8, space="s", style_layers=(("convs.99", 8),)))
+    with pytest.raises(error, match=message):
+        run(store, [{"name": "x", **spec}])
+    assert "edits" not in store.edits
+
+
+def test_an_inversion_without_z_is_named(store: Store, g: Generator) -> None:
+    fill(store, g, "no-z", Code(w=g.map(torch.zeros(3, g.z_dim))))
+    with pytest.raises(ConfigError, match="'in-z' lives in z, and this code has no z"):
+        run(store, SPECS[3:4], latents="no-z")
