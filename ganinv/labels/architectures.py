@@ -13,7 +13,7 @@ from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.labels.graphs import INSTALL
 from ganinv.labels.inputs import InputSpec, Resize
 from ganinv.labels.network import module_sha256
-from ganinv.reading.checkpoint import load_tensors, open_checkpoint
+from ganinv.reading.checkpoint import open_checkpoint, read_checkpoint
 
 NESTED = ("state_dict", "model", "model_state_dict", "net", "ema", "module")
 """Keys under which training scripts put the state dict."""
@@ -79,8 +79,9 @@ def input_of_timm(net: nn.Module) -> InputSpec:
 
 def _load(net: nn.Module, what: str, uri: str, sha256: str | None) -> str:
     """Read a state dict into ``net``; the file's sha256."""
-    with open_checkpoint(uri, sha256=sha256) as checkpoint:
-        tree, found = load_tensors(checkpoint.tree), checkpoint.sha256
+    tree = read_checkpoint(uri, sha256=sha256)
+    with open_checkpoint(uri) as checkpoint:
+        found = checkpoint.sha256
     try:
         net.load_state_dict(state_in(tree, uri))
     except RuntimeError as error:

@@ -1,14 +1,21 @@
 """Metrics: image distances, feature distances, and the protocol that fixes their settings."""
 
+from ganinv.metrics.attribute_dependency import DependencyCurve, attribute_dependency
+from ganinv.metrics.dci import Dci, DciConfig, dci
 from ganinv.metrics.features import KernelDistance, frechet, kid
 from ganinv.metrics.images import ms_ssim, mse, psnr, ssim
 from ganinv.metrics.moments import Moments
 from ganinv.metrics.protocol import EvaluationProtocol, evaluate_edit, evaluate_inversion
 
 __all__ = [
+    "Dci",
+    "DciConfig",
+    "DependencyCurve",
     "EvaluationProtocol",
     "KernelDistance",
     "Moments",
+    "attribute_dependency",
+    "dci",
     "evaluate_edit",
     "evaluate_inversion",
     "frechet",
