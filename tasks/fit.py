@@ -18,6 +18,7 @@ from ganinv.directions.projection import project_out
 from ganinv.errors import ConfigError, DataError
 from ganinv.labels import open_labeller
 from ganinv.store import Plan, RowError, Unit, open_store, tensor_numpy
+from tasks.changes import Changes
 from tasks.engine import Pools, drive
 from tasks.pool import WorkerSpec
 
@@ -30,6 +31,8 @@ class FitJob(StrictModel):
         conditions: attribute -> attributes to project out of its boundary (Gram solve).
         layers: attribute -> W+ rows [start, end) that its direction moves; all rows where it says nothing.
         components: how many GANSpace components; 0 for none.
+        compare: record in each direction's report what changed since its version before, and edit and render this many
+            samples with both to say what they do. None leaves it out. No part of the configuration's digest.
     """
 
     store: str
@@ -42,6 +45,7 @@ class FitJob(StrictModel):
     layers: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
     components: int = Field(10, ge=0)
     component_layers: tuple[int, int] | None = None
+    compare: int | None = Field(None, ge=0)
 
 
 def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
@@ -55,7 +59,9 @@ def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
         if name not in known:
             raise ConfigError(f"samples {job.samples!r} have no score of {name!r}; there are: {', '.join(known)}")
     names = attributes + [f"pca-{i:02d}" for i in range(job.components)]
-    config = job.model_dump(mode="json", exclude={"store", "name"}) | {"samples_digest": origin["config_digest"]}
+    config = job.model_dump(mode="json", exclude={"store", "name", "compare"}) | {
+        "samples_digest": origin["config_digest"]
+    }
     plan = Plan.of("fit", config, {k: origin[k] for k in ORIGIN}, names, 1)
     return drive(store.collection("fits", job.name), plan, WorkerSpec(FitWorker, {"job": job}), pools, "fit")
 
@@ -72,6 +78,9 @@ class FitWorker:
         self.collection = self.store.collection("fits", job.name)
         self.samples = self.store.samples[job.samples].read()
         self.origin = self.store.samples[job.samples].provenance()
+        self.changes = None
+        if job.compare is not None:
+            self.changes = Changes(self.store, self.store.samples[job.samples], job.labeller, job.compare)
         self.latents = tensor_numpy(self.samples["w"]).astype(np.float64)
         self.meanings = {name: a.positive_means for name, a in open_labeller(job.labeller).attributes.items()}
 
@@ -108,6 +117,8 @@ class FitWorker:
             if known["name"] == direction.name and known["report"].get("fit_digest") == run:
                 return int(known["version"])
         direction.report["fit_digest"] = run
+        if self.changes is not None and (changes := self.changes.of(direction)) is not None:
+            direction.report["changes"] = changes
         return self.store.directions.put(direction)
 
     def _boundary(self, attribute: str) -> Direction:
