@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
@@ -18,9 +19,15 @@ from ganinv.config import validate
 from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import Discriminator, DiscriminatorConfig
-from ganinv.generators.formats.build import build_discriminator, build_generator, fill, without_initial_values
+from ganinv.generators.formats.build import (
+    build_discriminator,
+    build_generator,
+    empty_discriminator,
+    empty_generator,
+    fill,
+)
 from ganinv.generators.formats.find import Found, Network, find
-from ganinv.generators.formats.parts import Part
+from ganinv.generators.formats.parts import Part, some
 from ganinv.generators.formats.write import write_nvidia, write_rosinality
 from ganinv.generators.provenance import Provenance
 from ganinv.generators.stylegan2 import Generator
@@ -178,17 +185,24 @@ def pack_tensors(tensors: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]
 
 def _open_file(uri: str, network: Network | None, sha256: str | None) -> Generator | Discriminator:
     with open_checkpoint(uri, sha256=sha256) as checkpoint:
-        try:
+        with _naming(uri):
             found = find(checkpoint.tree, network)
             opened = _build(found, checkpoint)
             opened.provenance = _provenance(found, checkpoint)
-            return opened
-        except WeightsRefused as error:
-            raise WeightsRefused(f"{uri}: {error}") from error
-        except DAMAGE as error:
-            raise WeightsRefused(
-                f"{uri}: damaged, its networks cannot be built ({type(error).__name__}: {error})"
-            ) from error
+        return opened
+
+
+@contextlib.contextmanager
+def _naming(uri: str) -> Iterator[None]:
+    """A refusal names the file; whatever else a damaged file makes go wrong is a refusal."""
+    try:
+        yield
+    except WeightsRefused as error:
+        raise WeightsRefused(f"{uri}: {error}") from error
+    except DAMAGE as error:
+        raise WeightsRefused(
+            f"{uri}: damaged, its networks cannot be built ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _build(found: Found, checkpoint: Checkpoint) -> Generator | Discriminator:
@@ -250,10 +264,10 @@ def _open_folder(folder: str, uri: str, network: Network | None, sha256: str | N
         if d is None:
             raise WeightsRefused(f"{uri}: the folder has no discriminator")
         return d
-    with without_initial_values():
-        generator = Generator(cfg)
-    generator.name = str(meta.get("name", uri))
     with open_checkpoint(f"{folder}/generator.safetensors", sha256=sha256) as checkpoint:
+        with _naming(uri):
+            generator = empty_generator(cfg, checkpoint.size)
+        generator.name = str(meta.get("name", uri))[:100]
         _fill_from(generator, checkpoint)
         generator.discriminator = _folder_discriminator(folder, cfg, meta)
         without = "" if generator.discriminator is not None else "the folder has no discriminator"
@@ -271,12 +285,14 @@ def _folder_discriminator(folder: str, cfg: GeneratorConfig, meta: dict[str, Any
     said = meta.get("discriminator")
     if not said:
         return None
-    with without_initial_values():
-        if isinstance(said, dict):
-            d = Discriminator.from_config(validate(DiscriminatorConfig, said, f"{folder}/config.json"))
-        else:
-            d = Discriminator(cfg.resolution, cfg.channels, cfg.img_channels)
-    load_into(d, f"{folder}/discriminator.safetensors")
+    if isinstance(said, dict):
+        wanted = validate(DiscriminatorConfig, said, f"{folder}/config.json")
+    else:
+        wanted = DiscriminatorConfig(resolution=cfg.resolution, channels=cfg.channels, img_channels=cfg.img_channels)
+    with open_checkpoint(f"{folder}/discriminator.safetensors") as checkpoint:
+        with _naming(checkpoint.uri):
+            d = empty_discriminator(wanted, checkpoint.size)
+        _fill_from(d, checkpoint)
     return d
 
 
@@ -289,15 +305,13 @@ def _fill_from(module: nn.Module, checkpoint: Checkpoint) -> None:
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or unknown:
         raise WeightsRefused(
-            f"{uri} does not fit the network its config describes: missing {missing[:5]}, unexpected {unknown[:5]}"
+            f"{uri} does not fit the network its config describes: missing {some(missing)}, unexpected {some(unknown)}"
         )
     for name, own in wanted.items():
         if tensors[name].shape != tuple(own.shape):
             raise WeightsRefused(f"{uri}: {name} has shape {tensors[name].shape}, expected {tuple(own.shape)}")
-    try:
+    with _naming(uri):
         fill(module, {name: Part(name, tensor) for name, tensor in tensors.items()})
-    except WeightsRefused as error:
-        raise WeightsRefused(f"{uri}: {error}") from error
 
 
 def read_json(uri: str) -> dict[str, Any]:
@@ -305,7 +319,7 @@ def read_json(uri: str) -> dict[str, Any]:
     fs, path = fsspec.url_to_fs(uri)
     try:
         data = json.loads(fs.cat_file(path))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsRefused(f"{uri} is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise WeightsRefused(f"{uri} must hold a JSON object, got {type(data).__name__}")

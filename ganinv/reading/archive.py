@@ -78,6 +78,8 @@ class Archive:
         return self._span.sub(info.header_offset + 30 + name_size + extra_size, info.file_size)
 
     def _unpack(self, info: zipfile.ZipInfo, budget: Budget | None) -> Span:
+        if info.compress_type != zipfile.ZIP_DEFLATED:  # others let the file say how much memory unpacking takes
+            raise WeightsRefused("a zip archive packed by another method than deflate; unpack it and pack it without")
         if budget is not None:
             budget.store(info.file_size)
         try:

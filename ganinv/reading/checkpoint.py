@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
-
-import safetensors
-from safetensors import SafetensorError
 
 from ganinv.errors import WeightsRefused
 from ganinv.reading.digest import Digest
-from ganinv.reading.fetch import Fetched, fetch
-from ganinv.reading.limits import MAX_SAFETENSORS_HEADER, MAX_TREE_DEPTH, MAX_TREE_NODES, Budget
+from ganinv.reading.fetch import fetch
+from ganinv.reading.limits import MAX_REPEATS, MAX_SAFETENSORS_HEADER, MAX_TREE_DEPTH, MAX_TREE_NODES, Budget
 from ganinv.reading.machine import DAMAGE, Machine
 from ganinv.reading.recognise import recognise
 from ganinv.reading.source import Cursor, FileSource, MemorySource, Source, Span
 from ganinv.reading.stub import Stub
-from ganinv.reading.tensors import DTYPES, Storage, StoredArray, StoredTensor
+from ganinv.reading.tensors import DTYPES, Storage, StoredArray, StoredTensor, lengths
 from ganinv.reading.torch_files import LEGACY_MAGIC, load_legacy, load_zip, new_rebuild
 
 _SAFETENSORS_DTYPES = {
@@ -83,11 +81,11 @@ def open_checkpoint(uri: str, *, sha256: str | None = None) -> Checkpoint:
     """Open a weight file; its tensors stay there until they are loaded. Arguments and errors as ``read_checkpoint``."""
     fetched = fetch(uri, sha256)
     source: Source = MemorySource(fetched.data) if fetched.data is not None else FileSource(fetched.path)
-    digest = Digest(fetched)
+    digest = Digest(source)
     try:
         if sha256 is not None and digest.result() != sha256.lower():
             raise WeightsRefused(f"its sha256 is {digest.result()}, expected {sha256}: another file, or a damaged one")
-        container, tree = _load(source, fetched)
+        container, tree = _load(source)
         return Checkpoint(uri, source, container, tree, digest)
     except BaseException as error:
         digest.stop()
@@ -99,14 +97,39 @@ def open_checkpoint(uri: str, *, sha256: str | None = None) -> Checkpoint:
 
 
 def load_tensors(tree: Any) -> Any:
-    """A copy of a checkpoint's tree with its tensors, arrays and byte strings loaded; what was one object stays one."""
-    return _Loader().load(tree, 0)
+    """A copy of a checkpoint's tree with its tensors, arrays and byte strings loaded; what was one object stays one.
+
+    Raises:
+        WeightsRefused: damaged, or tensors that repeat their storages so often that they would fill the memory.
+    """
+    try:
+        return _Loader().load(tree, 0)
+    except DAMAGE as error:
+        raise WeightsRefused(f"damaged: a tensor in it cannot be built ({type(error).__name__}: {error})") from error
 
 
 class _Loader:
     def __init__(self) -> None:
         self.done: dict[int, Any] = {}
         self.nodes = 0
+        self.known: set[int] = set()  # what the leaves' bytes lie in
+        self.left = 2**24  # bytes that may still be loaded
+
+    def leaf(self, node: StoredTensor | StoredArray | Span) -> Any:
+        if isinstance(node, StoredTensor):
+            base, whole, size = id(node.storage), node.storage.nbytes, node.nbytes
+        else:
+            data = node.data if isinstance(node, StoredArray) else node
+            base, whole, size = id(data), len(data), len(data)
+        if base not in self.known:
+            self.known.add(base)
+            self.left += MAX_REPEATS * whole
+        self.left -= size
+        if self.left < 0:
+            raise WeightsRefused(
+                "its tensors repeat one another: loaded, they would take many times the size of the file"
+            )
+        return node.read() if isinstance(node, Span) else node.load()
 
     def load(self, node: Any, depth: int) -> Any:
         if not isinstance(node, dict | list | tuple | Stub | StoredTensor | StoredArray | Span):
@@ -118,10 +141,8 @@ class _Loader:
             raise WeightsRefused(
                 f"containers inside containers, more than {MAX_TREE_DEPTH} deep or {MAX_TREE_NODES} in all"
             )
-        if isinstance(node, StoredTensor | StoredArray):
-            self.done[id(node)] = node.load()
-        elif isinstance(node, Span):
-            self.done[id(node)] = node.read()
+        if isinstance(node, StoredTensor | StoredArray | Span):
+            self.done[id(node)] = self.leaf(node)
         elif isinstance(node, tuple):
             self.done[id(node)] = tuple(self.load(v, depth + 1) for v in node)
         elif isinstance(node, list):
@@ -140,19 +161,19 @@ class _Loader:
         return self.done[id(node)]
 
 
-def _load(source: Source, fetched: Fetched) -> tuple[str, Any]:
+def _load(source: Source) -> tuple[str, Any]:
     """Container and tree; whatever a damaged file makes go wrong is a refusal."""
     try:
-        return _load_container(Span(source, 0, source.size), source, fetched)
+        return _load_container(Span(source, 0, source.size))
     except DAMAGE as error:
         raise WeightsRefused(f"damaged: it cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _load_container(span: Span, source: Source, fetched: Fetched) -> tuple[str, Any]:
+def _load_container(span: Span) -> tuple[str, Any]:
     container = recognise(span)
     if container == "safetensors":
-        return container, _load_safetensors(span, fetched)
-    budget = Budget(source.size)
+        return container, _load_safetensors(span)
+    budget = Budget(span.size)
     rebuild = new_rebuild(budget)
     if container == "torch zip":
         return container, load_zip(span, budget, rebuild)
@@ -163,32 +184,34 @@ def _load_container(span: Span, source: Source, fetched: Fetched) -> tuple[str, 
     return container, first
 
 
-def _load_safetensors(span: Span, fetched: Fetched) -> dict[str, StoredTensor]:
-    """Checked by the safetensors library; its header then says where each tensor lies."""
-    length = int.from_bytes(span.sub(0, 8).read(), "little")
-    if length > MAX_SAFETENSORS_HEADER:
-        raise WeightsRefused(f"not a whole safetensors file: its header claims {length} bytes")
+def _load_safetensors(span: Span) -> dict[str, StoredTensor]:
+    """A header that says where each tensor lies: they must fill the rest of the file without a gap."""
     try:
-        if fetched.data is not None:
-            safetensors.deserialize(fetched.data)
-        else:
-            with safetensors.safe_open(fetched.path, "pt"):
-                pass
+        length = int.from_bytes(span.sub(0, 8).read(), "little")
+        if length > MAX_SAFETENSORS_HEADER:
+            raise WeightsRefused(f"its header claims {length} bytes")
         header = json.loads(span.sub(8, length).read())
         header.pop("__metadata__", None)
-        out = {}
-        for name, entry in header.items():
-            dtype = DTYPES[_SAFETENSORS_DTYPES[entry["dtype"]]]
-            start, end = entry["data_offsets"]
-            storage = Storage(dtype, (end - start) // dtype.itemsize)
-            storage.place(span.sub(8 + length + start, end - start))
-            out[name] = StoredTensor(storage, 0, entry["shape"], _row_major(entry["shape"]))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        data, end, out = span.sub(8 + length, span.size - 8 - length), 0, {}
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            start, stop = lengths(entry["data_offsets"], "place")
+            if start != end:
+                raise WeightsRefused(f"tensor {name[:100]} begins at {start}, not {end}")
+            shape = lengths(entry["shape"], "shape")
+            storage = Storage(DTYPES[_SAFETENSORS_DTYPES[entry["dtype"]]], math.prod(shape))
+            storage.place(data.sub(start, stop - start))
+            out[name] = StoredTensor(storage, 0, shape, _row_major(shape))
+            end = stop
+        if end != data.size:
+            raise WeightsRefused(f"its tensors have {end} bytes, {data.size} lie in it")
+    except WeightsRefused as error:
         raise WeightsRefused(f"not a whole safetensors file: {error}") from error
-    return out
+    except DAMAGE as error:
+        raise WeightsRefused(f"not a whole safetensors file: {type(error).__name__}: {error}") from error
+    return {name: out[name] for name in header}
 
 
-def _row_major(shape: list[int]) -> list[int]:
+def _row_major(shape: tuple[int, ...]) -> list[int]:
     strides, step = [], 1
     for length in reversed(shape):
         strides.append(step)

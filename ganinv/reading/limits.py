@@ -13,8 +13,10 @@ MAX_DIMENSIONS = 16
 MAX_TUPLE_KEYS = 2000  # tuples hash without a secret: many of them could be made to collide
 MAX_TREE_DEPTH = 200
 MAX_TREE_NODES = 2_000_000
+MAX_MEMO = 2**32  # places in a pickle's memo
 MAX_ZIP_DIRECTORY = 8 * 2**20
-MAX_SAFETENSORS_HEADER = 16 * 2**20
+MAX_SAFETENSORS_HEADER = 4 * 2**20  # HyperStyle's takes 300 KiB
+MAX_REPEATS = 8  # how often tensors may repeat their storages when all of them are loaded
 INLINE_BYTES = 4096  # longer byte strings stay in the file until somebody reads them
 
 
@@ -30,6 +32,7 @@ class Budget:
         self.opcodes = 0
         self.depth = 0
         self.tuple_keys = 0
+        self.copied = 0
         self.stored = 0
         self.max_stored = 2 * size + 2**20
 
@@ -44,6 +47,14 @@ class Budget:
         self.tuple_keys += 1
         if self.tuple_keys > MAX_TUPLE_KEYS:
             raise WeightsRefused(f"the pickle has more than {MAX_TUPLE_KEYS} tuples as dictionary keys")
+
+    def copy(self, count: int) -> None:
+        """Bytes or entries that a call was given, and may copy."""
+        self.copied += count
+        if self.copied > MAX_OPCODES + 2 * self.max_stored:
+            raise WeightsRefused(
+                f"the pickle copies {self.copied} bytes and entries of containers, out of proportion to the size of the file"
+            )
 
     def store(self, count: int) -> None:
         self.stored += count

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ganinv.errors import WeightsRefused
-from ganinv.reading.limits import INLINE_BYTES, MAX_INTEGER_BYTES, MAX_STRING
+from ganinv.reading.limits import INLINE_BYTES, MAX_INTEGER_BYTES, MAX_MEMO, MAX_STRING
 from ganinv.reading.rebuild import Known, Rebuild
 from ganinv.reading.source import Cursor, Span
 from ganinv.reading.stub import GlobalName, Stub
@@ -207,6 +207,8 @@ class Machine:
             raise WeightsRefused(f"pickle protocol {version} is unknown; 0 to 5 are read")
 
     def memoize(self, index: int) -> None:
+        if not 0 <= index < MAX_MEMO:  # longer integers can be made to collide
+            raise WeightsRefused("damaged: a place in the memo that no pickle has")
         self.memo[index] = self.stack[-1]
 
     def forbid(self) -> None:

@@ -11,6 +11,8 @@ from ganinv.reading.source import Span
 from ganinv.reading.stub import GlobalName, Stub
 from ganinv.reading.tensors import DTYPES, STORAGE_DTYPES, NumpyType, Storage, StoredArray, StoredTensor
 
+_SIZED = (str, bytes, list, tuple, dict, set, frozenset)
+
 
 class Known:
     """A name with a function of ours behind it."""
@@ -50,6 +52,8 @@ class Rebuild:
         if not isinstance(args, tuple):
             raise WeightsRefused("damaged: a call without its arguments")
         if isinstance(function, Known):
+            # What it is given it may copy, and a pickle can hand the same long list to a call again and again.
+            self.budget.copy(len(args) + len(kwargs or ()) + sum(len(a) for a in args if isinstance(a, _SIZED)))
             return function.build(*args, **(kwargs or {}))
         if isinstance(function, GlobalName):
             function.refuse_call()
@@ -88,7 +92,7 @@ class Rebuild:
             ),
             "torch._tensor._rebuild_from_type_v2": _tensor_of_type,
             "torch.nn.parameter.Parameter": lambda data, *_: data,
-            "torch.Size": lambda values=(): tuple(values),
+            "torch.Size": lambda values=(): tuple(_sequence(values)),
             "numpy.dtype": lambda code, *_: NumpyType(code),
             "numpy.ndarray": lambda *_: StoredArray(),
         }

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import torch
 
 from ganinv.errors import WeightsRefused
 from ganinv.reading.limits import MAX_STRING
+
+
+def aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A buffer of ``size`` bytes as torch aligns it: a read into memory that is not aligned can take four times as long."""
+    return torch.empty(size, dtype=torch.uint8).numpy()
 
 
 class Source(Protocol):
@@ -25,21 +33,25 @@ class FileSource:
     """A local file. Reads from several threads are safe."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  # closed by close()
+        try:
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115  # closed by close()
+        except OSError as error:
+            raise _unreadable(error) from error
         self._lock = threading.Lock()
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read_into(self, start: int, buffer: memoryview) -> None:
         view = buffer.cast("B")
         done = 0
-        with self._lock:
-            self._file.seek(start)
-            while done < len(view):
-                count = self._file.readinto(view[done:])
-                if not count:
-                    raise WeightsRefused(f"the file ends at byte {start + done}, {len(view) - done} bytes too early")
-                done += count
+        try:
+            with self._lock:
+                self._file.seek(start)
+                while done < len(view) and (count := self._file.readinto(view[done:])):
+                    done += count
+        except OSError as error:
+            raise _unreadable(error) from error
+        if done < len(view):
+            raise WeightsRefused(f"the file ends at byte {start + done}, {len(view) - done} bytes too early")
 
     def close(self) -> None:
         self._file.close()
@@ -155,3 +167,7 @@ class Cursor:
                 f"incomplete: it ends at byte {self.span.start + self.span.size}, "
                 f"{count - self.remaining} bytes before the end of its current record; download it again"
             )
+
+
+def _unreadable(error: OSError) -> WeightsRefused:
+    return WeightsRefused(f"the file cannot be read: {error}")

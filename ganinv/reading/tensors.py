@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganinv.errors import WeightsRefused
 from ganinv.reading.limits import MAX_DIMENSIONS
-from ganinv.reading.source import Span
+from ganinv.reading.source import Span, aligned
 from ganinv.reading.stub import brief
 
 DTYPES: dict[str, torch.dtype] = {n: d for n in dir(torch) if isinstance(d := getattr(torch, n), torch.dtype)}
@@ -36,6 +36,8 @@ STORAGE_DTYPES: dict[str, torch.dtype] = {
 }
 _PLAIN_NUMPY = re.compile(r"[<>=|]?(\?|[biufcSU][0-9]{1,9})")
 _SPREAD = 16  # a view may span this many times its own size
+_BUFFER = 1 << 20  # bytes; fits into a processor's cache
+_FLOATS = {torch.float16: "f2", torch.float32: "f4", torch.float64: "f8"}
 
 
 class Storage:
@@ -74,9 +76,9 @@ class StoredTensor:
     ) -> None:
         self.storage = storage
         self.dtype = dtype or storage.dtype
-        self.shape = _lengths(shape, "shape")
-        self.stride = _lengths(stride, "stride")
-        (self.offset,) = _lengths((offset,), "offset")
+        self.shape = lengths(shape, "shape")
+        self.stride = lengths(stride, "stride")
+        (self.offset,) = lengths((offset,), "offset")
         if len(self.shape) != len(self.stride):
             raise WeightsRefused(f"a tensor of shape {self.shape} has {len(self.stride)} strides")
         itemsize = self.dtype.itemsize
@@ -98,9 +100,14 @@ class StoredTensor:
             return 0
         return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
 
+    @property
+    def nbytes(self) -> int:
+        """What ``load`` takes."""
+        return self.extent * self.dtype.itemsize
+
     def load(self) -> Tensor:
         """The values, in memory of their own."""
-        raw = torch.empty(self.extent * self.dtype.itemsize, dtype=torch.uint8)
+        raw = torch.empty(self.nbytes, dtype=torch.uint8)
         self._bytes().read_into(raw.numpy().data)
         if self.storage.swapped:
             _swap(raw, self.dtype)
@@ -108,25 +115,42 @@ class StoredTensor:
         return flat.as_strided(self.shape, self.stride)
 
     def reads_into(self, target: Tensor) -> bool:
-        """Whether the bytes are those of ``target``, so that no copy between is needed."""
+        """Whether ``read_into`` can fill ``target``: elements in row order, floating types that numpy has, on the CPU."""
         step = 1
         for length, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
             if length != 1 and stride != step:
                 return False
             step *= length
-        same = self.dtype == target.dtype and self.numel == target.numel() and not self.storage.swapped
-        return same and target.is_contiguous() and target.device.type == "cpu"
+        known = self.dtype in _FLOATS and target.dtype in _FLOATS
+        return known and self.numel == target.numel() and target.device.type == "cpu"
 
     def read_into(self, target: Tensor) -> None:
-        """Fill ``target``, for which ``reads_into`` holds."""
-        if self.numel:
-            self._bytes().read_into(target.detach().reshape(-1).view(torch.uint8).numpy().data)
+        """Fill ``target``, for which ``reads_into`` holds: in place where the bytes are its own, else through a buffer.
+
+        The buffer is small, for memory that is touched for the first time costs more than reading it does.
+        """
+        if not self.numel:
+            return
+        own = np.atleast_1d(target.detach().numpy())
+        dtype = np.dtype(_FLOATS[self.dtype]).newbyteorder(">" if self.storage.swapped else "=")
+        data = self._bytes()
+        if own.flags.c_contiguous and own.dtype == dtype:
+            data.read_into(own.data)
+            return
+        row = own[0].size * dtype.itemsize
+        step = max(_BUFFER // row, 1)
+        buffer = aligned(min(step, len(own)) * row)
+        for start in range(0, len(own), step):
+            rows = own[start : start + step]
+            raw = buffer[: len(rows) * row]
+            data.sub(start * row, len(raw)).read_into(raw.data)
+            with np.errstate(over="ignore"):  # the caller looks for infinity
+                np.copyto(rows, raw.view(dtype).reshape(rows.shape))
 
     def _bytes(self) -> Span:
         if self.storage.span is None:
             raise WeightsRefused(f"the data of a tensor of shape {self.shape} are missing: the file is incomplete")
-        itemsize = self.dtype.itemsize
-        return self.storage.span.sub(self.offset * itemsize, self.extent * itemsize)
+        return self.storage.span.sub(self.offset * self.dtype.itemsize, self.nbytes)
 
     def __repr__(self) -> str:
         return f"<stored tensor {list(self.shape)} {self.dtype}>"
@@ -172,18 +196,18 @@ class StoredArray:
             raise WeightsRefused("a numpy array comes without its type")
         if not isinstance(data, bytes | Span):
             raise WeightsRefused("a numpy array holds Python objects; only plain numbers are read")
-        self.shape, self.dtype, self.fortran, self.data = _lengths(shape, "shape"), dtype.dtype, fortran is True, data
+        self.shape, self.dtype, self.fortran, self.data = lengths(shape, "shape"), dtype.dtype, fortran is True, data
         if math.prod(self.shape) * self.dtype.itemsize != len(data):
             raise WeightsRefused(f"a numpy array of shape {self.shape} and type {self.dtype} has {len(data)} bytes")
 
     def load(self) -> np.ndarray[Any, Any]:
         """The values in native byte order, in memory of their own."""
-        raw = bytearray(len(self.data))
+        raw = aligned(len(self.data))
         if isinstance(self.data, Span):
-            self.data.read_into(memoryview(raw))
+            self.data.read_into(raw.data)
         else:
-            raw[:] = self.data
-        flat = np.frombuffer(raw, self.dtype)
+            raw[:] = np.frombuffer(self.data, np.uint8)
+        flat = raw.view(self.dtype)
         out = flat.reshape(self.shape, order="F" if self.fortran else "C")
         return out.astype(out.dtype.newbyteorder("="), copy=False)
 
@@ -191,7 +215,8 @@ class StoredArray:
         return f"<stored array {list(self.shape)} {self.dtype}>"
 
 
-def _lengths(values: Any, what: str) -> tuple[int, ...]:
+def lengths(values: Any, what: str) -> tuple[int, ...]:
+    """Integers that a file gives, as a tuple; few and not too large."""
     if not isinstance(values, tuple | list) or len(values) > MAX_DIMENSIONS:
         raise WeightsRefused(f"a tensor's {what} is not a list of at most {MAX_DIMENSIONS} integers")
     for value in values:

@@ -99,3 +99,21 @@ def test_a_pickle_is_not_opened(folder: Path, tmp_path: Path) -> None:
     torch.save({"synthesis.const": torch.zeros(1)}, folder / "generator.safetensors")
     with pytest.raises(WeightsRefused, match="not a whole safetensors file"):
         open_generator(str(folder))
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_a_config_that_claims_gigabytes(folder: Path, network: str) -> None:
+    """Refused by the size of the file, before memory is asked for."""
+    meta = json.loads((folder / "config.json").read_text())
+    if not isinstance(meta[network], dict):
+        meta[network] = {k: meta["generator"][k] for k in ("resolution", "channels", "img_channels")}
+    meta[network]["channels"] = [20_000] * len(meta[network]["channels"])
+    (folder / "config.json").write_text(json.dumps(meta))
+    with pytest.raises(WeightsRefused, match=r"would take \d{12} bytes, out of proportion"):
+        open_generator(str(folder))
+
+
+def test_a_config_of_endless_depth(folder: Path) -> None:
+    (folder / "config.json").write_text('{"a":' + "[" * 200_000)
+    with pytest.raises(WeightsRefused, match="not JSON"):
+        open_generator(str(folder))

@@ -38,7 +38,6 @@ from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from ganinv.reading.checkpoint import Checkpoint, load_tensors
 from ganinv.reading.checkpoint import _load as load_source
 from ganinv.reading.digest import Digest
-from ganinv.reading.fetch import Fetched
 from ganinv.reading.source import MemorySource
 
 SLOWEST = 20.0  # processor seconds for one file; the largest seeds take one tenth of a second
@@ -174,8 +173,8 @@ def mutants(draw: st.DrawFn, files: list[tuple[str, bytes]]) -> Case:
 
 def read(data: bytes) -> None:
     """Everything a caller may do with the file, from memory: the reader, all its tensors, and the generator."""
-    fetched, source = Fetched(data=data), MemorySource(data)
-    with Checkpoint("fuzz", source, *load_source(source, fetched), Digest(fetched)) as checkpoint:
+    source = MemorySource(data)
+    with Checkpoint("fuzz", source, *load_source(source), Digest(source)) as checkpoint:
         load_tensors(checkpoint.tree)
 
 

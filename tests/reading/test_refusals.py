@@ -294,6 +294,36 @@ def test_a_zip_bomb(tmp_path: Path) -> None:
     refused(tmp_path, bomb, "out of proportion to the size of the file")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_packed_by_rare_methods(tmp_path: Path, method: int) -> None:
+    refused(tmp_path, repacked(zipped(torch.zeros(4)), {}, method), "another method than deflate")
+
+
+def test_many_views_of_one_storage(tmp_path: Path) -> None:
+    """Each would be loaded into memory of its own: a megabyte that becomes a hundred."""
+    one = torch.zeros(2**18)
+    refused(tmp_path, zipped([one.view(2**18) for _ in range(100)]), "tensors repeat one another")
+
+    make, args, state = np.zeros(2**18, np.float32).__reduce__()
+
+    class Array:
+        def __reduce__(self) -> Any:
+            return make, args, state
+
+    refused(tmp_path, pickle.dumps([Array() for _ in range(100)], 4), "tensors repeat one another")
+
+
+def test_calls_that_copy_a_long_list_again_and_again(tmp_path: Path) -> None:
+    """Three opcodes and a thousand entries each time; also as arguments of a call that ignores them."""
+    long = b"(" + b"N" * 1000 + b"l\x85q\x01" + b"0"
+    for name in (b"builtins\nlist", b"collections\nOrderedDict", b"torch._utils\n_rebuild_parameter", b"torch\nSize"):
+        refused(
+            tmp_path, b"\x80\x02" + long + (b"c" + name + b"\nh\x01R0") * 100_000 + b"N.", "the pickle copies|damaged"
+        )
+    text = b"X" + struct.pack("<I", 10**6) + b"x" * 10**6 + b"X\x06\x00\x00\x00latin1\x86q\x01" + b"0"
+    refused(tmp_path, b"\x80\x02" + text + b"c_codecs\nencode\nh\x01R" * 1000 + b"(l.", "the pickle copies")
+
+
 def test_one_region_under_many_names(tmp_path: Path) -> None:
     """Entries of a zip that overlap: a file of a megabyte that claims fifty."""
     with zipfile.ZipFile(io.BytesIO(zipped([torch.zeros(2**18) for _ in range(50)]))) as whole:
@@ -329,10 +359,43 @@ def test_headers_of_safetensors_that_lie(tmp_path: Path) -> None:
     refused(tmp_path, struct.pack("<Q", 2**39) + b"{" + bytes(100), "its header claims 549755813888 bytes")
 
 
+@pytest.mark.parametrize(
+    ("entries", "size", "message"),
+    [
+        ({"a": ("F32", [2], [0, 8]), "b": ("F32", [2], [0, 8])}, 8, "tensor b begins at 0, not 8"),
+        ({"a": ("F32", [2], [4, 12])}, 12, "tensor a begins at 4, not 0"),
+        ({"a": ("F32", [2], [0, 8])}, 12, "its tensors have 8 bytes, 12 lie in it"),
+        ({"a": ("F32", [2], [0, 8])}, 4, "ends 4 bytes too early"),
+        ({"a": ("F32", [3], [0, 8])}, 8, "of 12 bytes has 8 bytes"),
+        ({"a": ("F32", [2**30] * 200_000, [0, 8])}, 8, "at most 16 integers"),
+        ({"a": ("F32", [True, 2], [0, 8])}, 8, "holds True"),
+        ({"a": ("F32", [2], [0.0, 8.0])}, 8, "holds 0.0"),
+        ({"a": ("F4", [2], [0, 8])}, 8, "KeyError"),
+        ({"a": ("F32", [2], "08")}, 8, "place is not a list"),
+    ],
+)
+def test_places_in_safetensors(tmp_path: Path, entries: dict[str, Any], size: int, message: str) -> None:
+    header = json.dumps({n: dict(zip(("dtype", "shape", "data_offsets"), e, strict=True)) for n, e in entries.items()})
+    refused(tmp_path, struct.pack("<Q", len(header)) + header.encode() + bytes(size), message)
+
+
+def test_headers_of_safetensors_that_are_none(tmp_path: Path) -> None:
+    for header in (
+        b"{" + b'"a":[' * 100_000,
+        b'{"a": 5}',
+        b'{"a": {"dtype": "F32"}}',
+        b"{\xff}",
+        b'{"a":' + b"1" * 5000 + b"}",
+    ):
+        refused(tmp_path, struct.pack("<Q", len(header)) + header, "not a whole safetensors file")
+
+
 def test_hashes_that_collide(tmp_path: Path) -> None:
     """Integers that are equal modulo 2^61 - 1 share a hash; a dictionary of them takes quadratic time."""
     keys = b"".join(b"\x8a\x0d" + ((2**61 - 1) * i).to_bytes(13, "little") + b"N" for i in range(1, 60_000))
     refused(tmp_path, b"\x80\x02}(" + keys + b"u.", "a key of type int")
+    memo = b"".join(b"p%d\n" % ((2**61 - 1) * i) for i in range(1, 60_000))
+    refused(tmp_path, b"\x80\x02N" + memo + b".", "a place in the memo")
 
 
 def test_nested_pickles(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import Discriminator, DiscriminatorConfig
 from ganinv.generators.formats.parts import MAX_RESOLUTION, NOISE_SEED, Description, Part
 from ganinv.generators.stylegan2 import Generator
+from ganinv.reading.machine import DAMAGE
 
 M = TypeVar("M", bound=nn.Module)
 _SLACK = 2**22
@@ -27,10 +28,9 @@ def build_generator(description: Description, file_size: int) -> Generator:
     """
     cfg = description.config
     assert isinstance(cfg, GeneratorConfig)
-    _check_sizes(cfg, file_size, dense=cfg.w_dim, inputs=cfg.z_dim, others=(cfg.img_channels, cfg.z_dim, cfg.w_dim))
     optional = {"w_mean", "w_std"} | {f"synthesis.convs.{k}.noise" for k in range(cfg.num_convs)}
     optional |= {f"synthesis.convs.{k}.noise_strength" for k in range(cfg.num_convs)}
-    generator = _built(lambda: Generator(cfg), description, optional)
+    generator = _filled(empty_generator(cfg, file_size), description, optional)
     without = [
         name for name, _ in generator.named_buffers() if name.endswith(".noise") and name not in description.parts
     ]
@@ -48,19 +48,26 @@ def build_generator(description: Description, file_size: int) -> Generator:
 def build_discriminator(description: Description, file_size: int) -> Discriminator:
     cfg = description.config
     assert isinstance(cfg, DiscriminatorConfig)
+    return _filled(empty_discriminator(cfg, file_size), description, set())
+
+
+def empty_generator(cfg: GeneratorConfig, file_size: int) -> Generator:
+    """A generator without values, refused where a file of this size cannot fill it."""
+    _check_sizes(cfg, file_size, dense=cfg.w_dim, inputs=cfg.z_dim, others=(cfg.img_channels, cfg.z_dim, cfg.w_dim))
+    return _built(lambda: Generator(cfg))
+
+
+def empty_discriminator(cfg: DiscriminatorConfig, file_size: int) -> Discriminator:
     _check_sizes(cfg, file_size, dense=cfg.cmap_dim, inputs=0, others=(cfg.img_channels, cfg.std_channels))
-    return _built(lambda: Discriminator.from_config(cfg), description, set())
+    return _built(lambda: Discriminator.from_config(cfg))
 
 
-def without_initial_values() -> TorchFunctionMode:
+class _Uninitialised(TorchFunctionMode):
     """Inside, ``torch.randn`` leaves memory as it is: drawing 30 million numbers that are overwritten takes seconds.
 
     Convolution weights are laid out channels last at once, the order that ``open_generator`` gives them in the end.
     """
-    return _Uninitialised()
 
-
-class _Uninitialised(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not torch.randn:
             return func(*args, **(kwargs or {}))
@@ -68,12 +75,15 @@ class _Uninitialised(TorchFunctionMode):
         return torch.empty(*args, **layout, **(kwargs or {}))
 
 
-def _built(make: Callable[[], M], description: Description, optional: set[str]) -> M:
+def _built(make: Callable[[], M]) -> M:
     try:
-        with without_initial_values():
-            module = make()
-    except (ValidationError, ValueError, RuntimeError, OverflowError) as error:
+        with _Uninitialised():
+            return make()
+    except (ValidationError, *DAMAGE) as error:
         raise WeightsRefused(f"its tensors do not make a StyleGAN2: {error}") from error
+
+
+def _filled(module: M, description: Description, optional: set[str]) -> M:
     for name, own in module.state_dict().items():
         part = description.parts.get(name)
         if part is None and name not in optional:
@@ -107,8 +117,7 @@ def _check_sizes(
             f"a network of resolution {cfg.resolution} with widths {(*channels, *others)[:20]}, {cfg.c_dim} classes and "
             f"{layers} mapping layers is no StyleGAN2"
         )
-    below = (channels[0], *channels[:-1])
-    convolutions = sum(9 * (a * b + b * b) for a, b in zip(below, channels, strict=True))
+    convolutions = sum(9 * (a * b + b * b) for a, b in zip((*channels[:1], *channels), channels, strict=False))
     total = 4 * (convolutions + dense * (sum(channels) + cfg.c_dim + inputs + layers * dense))
     if total > 4 * file_size + _SLACK:
         raise WeightsRefused(f"its networks would take {total} bytes, out of proportion to the file's {file_size}")

@@ -64,10 +64,11 @@ class Part:
 
     def load_into(self, own: Tensor) -> None:
         """Copy the values, which must be finite, into ``own`` (its shape is ours)."""
-        if self.change is None and isinstance(self.leaf, StoredTensor) and self.leaf.reads_into(own):
-            self.leaf.read_into(own)
+        leaf = self.leaf
+        if self.change is None and isinstance(leaf, StoredTensor) and leaf.reads_into(own):
+            leaf.read_into(own)
         else:
-            tensor = load_leaf(self.leaf, self.key)
+            tensor = load_leaf(leaf, self.key)
             own.copy_((tensor if self.change is None else self.change(tensor)).reshape(own.shape))
         if not is_finite(own):
             raise WeightsRefused(f"tensor {self.key} holds values that are not finite (NaN or infinity)")
@@ -137,11 +138,11 @@ class Names:
     def finish(self, ignore: Callable[[str], bool]) -> None:
         """Refuse what is missing, and what is left over and not to be ignored: it would be another network."""
         if self.missing:
-            raise WeightsRefused(f"missing keys {_some(self.missing)}: the file is incomplete or another network")
+            raise WeightsRefused(f"missing keys {some(self.missing)}: the file is incomplete or another network")
         left = [n for n in self.state.tensors if n not in self.used and not ignore(n)]
         if left:
             raise WeightsRefused(
-                f"unexpected keys {_some(left)}: a variant of StyleGAN2 that is not known here, refused rather than guessed"
+                f"unexpected keys {some(left)}: a variant of StyleGAN2 that is not known here, refused rather than guessed"
             )
 
 
@@ -198,6 +199,7 @@ def resolution_of(levels: int) -> int:
     return resolution
 
 
-def _some(names: list[str], count: int = 12) -> str:
+def some(names: list[str], count: int = 12) -> str:
+    """Names in an error message: the first few, none of them long."""
     shown = [n[:100] for n in names[:count]]
     return f"{shown}" + (f" and {len(names) - count} more" if len(names) > count else "")
