@@ -82,7 +82,7 @@ def run_invert(job: InvertJob, pools: Pools) -> dict[str, Any]:
         config["encoder"] = origin["encoder_fingerprint"] = open_encoder(
             job.encoder or "e4e", generator=generator
         ).fingerprint
-    unit_size = job.unit_size or max(method.batch_size, 16)
+    unit_size = job.unit_size or max(method.lanes, 16)
     plan = Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
     collection = open_store(job.store).latents[job.collection_name]
     return drive(collection, plan, WorkerSpec(InvertWorker, {"job": job}), pools, f"invert {method.name}")

@@ -29,13 +29,14 @@ class Encoder(Protocol):
 class Context:
     """What stages share: the frozen generator, an encoder when a stage asks for one, distances, and the run's seed.
 
-    ``lanes`` is how many images are worked on at once.
+    ``lanes`` is how many images are worked on at once; with ``grow``, more where a GPU's memory holds them.
     """
 
     generator: Generator
     open_encoder: Callable[[str], Encoder]
     seed: int = 0
     lanes: int = 16
+    grow: bool = False
     _distances: dict[str, Distance] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
 

@@ -24,6 +24,7 @@ from ganinv.config import StrictModel
 from ganinv.extras import map_tensors
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import idle
+from ganinv.stages.memory import Gauge
 from ganinv.stages.objective import Objective
 from ganinv.stages.optimizers import Optimizer, State
 from ganinv.stages.variables import Moment, Variable
@@ -97,6 +98,10 @@ class Batch:
     def _tensors(self) -> tuple[Any, ...]:
         return tuple(self.x), tuple(self.state), self.reference, self.count, self.reason, self.best, self.mark
 
+    def real(self) -> Batch:
+        """Without idle lanes."""
+        return self if len(self.count) == len(self.lanes) else self.select(range(len(self.lanes)))
+
     def padded(self, most: int) -> Batch:
         """With idle lanes at the end."""
         real = len(self.lanes)
@@ -158,6 +163,7 @@ class Run:
 
     def all(self) -> StageResult:
         self._fill()
+        gauge = Gauge(self.generator.device) if self.context.grow else None
         while self.batch is not None:
             history: list[tuple[Tensor, Tensor]] = []
             try:
@@ -166,6 +172,9 @@ class Run:
             except torch.OutOfMemoryError:
                 self._halve(history)
                 continue
+            if gauge is not None and (fits := gauge.lanes(len(self.batch.count))):
+                self.most = fits
+            gauge = None
             self._look(history)
         order = [self.results[i] for i in range(len(self.target))]
         return StageResult(
@@ -190,7 +199,7 @@ class Run:
 
     def _fill(self) -> None:
         """Give free lanes to images that wait."""
-        batch = self.batch
+        batch = None if self.batch is None else self.batch.real()
         while (free := self.most - (len(batch.lanes) if batch else 0)) > 0 and (self.parked or self.waiting):
             if self.parked:
                 entering = self.parked.pop()
@@ -284,6 +293,8 @@ class Run:
         reasons, counts = batch.reason.tolist(), batch.count.tolist()
         done = [i for i in range(len(batch.lanes)) if reasons[i]]
         if not done:
+            if self.waiting and len(batch.lanes) < self.most:  # there is room for more than the run began with
+                self._fill()
             return
         with torch.no_grad():
             x = [self.descent.optimizer.result(x, s) for x, s in zip(batch.x, batch.state, strict=True)]

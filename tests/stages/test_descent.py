@@ -13,6 +13,7 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import batches
 from ganinv.stages.descent import Stop
+from ganinv.stages.memory import Gauge, lanes_that_fit
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import FeatureSettings, NoiseSettings, Optimize
 from ganinv.stages.optimizers import LBFGS, Adam
@@ -178,6 +179,29 @@ def test_lanes_are_refilled(context: Context, monkeypatch: pytest.MonkeyPatch) -
         )
     assert result.stop_reason == ["threshold", "cap"] * 4
     assert passes[0] <= 35
+
+
+def test_lanes_grow_to_the_memory(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU here: the gauge's reading is given, what follows from it is real."""
+    assert lanes_that_fit(4, used=4 << 30, free=40 << 30) == 32
+    assert lanes_that_fit(16, used=16 << 30, free=1 << 30) == 16
+    target = targets(context, 11)
+    start = Code(w=random_w(context.generator, 11, seed=5))
+    stage = Tune(steps=5, lr=0.01)
+    alone = stage(target, start, context)
+    widths: list[int] = []
+    synthesize = context.generator.synthesize
+
+    def seen(code: Code, *args: object, **kwargs: object) -> torch.Tensor:
+        widths.append(len(code))
+        return synthesize(code, *args, **kwargs)
+
+    with monkeypatch.context() as m:
+        m.setattr(Gauge, "lanes", lambda self, now: 8)
+        m.setattr(context.generator, "synthesize", seen)
+        same(alone, stage(target, start, replace(context, grow=True)))
+    assert widths[0] == 4
+    assert max(widths) == 8
 
 
 def test_adam_is_adam() -> None:
