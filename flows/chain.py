@@ -1,11 +1,13 @@
-"""The whole chain as one flow: sample -> fit -> train -> invert -> edit -> evaluate -> report."""
+"""The whole chain as one flow: sample -> label -> fit -> train -> invert -> edit -> evaluate -> report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from flows.runtime import ProgressArtifact, as_flow, as_task, markdown, table
 from ganinv.config import StrictModel, config_path, load_yaml, validate
@@ -15,26 +17,43 @@ from tasks.engine import Engine, Pools, open_pools
 from tasks.evaluate import EvaluateJob, run_evaluate
 from tasks.fit import FitJob, run_fit
 from tasks.invert import DatasetRef, InvertJob, run_invert
+from tasks.label import LabelJob, run_label
 from tasks.report import ReportJob, run_report
 from tasks.sample import SampleJob, run_sample
 from tasks.train import TrainJob, run_train
 
+STEPS = ("sample", "label", "fit", "train", "invert", "edit", "evaluate", "report")
+
 
 class ChainJob(StrictModel):
     """The jobs of a chain. ``store``, ``generator`` and ``dataset`` given here hold for every step that does not say
-    otherwise; steps that are absent are not run. A trained encoder is used by the inversions after it."""
+    otherwise; steps that are absent are not run. ``fit`` is one job, or several with names of their own. A trained encoder
+    is used by the inversions after it."""
 
     store: str
     dataset: DatasetRef
     generator: str = EMBEDDED
     engine: Engine = Engine()
     sample: SampleJob | None = None
-    fit: FitJob | None = None
+    label: tuple[LabelJob, ...] = ()
+    fit: FitJob | tuple[FitJob, ...] | None = None
     train: TrainJob | None = None
     invert: tuple[InvertJob, ...] = ()
     edit: tuple[EditJob, ...] = ()
     evaluate: tuple[EvaluateJob, ...] = ()
     report: ReportJob | None = None
+
+    @property
+    def fits(self) -> tuple[FitJob, ...]:
+        """The fits, in order."""
+        return (self.fit,) if isinstance(self.fit, FitJob) else self.fit or ()
+
+    @model_validator(mode="after")
+    def _names(self) -> ChainJob:
+        for what, names in (("fit", [f.name for f in self.fits]), ("label", [one.name for one in self.label])):
+            if len(set(names)) != len(names):
+                raise ValueError(f"every {what} needs a name of its own, got {names}")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -44,7 +63,7 @@ class ChainJob(StrictModel):
             return data
         data = dict(data)
         shared = {key: data[key] for key in ("store", "generator") if key in data}
-        for step in ("sample", "fit", "train", "invert", "edit", "evaluate", "report"):
+        for step in STEPS:
             jobs = data.get(step)
             if jobs is None:
                 continue
@@ -55,6 +74,17 @@ class ChainJob(StrictModel):
             )
             data[step] = [merge(j) for j in jobs] if isinstance(jobs, list | tuple) else merge(jobs)
         return data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """In the schema too, a job need not say what the chain says for it: Prefect's form asks once."""
+        made = handler(schema)
+        properties = handler.resolve_ref_schema(made)["properties"]
+        for step in STEPS:
+            options = properties[step].get("anyOf") or [properties[step]["items"]]
+            for job in (handler.resolve_ref_schema(each) for each in options if "$ref" in each):
+                job["required"] = [name for name in job.get("required", ()) if name not in ("store", "dataset")]
+        return made
 
 
 def load_chain(name: str, **shared: Any) -> ChainJob:
@@ -69,8 +99,11 @@ def run_chain(job: ChainJob) -> dict[str, Any]:
     with open_pools(job.engine, watch=ProgressArtifact) as pools:
         if job.sample:
             results["sample"] = _step("sample", run_sample, job.sample, pools)
-        if job.fit:
-            results["fit"] = _step("fit", run_fit, job.fit, pools)
+        for label in job.label:
+            results[f"label-{label.name}"] = _step(f"label-{label.name}", run_label, label, pools)
+        for fit in job.fits:
+            name = "fit" if job.fits == (job.fit,) else f"fit-{fit.name}"
+            results[name] = _step(name, run_fit, fit, pools)
         if job.train:
             results["train"] = _step("train", run_train, job.train, pools)
         for each in job.invert:

@@ -1,68 +1,102 @@
-"""``fit``: directions from labelled samples, by InterFaceGAN (one per attribute) and GANSpace (components of W)."""
+"""``fit``: directions from labelled samples, by one of the methods, and what each is worth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from ganinv.config import StrictModel
+from ganinv.directions.calibration import CalibrationConfig
+from ganinv.directions.classifier_gradient import GradientConfig
 from ganinv.directions.direction import Direction
-from ganinv.directions.ganspace import GanSpaceConfig, PrincipalComponents, fit_ganspace
-from ganinv.directions.interfacegan import InterFaceGanConfig, fit_interfacegan
-from ganinv.directions.projection import project_out
-from ganinv.errors import ConfigError, DataError
-from ganinv.labels import open_labeller
-from ganinv.store import Plan, RowError, Unit, open_store, tensor_numpy
+from ganinv.directions.ganspace import GanSpaceConfig
+from ganinv.directions.interfacegan import InterFaceGanConfig
+from ganinv.directions.sefa import SefaConfig
+from ganinv.directions.stylespace import StyleSpaceConfig
+from ganinv.errors import DataError
+from ganinv.store import Plan, RowError, Unit, open_store
 from tasks.changes import Changes
 from tasks.engine import Pools, drive
+from tasks.fitters import Fitter
+from tasks.labelled import LatentSpace
 from tasks.pool import WorkerSpec
+
+Method = Literal["interfacegan", "ganspace", "stylespace", "sefa", "classifier-gradient"]
 
 
 class FitJob(StrictModel):
     """Which directions to fit on the collection ``samples/<samples>``.
 
     Args:
-        attributes: attributes for InterFaceGAN; empty takes every score column.
+        method: ``interfacegan`` makes one direction per attribute, and ``components`` principal components beside them;
+            ``ganspace`` the components alone; ``stylespace`` the best single channel of S per attribute; ``sefa``
+            factors of the weights; ``classifier-gradient`` the labeller's mean gradient per attribute.
+        source: ``latents`` fits on ``latents/<samples>``, inverted images, in place of samples.
+        labels: scores come from ``labels/<labels>`` (see the step ``label``) or ``metrics/<labels>``; by default they are
+            the samples' own.
+        labeller: measures what directions do; its gradients are those of ``classifier-gradient``.
+        attributes: for which attributes; empty takes every score column.
+        space: of InterFaceGAN's boundaries. ``w+`` needs inverted images.
         conditions: attribute -> attributes to project out of its boundary (Gram solve).
         layers: attribute -> W+ rows [start, end) that its direction moves; all rows where it says nothing.
         components: how many GANSpace components; 0 for none.
+        calibration: how each direction's response is measured: the unit of a step in standard deviations of the score.
+        prefix: of the directions' names, to keep those of one method apart from another's.
         compare: record in each direction's report what changed since its version before, and edit and render this many
             samples with both to say what they do. None leaves it out. No part of the configuration's digest.
     """
 
     store: str
     name: str = "directions"
+    method: Method = "interfacegan"
     samples: str = "samples"
+    source: Literal["samples", "latents"] = "samples"
+    labels: str | None = None
     labeller: str = "portraits-64"
     attributes: tuple[str, ...] = ()
+    space: LatentSpace = "w"
     interfacegan: InterFaceGanConfig = InterFaceGanConfig(tails=0.1, estimator="svc")
     conditions: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     layers: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
     components: int = Field(10, ge=0)
     component_layers: tuple[int, int] | None = None
+    ganspace: GanSpaceConfig = GanSpaceConfig()
+    stylespace: StyleSpaceConfig = StyleSpaceConfig()
+    sefa: SefaConfig = SefaConfig()
+    gradient: GradientConfig = GradientConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    prefix: str = ""
     compare: int | None = Field(None, ge=0)
+
+
+OPTIONAL = (
+    "method",
+    "source",
+    "labels",
+    "space",
+    "ganspace",
+    "stylespace",
+    "sefa",
+    "gradient",
+    "calibration",
+    "prefix",
+)
+"""Fields that are part of a run's digest only where they say something: runs from before they existed go on."""
 
 
 def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
     """Fit and store the directions; ``fits/<name>`` records which version each one became."""
     store = open_store(job.store)
-    samples = store.samples[job.samples]
-    origin = samples.provenance()
-    known = [c.removeprefix("score_") for c in samples.read(ids=[]).schema.names if c.startswith("score_")]
-    attributes = list(job.attributes or known)
-    for name in [*attributes, *job.conditions, *job.layers, *(c for cs in job.conditions.values() for c in cs)]:
-        if name not in known:
-            raise ConfigError(f"samples {job.samples!r} have no score of {name!r}; there are: {', '.join(known)}")
-    names = attributes + [f"pca-{i:02d}" for i in range(job.components)]
-    config = job.model_dump(mode="json", exclude={"store", "name", "compare"}) | {
-        "samples_digest": origin["config_digest"]
-    }
-    plan = Plan.of("fit", config, {k: origin[k] for k in ORIGIN}, names, 1)
+    fitter = Fitter(job, store)
+    plain = {key for key in OPTIONAL if getattr(job, key) == FitJob.model_fields[key].default}
+    config = job.model_dump(mode="json", exclude={"store", "name", "compare"} | plain)
+    config |= {"samples_digest": fitter.collection.provenance()["config_digest"]}
+    if job.labels is not None:
+        config |= {"labels_digest": fitter.samples.scores.provenance()["config_digest"]}
+    plan = Plan.of("fit", config, {k: fitter.origin.get(k) for k in ORIGIN}, fitter.names(), 1)
     return drive(store.collection("fits", job.name), plan, WorkerSpec(FitWorker, {"job": job}), pools, "fit")
 
 
@@ -70,25 +104,21 @@ ORIGIN = ("code_version", "generator_name", "generator_fingerprint", "labeller")
 
 
 class FitWorker:
-    """Fits one direction at a time; the samples are read once."""
+    """Fits one direction at a time."""
 
     def __init__(self, job: FitJob) -> None:
-        self.job = job
         self.store = open_store(job.store)
         self.collection = self.store.collection("fits", job.name)
-        self.samples = self.store.samples[job.samples].read()
-        self.origin = self.store.samples[job.samples].provenance()
+        self.fitter = Fitter(job, self.store)
         self.changes = None
         if job.compare is not None:
             self.changes = Changes(self.store, self.store.samples[job.samples], job.labeller, job.compare)
-        self.latents = tensor_numpy(self.samples["w"]).astype(np.float64)
-        self.meanings = {name: a.positive_means for name, a in open_labeller(job.labeller).attributes.items()}
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         rows: list[Any] = []
         for name in ids:
             try:
-                rows.append((name, self._component(name) if name.startswith("pca-") else self._boundary(name)))
+                rows.append((name, self.fitter.fit(name)))
             except DataError as error:  # this attribute cannot be fitted; the others can
                 rows.append(RowError(name, "not_fitted", str(error)))
         return rows
@@ -120,49 +150,3 @@ class FitWorker:
         if self.changes is not None and (changes := self.changes.of(direction)) is not None:
             direction.report["changes"] = changes
         return self.store.directions.put(direction)
-
-    def _boundary(self, attribute: str) -> Direction:
-        boundary = fit_interfacegan(
-            self.latents,
-            self.samples[f"score_{attribute}"].to_numpy(),
-            self.job.interfacegan,
-            attribute=attribute,
-            ids=self.samples["image_id"].to_pylist(),
-        )
-        direction = boundary.direction(
-            self.origin["generator_name"],
-            self.origin["generator_fingerprint"],
-            positive_means=self.meanings.get(attribute, ""),
-            labeller=self.origin.get("labeller"),
-            layers=self.job.layers.get(attribute),
-        )
-        conditions = self.job.conditions.get(attribute)
-        if not conditions:
-            return direction
-        planes = [self._plane(c) for c in conditions]
-        direction.report["conditions"] = list(conditions)
-        return direction.with_vector(project_out(direction.vector, np.stack(planes)))
-
-    def _plane(self, attribute: str) -> np.ndarray:
-        scores = self.samples[f"score_{attribute}"].to_numpy()
-        ids = self.samples["image_id"].to_pylist()
-        return fit_interfacegan(self.latents, scores, self.job.interfacegan, attribute=attribute, ids=ids).vector
-
-    def _component(self, name: str) -> Direction:
-        return self._components.direction(
-            int(name.removeprefix("pca-")),
-            self.origin["generator_name"],
-            self.origin["generator_fingerprint"],
-            layers=self.job.component_layers,
-            mode="relative",
-            labeller=self.origin.get("labeller"),
-        )
-
-    @cached_property
-    def _components(self) -> PrincipalComponents:
-        scores = {
-            c.removeprefix("score_"): self.samples[c].to_numpy()
-            for c in self.samples.schema.names
-            if c.startswith("score_")
-        }
-        return fit_ganspace(self.latents, GanSpaceConfig(components=self.job.components), scores)

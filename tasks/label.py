@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import Field
 
 from ganinv.config import StrictModel
+from ganinv.errors import GeneratorMismatch
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.labels import open_labeller
-from ganinv.store import Plan, RowError, Unit, open_store, tensor_numpy
+from ganinv.store import Plan, RowError, Unit, open_store, table_to_code, tensor_numpy
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
 from tasks.sample import score, score_array, weights_of
 
 
 class LabelJob(StrictModel):
-    """Score ``samples/<samples>`` by ``labeller`` into ``labels/<name>``. A table of labels renders nothing."""
+    """Score ``samples/<samples>`` by ``labeller`` into ``labels/<name>``. A table of labels renders nothing.
+
+    Args:
+        source: ``latents`` scores the renderings of ``latents/<samples>``, inverted images, in place of samples.
+    """
 
     store: str
     name: str
     samples: str = "samples"
+    source: Literal["samples", "latents"] = "samples"
     generator: str = EMBEDDED
     labeller: str
     unit_size: int = Field(500, ge=1)
@@ -32,7 +39,7 @@ class LabelJob(StrictModel):
 def run_label(job: LabelJob, pools: Pools) -> dict[str, Any]:
     """Fill ``labels/<name>``. Returns counts and the collection's URL."""
     store = open_store(job.store)
-    samples = store.samples[job.samples]
+    samples = store.collection(job.source, job.samples)
     generator, labeller = open_generator(job.generator), open_labeller(job.labeller)
     origin = samples.provenance()
     generator_is(origin, generator.fingerprint, generator.name, samples.url)
@@ -51,8 +58,6 @@ def generator_is(origin: Mapping[str, Any], fingerprint: str, name: str, what: s
     Raises:
         GeneratorMismatch: they are of another one.
     """
-    from ganinv.errors import GeneratorMismatch
-
     if origin["generator_fingerprint"] != fingerprint:
         raise GeneratorMismatch(
             f"{what} was sampled from generator {origin['generator_name']} ({origin['generator_fingerprint'][:12]}), "
@@ -66,7 +71,7 @@ class LabelWorker:
     def __init__(self, job: LabelJob) -> None:
         self.job = job
         store = open_store(job.store)
-        self.samples = store.samples[job.samples]
+        self.store, self.samples = store, store.collection(job.source, job.samples)
         self.collection = store.collection("labels", job.name)
         self.generator = open_generator(job.generator, default_device())
         self.labeller = open_labeller(job.labeller).to(self.generator.device)
@@ -74,14 +79,23 @@ class LabelWorker:
     @torch.inference_mode()
     def process(self, ids: Sequence[str]) -> list[Any]:
         rows: list[Any] = []
-        for batch in self.samples.scan(["image_id", "w", "truncation_psi"], ids, batch_size=64):
-            names = batch["image_id"].to_pylist()
-            w = torch.from_numpy(tensor_numpy(batch["w"])).to(self.generator.device)
-            w = w if w.ndim == 3 else w[:, None].expand(-1, self.generator.num_ws, -1)
-            psi = torch.tensor(batch["truncation_psi"].to_numpy(), device=w.device)[:, None, None]
-            scores = score(self.generator, self.labeller, w, psi, names)
+        for start in range(0, len(ids), 64):
+            part = self.samples.read(ids=ids[start : start + 64])
+            names = part["image_id"].to_pylist()
+            scores = self._inversions(part, names) if self.job.source == "latents" else self._samples(part, names)
             rows += [(name, {key: values[i] for key, values in scores.items()}) for i, name in enumerate(names)]
         return rows
+
+    def _samples(self, part: pa.Table, names: Sequence[str]) -> dict[str, np.ndarray]:
+        w = torch.from_numpy(tensor_numpy(part["w"])).to(self.generator.device)
+        psi = torch.from_numpy(part["truncation_psi"].to_numpy().copy()).to(w)[:, None, None]
+        return score(self.generator, self.labeller, w[:, None].expand(-1, self.generator.num_ws, -1), psi, names)
+
+    def _inversions(self, part: pa.Table, names: Sequence[str]) -> dict[str, np.ndarray]:
+        images = None
+        if self.labeller.needs == "images":
+            images = self.generator.render(table_to_code(part, self.store).to(self.generator.device))
+        return {key: values.cpu().numpy() for key, values in self.labeller(images, names).items()}
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
         rows.sort(key=lambda row: row[0])

@@ -54,22 +54,27 @@ def calibrate(
     """
     config = config or CalibrationConfig()
     effects = measure_effects(generator, labeller, direction, start, config.strengths, sigma)
-    found = read_calibration(effects, attribute, config.response)
+    return calibrated_by(effects, direction, attribute, config.response, labeller.identity)
+
+
+def calibrated_by(effects: Effects, direction: Direction, attribute: str, response: float, labeller: str) -> Direction:
+    """As ``calibrate``, from effects that were measured already."""
+    found = read_calibration(effects, attribute, response)
     calibration = {
         "attribute": attribute,
         "unit": None if found is None else found * direction.unit,
         "strength": found,
-        "response_per_step": config.response,
-        "score_std": float(sigma[attribute]),
-        "strengths": list(config.strengths),
+        "response_per_step": response,
+        "score_std": float(effects.sigma[effects.column(attribute)]),
+        "strengths": [float(strength) for strength in effects.strengths],
         "response": [float(value) for value in effects.change(attribute).mean(1)],
-        "unreached": _unreached(effects, attribute, config.response),
+        "unreached": _unreached(effects, attribute, response),
         "side_effects": {
             name: float(value * (found or 1.0)) for name, value in zip(effects.attributes, effects.slope(), strict=True)
         },
         "monotone": effects.monotone(attribute),
-        "samples": len(start),
-        "labeller": labeller.identity,
+        "samples": effects.before.shape[0],
+        "labeller": labeller,
     }
     return replace(direction, report={**direction.report, "calibration": calibration})
 

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ganinv.config import StrictModel
 from ganinv.directions.direction import Direction, Mode
+from ganinv.directions.samples import ArraySamples, Samples
 from ganinv.errors import ConfigError, DataError
 from ganinv.metrics.moments import Moments
 
@@ -175,21 +176,35 @@ def named_by(direction: Direction, moves: Mapping[str, float], least: float = 0.
     return replace(direction, positive_means=words, report=report)
 
 
+def correlate(components: np.ndarray, samples: Samples, attribute: str) -> list[float]:
+    """Correlation of an attribute's score with the coordinate along each component [C, D], over streamed samples.
+
+    Samples without a score (NaN) are left out.
+
+    Raises:
+        DataError: a score that is constant or missing.
+    """
+    joint: Moments | None = None
+    for block in samples.blocks(attribute, latents=True):
+        valid = np.isfinite(block.scores)
+        coordinates = block.latents[valid].astype(np.float64) @ components.T.astype(np.float64)
+        part = Moments.of(np.column_stack([coordinates, block.scores[valid]]))
+        joint = part if joint is None else joint + part
+    if joint is None or joint.n < 2 or joint.covariance[-1, -1] <= 0:
+        raise DataError(f"score {attribute!r} is constant or missing: it correlates with nothing; leave it out")
+    covariance = joint.covariance
+    scale = np.sqrt(np.diag(covariance)[:-1].clip(min=0) * covariance[-1, -1])
+    found = np.divide(covariance[:-1, -1], scale, out=np.zeros(len(components)), where=scale > 0)
+    return [float(value) for value in found]
+
+
 def _correlations(latents: object, components: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
     if not isinstance(latents, np.ndarray):
         raise DataError("correlations with scores need the latents as one array [N, D] in the order of the scores")
-    coordinates = (latents @ components.T.astype(latents.dtype)).astype(np.float64)
-    correlations = {}
     for name, values in scores.items():
-        score = np.asarray(values, dtype=np.float64)
-        if score.shape != (len(latents),):
-            raise DataError(f"score {name!r} must have shape ({len(latents)},), one for each latent, got {score.shape}")
-        valid = np.isfinite(score)
-        if valid.sum() < 2 or score[valid].std() == 0:
-            raise DataError(f"score {name!r} is constant or missing: it correlates with nothing; leave it out")
-        x = coordinates[valid] - coordinates[valid].mean(0)
-        y = score[valid] - score[valid].mean()
-        scale = np.sqrt((x**2).sum(0) * (y**2).sum())
-        correlation = np.divide(x.T @ y, scale, out=np.zeros(len(components)), where=scale > 0)
-        correlations[name] = [float(value) for value in correlation]
-    return correlations
+        if np.shape(values) != (len(latents),):
+            raise DataError(
+                f"score {name!r} must have shape ({len(latents)},), one for each latent, got {np.shape(values)}"
+            )
+    samples = ArraySamples(latents, scores)
+    return {name: correlate(components, samples, name) for name in scores}

@@ -26,6 +26,10 @@ class StyleSpaceConfig(StrictModel):
     """How many channels to keep, best first."""
     torgb: bool = False
     """Whether channels of toRGB layers may be found. They change colours everywhere; the paper leaves them out."""
+    strengths: tuple[float, ...] = (-20.0, -10.0, -5.0, 5.0, 10.0, 20.0)
+    """At which the channels' edits are measured, in standard deviations of the channel."""
+    response: float = Field(default=1.0, gt=0)
+    """Change of the attribute's score, in its standard deviations, at which channels are compared."""
     seed: int = 0
 
 

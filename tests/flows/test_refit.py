@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from flows.refit import refit_directions
+from ganinv.directions.calibration import CalibrationConfig
 from ganinv.directions.interfacegan import InterFaceGanConfig
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
@@ -31,7 +31,8 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def fit_job(store: str) -> FitJob:
     config = InterFaceGanConfig(tails=0.25, estimator="ridge")
-    return FitJob(store=store, attributes=("smile", "age"), interfacegan=config, components=1)
+    plain = CalibrationConfig(samples=0)
+    return FitJob(store=store, attributes=("smile", "age"), interfacegan=config, components=1, calibration=plain)
 
 
 def refit(store: str, **more: Any) -> dict[str, Any]:
@@ -116,17 +117,3 @@ def test_the_first_version_has_nothing_before_it(tmp_path: Path) -> None:
         result = run_refit(job, pools)
     assert [set(row) for row in result["directions"]] == [{"direction", "version", "new"}] * 3
     assert "changes" not in open_store(store).directions.get("smile").report
-
-
-def test_deployments_point_at_flows() -> None:
-    import importlib
-
-    from prefect import Flow
-
-    root = Path(__file__).parents[2]
-    deployments = yaml.safe_load((root / "prefect.yaml").read_text())["deployments"]
-    assert "refit-directions" in {d["name"] for d in deployments}
-    for deployment in deployments:
-        path, _, name = deployment["entrypoint"].partition(":")
-        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
-        assert isinstance(getattr(module, name), Flow), deployment["name"]

@@ -23,6 +23,7 @@ from tasks.edit import EditJob, EditSpec, run_edit
 from tasks.engine import Engine, open_pools
 from tasks.fit import FitJob, run_fit
 from tasks.invert import DatasetRef, InvertJob, run_invert
+from tasks.label import run_label
 from tasks.sample import SampleJob, run_sample
 
 INLINE = Engine(kind="inline", quiet=True)
@@ -35,6 +36,7 @@ SMALL: dict[str, Any] = {
         "components": 2,
         "attributes": ["smile", "glasses"],
         "layers": {"glasses": [0, 4]},
+        "calibration": {"samples": 4},
     },
     "train": {"training": {"steps": 4, "batch_size": 2, "real_share": 0.0}, "unit_steps": 2},
     "invert": [
@@ -92,6 +94,40 @@ def test_prefect_shows_how_far_each_step_came() -> None:
         assert artifact is not None, key
         assert artifact.data == 100.0, key
         assert str(artifact.description).endswith("0 failed")
+
+
+def test_several_fits_and_labels_in_one_chain(tmp_path: Path) -> None:
+    """A list of fits, by several methods and on scores of a second labeller, beside the single fit of other chains."""
+    quiet = {"kind": "inline", "quiet": True}
+    data = {
+        "store": str(tmp_path),
+        "dataset": {"url": str(tmp_path)},
+        "engine": quiet,
+        "sample": {"count": 60},
+        "label": [{"name": "again", "labeller": "portraits-64"}],
+        "fit": [
+            {
+                "name": "planes",
+                "labels": "again",
+                "attributes": ["smile"],
+                "interfacegan": {"tails": 0.3},
+                "components": 0,
+            },
+            {"name": "factors", "method": "sefa", "sefa": {"components": 1}},
+        ],
+    }
+    for fit in data["fit"]:
+        fit["calibration"] = {"samples": 2}  # type: ignore[index]
+    job = validate(ChainJob, data, "test")
+    assert [fit.store for fit in job.fits] == [str(tmp_path)] * 2
+    with open_pools(INLINE) as pools:
+        run_sample(job.sample, pools)  # type: ignore[arg-type]
+        run_label(job.label[0], pools)
+        for each in job.fits:
+            assert run_fit(each, pools)["rows"] == 1
+    assert {d["name"] for d in open_store(str(tmp_path)).directions.list()} == {"smile", "sefa-00"}
+    with pytest.raises(ConfigError, match="every fit needs a name of its own"):
+        validate(ChainJob, {**data, "fit": [{"name": "a"}, {"name": "a"}]}, "test")
 
 
 def test_a_second_run_computes_nothing(done: tuple[ChainJob, dict[str, Any]]) -> None:

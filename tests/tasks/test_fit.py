@@ -1,0 +1,267 @@
+"""Every method of the fit step, on samples of a tiny generator and scores that see something."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from ganinv.code import Code
+from ganinv.directions import Direction
+from ganinv.directions.calibration import in_score_units
+from ganinv.directions.effects import Start, edited
+from ganinv.errors import ConfigError
+from ganinv.generators.files import open_generator, save_generator
+from ganinv.generators.stylegan2 import Generator
+from ganinv.labels import Labeller, open_labeller
+from ganinv.store import Store, open_store
+from tasks.engine import Engine, open_pools
+from tasks.fit import FitJob, run_fit
+from tasks.label import LabelJob, run_label
+from tasks.labelled import StoredSamples
+from tasks.sample import SampleJob, run_sample
+from tests.tiny import tiny_generator
+
+INLINE = Engine(kind="inline", quiet=True)
+FEW = {"bank": 60, "channels": 16, "strengths": (-3.0, -1.0, 1.0, 3.0), "response": 0.2}
+CALIBRATION = {"samples": 6, "strengths": (-2.0, -1.0, 1.0, 2.0)}
+
+
+class Colours(torch.nn.Module):
+    """Mean red, and mean green less blue."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((2, 3))
+        return torch.stack([5 * mean[:, 0], 5 * (mean[:, 1] - mean[:, 2])], 1)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with 600 samples of a tiny generator, scored by their colours."""
+    root = tmp_path_factory.mktemp("fit")
+    save_generator(tiny_generator(16), str(root / "tiny"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(Colours(), torch.zeros(1, 3, 16, 16)), str(root / "colours.ts"))
+    config = {
+        "kind": "torchscript",
+        "name": "colours",
+        "weights": "colours.ts",
+        "input": {"size": 16},
+        "outputs": {"red": {"column": 0, "positive_means": "is redder"}, "green": {"column": 1}},
+    }
+    (root / "colours.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    job = SampleJob(
+        store=str(root / "store"),
+        generator=str(root / "tiny"),
+        labeller=str(root / "colours.yaml"),
+        count=600,
+        truncation_psi=0.9,
+        unit_size=250,
+    )
+    with open_pools(INLINE) as pools:
+        run_sample(job, pools)
+    return root
+
+
+@pytest.fixture(scope="module")
+def g(root: Path) -> Generator:
+    return open_generator(str(root / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def labeller(root: Path) -> Labeller:
+    return open_labeller(str(root / "colours.yaml"))
+
+
+@pytest.fixture
+def store(root: Path) -> Store:
+    return open_store(str(root / "store"))
+
+
+def fit(root: Path, name: str, **changes: Any) -> dict[str, Direction]:
+    """Fit, and read back what was stored."""
+    store = open_store(str(root / "store"))
+    given = {"labeller": str(root / "colours.yaml"), "calibration": CALIBRATION, "components": 0, "prefix": f"{name}-"}
+    job = FitJob.model_validate({"store": store.url, "name": name, **given, **changes})
+    with open_pools(INLINE) as pools:
+        assert run_fit(job, pools)["failed"] == 0
+    rows = store.collection("fits", name).read().to_pylist()
+    return {
+        row["image_id"]: store.directions.get(f"{job.prefix}{row['image_id']}", version=row["version"]) for row in rows
+    }
+
+
+def moves(g: Generator, labeller: Labeller, direction: Direction, attribute: str, strength: float) -> float:
+    """Mean change of a score."""
+    z = torch.randn(16, g.z_dim, generator=torch.Generator().manual_seed(5))
+    start = Start.of(g, z, 0.9)
+    before = labeller(g.render(Code(w=start.w)))[attribute]
+    return float((labeller(g.render(edited(g, direction, start, strength)))[attribute] - before).mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "space", "method"),
+    [
+        ("svc", {"interfacegan": {"tails": 0.2}}, "w", "interfacegan-svc"),
+        ("ridge", {"interfacegan": {"tails": 0.2, "estimator": "ridge"}}, "w", "interfacegan-ridge"),
+        ("in-z", {"space": "z", "interfacegan": {"tails": 0.2, "estimator": "ridge"}}, "z", "interfacegan-ridge"),
+        ("gradient", {"method": "classifier-gradient", "gradient": {"samples": 24}}, "w+", "classifier-gradient"),
+        (
+            "channel",
+            {
+                "method": "stylespace",
+                "stylespace": FEW,
+            },
+            "s",
+            "stylespace",
+        ),
+    ],
+)
+def test_every_method_finds_what_moves_the_score(
+    root: Path, g: Generator, labeller: Labeller, name: str, changes: dict, space: str, method: str
+) -> None:
+    found = fit(root, name, **changes)
+    assert set(found) == {"red", "green"}
+    for attribute, direction in found.items():
+        assert (direction.space, direction.method) == (space, method)
+        assert direction.name == f"{name}-{attribute}"
+        assert direction.labeller == "colours@1"
+        calibration = direction.report["calibration"]
+        assert calibration["attribute"] == attribute
+        assert direction.report["labels"] == {
+            "labeller": "colours@1",
+            "sha256": labeller.weights_sha256,
+            "column": f"score_{attribute}",
+        }
+        steps = in_score_units(direction) if calibration["unit"] else direction
+        assert moves(g, labeller, steps, attribute, 1.0) > 0
+        assert moves(g, labeller, steps, attribute, -1.0) < 0
+    assert found["red"].positive_means == "is redder"
+
+
+def test_a_channel_is_chosen_by_what_else_it_changes(root: Path) -> None:
+    found = fit(
+        root,
+        "channel",
+        method="stylespace",
+        stylespace=FEW,
+    )["red"]
+    candidates = found.report["candidates"]
+    assert 1 <= len(candidates) <= 16
+    assert all(not candidate["layer"].startswith("torgbs") for candidate in candidates)
+    measured = [c["dependency"] for c in candidates if c["dependency"]["rises"]]
+    reaching = [dependency["mean_ad"] for dependency in measured if dependency["mean_ad"] is not None]
+    assert found.report["dependency"]["rises"]
+    assert found.report["dependency"]["mean_ad"] == min(reaching)
+    assert np.count_nonzero(found.vector) == 1
+
+
+def test_components_and_factors_are_named_by_what_they_move(root: Path, g: Generator) -> None:
+    pca = fit(root, "pca", method="ganspace", components=3)
+    assert list(pca) == ["pca-00", "pca-01", "pca-02"]
+    drawn = fit(root, "drawn", method="ganspace", components=2, ganspace={"samples": 3000})
+    features = fit(
+        root, "features", method="ganspace", components=2, ganspace={"activations": "act[1]", "samples": 500}
+    )
+    factors = fit(root, "sefa", method="sefa", sefa={"components": 2, "rows": (1, 2)})
+    assert drawn["pca-00"].report["samples"] == 3000
+    assert features["pca-01"].report["source"] == "act[1]"
+    assert factors["sefa-00"].layers == (1, 3)
+    for direction in [*pca.values(), *drawn.values(), *features.values(), *factors.values()]:
+        assert set(direction.report["moves"]) == {"red", "green"}
+        assert direction.positive_means == "none of the measured attributes" or " " in direction.positive_means
+    assert set(pca["pca-00"].report["correlations"]) == {"red", "green"}
+
+
+def test_the_old_configuration_still_means_boundaries_and_components(root: Path) -> None:
+    found = fit(root, "both", components=2, attributes=("red",), interfacegan={"tails": 0.2}, layers={"red": (0, 3)})
+    assert list(found) == ["pca-00", "pca-01", "red"]
+    assert found["red"].layers == (0, 3)
+
+
+def test_conditions_are_projected_out_in_every_space(root: Path) -> None:
+    for name, space in (("cond-w", "w"), ("cond-z", "z")):
+        given = {"space": space, "interfacegan": {"tails": 0.2, "estimator": "ridge"}, "calibration": {"samples": 0}}
+        plain = fit(root, name, **given)
+        held = fit(root, f"{name}-held", **given, conditions={"red": ("green",)})["red"]
+        assert abs(held.vector @ plain["green"].vector) < 1e-5
+        assert held.report["conditions"] == ["green"]
+        assert "calibration" not in held.report
+
+
+def test_the_digest_of_plain_jobs_is_what_it_was(root: Path, store: Store) -> None:
+    job = FitJob(store=store.url, labeller=str(root / "colours.yaml"), components=1, attributes=("red",), name="plain")
+    with open_pools(INLINE) as pools:
+        run_fit(job.model_copy(update={"calibration": job.calibration}), pools)
+    config = store.collection("fits", "plain").plan().config
+    assert not set(config) & {"method", "space", "labels", "calibration", "stylespace", "prefix"}
+
+
+def test_scores_of_another_labeller_and_of_a_table(root: Path, g: Generator, store: Store) -> None:
+    samples = store.samples["samples"].read(["image_id", "score_red"])
+    ids, red = samples["image_id"].to_pylist(), samples["score_red"].to_numpy()
+    rows = "\n".join(f"{i},{int(value > np.median(red))}" for i, value in zip(ids[:500], red[:500], strict=True))
+    (root / "labels.csv").write_text(f"image_id,warm\n{rows}\n")
+    (root / "table.yaml").write_text(yaml.safe_dump({"kind": "table", "name": "mine", "path": "labels.csv"}))
+    with open_pools(INLINE) as pools:
+        given = {"store": store.url, "generator": str(root / "tiny"), "unit_size": 130}
+        run_label(LabelJob(**given, name="warm", labeller=str(root / "table.yaml")), pools)
+    left = {"tails": 100, "missing": "leave out", "bootstrap": 0}
+    found = fit(root, "by-hand", labels="warm", interfacegan=left)["warm"]
+    plain = fit(root, "by-net", interfacegan=left)["red"]
+    assert found.labeller == "mine@1"
+    assert found.report["left_out"] == 100
+    assert found.vector @ plain.vector > 0.5
+    assert "calibration" not in found.report  # nobody who sees images knows this attribute
+    with pytest.raises(ConfigError, match="no score of 'hot'; there are: warm"):
+        fit(root, "unknown", labels="warm", attributes=("hot",))
+
+
+def test_codes_in_w_plus(root: Path, g: Generator, labeller: Labeller, store: Store) -> None:
+    """Inverted images have a w per row: their boundaries are fitted flat, on labels of their renderings."""
+    from ganinv.store import Plan, code_to_table
+
+    w = torch.stack(
+        [g.map(torch.randn(80, g.z_dim, generator=torch.Generator().manual_seed(i)))[:, 0] for i in range(g.num_ws)], 1
+    )
+    ids = [f"photo-{i:03d}" for i in range(80)]
+    origin = {"code_version": "0", "generator_name": g.name, "generator_fingerprint": g.fingerprint}
+    collection = store.latents["photos"]
+    collection.start(Plan.of("invert", {"generator": str(root / "tiny")}, origin, ids, 40))
+    for unit in collection.plan().units:
+        rows = [ids.index(i) for i in unit.ids]
+        collection.write_part(unit.index, code_to_table(Code(w=w[rows]), list(unit.ids), collection), [], {})
+    collection.finish()
+    with open_pools(INLINE) as pools:
+        given = {"store": store.url, "generator": str(root / "tiny"), "samples": "photos", "source": "latents"}
+        run_label(LabelJob(**given, name="photos", labeller=str(root / "colours.yaml")), pools)
+    scores = store.collection("labels", "photos").read()
+    expected = labeller(g.render(Code(w=w)))["red"].numpy()
+    np.testing.assert_allclose(scores["score_red"].to_numpy(), expected, atol=1e-5)
+    config = {"tails": 0.4, "estimator": "linear-svc", "bootstrap": 0}
+    given = {"samples": "photos", "source": "latents", "labels": "photos", "space": "w+", "interfacegan": config}
+    found = fit(root, "flat", **given)["red"]
+    assert (found.space, found.vector.shape) == ("w+", (g.num_ws, g.w_dim))
+    assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
+    assert moves(g, labeller, found, "red", 1.0) > 0
+    with pytest.raises(ConfigError, match="set space: w\\+"):
+        fit(root, "flat-w", **{**given, "space": "w"})
+    with pytest.raises(ConfigError, match="source: latents"):
+        fit(root, "flat-samples", space="w+")
+    with pytest.raises(ConfigError, match="have no z"):
+        StoredSamples(collection, store.collection("labels", "photos"), "z", g.z_dim)
+
+
+def test_z_is_drawn_again(root: Path, g: Generator, store: Store) -> None:
+    in_z = StoredSamples(store.samples["samples"], space="z", z_dim=g.z_dim)
+    in_w = StoredSamples(store.samples["samples"])
+    z = np.concatenate([block.latents for block in in_z.blocks("red", latents=True)])
+    w = np.concatenate([block.latents for block in in_w.blocks("red", latents=True)])
+    with torch.no_grad():
+        np.testing.assert_allclose(g.map(torch.from_numpy(z))[:, 0].numpy(), w, atol=1e-5)
