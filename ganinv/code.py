@@ -8,10 +8,21 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from ganinv.errors import ConfigError
 from ganinv.extras import Delta, Feature, Head, HeadCode, LowRank, Masked, map_tensors
-from ganinv.joining import join_deltas, join_features, join_maps, join_masked, join_offsets, join_z, naming
+from ganinv.joining import (
+    join_deltas,
+    join_features,
+    join_maps,
+    join_masked,
+    join_offsets,
+    join_segments,
+    join_z,
+    naming,
+)
+from ganinv.segments import Segments
 
-__all__ = ["Code", "Delta", "Feature", "HeadCode", "LowRank", "Masked"]
+__all__ = ["Code", "Delta", "Feature", "HeadCode", "LowRank", "Masked", "Segments"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class Code:
             before ``weights`` is added (HyperStyle, Alaluf et al. 2022).
         features: site -> what is done to the features there. ``act[k]`` is after the activation of convolution k,
             ``block[k]`` (even k) after the toRGB of its resolution took its copy.
+        segments: latents for regions of the image, composited by masks; all other extras hold for each of them
+            (ChunkyGAN, Subrtova et al. 2022).
         z: [B, z_dim], what w was mapped from, for edits in Z; ``w`` may have been refined since. Nothing renders it.
     """
 
@@ -50,6 +63,7 @@ class Code:
     style_values: Mapping[str, Tensor | Masked] | None = None
     scales: Mapping[str, Delta] | None = None
     features: Mapping[str, Feature] | None = None
+    segments: Segments | None = None
     z: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -66,7 +80,7 @@ class Code:
     def plain(self) -> bool:
         """True when there is nothing beside ``w``."""
         maps = (self.noise, self.styles, self.weights, self.padding, self.style_values, self.scales, self.features)
-        return self.const is None and not any(maps)
+        return self.const is None and self.segments is None and not any(maps)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> Code:
         """A new code with ``fn`` applied to every tensor."""
@@ -93,6 +107,20 @@ class Code:
         """The same extras around another latent: how edits are applied to tuned inversions."""
         return replace(self, w=w)
 
+    def segment(self, segment: str | int) -> Code:
+        """The whole image of which one segment, by name or number, shows its part: a code without segments.
+
+        Raises:
+            ConfigError: there is no such segment.
+        """
+        if self.segments is None:
+            raise ConfigError(f"no segment {segment!r}: this code has no segments")
+        k = self.segments.index(segment)
+        styles = dict(self.styles or {})
+        for name, offset in (self.segments.styles or {}).items():
+            styles[name] = styles[name] + offset[:, k] if name in styles else offset[:, k]
+        return replace(self, w=self.w + self.segments.w[:, k], styles=styles or None, segments=None, z=None)
+
     def with_heads(self, heads: Mapping[str, Head]) -> Code:
         """The same code with a hypernetwork's heads: parameter name (``convs.3.weight``) -> head."""
 
@@ -108,7 +136,8 @@ class Code:
     @staticmethod
     def cat(codes: Sequence[Code]) -> Code:
         """Concatenate along the batch. A code without an extra that another one has gets one that changes nothing:
-        a zero offset, or a replacement with the mask 0. So the batch renders what its codes render alone.
+        a zero offset, a replacement with the mask 0, or one segment that is the whole image. So the batch renders what
+        its codes render alone.
 
         Raises:
             ValueError: no codes, or codes of generators of different shapes.
@@ -122,6 +151,8 @@ class Code:
             w = torch.cat([c.w for c in codes])
         with naming("const"):
             const = join_masked([c.const for c in codes], sizes)
+        with naming("segments"):
+            segments = join_segments([c.segments for c in codes], sizes)
         return Code(
             w=w,
             noise=join_maps(join_masked, [c.noise for c in codes], sizes, "noise"),
@@ -132,5 +163,6 @@ class Code:
             style_values=join_maps(join_masked, [c.style_values for c in codes], sizes, "style_values"),
             scales=join_maps(join_deltas, [c.scales for c in codes], sizes, "scales"),
             features=join_maps(join_features, [c.features for c in codes], sizes, "features"),
+            segments=segments,
             z=join_z([c.z for c in codes], sizes),
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ganinv.extras import Delta, Feature, HeadCode, LowRank, Masked, dense, masked
+from ganinv.segments import Segments
 
 T = TypeVar("T")
 K = TypeVar("K", bound=int | str)
@@ -96,6 +97,23 @@ def join_features(values: Sequence[Feature | None], sizes: Sizes) -> Feature | N
         return join_masked([getattr(f, name) if f else None for f in values], sizes)
 
     return Feature(film, part("add"), part("replace"), part("image"))
+
+
+def join_segments(values: Sequence[Segments | None], sizes: Sizes) -> Segments | None:
+    """Segments, by their names: one that a code lacks gets an empty mask, a code without any is one whole segment."""
+    present = [v for v in values if v is not None]
+    if not present:
+        return None
+    names = tuple(dict.fromkeys(name for v in present for name in v.names))
+    whole = present[0].arranged(names).whole()
+    parts = [v.arranged(names) if v else whole for v in values]
+    return Segments(
+        _stack([p.masks for p in parts], sizes, fill=0.0),
+        _stack([p.w for p in parts], sizes, fill=0.0),
+        join_maps(join_offsets, [p.styles for p in parts], sizes, "styles"),
+        join_offsets([p.background for p in parts], sizes),
+        names,
+    )
 
 
 def join_z(values: Sequence[Tensor | None], sizes: Sizes) -> Tensor | None:

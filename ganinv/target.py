@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +17,14 @@ class Target:
         images: [B, 3, R, R] in [-1, 1], at the generator's resolution.
         ids: one unique name per image; seeds every random choice made for that image.
         masks: [B, 1, R, R] in [0, 1], what of each image is to be reproduced; None is all of it.
+        segments: name -> [B, 1, R, R] in [0, 1], regions of the images, for the stages that invert each with a latent of
+            its own.
     """
 
     images: Tensor
     ids: Sequence[str] = ()
     masks: Tensor | None = None
+    segments: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4:
@@ -33,14 +36,21 @@ class Target:
                 f"Target needs one unique id per image: {len(self.images)} images, ids {list(self.ids)!r:.200}"
             )
         wanted = (len(self.images), 1, *self.images.shape[2:])
-        if self.masks is not None and self.masks.shape != wanted:
-            raise ValueError(f"Target.masks must be {list(wanted)} for these images, got {list(self.masks.shape)}")
+        given = {"masks": self.masks, **{f"segments[{name!r}]": m for name, m in (self.segments or {}).items()}}
+        for name, mask in given.items():
+            if mask is not None and mask.shape != wanted:
+                raise ValueError(f"Target.{name} must be {list(wanted)} for these images, got {list(mask.shape)}")
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: slice) -> Target:
-        return Target(self.images[index], self.ids[index], None if self.masks is None else self.masks[index])
+        return self._map(lambda t: t[index], self.ids[index])
 
     def to(self, device: torch.device | str) -> Target:
-        return Target(self.images.to(device), self.ids, None if self.masks is None else self.masks.to(device))
+        return self._map(lambda t: t.to(device), self.ids)
+
+    def _map(self, fn: Callable[[Tensor], Tensor], ids: Sequence[str]) -> Target:
+        masks = None if self.masks is None else fn(self.masks)
+        segments = None if self.segments is None else {name: fn(mask) for name, mask in self.segments.items()}
+        return Target(fn(self.images), ids, masks, segments)

@@ -57,6 +57,31 @@ def moved(code: Code, steps: Sequence[Step], generator: Generator | None = None)
     return add_styles(code, offsets) if offsets else code
 
 
+def moved_in_segment(code: Code, segment: str | int, steps: Sequence[Step], generator: Generator | None = None) -> Code:
+    """The code after all steps in one of its segments (ChunkyGAN): they are computed on that segment's own latent.
+
+    Raises:
+        ConfigError: as ``moved``, or the code has no such segment.
+    """
+    one = replace(code.segment(segment), styles=None)
+    after = moved(one, steps, generator)
+    return placed(code, code.w + (after.w - one.w), after.styles or {}, segment)
+
+
+def placed(code: Code, w: Tensor, styles: Mapping[str, Tensor], segment: str | int | None = None) -> Code:
+    """An edit as it is stored, on the code that it was made of: its latent w [B, num_ws, w_dim] and the styles that it
+    adds; in one segment alone where it names one.
+
+    Raises:
+        ConfigError: the code has no such segment, or other styles.
+    """
+    if segment is None:
+        return add_styles(code.with_w(w), styles) if styles else code.with_w(w)
+    if code.segments is None:
+        raise ConfigError(f"no segment {segment!r}: this code has no segments")
+    return replace(code, segments=code.segments.moved(segment, w - code.w, styles))
+
+
 def add_styles(code: Code, offsets: Mapping[str, Tensor]) -> Code:
     """The code with offsets [B or 1, C] by layer name added to its styles.
 

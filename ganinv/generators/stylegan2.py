@@ -21,6 +21,7 @@ from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.extras import check_capture, check_extras
 from ganinv.generators.layers import EqualLinear, normalize_2nd_moment
 from ganinv.generators.provenance import Provenance
+from ganinv.generators.segments import check_segments
 from ganinv.generators.synthesis import NoiseMode, State, Synthesis, style_of
 
 Start = State | tuple[int, Tensor, Tensor | None]
@@ -174,7 +175,7 @@ class Generator(nn.Module):
         start: Start | None = None,
         stop: int | None = None,
     ) -> Tensor | State | tuple[Tensor | State, dict[str, Tensor]]:
-        """Render a code to images [B, C, R, R], about [-1, 1].
+        """Render a code to images [B, C, R, R], about [-1, 1]. A code with segments costs one pass for each of them.
 
         Args:
             noise: ``const`` uses the stored noise maps, ``none`` no noise, ``random`` fresh noise (from ``rng``).
@@ -194,6 +195,14 @@ class Generator(nn.Module):
             raise ValueError(
                 f"this generator takes w of shape [batch, {self.num_ws}, {self.w_dim}], got {tuple(code.w.shape)}"
             )
+        if code.segments is not None:
+            check_segments(code.segments, len(code), self.cfg)
+            if capture is not None or start is not None or stop is not None:
+                raise ValueError(
+                    "a code with segments is several images: capture, start and stop are for one of them, code.segment(k)"
+                )
+            parts = (self.synthesize(code.segment(k), noise, rng=rng) for k in range(len(code.segments)))
+            return code.segments.composite(parts)
         if not code.plain:
             check_extras(code, self.synthesis)
         if capture:

@@ -2,7 +2,7 @@
 
 Names: ``noise.3``, ``const``, ``z``, ``padding.2``, ``styles.convs.3``, ``style_values.convs.3``, ``weights.convs.3.weight``,
 ``scales.convs.3.weight``, ``features.block[4].add``, ``features.act[7].film.scale``; a value of several tensors has one name
-for each, such as ``weights.convs.3.weight.left`` or ``noise.3.mask``.
+for each, such as ``weights.convs.3.weight.left`` or ``noise.3.mask``. Segments: see ``ganinv.store.segments``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ import torch
 from torch import Tensor
 
 from ganinv.code import Code, Feature, HeadCode, LowRank, Masked
+from ganinv.store.segments import PREFIX, flatten_segments, unflatten_segments
 
 _PARTS = ("left", "right", "code", "passes", "value", "kept", "mask")
+INT8, STEP = "int8", "step"
+"""Last parts of names in a file whose tensor is integers and their steps (``ganinv.store.record``)."""
+_RESERVED = (*_PARTS, INT8, STEP)
 _OPERATIONS = ("add", "replace", "image")
 _BY_NUMBER = ("noise", "padding")
 _BY_NAME = ("styles", "style_values", "weights", "scales")
@@ -28,8 +32,8 @@ def flatten(code: Code) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     for field in (*_BY_NUMBER, *_BY_NAME):
         for key, value in (getattr(code, field) or {}).items():
-            if field in _BY_NAME and key.rpartition(".")[2] in _PARTS:
-                raise ValueError(f"Code.{field}[{key!r}] cannot be stored: a name cannot end with one of {_PARTS}")
+            if field in _BY_NAME and key.rpartition(".")[2] in _RESERVED:
+                raise ValueError(f"Code.{field}[{key!r}] cannot be stored: a name cannot end with one of {_RESERVED}")
             out |= dict(_leaf(f"{field}.{key}", value, offset=field not in ("noise", "style_values")))
     out |= dict(_leaf("const", code.const, offset=False))
     out |= dict(_leaf("z", code.z, offset=False))
@@ -39,7 +43,7 @@ def flatten(code: Code) -> dict[str, Tensor]:
             out |= {f"{name}.film.scale": feature.film[0], f"{name}.film.shift": feature.film[1]}
         for operation in _OPERATIONS:
             out |= dict(_leaf(f"{name}.{operation}", getattr(feature, operation), offset=operation == "add"))
-    return out
+    return out if code.segments is None else out | flatten_segments(code.segments)
 
 
 def unflatten(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -48,14 +52,17 @@ def unflatten(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: a name that ``flatten`` does not give, or one of a pair without the other.
     """
+    of_segments = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in sorted(tensors.items()):  # safetensors gives them in no certain order
+        if name in of_segments:
+            continue
         base, _, last = name.rpartition(".")
         if last in _PARTS and base:
             parts.setdefault(base, {})[last] = tensor
         else:
             parts.setdefault(name, {})[""] = tensor
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"segments": unflatten_segments(of_segments)} if of_segments else {}
     features: dict[str, dict[str, Any]] = {}
     for name, given in parts.items():
         value = _value(name, given)
