@@ -200,6 +200,17 @@ class StoredArray:
         if math.prod(self.shape) * self.dtype.itemsize != len(data):
             raise WeightsRefused(f"a numpy array of shape {self.shape} and type {self.dtype} has {len(data)} bytes")
 
+    def at(self, *index: int) -> StoredArray:
+        """``array[index]``, where the array is not in Fortran's order: a part of its bytes."""
+        assert not self.fortran
+        inner = self.shape[len(index) :]
+        size = math.prod(inner) * self.dtype.itemsize
+        start = int(np.ravel_multi_index(index, self.shape[: len(index)])) * size
+        out = StoredArray()
+        data = self.data.sub(start, size) if isinstance(self.data, Span) else self.data[start : start + size]
+        out.shape, out.dtype, out.data = inner, self.dtype, data
+        return out
+
     def load(self) -> np.ndarray[Any, Any]:
         """The values in native byte order, in memory of their own."""
         raw = aligned(len(self.data))

@@ -51,12 +51,14 @@ class Part:
         key: its name in the file. leaf: None where the file lacks it.
         change: applied after reading, for dialects that store another number (a flip, an offset).
         changed_shape: what ``change`` makes of the shape, where it is another.
+        fill: (leaf, own) in place of reading and ``change``, for tensors that are better read in pieces.
     """
 
     key: str
     leaf: Leaf | None
     change: Callable[[Tensor], Tensor] | None = None
     changed_shape: tuple[int, ...] | None = None
+    fill: Callable[[Leaf | None, Tensor], None] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,7 +67,9 @@ class Part:
     def load_into(self, own: Tensor) -> None:
         """Copy the values, which must be finite, into ``own`` (its shape is ours)."""
         leaf = self.leaf
-        if self.change is None and isinstance(leaf, StoredTensor) and leaf.reads_into(own):
+        if self.fill is not None:
+            self.fill(leaf, own)
+        elif self.change is None and isinstance(leaf, StoredTensor) and leaf.reads_into(own):
             leaf.read_into(own)
         else:
             tensor = load_leaf(leaf, self.key)

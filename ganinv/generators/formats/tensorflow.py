@@ -6,7 +6,10 @@ the kernel at run time and its affine layers add 1 to the bias; here both are do
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +17,7 @@ from torch import Tensor
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import DiscriminatorConfig
-from ganinv.generators.formats.parts import Description, Leaf, Names, Part, State, resolution_of
+from ganinv.generators.formats.parts import Description, Leaf, Names, Part, State, load_leaf, resolution_of
 from ganinv.reading.stub import Stub, brief
 from ganinv.reading.tensors import StoredArray
 
@@ -106,7 +109,7 @@ def describe_generator(state: State) -> Description:
         if architecture == "skip" or b == levels - 1:
             parts |= _styled(names, f"{prefix}/ToRGB", f"synthesis.torgbs.{b}", flip=False)
         if architecture == "resnet" and b:
-            parts[f"synthesis.skips.{b}.weight"] = names.part(f"{prefix}/Skip/weight", _flip, HWIO)
+            parts[f"synthesis.skips.{b}.weight"] = _kernel(names, f"{prefix}/Skip/weight", flip=True)
     if "dlatent_avg" in names:
         parts["w_mean"] = names.part("dlatent_avg")
     names.finish(lambda name: name in ("lod", "pl_mean", "pl_mean_var"))
@@ -150,7 +153,7 @@ def describe_discriminator(state: State) -> Description:
         parts |= _conv(names, f"{prefix}/Conv0", f"blocks.{i}.conv0")
         parts |= _conv(names, f"{prefix}/Conv1_down", f"blocks.{i}.conv1")
         if architecture == "resnet":
-            parts[f"blocks.{i}.skip.weight"] = names.part(f"{prefix}/Skip/weight", axes=HWIO)
+            parts[f"blocks.{i}.skip.weight"] = _kernel(names, f"{prefix}/Skip/weight")
         if architecture == "skip" and i:
             parts |= _conv(names, f"{prefix}/FromRGB", f"blocks.{i}.from_rgb")
     if architecture == "skip":
@@ -182,7 +185,7 @@ def _check_settings(state: State) -> dict[str, Any]:
 
 
 def _conv(names: Names, theirs: str, ours: str) -> dict[str, Part]:
-    return {f"{ours}.weight": names.part(f"{theirs}/weight", axes=HWIO), f"{ours}.bias": names.part(f"{theirs}/bias")}
+    return {f"{ours}.weight": _kernel(names, f"{theirs}/weight"), f"{ours}.bias": names.part(f"{theirs}/bias")}
 
 
 def _dense(names: Names, theirs: str, ours: str) -> dict[str, Part]:
@@ -191,16 +194,35 @@ def _dense(names: Names, theirs: str, ours: str) -> dict[str, Part]:
 
 def _styled(names: Names, theirs: str, ours: str, flip: bool) -> dict[str, Part]:
     return {
-        f"{ours}.weight": names.part(f"{theirs}/weight", _flip if flip else None, HWIO),
+        f"{ours}.weight": _kernel(names, f"{theirs}/weight", flip),
         f"{ours}.bias": names.part(f"{theirs}/bias"),
         f"{ours}.affine.weight": names.part(f"{theirs}/mod_weight", axes=IO),
         f"{ours}.affine.bias": names.part(f"{theirs}/mod_bias", _add_one),
     }
 
 
-def _flip(weight: Tensor) -> Tensor:
-    """Spatial flip of a weight [out, in, height, width]."""
-    return weight.flip(2, 3)
+def _kernel(names: Names, key: str, flip: bool = False) -> Part:
+    """A convolution's weight, read one tap at a time; ``flip`` turns it around in height and width."""
+    part = names.part(key, axes=HWIO)
+    if part.changed_shape is None:  # not four dimensions: it will not fit
+        return part
+
+    def fill(leaf: Leaf | None, own: Tensor) -> None:
+        taps = _taps(leaf, key)
+        height, width = own.shape[2:]
+        for i, j in itertools.product(range(height), range(width)):
+            own[:, :, i, j].copy_((taps(height - 1 - i, width - 1 - j) if flip else taps(i, j)).t())
+
+    return replace(part, fill=fill)
+
+
+def _taps(leaf: Leaf | None, key: str) -> Callable[[int, int], Tensor]:
+    """[in, out] at a place of a kernel."""
+    if isinstance(leaf, StoredArray) and not leaf.fortran:
+        array = leaf
+        return lambda i, j: load_leaf(array.at(i, j), key)
+    whole = load_leaf(leaf, key)
+    return lambda i, j: whole[i, j]
 
 
 def _add_one(bias: Tensor) -> Tensor:
