@@ -11,52 +11,32 @@ import numpy as np
 import torch
 
 from ganinv.directions.activations import ActivationConfig, fit_activations
-from ganinv.directions.calibration import calibrate, calibrated_by
+from ganinv.directions.calibration import calibrated_by
 from ganinv.directions.classifier_gradient import fit_classifier_gradient, image_scores
 from ganinv.directions.direction import Direction
-from ganinv.directions.effects import Start, measure_effects
-from ganinv.directions.ganspace import PrincipalComponents, correlate, fit_ganspace, named_by
+from ganinv.directions.effects import measure_effects
+from ganinv.directions.ganspace import PrincipalComponents, correlate, fit_ganspace
 from ganinv.directions.interfacegan import Boundary, fit_boundary
 from ganinv.directions.projection import project_out
+from ganinv.directions.screening import Screening, screen_channels
 from ganinv.directions.sefa import Factors, fit_sefa
 from ganinv.directions.streams import stream_w
 from ganinv.directions.styles import StyleLayout, StyleStatistics, styles_of
-from ganinv.directions.stylespace import attribute_channels, channel_direction, choose_positives
+from ganinv.directions.stylespace import Channel, attribute_channels, channel_direction, choose_positives
 from ganinv.errors import ConfigError, DataError
-from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.generators.stylegan2 import Generator
-from ganinv.labels import Labeller, open_labeller
 from ganinv.metrics import Moments, attribute_dependency
-from ganinv.sampling import sample_z
 from ganinv.store import Store
-from tasks.engine import default_device
-from tasks.label import generator_is
-from tasks.labelled import StoredSamples
+from tasks.fit_context import FitContext
 
 if TYPE_CHECKING:
     from tasks.fit import FitJob
 
-FRESH = 1_000_000_000
-"""Sample numbers from here on are for measuring: no sampling gets so far, so they were never fitted on."""
 
-
-class Fitter:
-    """Everything that the methods share, opened when it is first needed."""
+class Fitter(FitContext):
+    """One method per kind of direction."""
 
     def __init__(self, job: FitJob, store: Store) -> None:
-        self.job = job
-        self.collection = store.collection(job.source, job.samples)
-        self.origin = self.collection.provenance()
-        scores = None
-        if job.labels is not None:
-            kind = "labels" if job.labels in store.list("labels") else "metrics"
-            scores = store.collection(kind, job.labels)
-            self.origin = {**self.origin, **{k: v for k, v in scores.provenance().items() if k.startswith("labeller")}}
-        space = job.space
-        if job.method != "interfacegan":  # the other methods work on w, whatever the space of boundaries is
-            space = "w" if job.source == "samples" else "w+"
-        z_dim = self.generator.z_dim if space == "z" else 0
-        self.samples = StoredSamples(self.collection, scores, space, z_dim)
+        super().__init__(job, store)
         self._planes: dict[str, Boundary] = {}
 
     def names(self) -> list[str]:
@@ -98,13 +78,11 @@ class Fitter:
         }
         return replace(direction, name=f"{self.job.prefix}{direction.name}")
 
-    # The methods.
-
     def _boundary(self, attribute: str) -> Direction:
         direction = self._plane(attribute).direction(
             self.origin["generator_name"],
             self.origin["generator_fingerprint"],
-            positive_means=self._meaning(attribute),
+            positive_means=self.meaning(attribute),
             labeller=self.origin.get("labeller"),
             layers=self.job.layers.get(attribute),
             space=self.job.space,
@@ -116,7 +94,7 @@ class Fitter:
             direction.report["conditions"] = list(conditions)
             rest = project_out(direction.vector.reshape(-1), np.stack(planes))
             direction = direction.with_vector(rest.reshape(direction.vector.shape))
-        return self._calibrated(direction, attribute)
+        return self.calibrated(direction, attribute)
 
     def _plane(self, attribute: str) -> Boundary:
         """The boundary of an attribute, fitted once however many directions are conditioned on it."""
@@ -133,10 +111,10 @@ class Fitter:
             mode="relative",
             labeller=self.origin.get("labeller"),
         )
-        return self._named(direction)
+        return self.named(direction)
 
     def _factor(self, name: str) -> Direction:
-        return self._named(self._factors.direction(int(name.removeprefix("sefa-")), self.generator))
+        return self.named(self._factors.direction(int(name.removeprefix("sefa-")), self.generator))
 
     def _gradient(self, attribute: str) -> Direction:
         if attribute not in self.labeller.attributes:
@@ -147,129 +125,85 @@ class Fitter:
         config = self.job.gradient
         if attribute in self.job.layers:
             config = config.model_copy(update={"rows": self.job.layers[attribute]})
-        start = self._fresh(config.samples)
+        start = self.fresh(config.samples)
         direction = fit_classifier_gradient(
             image_scores(self.generator, self.labeller),
             start.w,
             attribute,
             self.generator,
             config,
-            positive_means=self._meaning(attribute),
+            positive_means=self.meaning(attribute),
             labeller=self.labeller.identity,
         )
-        return self._calibrated(direction, attribute)
+        return self.calibrated(direction, attribute)
 
     def _channel(self, attribute: str) -> Direction:
-        """The best of the channels that a few positives have in common: by what else its edit changes."""
-        ids, scores = self._column(attribute)
+        """The best of some candidate channels: by what else its edit changes."""
         config = self.job.stylespace
-        rows = choose_positives(scores, ids, config, attribute)
-        w = torch.from_numpy(self.samples.of_ids(ids[rows].tolist())).to(self.generator.device)
-        positives = styles_of(self.generator, self._all_rows(w)).cpu().numpy()
-        found = attribute_channels(positives, self._style_statistics, self._layout, config)
+        if config.ranking == "gradient" and self.can_measure(attribute):
+            chosen = self._screening.best(attribute, config.channels, torgb=config.torgb)
+            found = [
+                (i, self._screening.sign(attribute, i), {"ratio": self._screening.ratio(attribute)[i]}) for i in chosen
+            ]
+        else:
+            channels = self._common_channels(attribute)
+            found = [(c.index, c.difference, {"theta": c.theta, "difference": c.difference}) for c in channels]
         candidates = [
             channel_direction(
                 self._layout,
-                channel.index,
-                float(self._style_statistics.std[channel.index]),
+                index,
+                float(self._style_statistics.std[index]),
                 self.origin["generator_name"],
                 self.origin["generator_fingerprint"],
                 name=attribute,
-                sign=channel.difference,
-                positive_means=self._meaning(attribute),
+                sign=sign,
+                positive_means=self.meaning(attribute),
                 labeller=self.origin.get("labeller"),
-                report={"attribute": attribute, "theta": channel.theta, "difference": channel.difference},
+                report={"attribute": attribute, "ranking": config.ranking, **{k: float(v) for k, v in why.items()}},
             )
-            for channel in found
+            for index, sign, why in found
         ]
         if not candidates:
-            raise DataError(f"attribute {attribute!r}: the positives have no channel of S in common")
-        if not self._can_measure(attribute):
+            raise DataError(f"attribute {attribute!r}: no channel of S has anything to do with it")
+        if not self.can_measure(attribute):
             return candidates[0]
         measured = [self._channel_measured(candidate, attribute) for candidate in candidates]
         best = min(measured, key=_other_changes)
         if not best.report["dependency"]["rises"]:
             raise DataError(
-                f"attribute {attribute!r}: none of the {len(measured)} channels that its positives have in common raises "
-                "its score; take more channels, or more positives"
+                f"attribute {attribute!r}: none of {len(measured)} candidate channels raises its score; take more channels, "
+                "more positives, or ranking: gradient"
             )
-        kept = ("layer", "channel", "theta", "dependency")
-        best.report["candidates"] = [{key: each.report[key] for key in kept} for each in measured]
+        kept = ("layer", "channel", "theta", "ratio", "dependency")
+        best.report["candidates"] = [{k: each.report[k] for k in kept if k in each.report} for each in measured]
         return best
+
+    def _common_channels(self, attribute: str) -> list[Channel]:
+        """What a few positives have in common."""
+        config = self.job.stylespace
+        ids, scores = self.column(attribute)
+        rows = choose_positives(scores, ids, config, attribute)
+        w = torch.from_numpy(self.samples.of_ids(ids[rows].tolist())).to(self.generator.device)
+        positives = styles_of(self.generator, self.all_rows(w)).cpu().numpy()
+        return attribute_channels(positives, self._style_statistics, self._layout, config)
 
     def _channel_measured(self, direction: Direction, attribute: str) -> Direction:
         """A channel with its calibration and its Attribute Dependency at the response that channels are compared at."""
         config = self.job.stylespace
-        start = self._fresh(self.job.calibration.samples)
+        start = self.fresh(self.job.calibration.samples)
         effects = measure_effects(self.generator, self.labeller, direction, start, config.strengths, self.sigma)
         calibrated = calibrated_by(effects, direction, attribute, config.response, self.labeller.identity)
         up = effects.strengths > 0
         curve = attribute_dependency(effects.before, effects.after[up], effects.sigma, effects.attributes, attribute)
         mean_ad, max_ad = curve.at(config.response)
         rises = bool((effects.change(attribute)[up].mean(1) > 0).all())
-        found = {"response": config.response, "mean_ad": mean_ad, "max_ad": max_ad, "rises": rises}
-        found = {key: None if value != value else value for key, value in found.items()}  # NaN is no JSON
+        found = {
+            "response": config.response,
+            "mean_ad": None if np.isnan(mean_ad) else mean_ad,  # NaN is no JSON
+            "max_ad": None if np.isnan(max_ad) else max_ad,
+            "rises": rises,
+        }
         return replace(calibrated, report={**calibrated.report, "dependency": found})
-
-    # What they share.
-
-    @cached_property
-    def generator(self) -> Generator:
-        uri = str(self.collection.plan().config.get("generator", EMBEDDED))
-        generator = open_generator(uri, default_device())
-        generator_is(self.origin, generator.fingerprint, generator.name, self.collection.url)
-        return generator
-
-    @cached_property
-    def labeller(self) -> Labeller:
-        return open_labeller(self.job.labeller).to(default_device())
-
-    @cached_property
-    def sigma(self) -> dict[str, float]:
-        """Standard deviation of the score of each of the labeller's attributes, over the samples."""
-        known = [name for name in self.labeller.attributes if name in self.samples.columns]
-        return {name: float(np.nanstd(self._column(name)[1])) for name in known}
-
-    def _can_measure(self, attribute: str | None = None) -> bool:
-        """Whether edits can be rendered and scored: the labeller sees images, and its scores of the samples vary."""
-        if not self.job.calibration.samples or self.labeller.needs != "images":
-            return False
-        known = set(self.labeller.attributes)
-        return known <= set(self.samples.columns) and all(self.sigma.values()) and attribute in (None, *known)
-
-    def _calibrated(self, direction: Direction, attribute: str) -> Direction:
-        if not self._can_measure(attribute):
-            return direction
-        config = self.job.calibration
-        start = self._fresh(config.samples)
-        return calibrate(direction, attribute, self.generator, self.labeller, start, self.sigma, config)
-
-    def _named(self, direction: Direction) -> Direction:
-        """A component with what it does as its meaning."""
-        if not self._can_measure():
-            return direction
-        start = self._fresh(self.job.calibration.samples)
-        effects = measure_effects(self.generator, self.labeller, direction, start, (-2.0, 2.0), self.sigma)
-        return named_by(direction, dict(zip(effects.attributes, effects.slope().tolist(), strict=True)))
-
-    def _fresh(self, count: int) -> Start:
-        """Samples that nothing was fitted on, rendered as the fitted ones were."""
-        psi = float(self.collection.plan().config.get("truncation_psi", 1.0))
-        seed = int(self.collection.plan().config.get("seed", 0))
-        z = sample_z(seed, range(FRESH, FRESH + count), self.generator.z_dim)
-        return Start.of(self.generator, z, psi)
-
-    def _meaning(self, attribute: str) -> str:
-        known = self.labeller.attributes.get(attribute)
-        return known.positive_means if known else ""
-
-    def _column(self, attribute: str) -> tuple[np.ndarray, np.ndarray]:
-        """(ids, scores) of all samples."""
-        blocks = list(self.samples.blocks(attribute, latents=False))
-        return np.concatenate([b.ids for b in blocks]), np.concatenate([b.scores for b in blocks])
-
-    def _all_rows(self, w: torch.Tensor) -> torch.Tensor:
-        return w if w.ndim == 3 else w[:, None].expand(-1, self.generator.num_ws, -1)
 
     @cached_property
     def _layout(self) -> StyleLayout:
@@ -281,8 +215,13 @@ class Fitter:
         for block in self.samples.blocks(self.samples.attributes[0], latents=True):
             w = torch.from_numpy(block.latents).to(self.generator.device)
             w = w if self.samples.rows is None else w.view(len(w), self.samples.rows, -1)
-            parts.append(StyleStatistics.of(styles_of(self.generator, self._all_rows(w)).cpu().numpy()))
+            parts.append(StyleStatistics.of(styles_of(self.generator, self.all_rows(w)).cpu().numpy()))
         return StyleStatistics.merge(parts)
+
+    @cached_property
+    def _screening(self) -> Screening:
+        start = self.fresh(self.job.calibration.samples)
+        return screen_channels(self.generator, self.labeller, start.w, self._style_statistics.std, self.sigma)
 
     @cached_property
     def _factors(self) -> Factors:
@@ -327,4 +266,8 @@ def _other_changes(channel: Direction) -> tuple[bool, bool, float]:
     """What the best channel has least of; channels that do not reach the response come last, by their theta."""
     found = channel.report["dependency"]
     reached = found["mean_ad"] is not None
-    return (not found["rises"], not reached, found["mean_ad"] if reached else -channel.report["theta"])
+    return (
+        not found["rises"],
+        not reached,
+        found["mean_ad"] if reached else channel.report.get("ratio", -channel.report.get("theta", 0.0)),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,10 @@ from ganinv.errors import ConfigError, DataError
 
 class StyleSpaceConfig(StrictModel):
     """Attribute channels from a few positive examples. Published: 10 of the 1,000 best scored."""
+
+    ranking: Literal["theta", "gradient"] = "theta"
+    """``theta``: what the positives have in common, as published. ``gradient``: all channels by what they change, to
+    first order (see ``ganinv.directions.screening``). The best of ``channels`` candidates is chosen by its edits."""
 
     positives: int = Field(default=10, ge=2)
     """Examples that are compared with the population."""

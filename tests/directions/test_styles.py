@@ -8,6 +8,7 @@ import torch
 
 from ganinv.code import Code
 from ganinv.directions.effects import Start, edited
+from ganinv.directions.screening import screen_channels
 from ganinv.directions.styles import (
     StyleLayout,
     StyleStatistics,
@@ -24,6 +25,9 @@ from ganinv.directions.stylespace import (
 )
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
+from ganinv.labels.inputs import InputSpec
+from ganinv.labels.network import NetworkLabeller
+from ganinv.labels.outputs import Output
 from tests.tiny import random_w, tiny_generator
 
 
@@ -172,3 +176,37 @@ def test_published_lists_of_channels(g: Generator) -> None:
     d = channels_direction(layout, [(0, 3, 2.0), ("convs.1", 1, -1.0)], std, g.name, g.fingerprint, "hair")
     expected = {layout.index(0, 3): 2 * std[3], layout.index("convs.1", 1): -std[layout.index("convs.1", 1)]}
     assert {int(i): pytest.approx(d.vector[i]) for i in np.flatnonzero(d.vector)} == expected
+
+
+def test_screening_finds_the_channels_that_do_something(g: Generator) -> None:
+    outputs = {"red": Output(column=0), "green": Output(column=1)}
+    labeller = NetworkLabeller(
+        Colours(), name="c", version=1, weights_sha256="", spec=InputSpec(size=32), outputs=outputs
+    )
+    layout, w = StyleLayout.of(g), random_w(g, 6)
+    std = np.linspace(0.5, 1.5, layout.size)
+    sigma = {"red": 0.5, "green": 0.25}
+    found = screen_channels(g, labeller, w, std, sigma, batch_size=4)
+    assert found.signed.shape == (layout.size, 2)
+    for index in (layout.index("convs.2", 5), layout.index("torgbs.1", 0)):
+        name = layout.place(index)[0].name
+        offset = torch.zeros(1, dict(layout.style_layers)[name])
+        offset[0, layout.place(index)[1]] = 0.004  # the image is bent: clamped, and rectified
+        up, down = (labeller(g.render(Code(w=w, styles={name: sign * offset}))) for sign in (1, -1))
+        for column, attribute in enumerate(("red", "green")):
+            slope = ((up[attribute] - down[attribute]) / 0.008).numpy() * std[index] / sigma[attribute]
+            assert found.signed[index, column] == pytest.approx(slope.mean(), rel=0.05, abs=1e-3)
+            assert found.magnitude[index, column] == pytest.approx(np.abs(slope).mean(), rel=0.05, abs=1e-3)
+    best = found.best("red", 5, least=0.0)
+    ratio = found.ratio("red")
+    assert ratio[best].tolist() == sorted(ratio[layout.convolutions])[:5]
+    assert found.sign("red", best[0]) == np.sign(found.signed[best[0], 0])
+    assert found.best("red", 5, least=1e9) == []
+    with pytest.raises(ConfigError, match="screening for 'hat' needs its score"):
+        found.ratio("hat")
+
+
+class Colours(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((2, 3))
+        return torch.stack([mean[:, 0], mean[:, 1] - mean[:, 2]], 1)
