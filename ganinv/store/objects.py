@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import fsspec
@@ -23,6 +24,15 @@ from ganinv.store.local import create_file, replace_file
 
 _memory_lock = threading.Lock()  # fsspec's memory:// looks first and writes then
 _probed: set[str] = set()  # stores whose exclusive create was tried out by this process
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object as a listing shows it. ``modified``: seconds since 1970 by the storage's clock; None where it keeps none."""
+
+    name: str
+    bytes: int
+    modified: float | None
 
 
 @dataclass(frozen=True)
@@ -83,17 +93,27 @@ class Objects:
 
     def names(self, folder: str) -> list[str]:
         """Names of objects and folders in ``folder``, sorted, without hidden ones; empty when there is no folder."""
+        return sorted({name for name, _ in self._list(folder, detail=False)})
+
+    def entries(self, folder: str) -> list[Entry]:
+        """The objects of ``folder`` by name, with sizes and times; folders in it are left out."""
+        found = ((name, entry) for name, entry in self._list(folder, detail=True) if entry.get("type") != "directory")
+        entries = (Entry(name, int(entry.get("size") or 0), _modified(entry)) for name, entry in found)
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def _list(self, folder: str, detail: bool) -> list[tuple[str, Any]]:
+        """(name, what fsspec says of it) without hidden ones."""
         fs, key = self._at(folder)
         with in_words("list", self.where(folder)):
             fs.invalidate_cache()  # other workers write here too
             try:
-                found = fs.ls(key, detail=False)
+                found = fs.ls(key, detail=detail)
             except FileNotFoundError:
                 if not self.root_exists():
                     raise
                 return []
-        names = {str(entry).rstrip("/").rpartition("/")[2] for entry in found}
-        return sorted(name for name in names if name and not name.startswith("."))
+        named = ((str(each["name"] if detail else each).rstrip("/").rpartition("/")[2], each) for each in found)
+        return [(name, each) for name, each in named if name and not name.startswith(".")]
 
     def root_exists(self) -> bool:
         """False when the bucket does not exist. Folders come into being with their first object, so they always do."""
@@ -166,6 +186,15 @@ def set_checksum_defaults(url: str, options: Mapping[str, Any]) -> None:
     if endpoint and ".amazonaws.com" not in endpoint:
         os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
         os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+
+
+def _modified(entry: Mapping[str, Any]) -> float | None:
+    """When an object was written: every file system has a word of its own for it."""
+    keys = ("mtime", "LastModified", "updated", "last_modified", "created")
+    value = next((entry[key] for key in keys if entry.get(key) is not None), None)
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    return value.timestamp() if isinstance(value, datetime) else value
 
 
 def _create_remote(fs: Any, key: str, data: bytes) -> None:

@@ -1,0 +1,137 @@
+"""How far a run came, from its objects alone: for runs of other machines too, with no server and no cluster to ask.
+
+One listing of a collection says which units are done and when; the plan says how many images they hold.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import Literal
+
+import pyarrow.parquet as pq
+
+from ganinv.errors import StoreError
+from ganinv.store.collection import Collection
+from ganinv.store.objects import Entry
+from ganinv.store.store import Store, open_store
+
+NOT_COLLECTIONS = ("directions", "encoders", "generators", "inputs", "reports")
+PAUSE_SECONDS = 300.0  # a run whose last part is older than this, and than ten of its usual gaps, is silent
+_FILE = re.compile(r"(part|errors)-(\d{5,})\.parquet")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Images of one collection: ``planned = done + failed + left``.
+
+    Args:
+        state: ``finished`` has its manifest, ``planned`` no part yet, ``silent`` no part for longer than is usual.
+        rate: images per second since the run's last pause; None while that cannot be told.
+        seconds_left: at this rate.
+        last_part: when the newest part was written, seconds since 1970.
+    """
+
+    collection: str
+    state: Literal["planned", "running", "silent", "finished"]
+    planned: int
+    done: int
+    failed: int
+    left: int
+    rate: float | None
+    seconds_left: float | None
+    last_part: float | None
+
+
+def progress_at(url: str) -> list[Progress]:
+    """Of the collection at ``url``, or of all collections of the store there.
+
+    Raises:
+        StoreError: there is neither.
+    """
+    store = open_store(url)
+    if store.objects.read_if_there("plan.json") is not None:
+        root, kind, name = store.url.rsplit("/", 2)
+        return [progress(open_store(root).collection(kind, name))]
+    found = [progress(each) for each in collections(store)]
+    if not found:
+        raise StoreError(
+            f"nothing was run at {store.url}: expected the URL of a store, or of a collection in it such as "
+            f"{store.url}/latents/pti"
+        )
+    return found
+
+
+def collections(store: Store) -> Iterator[Collection]:
+    """Every collection of a store that has a plan, by kind and name."""
+    for kind in store.objects.names(""):
+        if kind not in NOT_COLLECTIONS:
+            for name in store.objects.names(kind):
+                if "plan.json" in store.objects.names(f"{kind}/{name}"):
+                    yield store.collection(kind, name)
+
+
+def progress(collection: Collection) -> Progress:
+    """Of one collection that has a plan."""
+    sizes = {unit.index: len(unit.ids) for unit in collection.plan().units}
+    entries = collection.objects.entries(collection.path)
+    files = {(m[1], int(m[2])): entry for entry in entries if (m := _FILE.fullmatch(entry.name))}
+    parts = {index: entry for (kind, index), entry in files.items() if kind == "part" and index in sizes}
+    failed = _failed(collection, [files["errors", index] for index in parts if ("errors", index) in files])
+    planned, reached = sum(sizes.values()), sum(sizes[index] for index in parts)
+    steps = sorted((entry.modified, sizes[index]) for index, entry in parts.items() if entry.modified is not None)
+    rate, silent = _pace(steps, time.time())
+    finished = any(entry.name == "_manifest.json" for entry in entries) and len(parts) == len(sizes)
+    left = planned - reached
+    return Progress(
+        collection=collection.path,
+        state="finished" if finished else "planned" if not parts else "silent" if silent else "running",
+        planned=planned,
+        done=reached - failed,
+        failed=failed,
+        left=left,
+        rate=rate,
+        seconds_left=left / rate if rate and left else 0.0 if not left else None,
+        last_part=steps[-1][0] if steps else None,
+    )
+
+
+def _pace(steps: Sequence[tuple[float, int]], now: float) -> tuple[float | None, bool]:
+    """Images per second since the last pause, and whether the run pauses now. ``steps``: (time, images) by time.
+
+    Times are the storage's own, so the rate needs no clock to agree with another.
+    """
+    if not steps:
+        return None, False
+    gaps = [b - a for (a, _), (b, _) in pairwise(steps)]
+    longest = max(PAUSE_SECONDS, 10 * median(gaps)) if gaps else PAUSE_SECONDS
+    start = max((k + 1 for k, gap in enumerate(gaps) if gap > longest), default=0)
+    since = steps[start:]
+    took = since[-1][0] - since[0][0]
+    # What the first part took began before it was written: its images are not counted.
+    rate = sum(images for _, images in since[1:]) / took if took > 0 else None
+    return rate, now - steps[-1][0] > longest
+
+
+EMPTY_SLACK = 64
+"""Bytes by which the empty errors tables of one collection may differ: the digits of the unit's number, in their header.
+A row costs hundreds."""
+
+
+def _failed(collection: Collection, errors: Sequence[Entry]) -> int:
+    """How many images failed. Errors tables without rows are told by their size, so that few have to be read."""
+    if not errors:
+        return 0
+    smallest = min(errors, key=lambda entry: entry.bytes)
+    limit = smallest.bytes + EMPTY_SLACK if _rows(collection, [smallest]) == 0 else -1
+    return _rows(collection, [entry for entry in errors if entry.bytes > limit])
+
+
+def _rows(collection: Collection, entries: Sequence[Entry]) -> int:
+    contents = collection.objects.read_many([f"{collection.path}/{entry.name}" for entry in entries])
+    return sum(pq.ParquetFile(io.BytesIO(content)).metadata.num_rows for content in contents)
