@@ -386,4 +386,4 @@ def _number(value: str, where: str) -> float:
         raise ConfigError(f"expected a number after = in {where!r}, got {value!r}") from None
 
 
-from flows import cli_stored, cli_weights  # noqa: E402, F401  # they register their commands, and take the options above
+from flows import cli_runs, cli_stored, cli_weights  # noqa: E402, F401  # they register their commands, and take the options above

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 from ganinv.errors import GaninvError
+from tasks.progress import Progress
 
 if TYPE_CHECKING:
     from prefect import Flow, Task
@@ -37,6 +38,7 @@ _log = logging.getLogger("ganinv.flows")
 
 RETRY_PAUSES = (10.0, 60.0)  # seconds; a step resumes, so that a retry costs only the units that are missing
 ARTIFACT_PAUSE = 2.0  # seconds between two updates of a progress artifact, each is a request of some 25 ms
+LOG_PAUSE = 60.0  # seconds between two lines in the log of a run
 
 
 def prepare_environment() -> None:
@@ -46,7 +48,7 @@ def prepare_environment() -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     # Without PREFECT_API_URL a flow starts a server of its own and ends it with itself.
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
 
 
 def as_task(step: Callable[P, R], name: str, *, retry_pauses: Sequence[float] = RETRY_PAUSES) -> Task[P, R]:
@@ -113,6 +115,8 @@ class Counts(Protocol):
 class ProgressArtifact:
     """Progress in Prefect's interface; give :meth:`report` to the pool as ``on_report``. Outside a run it does nothing.
 
+    The artifact moves every few seconds, a line goes to the log of the run every minute (``ganinv logs``).
+
     Args:
         key: of the artifact, such as ``invert-ffhq``.
         total: images.
@@ -121,7 +125,8 @@ class ProgressArtifact:
     def __init__(self, key: str, total: int) -> None:
         self._key, self._total, self._done, self._failed = key, total, 0, 0
         self._id: UUID | None = None
-        self._last = 0.0
+        self._last = self._last_line = 0.0
+        self._line = Progress(key, total, quiet=True)
 
     def __enter__(self) -> ProgressArtifact:
         if inside_run():
@@ -131,24 +136,36 @@ class ProgressArtifact:
                 create_progress_artifact, progress=0.0, key=artifact_key(self._key), description=self._text
             )
             self._id = made if isinstance(made, UUID) else None
-            self._last = time.monotonic()
+            self._last = self._last_line = time.monotonic()
+        self._line.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._update()
+        self._log()
 
     def report(self, counts: Counts) -> None:
         """Count the images of one committed unit."""
         self._done += counts.ok + counts.failed
         self._failed += counts.failed
+        self._line.add(counts.ok, counts.failed)
+        if time.monotonic() - self._last_line >= LOG_PAUSE:
+            self._log()
         if time.monotonic() - self._last >= ARTIFACT_PAUSE:
             self._update()
 
     @property
     def _text(self) -> str:
         return f"{self._done} of {self._total} images, {self._failed} failed"
+
+    def _log(self) -> None:
+        if inside_run():
+            from prefect.logging import get_run_logger
+
+            _unharmed(get_run_logger().info, msg=self._line.line())
+            self._last_line = time.monotonic()
 
     def _update(self) -> None:
         if self._id is None:

@@ -49,7 +49,7 @@ def local_prefect() -> Iterator[None]:
     """One Prefect server with a data base of its own for the whole test run."""
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=400):
         yield
 
 
