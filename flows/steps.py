@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.runtime import ProgressArtifact, as_flow, as_task
+from tasks.compress import CompressJob, run_compress
 from tasks.edit import EditJob, run_edit
 from tasks.engine import Engine, Pools, open_pools
 from tasks.evaluate import EvaluateJob, run_evaluate
 from tasks.fit import FitJob, run_fit
 from tasks.invert import InvertJob, run_invert
+from tasks.label import LabelJob, run_label
 from tasks.report import ReportJob, run_report
 from tasks.sample import SampleJob, run_sample
 from tasks.train import TrainJob, run_train
@@ -30,6 +32,10 @@ def _sample(job: SampleJob, engine: Engine = Engine()) -> dict[str, Any]:  # noq
     return run_step(run_sample, job, engine, "sample")
 
 
+def _label(job: LabelJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_label, job, engine, "label")
+
+
 def _fit(job: FitJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
     return run_step(run_fit, job, engine, "fit")
 
@@ -40,6 +46,10 @@ def _train(job: TrainJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa:
 
 def _invert(job: InvertJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
     return run_step(run_invert, job, engine, "invert")
+
+
+def _compress(job: CompressJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_compress, job, engine, "compress")
 
 
 def _edit(job: EditJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
@@ -55,9 +65,11 @@ def _report(job: ReportJob, engine: Engine = Engine()) -> dict[str, Any]:  # noq
 
 
 sample = as_flow(_sample, "sample")
+label = as_flow(_label, "label")
 fit = as_flow(_fit, "fit")
 train = as_flow(_train, "train")
 invert = as_flow(_invert, "invert")
+compress = as_flow(_compress, "compress")
 edit = as_flow(_edit, "edit")
 evaluate = as_flow(_evaluate, "evaluate")
 report = as_flow(_report, "report")
