@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -21,8 +21,19 @@ from ganinv.editing.moves import add_styles
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.store import Plan, RowError, Store, Unit, open_store, style_offsets, table_to_code, tensor_array
+from ganinv.store import (
+    Plan,
+    RowError,
+    Store,
+    Unit,
+    open_store,
+    segment_moves,
+    style_offsets,
+    table_to_code,
+    tensor_array,
+)
 from ganinv.store.names import quoted_id
+from ganinv.store.segment_moves import SegmentMove
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
 
@@ -35,6 +46,7 @@ class EditSpec(StrictModel):
             ``ganinv.editing.notation``: ``smile@3`` is a version, ``smile(0-3)`` and ``E(v1,0-3)`` some rows of W+.
         conditions: directions to hold still.
         trust: names of imported directions whose generator was only stated, to be applied all the same.
+        segment: the one segment, by name, that is edited, of codes that have segments; images without it stay as they are.
     """
 
     name: str
@@ -42,9 +54,10 @@ class EditSpec(StrictModel):
     strengths: tuple[float, ...] = Field((-2.0, -1.0, 0.0, 1.0, 2.0), min_length=1)
     conditions: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
+    segment: str | None = None
 
     def edit(self, strength: float) -> Edit:
-        """The edit at one strength."""
+        """The edit at one strength, of a whole image."""
         return Edit(
             {n: weight * strength for n, weight in self.directions.items()}, self.conditions or None, self.trust
         )
@@ -83,8 +96,9 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     _try_out(job, directions, generator)
     config = job.model_dump(mode="json", exclude={"store", "name"})
     for spec in config["edits"]:  # so that plans made before there was such a thing are still the same
-        if not spec["trust"]:
-            del spec["trust"]
+        for name in ("trust", "segment"):
+            if not spec[name]:
+                del spec[name]
     versions = {key: direction.version for key, direction in directions.items()}
     config |= {"latents_digest": origin["config_digest"], "direction_versions": versions}
     units = latents.plan()
@@ -128,6 +142,24 @@ def check_generator(origin: Mapping[str, Any], fingerprint: str, name: str, what
         )
 
 
+@dataclass(frozen=True)
+class _Edited:
+    """One edit at one strength of one image, as it is stored: w [1, num_ws, w_dim], and what it adds to styles (layer name
+    -> [1, C]) and moves in one segment."""
+
+    edit: str
+    strength: float
+    w: Tensor
+    styles: Mapping[str, Tensor] = field(default_factory=dict)
+    move: SegmentMove | None = None
+    png: bytes | None = None
+
+    def on(self, code: Code) -> Code:
+        """The edited code of the image."""
+        code = add_styles(code.with_w(self.w), self.styles)
+        return code if self.move is None else self.move.on(code)
+
+
 class EditWorker:
     """Edits the codes of a unit, and renders them where images are asked for."""
 
@@ -146,7 +178,8 @@ class EditWorker:
         names = self.latents.read(ids=[]).schema.names
         inverted = set(self.latents.read(columns=["space"])["space"].to_pylist()) if "space" in names else set()
         self.moves_styles = "s" in spaces | inverted
-        self.needs_extras = self.job.images != "none" or "z" in spaces or "s" in inverted
+        self.in_segments = any(spec.segment for spec in job.edits)
+        self.needs_extras = self.job.images != "none" or "z" in spaces or "s" in inverted or self.in_segments
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         table = self.latents.read(ids=ids)
@@ -157,41 +190,43 @@ class EditWorker:
             rows.append((image_id, source, self._edited(source)))
         return rows
 
-    def _edited(self, source: pa.Table) -> list[tuple[str, float, Code, bytes | None]]:
-        """(edit, strength, w and the styles that were added, PNG) for every edit and strength of one image."""
+    def _edited(self, source: pa.Table) -> list[_Edited]:
+        """Every edit and strength of one image."""
         # Tuned weights are large: they are read only where they are rendered, or where they hold what is to be moved.
         code = table_to_code(source if self.needs_extras else source.select(["image_id", "w"]), self.store)
-        plain = replace(code, styles=None)  # so that the styles of an edited code are what was added
-        keys, codes = [], []
-        for spec in self.job.edits:
-            for strength in spec.strengths:
-                edited = spec.edit(strength).apply(plain, self.directions, generator=self.generator)
-                codes.append(Code(w=edited.w, styles=edited.styles))
-                keys.append((spec.name, strength))
-        pngs: list[bytes | None] = [None] * len(codes)
-        if self.job.images != "none":
-            pngs = list(map(png_bytes, self.render_all(code, Code.cat(codes))))
-        return [(*key, c, png) for key, c, png in zip(keys, codes, pngs, strict=True)]
+        edits = [self._apply(code, spec, strength) for spec in self.job.edits for strength in spec.strengths]
+        if self.job.images == "none":
+            return edits
+        images = self.generator.render(Code.cat([e.on(code) for e in edits]).to(self.generator.device)).cpu()
+        return [replace(e, png=png_bytes(image)) for e, image in zip(edits, images, strict=True)]
 
-    def render_all(self, code: Code, edited: Code) -> Tensor:
-        """Render many edits with the extras of one image, which they share."""
-        codes = add_styles(code.with_w(edited.w), edited.styles or {})
-        return self.generator.render(codes.to(self.generator.device)).cpu()
+    def _apply(self, code: Code, spec: EditSpec, strength: float) -> _Edited:
+        one = spec.edit(strength)
+        if spec.segment is None:
+            plain = replace(code, styles=None)  # so that the styles of an edited code are what was added
+            edited = one.apply(plain, self.directions, generator=self.generator)
+            return _Edited(spec.name, strength, edited.w, edited.styles or {})
+        if code.segments is None or spec.segment not in code.segments.names:
+            return _Edited(spec.name, strength, code.w)
+        plain = replace(code.segment(spec.segment), styles=None)
+        edited = one.apply(plain, self.directions, generator=self.generator)
+        move = SegmentMove(spec.segment, edited.w - plain.w, edited.styles or {})
+        return _Edited(spec.name, strength, code.w, move=move)
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
         rows.sort(key=lambda row: row[0])
-        flat = [(image_id, source, *edited) for image_id, source, all_edits in rows for edited in all_edits]
+        flat = [(image_id, source, edited) for image_id, source, all_edits in rows for edited in all_edits]
         if self.job.images == "files":
-            for image_id, _, edit, strength, _, png in flat:
-                path = f"{self.collection.path}/images/{quoted_id(edit)}/{strength:+.2f}/{quoted_id(image_id)}.png"
-                self.collection.objects.put(path, png)
+            for image_id, _, e in flat:
+                path = f"{self.collection.path}/images/{quoted_id(e.edit)}/{e.strength:+.2f}/{quoted_id(image_id)}.png"
+                self.collection.objects.put(path, e.png)
         extras = ("extras_uri", "extras_sha256", "extras_bytes")
         columns: dict[str, Any] = {
             "image_id": pa.array([row[0] for row in flat], pa.string()),
-            "edit": pa.array([row[2] for row in flat], pa.string()),
-            "strength": pa.array([row[3] for row in flat], pa.float32()),
+            "edit": pa.array([e.edit for _, _, e in flat], pa.string()),
+            "strength": pa.array([e.strength for _, _, e in flat], pa.float32()),
             "w": tensor_array(
-                torch.cat([row[4].w for row in flat]).numpy()
+                torch.cat([e.w for _, _, e in flat]).numpy()
                 if flat
                 else torch.empty(0, self.generator.num_ws, self.generator.w_dim).numpy(),
                 dim_names=["layer", "channel"],
@@ -200,10 +235,12 @@ class EditWorker:
         types = (pa.string(), pa.string(), pa.int64())
         for name, kind in zip(extras, types, strict=True):
             columns[name] = pa.array([row[1][name][0].as_py() for row in flat], kind)
+        if self.in_segments:
+            columns[segment_moves.COLUMN] = segment_moves.moves_array([e.move for _, _, e in flat])
         if self.moves_styles:
-            columns[style_offsets.COLUMN] = style_offsets.offsets_array([row[4].styles or {} for row in flat])
+            columns[style_offsets.COLUMN] = style_offsets.offsets_array([e.styles for _, _, e in flat])
         if self.job.images == "shards":
-            columns["image_png"] = pa.array([row[5] for row in flat], pa.binary())
+            columns["image_png"] = pa.array([e.png for _, _, e in flat], pa.binary())
         self.collection.write_part(unit.index, pa.table(columns), failures, {})
         return {}
 

@@ -17,6 +17,7 @@ from ganinv.labels import open_labeller
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.metrics import EvaluationProtocol, evaluate_edit, evaluate_inversion
 from ganinv.store import Plan, RowError, Unit, open_store, table_to_code
+from ganinv.store.segment_moves import with_moves
 from ganinv.store.style_offsets import COLUMN
 from tasks.edit import check_generator
 from tasks.engine import Pools, default_device, drive, provenance
@@ -127,7 +128,7 @@ class EditMetricsWorker:
             columns = [name for name in ("image_id", "w", COLUMN) if name in edited.schema.names]
             moved = table_to_code(edited.select(columns), self.store)  # w and what was added to the styles
             repeated = original.map(lambda t, n=count: t.expand(n, *t.shape[1:]))
-            repeated = add_styles(repeated.with_w(moved.w), moved.styles or {})
+            repeated = with_moves(add_styles(repeated.with_w(moved.w), moved.styles or {}), edited)
             images = self.generator.render(repeated.to(self.generator.device))
             before = self.generator.render(original.to(self.generator.device)).expand_as(images)
             values = evaluate_edit(before, images, self.labeller, self.protocol)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ganinv.code import Code
 from ganinv.directions.direction import Direction
 from ganinv.editing.conditional import conditioned
-from ganinv.editing.moves import moved
+from ganinv.editing.moves import moved, moved_in_segment
 from ganinv.editing.notation import Reference, parse_edit, parse_reference
 from ganinv.errors import ConfigError, GeneratorMismatch
 
@@ -54,11 +54,14 @@ class Edit:
             was.
         trust: names of directions whose generator was only stated when they were imported, and which are to be applied
             all the same, where their shapes fit.
+        segment: the name or number of the one segment to be edited, of codes that have some (``Code.segments``): pixels
+            where its mask is 0 stay what they are. None edits the code as a whole, and so all segments alike.
     """
 
     strengths: Mapping[str, Strength]
     conditions: Sequence[str] | None = None
     trust: Sequence[str] = ()
+    segment: str | int | None = None
 
     def __post_init__(self) -> None:
         if not self.strengths:
@@ -111,7 +114,10 @@ class Edit:
                 )
             generator_fingerprint = generator.fingerprint
         steps = self.resolve(directions, generator_fingerprint)
-        return moved(code, [(d, torch.as_tensor(strength)) for d, strength in steps], generator)
+        taken = [(direction, torch.as_tensor(strength)) for direction, strength in steps]
+        if self.segment is not None:
+            return moved_in_segment(code, self.segment, taken, generator)
+        return moved(code, taken, generator)
 
     def resolve(self, directions: Directions, generator_fingerprint: str | None) -> list[tuple[Direction, Strength]]:
         """The directions as they are applied, rows and conditions taken in, with their strengths.

@@ -65,21 +65,8 @@ def moved_in_segment(code: Code, segment: str | int, steps: Sequence[Step], gene
     """
     one = replace(code.segment(segment), styles=None)
     after = moved(one, steps, generator)
-    return placed(code, code.w + (after.w - one.w), after.styles or {}, segment)
-
-
-def placed(code: Code, w: Tensor, styles: Mapping[str, Tensor], segment: str | int | None = None) -> Code:
-    """An edit as it is stored, on the code that it was made of: its latent w [B, num_ws, w_dim] and the styles that it
-    adds; in one segment alone where it names one.
-
-    Raises:
-        ConfigError: the code has no such segment, or other styles.
-    """
-    if segment is None:
-        return add_styles(code.with_w(w), styles) if styles else code.with_w(w)
-    if code.segments is None:
-        raise ConfigError(f"no segment {segment!r}: this code has no segments")
-    return replace(code, segments=code.segments.moved(segment, w - code.w, styles))
+    assert code.segments is not None
+    return replace(code, segments=code.segments.moved(segment, after.w - one.w, after.styles))
 
 
 def add_styles(code: Code, offsets: Mapping[str, Tensor]) -> Code:

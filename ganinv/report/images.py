@@ -24,7 +24,7 @@ SourceImages = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 LARGEST_PNG, LARGEST = 96, 192
 """Sides in pixels: up to the first an image is kept as it is, above the second it is made smaller."""
 
-_CODE_COLUMNS = ("image_id", "w", "extras_uri", "extras_sha256", "extras_bytes", "style_offsets")
+_CODE_COLUMNS = ("image_id", "w", "extras_uri", "extras_sha256", "extras_bytes", "style_offsets", "segment_move")
 
 
 def data_uri(image: np.ndarray) -> str:

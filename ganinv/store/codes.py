@@ -17,6 +17,7 @@ from ganinv.store.collection import Collection
 from ganinv.store.names import checked_path, quoted_id
 from ganinv.store.objects import Objects
 from ganinv.store.record import RecordConfig, decode, encode
+from ganinv.store.segment_moves import with_moves
 from ganinv.store.store import Store
 from ganinv.store.style_offsets import with_offsets
 from ganinv.store.tensors import tensor_array, tensor_numpy
@@ -77,14 +78,14 @@ def table_to_code(table: pa.Table, store: Store, rows: Sequence[int] | None = No
         raise StoreError("a code needs at least one row: the table is empty")
     w = torch.from_numpy(tensor_numpy(table["w"])).float()
     if "extras_uri" not in table.schema.names or table["extras_uri"].null_count == table.num_rows:
-        return with_offsets(Code(w), table)
+        return with_moves(with_offsets(Code(w), table), table)
     records = zip(*(table[column].to_pylist() for column in _EXTRAS), strict=True)
     extras = [{} if uri is None else _fields(store.objects, uri, sha, size) for uri, sha, size in records]
     try:
         code = Code.cat([Code(w[i : i + 1], **fields) for i, fields in enumerate(extras)])
     except ValueError as error:
         raise StoreError(f"these rows cannot become one code ({error}): read them one at a time") from error
-    return with_offsets(code, table)
+    return with_moves(with_offsets(code, table), table)
 
 
 def read_extras(table: pa.Table, row: int, store: Store) -> bytes | None:
