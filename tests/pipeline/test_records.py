@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,14 @@ def store(tuned: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return Path(shutil.copytree(tuned, tmp_path / "store"))
 
+
+INVERT = """
+import sys
+from tasks.engine import Engine, open_pools
+from tasks.invert import InvertJob, run_invert
+with open_pools(Engine(kind="inline", quiet=True)) as pools:
+    run_invert(InvertJob.model_validate_json(sys.argv[1]), pools)
+"""
 
 RENDER_AGAIN = """
 import json, sys
@@ -145,6 +156,21 @@ def test_a_unit_that_is_computed_again_has_equal_bytes(store: Path, faces: Path)
         (store / f"latents/short-pti/extras/{image_id}.safetensors").unlink()
     assert run(run_invert, invert_job(store, faces))["units_computed"] == 1
     assert hashes(collection) == before
+
+
+def test_killed_in_the_middle_of_a_unit(tuned: Path, faces: Path, tmp_path: Path) -> None:
+    job = invert_job(tmp_path / "store", faces)
+    driver = subprocess.Popen([sys.executable, "-c", INVERT, job.model_dump_json()], start_new_session=True)
+    first, deadline = tmp_path / "store/latents/short-pti/part-00000.parquet", time.monotonic() + 300
+    while not first.exists() and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(driver.pid, signal.SIGKILL)  # the second unit has begun, and takes seconds
+    assert driver.wait() == -signal.SIGKILL
+    collection = open_store(str(tmp_path / "store")).latents["short-pti"]
+    assert collection.done() == {0}
+    assert run(run_invert, job)["units_computed"] == 1
+    whole = open_store(str(tuned)).latents["short-pti"]
+    assert hashes(collection) == hashes(whole)
 
 
 def test_another_record_is_another_run(store: Path, faces: Path) -> None:
