@@ -27,6 +27,8 @@ EngineKind = Annotated[
 ]
 Slots = Annotated[int | None, typer.Option(help="Worker processes; as many as fit by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+LabellerName = Annotated[str, typer.Option(help="A shipped one, one of configs/labellers, or a YAML file.")]
+FitMethod = Literal["interfacegan", "ganspace", "stylespace", "sefa", "classifier-gradient"]
 GeneratorUri = Annotated[
     str, typer.Option(help="An embedded generator's name, a weight file, or what ganinv import printed.")
 ]
@@ -88,6 +90,7 @@ def sample(
     seed: int = 0,
     truncation_psi: float = 0.8,
     name: str = "samples",
+    labeller: LabellerName = "portraits-64",
     generator: GeneratorUri = "portraits-64",
     engine: EngineKind = "ray",
     slots: Slots = None,
@@ -96,8 +99,28 @@ def sample(
     """Sample latents and score them. Example: ganinv sample --store runs/a --count 10000"""
     from tasks.sample import SampleJob, run_sample
 
-    fields = {"store": store, "count": count, "seed": seed, "name": name, "generator": generator}
+    fields: dict[str, Any] = {"store": store, "count": count, "seed": seed, "name": name, "generator": generator}
+    fields["labeller"] = labeller
     _run(run_sample, _job(SampleJob, fields | {"truncation_psi": truncation_psi}), engine, slots, as_json)
+
+
+@app.command()
+def label(
+    store: StoreUrl,
+    labeller: LabellerName,
+    name: Annotated[str, typer.Option(help="Of the new scores.")],
+    samples: str = "samples",
+    source: Annotated[Literal["samples", "latents"], typer.Option(help="Samples, or inverted images.")] = "samples",
+    generator: GeneratorUri = "portraits-64",
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score samples by another labeller. Example: ganinv label --store runs/a --labeller clip-faces --name clip"""
+    from tasks.label import LabelJob, run_label
+
+    fields = {"store": store, "labeller": labeller, "name": name, "samples": samples, "source": source}
+    _run(run_label, _job(LabelJob, fields | {"generator": generator}), engine, slots, as_json)
 
 
 @app.command()
@@ -105,21 +128,25 @@ def fit(
     store: StoreUrl,
     samples: str = "samples",
     name: str = "directions",
+    method: Annotated[FitMethod, typer.Option(help="How directions are found.")] = "interfacegan",
     attributes: Annotated[list[str] | None, typer.Option(help="All scored ones by default.")] = None,
-    estimator: Literal["svc", "ridge"] = "svc",
+    labels: Annotated[str | None, typer.Option(help="Scores of `ganinv label`, in place of the samples' own.")] = None,
+    estimator: Literal["svc", "linear-svc", "logistic", "ridge"] = "svc",
     tails: float = 0.1,
     components: int = 10,
     engine: EngineKind = "ray",
     slots: Slots = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fit directions (InterFaceGAN, GANSpace) on samples. Example: ganinv fit --store runs/a --estimator ridge"""
+    """Fit directions on samples. Example: ganinv fit --store runs/a --estimator ridge"""
     from tasks.fit import FitJob, run_fit
 
     fields = {
         "store": store,
         "samples": samples,
         "name": name,
+        "method": method,
+        "labels": labels,
         "attributes": attributes or [],
         "interfacegan": {"estimator": estimator, "tails": tails},
         "components": components,
@@ -170,13 +197,17 @@ def invert(
     seed: int = 0,
     engine: EngineKind = "ray",
     slots: Slots = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost; write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Invert a data set. Run again, it computes only what is missing.
 
     Example: ganinv invert --store runs/a --dataset 'photos/*.png' --method pti-e4e
     """
-    from tasks.invert import InvertJob, run_invert
+    from ganinv.store import open_store
+    from tasks.engine import open_pools
+    from tasks.estimate import estimate
+    from tasks.invert import InvertJob, plan_invert, run_invert
 
     fields: dict[str, Any] = {
         "store": store,
@@ -187,15 +218,34 @@ def invert(
         "generator": generator,
         "seed": seed,
     }
-    _run(run_invert, _job(InvertJob, fields), engine, slots, as_json)
+    job, where_it_runs = _job(InvertJob, fields), _engine(engine, slots)
+    root, plan = open_store(job.store), plan_invert(job)
+    cost = estimate(root, root.latents[job.collection_name], plan, where_it_runs)
+    Console(stderr=True).print(cost.line(), highlight=False, markup=False, soft_wrap=True)
+    if dry_run:
+        _show(vars(cost), as_json)
+        return
+    with open_pools(where_it_runs) as pools:
+        result = run_invert(job, pools, plan)
+    _show(result, as_json)
 
 
 @app.command()
 def edit(
     store: StoreUrl,
     latents_name: Annotated[str, typer.Option("--latents", help="Which inversions.")],
-    edits: Annotated[list[str], typer.Option("--edit", help="smile=2, or a sum: smile=2,age=-1")],
+    edits: Annotated[
+        list[str],
+        typer.Option(
+            "--edit",
+            help="smile=2; a sum: smile=2,age=-1; rows 0 to 3: smile(0-3)=2; version 3: smile@3=2; E(v1,0-3)=2",
+        ),
+    ],
     condition: Annotated[list[str] | None, typer.Option(help="Directions to hold still.")] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(help="Imported directions whose generator was only stated, to apply all the same."),
+    ] = None,
     name: str = "edits",
     images: Literal["none", "files", "shards"] = "files",
     generator: GeneratorUri = "portraits-64",
@@ -205,14 +255,15 @@ def edit(
 ) -> None:
     """Apply directions to stored inversions.
 
-    Example: ganinv edit --store runs/a --latents pti --edit smile=2 --edit age=-1.5,glasses=1
+    Example: ganinv edit --store runs/a --latents pti --edit 'smile(0-7)=2' --edit age=-1.5,glasses=1
     """
+    from ganinv.editing.notation import parse_edit
     from tasks.edit import EditJob, run_edit
 
     specs = []
     for text in edits:
-        weights = {key: _number(value, text) for key, value in _pairs(text.split(",")).items()}
-        specs.append({"name": text, "directions": weights, "strengths": [1.0], "conditions": condition or []})
+        more = {"strengths": [1.0], "conditions": condition or [], "trust": trust or []}
+        specs.append({"name": text, "directions": parse_edit(text), **more})
     fields = {"store": store, "latents": latents_name, "edits": specs, "name": name, "images": images}
     _run(run_edit, _job(EditJob, fields | {"generator": generator}), engine, slots, as_json)
 
@@ -254,44 +305,6 @@ def report(
     chosen = latents_names or open_store(store).list("latents")
     fields = {"store": store, "latents": chosen, "samples": samples, "training": training, "edits": edits}
     _show(run_report(_job(ReportJob, fields | {"title": title, "name": name, "generator": generator})), as_json)
-
-
-@directions.command("list")
-def directions_list(store: StoreUrl, as_json: AsJson = False) -> None:
-    """Every direction and version. Example: ganinv directions list --store runs/a"""
-    from ganinv.store import open_store
-
-    rows = open_store(store).directions.list()
-    if as_json:
-        _show(rows, True)
-        return
-    table = Table(
-        "name", "version", "method", "generator", "layers", "unit", "validation", "stability", "positive means"
-    )
-    for row in rows:
-        fit_report = row["report"]
-        numbers = [fit_report.get("validation_accuracy"), fit_report.get("stability")]
-        table.add_row(
-            row["name"],
-            str(row["version"]),
-            row["method"],
-            f"{row['generator_name']} {row['generator_fingerprint'][:8]}",
-            "all" if row["layers"] is None else f"{row['layers'][0]}-{row['layers'][1] - 1}",
-            f"{row['unit']:.3g}",
-            *("" if n is None else f"{n:.3f}" for n in numbers),
-            row["positive_means"],
-        )
-    Console().print(table)
-
-
-@directions.command("show")
-def directions_show(name: str, store: StoreUrl, version: int | None = None) -> None:
-    """One direction's record as JSON. Example: ganinv directions show smile --store runs/a"""
-    from ganinv.store import open_store
-
-    direction = open_store(store).directions.get(name, version=version)
-    arrays, metadata = direction.to_record()
-    _show({**metadata, "version": direction.version, "shape": list(arrays["vector"].shape)}, True)
 
 
 @latents.command("list")
@@ -379,11 +392,4 @@ def _pairs(texts: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def _number(value: str, where: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise ConfigError(f"expected a number after = in {where!r}, got {value!r}") from None
-
-
-from flows import cli_runs, cli_stored, cli_weights  # noqa: E402, F401  # they register their commands, and take the options above
+from flows import cli_directions, cli_runs, cli_stored, cli_weights  # noqa: E402, F401  # they register their commands, and take the options above

@@ -65,9 +65,11 @@ def export_directions(directions: Sequence[Direction], uri: str) -> list[str]:
         raise ConfigError(f"{uri}: a .npy holds one array; write several directions as .npz or .pt")
     if not directions or len({d.name for d in directions}) != len(directions):
         raise ConfigError(f"expected directions with names of their own, got {[d.name for d in directions]}")
-    arrays = _basis(directions, suffix) or {d.name: shaped(d, "row", None) for d in directions}
-    if len({a.shape for a in arrays.values()}) > 1 and len(arrays) == len(directions):
-        raise ConfigError("directions of different lengths belong to different generators; write them one by one")
+    arrays = _basis(directions, suffix)
+    if arrays is None:
+        arrays = {d.name: shaped(d, "row", None) for d in directions}
+        if len({a.shape for a in arrays.values()}) > 1:
+            raise ConfigError("directions of different lengths belong to different generators; write them one by one")
     _write(uri, suffix, arrays)
     return list(arrays)
 

@@ -113,45 +113,51 @@ class Edit:
                     f"{generator.name!r} ({generator.fingerprint[:12]})"
                 )
             generator_fingerprint = generator.fingerprint
-        steps = self.resolve(directions, generator_fingerprint)
+        name = "" if generator is None else generator.name
+        steps = self.resolve(directions, generator_fingerprint, name)
         taken = [(direction, torch.as_tensor(strength)) for direction, strength in steps]
         if self.segment is not None:
             return moved_in_segment(code, self.segment, taken, generator)
         return moved(code, taken, generator)
 
-    def resolve(self, directions: Directions, generator_fingerprint: str | None) -> list[tuple[Direction, Strength]]:
+    def resolve(
+        self, directions: Directions, generator_fingerprint: str | None, generator_name: str = ""
+    ) -> list[tuple[Direction, Strength]]:
         """The directions as they are applied, rows and conditions taken in, with their strengths.
 
-        Arguments and errors as in ``apply``.
+        Arguments and errors as in ``apply``; the generator's name is for messages.
         """
         references = [parse_reference(text) for text in self.strengths]
         if generator_fingerprint is None:
-            generator_fingerprint = self._find(directions, references[0], None).generator_fingerprint
-        held = [
-            (reference, self._ranged(directions, reference, generator_fingerprint))
-            for reference in map(parse_reference, self.conditions or ())
-        ]
+            generator_fingerprint = self._find(directions, references[0]).generator_fingerprint
+        generator = (generator_fingerprint, generator_name)
+        conditions = map(parse_reference, self.conditions or ())
+        held = [(reference, self._ranged(directions, reference, generator)) for reference in conditions]
         resolved = []
         for reference, strength in zip(references, self.strengths.values(), strict=True):
-            direction = self._ranged(directions, reference, generator_fingerprint)
+            direction = self._ranged(directions, reference, generator)
             others = [other for key, other in held if key.name != reference.name]
             resolved.append((conditioned(direction, others) if others else direction, strength))
         return resolved
 
-    def _ranged(self, directions: Directions, reference: Reference, fingerprint: str) -> Direction:
-        direction = self._find(directions, reference, fingerprint)
+    def _ranged(self, directions: Directions, reference: Reference, generator: tuple[str, str]) -> Direction:
+        direction = self._find(directions, reference, generator)
         return direction if reference.layers is None else direction.at_layers(*reference.layers)
 
-    def _find(self, directions: Directions, reference: Reference, fingerprint: str | None) -> Direction:
+    def _find(
+        self, directions: Directions, reference: Reference, generator: tuple[str, str] | None = None
+    ) -> Direction:
+        """``generator``: fingerprint and name; None takes the direction of any."""
         trust = reference.name in self.trust
+        fingerprint = generator[0] if generator else None
         if isinstance(directions, Mapping):
             direction = _in_mapping(directions, reference)
         else:
             lookup = directions.directions if hasattr(directions, "directions") else directions
             more: dict[str, Any] = {"version": reference.version} if reference.version is not None else {}
             direction = lookup.get(reference.name, generator=fingerprint, **more, **({"trust": True} if trust else {}))
-        if fingerprint is not None:
-            direction.check(fingerprint, trust=trust)
+        if generator is not None:
+            direction.check(*generator, trust=trust)
         return direction
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,7 @@ def test_ganspace_components_in_the_e4e_layout(shared: Path, tmp_path: Path, nam
     """Card GANSpace, check 3."""
     source = shared / "data/community-directions" / name
     found = import_directions(str(source), StatedGenerator("g", 256 if "church" in name else 1024))
+    assert export_directions(found[:3], str(tmp_path / "three.pt")) == ["mean", "comp", "std"]
     assert export_directions(found[::-1], str(tmp_path / "out.pt")) == ["mean", "comp", "std"]
     want, got = (torch.load(p, "cpu", weights_only=True) for p in (source, tmp_path / "out.pt"))
     for key in ("mean", "comp", "std"):
@@ -123,8 +125,7 @@ def test_a_pca_of_our_own_is_what_other_repositories_read(tmp_path: Path) -> Non
 
 
 def test_several_directions_by_name(tmp_path: Path) -> None:
-    a, b = direction(vector(0)), direction(vector(1))
-    object.__setattr__(b, "name", "smile")
+    a, b = direction(vector(0)), replace(direction(vector(1)), name="smile")
     for suffix in ("pt", "npz"):
         uri = str(tmp_path / f"all.{suffix}")
         assert export_directions([a, b], uri) == ["age", "smile"]
@@ -170,6 +171,8 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         export_direction(direction(vector(), space="z"), str(tmp_path / "a.npy"), form="rows", num_ws=18)
     with pytest.raises(ConfigError, match="names of their own"):
         export_directions([one, one], str(tmp_path / "a.pt"))
+    with pytest.raises(ConfigError, match="directions of different lengths"):
+        export_directions([one, replace(direction(vector(0, 16)), name="b")], str(tmp_path / "a.pt"))
     with pytest.raises(ConfigError, match="holds one array"):
         export_directions([one], str(tmp_path / "a.npy"))
     with pytest.raises(StoreError, match="cannot be written"):
