@@ -73,12 +73,14 @@ def compress(code: Code, *, error: float | None = None, rank: int | None = None)
 def _compress_one(name: str, delta: Delta, error: float, rank: int | None) -> tuple[Delta, Compressed | None]:
     if isinstance(delta, HeadCode):
         return delta, None
-    matrix = delta.left @ delta.right if isinstance(delta, LowRank) else delta.flatten(2) if delta.ndim > 2 else None
-    if matrix is None:
+    if isinstance(delta, LowRank):
+        matrix, now = delta.left @ delta.right, delta.left.shape[2]
+    elif delta.ndim > 2:
+        matrix, now = delta.flatten(2), None
+    else:
         return delta, Compressed(name, None, 0.0, delta[0].numel(), delta[0].numel())
     rows, columns = matrix.shape[1:]
     dense = rows * columns
-    now = delta.left.shape[2] if isinstance(delta, LowRank) else None
     size = dense if now is None else now * (rows + columns)
     factors, reached = truncated(matrix, error, rank)
     found = factors.left.shape[2]
