@@ -64,8 +64,16 @@ class InvertJob(StrictModel):
         return self.name or method_config(self.method).name
 
 
-def run_invert(job: InvertJob, pools: Pools) -> dict[str, Any]:
-    """Fill ``latents/<name>``. Returns counts and the collection's URL."""
+def run_invert(job: InvertJob, pools: Pools, plan: Plan | None = None) -> dict[str, Any]:
+    """Fill ``latents/<name>``. Returns counts and the collection's URL. ``plan``: of :func:`plan_invert`, if it was made."""
+    plan = plan or plan_invert(job)
+    collection = open_store(job.store).latents[job.collection_name]
+    spec = WorkerSpec(InvertWorker, {"job": job})
+    return drive(collection, plan, spec, pools, f"invert {plan.provenance['method']}")
+
+
+def plan_invert(job: InvertJob) -> Plan:
+    """Which images, in which units, with which configuration. Reads the data set's index, writes nothing."""
     generator = open_generator(job.generator)
     method = method_config(job.method, **job.overrides)
     dataset = job.dataset.open()
@@ -83,9 +91,7 @@ def run_invert(job: InvertJob, pools: Pools) -> dict[str, Any]:
             job.encoder or "e4e", generator=generator
         ).fingerprint
     unit_size = job.unit_size or max(method.lanes, 16)
-    plan = Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
-    collection = open_store(job.store).latents[job.collection_name]
-    return drive(collection, plan, WorkerSpec(InvertWorker, {"job": job}), pools, f"invert {method.name}")
+    return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
 
 
 @dataclass(frozen=True)

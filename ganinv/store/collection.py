@@ -176,9 +176,9 @@ class Collection:
         """Images that failed: image_id, code, message, attempts."""
         return self._side_table("errors", _ERRORS)
 
-    def timings(self) -> pa.Table:
-        """image_id, seconds: of the images that are done or failed."""
-        return self._side_table("timings", _TIMINGS)
+    def timings(self, units: Iterable[int] | None = None) -> pa.Table:
+        """image_id, seconds: of the images that are done or failed, or of those in some ``units`` that are done."""
+        return self._side_table("timings", _TIMINGS, units)
 
     def provenance(self) -> dict[str, Any]:
         """Where the rows come from: what each part says in its schema metadata, without the unit."""
@@ -240,9 +240,10 @@ class Collection:
             if unit.index in done and (here is None or here):
                 yield read_part(self.objects, self._file("part", unit.index), columns, here)
 
-    def _side_table(self, kind: str, schema: pa.Schema) -> pa.Table:
+    def _side_table(self, kind: str, schema: pa.Schema, units: Iterable[int] | None = None) -> pa.Table:
         self.plan()
-        contents = self.objects.read_many([self._file(kind, index) for index in sorted(self.done())])
+        chosen = sorted(self.done() if units is None else units)
+        contents = self.objects.read_many([self._file(kind, index) for index in chosen])
         tables = [pq.read_table(io.BytesIO(content)).replace_schema_metadata() for content in contents]
         return pa.concat_tables([schema.empty_table(), *tables])
 

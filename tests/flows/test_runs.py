@@ -139,3 +139,14 @@ def test_status_needs_no_server(
     assert (code, "latents/a" in out) == (0, True)
     code, _, err = run_here(monkeypatch, capsys, "status", f"{tmp_path}/nothing")
     assert (code, "nothing was run" in err) == (1, True)
+
+
+def test_a_dry_run_says_what_it_would_cost(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"--store={tmp_path}/s", f"--dataset={faces}", "--method=e4e", "--engine=inline"]
+    code, out, err = run_here(monkeypatch, capsys, "invert", *arguments, "--dry-run", "--json")
+    assert code == 0
+    assert (json.loads(out)["left"], json.loads(out)["seconds"]) == (4, pytest.approx(4 * 0.06))
+    assert "4 of 4 images to invert" in err
+    assert not (tmp_path / "s").exists()
