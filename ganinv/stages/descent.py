@@ -26,7 +26,7 @@ from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import idle
 from ganinv.stages.memory import Gauge
 from ganinv.stages.objective import Objective
-from ganinv.stages.optimizers import Optimizer, State
+from ganinv.stages.optimizers import Matrix, Optimizer, State
 from ganinv.stages.variables import Moment, Variable
 from ganinv.target import Target
 
@@ -226,7 +226,7 @@ class Run:
             [Lane(i, self._streams(image_id)) for i, image_id in zip(filled, ids, strict=True)],
             base,
             x,
-            tuple(self.descent.optimizer.start(v) for v in x),
+            tuple(self.descent.optimizer.start(v, self._matrices(i)) for i, v in enumerate(x)),
             self.objective.reference(filled),
             zero.long(),
             zero.long(),
@@ -234,6 +234,16 @@ class Run:
             zero + math.inf,
         )
         return batch.select(range(real))
+
+    def _matrices(self, variable: int) -> list[Matrix]:
+        """Where the matrices of a variable's rows are; a filter [O, I, k, k] counts as [O, I*k*k]."""
+        out, at = [], 0
+        for name, shape in self.shapes[variable].items():
+            size = shape.numel()
+            if self.descent.variables[variable].is_matrix(name):
+                out.append(Matrix(at, shape[0], size // shape[0]))
+            at += size
+        return out
 
     def _streams(self, image_id: str) -> Callable[[str], torch.Generator]:
         return lambda purpose: self.context.stream(image_id, purpose)

@@ -5,19 +5,30 @@ Everything is element-wise over the rows, so an image's path does not depend on 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from ganinv.orthogonal import orthogonalize
+
 State = dict[str, Tensor]
+
+
+class Matrix(NamedTuple):
+    """A matrix in a row of values: elements ``at`` to ``at + rows * columns``."""
+
+    at: int
+    rows: int
+    columns: int
 
 
 class Optimizer(Protocol):
     """One step for every row at once."""
 
-    def start(self, x: Tensor) -> State:
-        """The state for rows x [B, D]: tensors [B, ...]."""
+    def start(self, x: Tensor, matrices: Sequence[Matrix] = ()) -> State:
+        """The state for rows x [B, D]: tensors [B, ...]. ``matrices``: which parts of a row are matrices."""
         ...
 
     def step(
@@ -41,7 +52,7 @@ class Adam:
     def __init__(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
         self.betas, self.eps = betas, eps
 
-    def start(self, x: Tensor) -> State:
+    def start(self, x: Tensor, matrices: Sequence[Matrix] = ()) -> State:
         return {"first": torch.zeros_like(x), "second": torch.zeros_like(x)}
 
     @torch.no_grad()
@@ -61,6 +72,46 @@ class Adam:
         return x
 
 
+class Muon:
+    """Muon (Jordan et al. 2024) for matrices, Adam for what is none.
+
+    The step of a matrix is its momentum, orthogonalised: every direction of it moves equally far, where Adam's steps are
+    nearly of rank one. The learning rate is the root mean square of a step's elements.
+
+    Args:
+        momentum: of the running mean of gradients; the step looks ahead once (Nesterov).
+        vectors: factor on the learning rate of what is no matrix.
+    """
+
+    def __init__(self, momentum: float = 0.9, vectors: float = 0.25) -> None:
+        self.momentum, self.vectors = momentum, vectors
+        self._adam = Adam()
+        self._matrices: Sequence[Matrix] = ()
+
+    def start(self, x: Tensor, matrices: Sequence[Matrix] = ()) -> State:
+        self._matrices = matrices
+        return {"mean": torch.zeros_like(x), **self._adam.start(x)}
+
+    @torch.no_grad()
+    def step(
+        self, x: Tensor, gradient: Tensor, loss: Tensor, lr: Tensor, count: Tensor, move: Tensor, s: State
+    ) -> None:
+        gradient = torch.where(move[:, None], gradient, 0.0)
+        before = x.clone()
+        self._adam.step(x, gradient, loss, lr * self.vectors, count, move, s)
+        s["mean"].lerp_(gradient, 1 - self.momentum)
+        ahead = gradient.lerp(s["mean"], self.momentum)
+        size = lr * move[:, None]
+        for at, rows, columns in self._matrices:
+            part = slice(at, at + rows * columns)
+            step = orthogonalize(ahead[:, part].reshape(-1, rows, columns)).flatten(1)
+            # An orthogonal [m, n] matrix has elements of root mean square 1 / sqrt(max(m, n)).
+            x[:, part] = before[:, part] - size * max(rows, columns) ** 0.5 * step
+
+    def result(self, x: Tensor, s: State) -> Tensor:
+        return x
+
+
 class LBFGS:
     """Limited-memory BFGS (Liu and Nocedal 1989) with a backtracking line search (Armijo), one evaluation per step.
 
@@ -71,7 +122,7 @@ class LBFGS:
     def __init__(self, memory: int = 10, tries: int = 6, sufficient: float = 1e-4) -> None:
         self.memory, self.tries, self.sufficient = memory, tries, sufficient
 
-    def start(self, x: Tensor) -> State:
+    def start(self, x: Tensor, matrices: Sequence[Matrix] = ()) -> State:
         rows, size = x.shape
         return {
             "x": x.clone(),

@@ -19,7 +19,7 @@ from ganinv.losses.distance import between
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.descent import Descent, Stop
 from ganinv.stages.objective import ReconstructionLoss
-from ganinv.stages.optimizers import Adam
+from ganinv.stages.optimizers import Adam, Muon
 from ganinv.stages.together import tune_together
 from ganinv.stages.variables import Moment, WeightForm, Weights
 from ganinv.target import Target
@@ -51,6 +51,8 @@ class Tune(StrictModel):
     lr: float = Field(3e-4, gt=0)
     lr_rampdown: float = Field(0.0, ge=0, le=1)
     """Share of the steps over which the learning rate falls linearly to zero."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """``muon``: orthogonal steps for weights and factors, with ``lr`` the size of their elements."""
     loss: ReconstructionLoss = ReconstructionLoss()
     stop: Stop = Stop()
     form: WeightForm = "dense"
@@ -65,8 +67,8 @@ class Tune(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Tune:
-        if self.together and self.stop != Stop():
-            raise ValueError("images that are tuned together stop together: leave stop out")
+        if self.together and (self.stop != Stop() or self.optimizer != "adam"):
+            raise ValueError("images that are tuned together stop together, by adam: leave stop and optimizer out")
         return self
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
@@ -80,9 +82,11 @@ class Tune(StrictModel):
                 target, code, weights, objective, context,
                 epochs=self.steps, lr=self.lr, schedule=self.lr_factor, extra_loss=local,
             )  # fmt: skip
+        optimizer = Muon() if self.optimizer == "muon" else Adam()
         descent = Descent(
-            [weights], Adam(), steps=self.steps, lr=self.lr, schedule=self.lr_factor, stop=self.stop, extra_loss=local
-        )
+            [weights], optimizer, steps=self.steps, lr=self.lr,
+            schedule=self.lr_factor, stop=self.stop, extra_loss=local,
+        )  # fmt: skip
         return descent(target, code, objective, context)
 
     def lr_factor(self, t: float) -> float:

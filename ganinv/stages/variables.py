@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import reduce
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -55,6 +55,10 @@ class Variable(Protocol):
         """The code with ``values`` in their place; ``moment`` is None for the result."""
         ...
 
+    def is_matrix(self, name: str) -> bool:
+        """Whether one of its tensors is a linear map, for optimisers that treat these by themselves."""
+        ...
+
     def penalty(self, values: Tensors) -> Tensor | None:
         """What is added to each image's loss [n]."""
         ...
@@ -68,6 +72,9 @@ class Free:
     """A variable without a learning rate of its own, penalties or bounds."""
 
     lr: float | None = None
+
+    def is_matrix(self, name: str) -> bool:
+        return False
 
     def penalty(self, values: Tensors) -> Tensor | None:
         return None
@@ -139,14 +146,20 @@ class Latent(Free):
 
 
 @dataclass(frozen=True)
-class NoiseMaps:
+class NoiseMaps(Free):
     """The noise maps of all layers: as the projector does it (random start, regularised, normalised after every step), or
-    free ones that carry the detail (Image2StyleGAN++, Abdal et al. 2020)."""
+    free ones that carry the detail (Image2StyleGAN++, Abdal et al. 2020).
+
+    Args:
+        strength: lent to layers whose own is zero, where maps would have no effect (a generator that was trained without
+            noise); their maps start from zero. It is an offset in ``Code.weights``.
+    """
 
     lr: float | None = None
     regularization: float = 0.0
     normalize: bool = False
     random_start: bool = False
+    strength: float = 0.0
 
     def start(self, code: Code, ids: Sequence[str], context: Context) -> dict[str, Tensor]:
         streams = [context.stream(i, "noise") for i in ids]
@@ -159,11 +172,21 @@ class NoiseMaps:
             elif isinstance(given, Tensor):
                 out[str(k)] = given.expand(len(ids), -1, -1, -1).clone()
             else:
+                if self._lends(k, code):
+                    own = own * (layer.noise_strength != 0)
                 out[str(k)] = own.expand(len(ids), 1, -1, -1).clone()
         return out
 
     def put(self, code: Code, values: Tensors, generator: Generator, moment: Moment | None) -> Code:
-        return replace(code, noise={int(k): v for k, v in values.items()})
+        weights = dict(code.weights or {})
+        for k, layer in enumerate(generator.synthesis.convs):
+            if self._lends(k, code):
+                strength: Tensor = layer.noise_strength  # type: ignore[assignment]
+                weights[_strength(k)] = (self.strength * (strength == 0)).to(strength)[None]
+        return replace(code, noise={int(k): v for k, v in values.items()}, weights=weights or None)
+
+    def _lends(self, k: int, code: Code) -> bool:
+        return self.strength > 0 and _strength(k) not in (code.weights or {})
 
     def penalty(self, values: Tensors) -> Tensor | None:
         if not self.regularization:
@@ -177,6 +200,22 @@ class NoiseMaps:
             return None
         centred = {k: n - n.mean(dim=(1, 2, 3), keepdim=True) for k, n in values.items()}
         return {k: n * n.square().mean(dim=(1, 2, 3), keepdim=True).rsqrt() for k, n in centred.items()}
+
+
+def _strength(k: int) -> str:
+    return f"convs.{k}.noise_strength"
+
+
+def original_noise(code: Code, generator: Generator) -> Code:
+    """The code with the generator's own noise maps in place of those it has, and none in layers without a strength of
+    their own: what it renders without the detail that noise optimisation put there."""
+    if code.noise is None:
+        return code
+    own = {}
+    for k in code.noise:
+        layer: Any = generator.synthesis.convs[k]
+        own[k] = (layer.noise * (layer.noise_strength != 0))[None, None]
+    return replace(code, noise=own)
 
 
 @dataclass(frozen=True)
@@ -252,6 +291,9 @@ class Weights(Free):
                 weights[name] = value
         return replace(code, weights=weights or None, styles=styles or code.styles)
 
+    def is_matrix(self, name: str) -> bool:
+        return name.endswith((".weight", "/left", "/right"))
+
     def _parameters(self, generator: Generator) -> Mapping[str, Tensor]:
         parameters = dict(generator.synthesis.named_parameters())
         found = {n: p for n, p in parameters.items() if any(fnmatch(n, pattern) for pattern in self.layers)}
@@ -269,10 +311,14 @@ class Weights(Free):
         return (rows, columns) if self.rank * (rows + columns) < rows * columns else None
 
 
+RIGHT = 0.5
+"""Size of the right factors. The left ones begin at zero, and this size makes one learning rate do for both."""
+
+
 def _right(name: str, rank: int, columns: int) -> Tensor:
     """The right factor that tuning starts from: random, the same for all images. [1, rank, columns]"""
     stream = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little"))
-    return torch.randn(1, rank, columns, generator=stream) / rank**0.5
+    return RIGHT * torch.randn(1, rank, columns, generator=stream) / rank**0.5
 
 
 def noise_correlation(noise: Tensor) -> Tensor:

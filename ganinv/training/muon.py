@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-# Quintic Newton-Schulz coefficients (Jordan et al.): all singular values end between about 0.7 and 1.2 in five rounds.
-A, B, C = 3.4445, -4.7750, 2.0315
+from ganinv.orthogonal import orthogonalize
+
 SMALLEST = 2000  # elements: below it a weight is cheaper, and as good, with Adam
 
 
@@ -49,17 +49,6 @@ class Muon(torch.optim.Optimizer):
                 step = orthogonalize(ahead.flatten(1))
                 # An orthogonal [m, n] matrix has elements of root mean square 1 / sqrt(max(m, n)).
                 weight.add_(step.view_as(weight), alpha=-group["lr"] * state["size"] * max(step.shape) ** 0.5)
-
-
-def orthogonalize(matrix: Tensor, rounds: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: singular values become about one."""
-    x = matrix / (matrix.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.t() if tall else x
-    for _ in range(rounds):
-        gram = x @ x.t()
-        x = A * x + (B * gram + C * gram @ gram) @ x
-    return x.t() if tall else x
 
 
 class MuonAdam:

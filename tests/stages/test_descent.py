@@ -16,7 +16,7 @@ from ganinv.stages.descent import Stop
 from ganinv.stages.memory import Gauge, lanes_that_fit
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import FeatureSettings, NoiseSettings, Optimize
-from ganinv.stages.optimizers import LBFGS, Adam
+from ganinv.stages.optimizers import LBFGS, Adam, Matrix, Muon
 from ganinv.stages.tune import Locality, Tune
 from ganinv.target import Target
 from tests.tiny import random_w, tiny_generator
@@ -65,6 +65,8 @@ STAGES = [
 TUNINGS = [
     Tune(steps=6, lr=0.01),
     Tune(steps=6, lr=0.01, form="low-rank", rank=2),
+    Tune(steps=6, lr=0.01, form="low-rank", rank=4, optimizer="muon"),
+    Tune(steps=6, lr=0.01, optimizer="muon"),
     Tune(steps=6, lr=0.01, form="styles"),
     Tune(steps=6, lr=0.01, locality=Locality(alpha=3.0)),
 ]
@@ -87,7 +89,7 @@ def test_company_leaves_no_trace_at_real_widths(embedded: Context) -> None:
     for stage in (
         Optimize(space="w", steps=3, noise_maps=NoiseSettings()),
         Tune(steps=2),
-        Tune(steps=2, form="low-rank"),
+        Tune(steps=2, form="low-rank", optimizer="muon"),
     ):
         full = stage(target, start, embedded)
         some = Target(target.images[3:5], target.ids[3:5])
@@ -219,6 +221,21 @@ def test_adam_is_adam() -> None:
         (theirs**3).abs().sum().backward()
         reference.step()
     torch.testing.assert_close(mine, theirs.detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_muon_makes_orthogonal_steps_for_matrices_alone() -> None:
+    torch.manual_seed(0)
+    optimizer, x = Muon(vectors=0.5), torch.zeros(2, 3 * 5 + 4)
+    state = optimizer.start(x, [Matrix(0, 3, 5)])
+    move = torch.tensor([True, False])
+    gradient = torch.randn(2, 19)
+    gradient[1] = float("nan")
+    optimizer.step(x, gradient, torch.zeros(2), torch.full((2, 1), 0.1), torch.zeros(2), move, state)
+    singular = torch.linalg.svdvals(x[0, :15].view(3, 5)) / (0.1 * 5**0.5)
+    assert (singular > 0.6).all()
+    assert (singular < 1.3).all()
+    torch.testing.assert_close(x[0, 15:], -0.05 * gradient[0, 15:].sign())  # Adam's first step
+    assert x[1].count_nonzero() == 0
 
 
 def test_lbfgs_finds_minima_row_by_row() -> None:
