@@ -143,8 +143,8 @@ class FitWorker:
     def _put(self, direction: Direction) -> int:
         """Store a direction, or find the version that an interrupted run of this very fit stored."""
         run = self.collection.plan().config_digest
-        for known in self.store.directions.list():
-            if known["name"] == direction.name and known["report"].get("fit_digest") == run:
+        for known in self.store.directions.list(direction.name):
+            if known["report"].get("fit_digest") == run:
                 return int(known["version"])
         direction.report["fit_digest"] = run
         if self.changes is not None and (changes := self.changes.of(direction)) is not None:

@@ -49,11 +49,11 @@ class Fit:
 
 
 def read_fits(store: Store, fingerprint: str, notes: list[str]) -> list[Fit]:
-    """The newest version of each direction of one generator, the best separated first."""
+    """The newest version of each direction of one generator that is not deprecated, the best separated first."""
     newest: dict[str, int] = {}
     try:
         for record in store.directions.list():
-            if record.get("generator_fingerprint") == fingerprint:
+            if record.get("generator_fingerprint") == fingerprint and record["deprecated"] is None:
                 newest[str(record["name"])] = int(record["version"])
         fits = [_fit(store.directions.get(name, fingerprint, version)) for name, version in newest.items()]
     except GaninvError as error:

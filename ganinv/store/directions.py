@@ -112,17 +112,17 @@ class DirectionStore:
             what = f"direction {name!r}" + ("" if version is None else f", version {version},")
             raise ConfigError(f"{what} is deprecated already: {self._reason(where)}") from None
 
-    def list(self) -> list[dict[str, Any]]:
-        """Metadata of every version of every direction, by name and version.
+    def list(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Metadata of every version of every direction, or of one, by name and version.
 
         Each has its ``version``, the ``report`` of its fit, and ``deprecated``: the reason, or None.
         """
         rows = []
-        for name in self.objects.names("directions"):
-            whole = self._reason(name)
-            for version in self._versions(name):
-                reason = whole or self._reason(f"{name}/{version}")
-                rows.append({**self._read(name, version)[1], "deprecated": reason})
+        for each in self.objects.names("directions") if name is None else [name]:
+            whole = self._reason(each)
+            for version in self._versions(each):
+                reason = whole or self._reason(f"{each}/{version}")
+                rows.append({**self._read(each, version)[1], "deprecated": reason})
         return rows
 
     def _known(self, name: str, version: int | None) -> Sequence[int]:

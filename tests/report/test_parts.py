@@ -12,12 +12,13 @@ from matplotlib.axes import Axes
 
 from ganinv.report.effects import is_monotone, read_effects
 from ganinv.report.figure import SERIES, draw
+from ganinv.report.fits import read_fits
 from ganinv.report.images import LARGEST, data_uri, pixels
 from ganinv.report.plots import smoothed
 from ganinv.report.strips import _thirds
 from ganinv.report.words import duration, find_protocol, listed, number, signed
 
-from .stocked import empty_store, write
+from .stocked import add_directions, empty_store, tiny_generator, write
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,17 @@ def test_side_effects_are_slopes_in_deviations() -> None:
     assert named is not None
     assert (named.responses[0].attribute, named.responses[0].assumed) == ("hair", False)
     assert named.scale == "the unedited images"
+
+
+def test_deprecated_directions_are_not_reported() -> None:
+    store, generator, notes = empty_store(), tiny_generator(), []
+    for _ in range(2):
+        add_directions(store, generator)
+    store.directions.deprecate("smile", "mislabelled", version=2)
+    store.directions.deprecate("age", "use older")
+    fits = read_fits(store, generator.fingerprint, notes)
+    assert [(fit.name, fit.direction.version) for fit in fits] == [("smile", 1)]
+    assert notes == []
 
 
 def test_smoothing_keeps_a_line() -> None:

@@ -77,6 +77,8 @@ def test_a_deprecated_version_is_left_out_unless_asked_for_by_number(store: Stor
     assert store.directions.get("smile", generator="aaa111").version == 2
     assert store.directions.get("smile", version=3).unit == 3.0
     assert [row["deprecated"] for row in store.directions.list()] == [None, None, "fitted on mislabelled samples"]
+    assert [row["version"] for row in store.directions.list("smile")] == [1, 2, 3]
+    assert store.directions.list("frown") == []
     assert store.directions.put(smile(unit=4.0)) == 4
     assert store.directions.get("smile").version == 4
     with pytest.raises(ConfigError, match="version 3, is deprecated already: fitted on mislabelled samples"):
