@@ -4,16 +4,18 @@ work."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from ganinv.code import Code
 from ganinv.config import StrictModel
-from ganinv.losses.distance import Distance, DistanceName, between
+from ganinv.losses.distance import Distance, DistanceName, between, halved
+from ganinv.segments import in_turn
 from ganinv.stages.base import Context
 from ganinv.target import Target
 
@@ -32,6 +34,21 @@ class Objective(Protocol):
             images: renderings [B, 3, R, R] of ``code``. reference: of the same images, in the same order.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Together:
+    """The sum of several objectives, such as one image inside a mask and another one outside."""
+
+    parts: Sequence[Objective]
+
+    def reference(self, index: Sequence[int]) -> Any:
+        return tuple(part.reference(index) for part in self.parts)
+
+    def __call__(self, images: Tensor, code: Code, reference: Any) -> tuple[Tensor, Tensor]:
+        measured = [part(images, code, own) for part, own in zip(self.parts, reference, strict=True)]
+        # Added one after the other: a sum over a stack is done in an order that depends on the number of images.
+        return reduce(torch.add, [loss for loss, _ in measured]), reduce(torch.add, [far for _, far in measured])
 
 
 class DomainLoss(StrictModel):
@@ -53,7 +70,10 @@ class ReconstructionLoss(StrictModel):
     """Images larger than this are halved until they are not, before the perceptual distance (256 in the projector)."""
     domain: DomainLoss | None = None
     dispersion_weight: float = Field(0.0, ge=0)
-    """Of ``mean(((w - w_mean) / w_std)^2)``, which keeps codes near the mean (ChunkyGAN, Subrtova et al. 2022)."""
+    """Of ``mean(((w - w_mean) / w_std)^2)``, which keeps codes near the mean (ChunkyGAN, Subrtova et al. 2022; 10 in the
+    published code). Of a code with segments, the sum over those that an image has."""
+    dispersion_wplus_div: bool = False
+    """Divided by the number of rows once more, as the published code does in W+."""
 
     def prepare(self, target: Target, context: Context) -> Reconstruction:
         return Reconstruction(self, target, context)
@@ -77,7 +97,7 @@ class Reconstruction:
         if self._target.masks is not None:
             out["masks"] = self._target.masks[at]
         if self._distance is not None:
-            out["features"] = tuple(self._distance.features(self._small(images)))
+            out["features"] = tuple(self._distance.features(halved(images, self.cfg.distance_resolution)))
         if self._encoder is not None and self.cfg.domain is not None and self.cfg.domain.of == "image":
             out["encoded"] = self._encoder(images).w
         return out
@@ -88,7 +108,8 @@ class Reconstruction:
             images = target + reference["masks"] * (images - target)
         loss = distance = images.new_zeros(len(images))
         if self._distance is not None:
-            distance = between(self._distance.features(self._small(images)), reference["features"])
+            features = self._distance.features(halved(images, cfg.distance_resolution))
+            distance = between(features, reference["features"])
             loss = loss + cfg.distance_weight * distance
         if cfg.mse_weight:
             loss = loss + cfg.mse_weight * (images - target).square().mean(dim=(1, 2, 3))
@@ -96,11 +117,13 @@ class Reconstruction:
             encoded = reference["encoded"] if "encoded" in reference else self._encoder(images).w
             loss = loss + cfg.domain.weight * (code.w - encoded).square().mean(dim=(1, 2))
         if cfg.dispersion_weight:
-            loss = loss + cfg.dispersion_weight * ((code.w - self._w_mean) / self._w_std).square().mean(dim=(1, 2))
+            loss = loss + cfg.dispersion_weight * self._dispersion(code)
         return loss, distance
 
-    def _small(self, images: Tensor) -> Tensor:
-        most = self.cfg.distance_resolution
-        while most is not None and images.shape[-1] > most:
-            images = F.avg_pool2d(images, 2)
-        return images
+    def _dispersion(self, code: Code) -> Tensor:
+        segments = code.segments
+        w = code.w if segments is None else code.w[:, None] + segments.w
+        spread = ((w - self._w_mean) / self._w_std).square().mean(dim=(-2, -1))
+        if segments is not None:
+            spread = in_turn(spread * segments.present())
+        return spread / w.shape[-2] if self.cfg.dispersion_wplus_div else spread

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
+import torch
 from pydantic import Field, model_validator
 
 from ganinv.code import Code
@@ -27,6 +29,20 @@ class NoiseSettings(StrictModel):
     normalize: bool = True
     """Zero mean and unit mean square after each step. Image2StyleGAN++ lets them carry detail: false, and no
     regularization, from the stored maps."""
+    strength: float = Field(0.0, ge=0)
+    """Lent to layers whose own noise strength is zero, where maps would have no effect: a generator that was trained
+    without noise, such as the embedded one. Their maps start from zero."""
+    keep: bool = True
+    """The optimised maps are part of the result. False: they only help to find the latent, and are dropped (NVIDIA's
+    projector, PTI)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> NoiseSettings:
+        if self.strength and (self.normalize or self.start == "random"):
+            raise ValueError(
+                "noise_maps.strength is for maps that start from zero: set start: stored and normalize: false"
+            )
+        return self
 
 
 class FeatureSettings(StrictModel):
@@ -47,7 +63,9 @@ class Optimize(StrictModel):
     kind: Literal["optimize"] = "optimize"
     space: LatentSpace | None = "w"
     """``w`` one row, ``w+`` all rows, ``s`` styles, ``z`` or ``z+`` through the mapping network; null: w stays."""
-    start: Literal["mean", "code"] = "mean"
+    start: Literal["mean", "random", "code"] = "mean"
+    """``mean`` latent; ``random`` uniform in [-1, 1] (Image2StyleGAN, for images that are no faces), of each image its own;
+    ``code``, what the stages before made, or stored codes."""
     rows: tuple[int, int] | None = None
     """In ``w+``: only rows [first, end) move."""
     steps: int = Field(200, ge=1)
@@ -69,7 +87,7 @@ class Optimize(StrictModel):
     def _check(self) -> Optimize:
         if self.space is None and self.noise_maps is None and not self.features:
             raise ValueError("nothing to optimise: give a space, noise_maps or features")
-        if self.space is None and self.start == "mean":
+        if self.space is None and self.start != "code":
             raise ValueError("space: null keeps the code's latent, so it needs start: code")
         if self.rows is not None and self.space != "w+":
             raise ValueError(f"rows are rows of w+, not of space {self.space!r}")
@@ -81,6 +99,8 @@ class Optimize(StrictModel):
         generator = context.generator
         if self.start == "mean":
             code = Code(w=generator.w_mean.expand(len(target), generator.num_ws, -1))
+        elif self.start == "random":
+            code = self._random(target, context)
         elif code is None:
             raise ValueError("optimize with start: code needs a stage before it that makes one, or stored codes")
         descent = Descent(
@@ -91,13 +111,20 @@ class Optimize(StrictModel):
             schedule=self.lr_factor if self.optimizer == "adam" else lambda t: 1.0,
             stop=self.stop,
         )
-        return descent(target, code, self.loss.prepare(target, context), context)
+        result = descent(target, code, self.loss.prepare(target, context), context)
+        if self.noise_maps is not None and not self.noise_maps.keep:
+            return replace(result, code=replace(result.code, noise=code.noise, weights=code.weights))
+        return result
+
+    def _random(self, target: Target, context: Context) -> Code:
+        generator = context.generator
+        shape = (1 if self.space == "w" else generator.num_ws, generator.w_dim)
+        drawn = [2 * torch.rand(shape, generator=context.stream(i, "start")) - 1 for i in target.ids]
+        return Code(w=torch.stack(drawn).to(generator.w_mean).expand(-1, generator.num_ws, -1))
 
     def lr_factor(self, t: float) -> float:
         """Learning-rate schedule at t in [0, 1): linear rise, plateau, cosine fall."""
-        down = min(1.0, (1 - t) / self.lr_rampdown) if self.lr_rampdown else 1.0
-        up = min(1.0, t / self.lr_rampup) if self.lr_rampup else 1.0
-        return (0.5 - 0.5 * math.cos(math.pi * down)) * up
+        return ramps(t, self.lr_rampup, self.lr_rampdown)
 
     @property
     def _noisy(self) -> bool:
@@ -109,5 +136,13 @@ class Optimize(StrictModel):
             variables.append(Latent(self.space, self.rows, self.latent_noise, self.latent_noise_end))
         if self.noise_maps is not None:
             n = self.noise_maps
-            variables.append(NoiseMaps(n.lr, n.regularization, n.normalize, n.start == "random"))
+            variables.append(NoiseMaps(n.lr, n.regularization, n.normalize, n.start == "random", n.strength))
         return [*variables, *(FeatureOffset(f.site, f.lr) for f in self.features)]
+
+
+def ramps(t: float, up: float, down: float) -> float:
+    """The projector's learning-rate factor at t in [0, 1): a linear rise over the share ``up`` of the steps, a plateau, a
+    cosine fall over the share ``down``."""
+    falling = min(1.0, (1 - t) / down) if down else 1.0
+    rising = min(1.0, t / up) if up else 1.0
+    return (0.5 - 0.5 * math.cos(math.pi * falling)) * rising
