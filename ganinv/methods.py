@@ -16,11 +16,13 @@ from ganinv.config import StrictModel, config_path, digest, load_yaml, validate
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between
+from ganinv.metrics.images import mse
 from ganinv.stages.base import Context, Encoder
 from ganinv.stages.batches import batches
 from ganinv.stages.encode import Encode
 from ganinv.stages.optimize import Optimize
 from ganinv.stages.tune import Tune
+from ganinv.stages.variables import original_noise
 from ganinv.target import Target
 
 AnyStage = Annotated[Encode | Optimize | Tune, Field(discriminator="kind")]
@@ -49,7 +51,8 @@ class Inversion:
     """The inverted batch, one entry per image.
 
     ``error[i]`` is None where the image went well; the code's rows of failed images are not to be used. ``metrics`` holds
-    ``mse`` and ``distance`` of the final rendering. ``loss`` is the concatenated loss curve of all stages.
+    ``mse``, ``psnr`` and ``distance`` of the final rendering; of codes with noise maps of their own also ``mse_plain``,
+    ``psnr_plain`` and ``distance_plain``, with the generator's. ``loss`` is the concatenated loss curve of all stages.
     """
 
     ids: list[str]
@@ -104,15 +107,23 @@ class Method:
         seconds = time.perf_counter() - started
         return Inversion(list(target.ids), code, error, measured, loss, steps, reason, seconds)
 
-    @torch.no_grad()
     def _measure(self, target: Target, code: Code) -> dict[str, Tensor]:
+        measured = self._compare(target, code)
+        if code.noise is not None:
+            plain = self._compare(target, original_noise(code, self.context.generator))
+            measured |= {f"{name}_plain": values for name, values in plain.items()}
+        return measured
+
+    @torch.no_grad()
+    def _compare(self, target: Target, code: Code) -> dict[str, Tensor]:
         distance = self.context.distance(self.cfg.distance)
-        mse, far = [], []
+        error, far = [], []
         for index, real in batches(len(target), self.cfg.batch_size):
             images, true = self.context.generator.synthesize(code[index]), target.images[index]
-            mse.append((images - true).square().mean(dim=(1, 2, 3))[:real])
+            error.append(mse(images, true)[:real])
             far.append(between(distance.features(images), distance.features(true))[:real])
-        return {"mse": torch.cat(mse), "distance": torch.cat(far)}
+        squared = torch.cat(error)
+        return {"mse": squared, "psnr": 10 * torch.log10(4 / squared), "distance": torch.cat(far)}
 
 
 NOT_FINITE = "the loss or the result is not finite (NaN or infinity); check the image, or lower the learning rate"
