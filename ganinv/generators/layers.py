@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ganinv.extras import LowRank
 from ganinv.generators import low_rank
 from ganinv.generators.padding import frame
+from ganinv.generators.pointwise import pointwise
 
 LRELU_SLOPE = 0.2
 ACT_GAIN = math.sqrt(2.0)
@@ -178,8 +179,8 @@ def modulated_conv2d(
     padding = kernel // 2
     if ring is not None:
         x, padding = frame(x, ring), 0
-    if kernel == 1:  # a matrix product, several times faster than a convolution to three channels
-        y = torch.bmm(weight[..., 0, 0].expand(batch, -1, -1), x.flatten(2)).unflatten(2, x.shape[2:])
+    if kernel == 1:
+        y = pointwise(x, weight[..., 0, 0])
     elif weight.ndim == 4:
         y = _conv(x, weight, padding, up, groups=1)
     else:

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganinv.extras import LowRank, map_tensors
+from ganinv.generators.pointwise import pointwise
 
 SHARE = 1 / 3
-CPU_SHARE = 1 / 4
 
 
 def pays(offset: LowRank, shape: Sequence[int]) -> bool:
@@ -29,8 +29,8 @@ def pays(offset: LowRank, shape: Sequence[int]) -> bool:
     An affine sees one vector, and its factors always cost less than their product. An offset that the batch shares is one
     sum, and every sample then costs what the plain layer does. A convolution with a weight for each sample costs three of
     its size, forward and backward; with a low-rank offset two, and three times the share r (I k^2 + O) / (O I k^2) of
-    one. That is less below a share of ``SHARE``; on the CPU it is faster from ``CPU_SHARE`` down
-    (``benchmarks/synthesis.py``). Layers of few channels are above it.
+    one: less for shares below 1/3. Measured, it is faster up to about there (``benchmarks/synthesis.py``). Layers of few
+    channels are above it, and toRGB at any rank.
     """
     left, right = offset.left, offset.right
     if len(shape) == 2:
@@ -39,8 +39,7 @@ def pays(offset: LowRank, shape: Sequence[int]) -> bool:
         return False
     rows, rank = left.shape[1:]
     columns = right.shape[2]
-    share = rank * (rows + columns) / (rows * columns)
-    return share <= (CPU_SHARE if right.device.type == "cpu" else SHARE)
+    return rank * (rows + columns) <= SHARE * rows * columns
 
 
 def cast(offset: LowRank, dtype: torch.dtype) -> LowRank:
@@ -72,16 +71,15 @@ def add_conv(y: Tensor, x: Tensor, offset: LowRank, kernel: int, padding: int = 
         padding: zeros around ``x``; not with ``up``.
         up: transposed convolution of stride 2, H' = 2H + kernel - 2.
     """
-    batch, in_ch = x.shape[:2]
-    left, right = (t.expand(batch, -1, -1) for t in (offset.left, offset.right))
     # [B, r, I, k*k] to [B, r*k*k, I]. A convolution's taps add up its surroundings; fold spreads: its taps are mirrored.
-    taps = right.unflatten(2, (in_ch, kernel * kernel))
+    taps = offset.right.unflatten(2, (x.shape[1], kernel * kernel))
     taps = (taps if up else taps.flip(3)).transpose(2, 3).flatten(1, 2)
     # Every tap is a matrix product, and only r channels are moved. Grouped convolutions of so few channels are slow.
-    inner = torch.bmm(taps, x.flatten(2))
+    inner = pointwise(x, taps)
     if kernel > 1:
-        inner = F.fold(inner, y.shape[2:], kernel, stride=2 if up else 1, padding=0 if up else kernel - 1 - padding)
-    return torch.baddbmm(y.flatten(2), left, inner.flatten(2)).view_as(y)
+        stride, padding = (2, 0) if up else (1, kernel - 1 - padding)
+        inner = F.fold(inner.flatten(2), y.shape[2:], kernel, padding=padding, stride=stride)
+    return pointwise(inner, offset.left, onto=y)
 
 
 def added_power(weight: Tensor, offset: LowRank, style: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def extras_of(batch: int = 1, seed: int = 0) -> dict[str, dict[str, Any]]:
         "dense weights": {"weights": {"convs.1.weight": n(c, c, 3, 3), "torgbs.3.weight": n(3, c, 1, 1)}},
         "low-rank weights": {
             "weights": {
-                "convs.0.weight": LowRank(n(c, 2), n(2, c * 9)),  # too large a share of 8 channels: added in
+                "convs.0.weight": LowRank(n(c, 3), n(3, c * 9)),  # too large a share of 8 channels: added in
                 "convs.3.weight": LowRank(n(c, 1), n(1, c * 9)),
                 "convs.4.weight": LowRank(n(c, 1), n(1, c * 9)),
                 "convs.1.affine.weight": LowRank(n(c, 2), n(2, 8)),
