@@ -9,14 +9,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ganinv.directions.direction import Mode, Space
 from ganinv.directions.files import DirectionFile
+from ganinv.directions.trees import all_vectors, brief, is_scalar, is_vector, numbers, plain, row_range, same_length
 from ganinv.errors import ConfigError, DataError
-
-MAX_DEPTH = 20
-"""Containers inside containers; a pickled list may even hold itself."""
 
 _LAYER = re.compile(r"(convs|torgbs)\.\d{1,3}")
 _GANSPACE_NPZ = ("act_comp", "act_mean", "act_stdev", "lat_comp", "lat_mean", "lat_stdev")
@@ -60,13 +57,13 @@ def find_entries(file: DirectionFile, select: Sequence[str] = ()) -> list[Entry]
         DataError: there is no direction in it, or none is selected of a file of statistics.
         ConfigError: a key it does not have.
     """
-    tree = _plain(file.tree, file)
+    tree = plain(file.tree, file)
     for layout in (_components, _in_domain, _viewer, _factors, _statistics, _styles, _layers, _vector, _named):
         found = layout(tree, file)
         if found is not None:
             return _selected(found, select, file)
     raise DataError(
-        f"{file.name}: no direction in it. It holds {_brief(tree)}; expected a vector [w_dim], [1, w_dim], [L, w_dim] or "
+        f"{file.name}: no direction in it. It holds {brief(tree)}; expected a vector [w_dim], [1, w_dim], [L, w_dim] or "
         "[1, L, w_dim], GANSpace components (comp, mean, std), named vectors, or statistics of S"
     )
 
@@ -96,7 +93,7 @@ def _normal(key: str, entries: Mapping[str, Any]) -> str:
 def _vector(tree: Any, file: DirectionFile) -> Entries | None:
     if not isinstance(tree, np.ndarray):
         return None
-    return {"": lambda: Entry("", _numbers(tree, file, "its array"), "vector")}
+    return {"": lambda: Entry("", numbers(tree, file, "its array"), "vector")}
 
 
 def _components(tree: Any, file: DirectionFile) -> Entries | None:
@@ -110,7 +107,7 @@ def _components(tree: Any, file: DirectionFile) -> Entries | None:
     else:
         return None
     for what, array in (("comp", comp), ("mean", mean), ("std", std)):
-        _numbers(array, file, what)
+        numbers(array, file, what)
     comp, mean, std = comp.reshape(len(comp), -1), mean.reshape(-1), std.reshape(-1)
     if len(std) != len(comp) or mean.shape != comp.shape[1:]:
         raise DataError(
@@ -119,7 +116,9 @@ def _components(tree: Any, file: DirectionFile) -> Entries | None:
         )
     # In Z mode GANSpace writes ones: the latents are standard normal.
     space: Space | None = None if (std == 1).all() else "w"
-    extra = {k: tree[k].reshape(-1) for k in ("act_stdev", "var_ratio", "random_stdevs") if _like(tree.get(k), std)}
+    extra = {
+        k: tree[k].reshape(-1) for k in ("act_stdev", "var_ratio", "random_stdevs") if same_length(tree.get(k), std)
+    }
 
     def entry(i: int) -> Entry:
         report: dict[str, Any] = {"component": i, "sigma": float(std[i])}
@@ -140,9 +139,9 @@ def _in_domain(tree: Any, file: DirectionFile) -> Entries | None:
         return None
     meta = tree.get("meta_data")
     meta = meta if isinstance(meta, Mapping) else {}
-    layers = _row_range(meta.get("manipulate_layers"), file)
+    layers = row_range(meta.get("manipulate_layers"), file)
     report = {"meta_data": {str(k): v for k, v in meta.items() if isinstance(v, str | int | float | bool)}}
-    array = _numbers(tree["boundary"], file, "boundary")
+    array = numbers(tree["boundary"], file, "boundary")
     return {"": lambda: Entry("", array, "in-domain", layers=layers, report=report)}
 
 
@@ -150,13 +149,13 @@ def _viewer(tree: Any, file: DirectionFile) -> Entries | None:
     """What GANSpace's interactive viewer exports: one component with its range of layers."""
     if not isinstance(tree, Mapping) or not {"lat_comp", "lat_stdev", "latent_space"} <= tree.keys():
         return None
-    array, sigma = _numbers(tree["lat_comp"], file, "lat_comp"), tree["lat_stdev"]
+    array, sigma = numbers(tree["lat_comp"], file, "lat_comp"), tree["lat_stdev"]
     if not isinstance(sigma, int | float):
-        raise DataError(f"{file.name}: lat_stdev must be one number, it is {_brief(sigma)}")
+        raise DataError(f"{file.name}: lat_stdev must be one number, it is {brief(sigma)}")
     start, end = tree.get("edit_start"), tree.get("edit_end")
     layers = (start, end) if isinstance(start, int) and isinstance(end, int) else None
     report = {
-        k: tree[k] for k in ("component_index", "model_name", "output_class", "truncation") if _scalar(tree.get(k))
+        k: tree[k] for k in ("component_index", "model_name", "output_class", "truncation") if is_scalar(tree.get(k))
     }
     space: Space | None = {"W": "w", "Z": "z"}.get(str(tree["latent_space"]))  # type: ignore[assignment]
     return {
@@ -176,7 +175,7 @@ def _factors(tree: Any, file: DirectionFile) -> Entries | None:
     """rosinality's ``factor.pt``: columns of ``eigvec`` are SeFa directions, largest singular value first."""
     if not isinstance(tree, Mapping) or not isinstance(tree.get("eigvec"), np.ndarray):
         return None
-    vectors = _numbers(tree["eigvec"], file, "eigvec")
+    vectors = numbers(tree["eigvec"], file, "eigvec")
     if vectors.ndim != 2:
         raise DataError(f"{file.name}: eigvec must have one direction per column [w_dim, N], got {vectors.shape}")
 
@@ -190,9 +189,9 @@ def _factors(tree: Any, file: DirectionFile) -> Entries | None:
 def _statistics(tree: Any, file: DirectionFile) -> Entries | None:
     """StyleSpace's ``S_mean_std``: [means, deviations], each one vector per layer of S."""
     parts = list(tree.values()) if isinstance(tree, Mapping) and set(tree) == {"mean", "std"} else tree
-    if not isinstance(parts, list | tuple) or len(parts) != 2 or not all(map(_vectors, parts)):
+    if not isinstance(parts, list | tuple) or len(parts) != 2 or not all(map(all_vectors, parts)):
         return None
-    means, deviations = ([_numbers(a, file, "S").reshape(-1) for a in part] for part in parts)
+    means, deviations = ([numbers(a, file, "S").reshape(-1) for a in part] for part in parts)
     widths = [len(a) for a in means]
     if widths != [len(a) for a in deviations]:
         raise DataError(f"{file.name}: means and deviations of S have layers of different lengths")
@@ -218,9 +217,9 @@ def _statistics(tree: Any, file: DirectionFile) -> Entries | None:
 
 def _styles(tree: Any, file: DirectionFile) -> Entries | None:
     """A direction in S as one array per layer."""
-    if not _vectors(tree) or len(tree) < 2:
+    if not all_vectors(tree) or len(tree) < 2:
         return None
-    arrays = tuple(_numbers(a, file, "S").reshape(-1) for a in tree)
+    arrays = tuple(numbers(a, file, "S").reshape(-1) for a in tree)
     return {"": lambda: Entry("", arrays, "styles", space="s")}
 
 
@@ -228,7 +227,7 @@ def _layers(tree: Any, file: DirectionFile) -> Entries | None:
     """A direction in S as a dictionary of layer name to styles: how this project exports one."""
     if not isinstance(tree, Mapping) or not tree or not all(_LAYER.fullmatch(str(key)) for key in tree):
         return None
-    arrays = {str(key): _numbers(value, file, str(key)).reshape(-1) for key, value in tree.items()}
+    arrays = {str(key): numbers(value, file, str(key)).reshape(-1) for key, value in tree.items()}
     return {"": lambda: Entry("", arrays, "style layers", space="s")}
 
 
@@ -236,16 +235,16 @@ def _named(tree: Any, file: DirectionFile) -> Entries | None:
     """A dictionary of vectors, as anycost-gan's boundaries; a npz of one array is that array."""
     if not isinstance(tree, Mapping):
         return None
-    vectors = {str(k): v for k, v in tree.items() if isinstance(v, np.ndarray) and _is_vector(v)}
+    vectors = {str(k): v for k, v in tree.items() if isinstance(v, np.ndarray) and is_vector(v)}
     # A checkpoint has vectors too (biases, averages); a file of directions has nothing else.
-    others = [v for k, v in tree.items() if str(k) not in vectors and not _scalar(v) and v is not None]
+    others = [v for k, v in tree.items() if str(k) not in vectors and not is_scalar(v) and v is not None]
     if others or len({v.size for v in vectors.values()}) != 1:
         return None
 
     def entry(key: str) -> Entry:
         single = len(vectors) == 1
         name = "" if single else key
-        return Entry("" if single else key, _numbers(vectors[key], file, key), "named vectors", name)
+        return Entry("" if single else key, numbers(vectors[key], file, key), "named vectors", name)
 
     return {"" if len(vectors) == 1 else key: partial(entry, key) for key in vectors}
 
@@ -259,82 +258,3 @@ def style_names(layers: int) -> list[str]:
             yield from (f"convs.{2 * b - 1}", f"convs.{2 * b}", f"torgbs.{b}")
 
     return [name for name, _ in zip(names(), range(layers), strict=False)]
-
-
-def _plain(tree: Any, file: DirectionFile, depth: int = 0) -> Any:
-    """Tensors as arrays: NumPy has no bfloat16, so half floats of either kind become float32."""
-    if depth > MAX_DEPTH:
-        raise DataError(f"{file.name}: containers inside containers, more than {MAX_DEPTH} deep: no file of directions")
-    if isinstance(tree, Tensor):
-        tensor = tree.detach()
-        return tensor.numpy() if str(tensor.dtype) in _NUMPY else tensor.float().numpy()
-    if isinstance(tree, Mapping):
-        return {key: _plain(value, file, depth + 1) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_plain(value, file, depth + 1) for value in tree]
-    return tree
-
-
-_NUMPY = {
-    f"torch.{name}" for name in ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
-}
-
-
-def _numbers(array: Any, file: DirectionFile, what: str) -> np.ndarray:
-    """Floats that are finite."""
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or not array.size:
-        raise DataError(f"{file.name}: {what} must be an array of floating-point numbers, it is {_brief(array)}")
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).sum())
-        raise DataError(f"{file.name}: {what} holds {bad} values that are not finite (NaN or infinity)")
-    return array
-
-
-def _vectors(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and all(_is_vector(v) for v in value)
-
-
-def _is_vector(value: Any) -> bool:
-    """One vector, or rows of them, with leading dimensions of 1."""
-    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size > 1 and value.squeeze().ndim <= 2
-
-
-def _like(value: Any, std: np.ndarray) -> bool:
-    return isinstance(value, np.ndarray) and value.size == std.size and value.dtype.kind == "f"
-
-
-def _scalar(value: Any) -> bool:
-    return isinstance(value, str | int | float | bool)
-
-
-def _row_range(value: Any, file: DirectionFile) -> tuple[int, int] | None:
-    """Rows as a list of numbers, or as text ("0-3", "2,3,4"), to [start, end)."""
-    if value is None:
-        return None
-    if isinstance(value, np.ndarray):
-        value = value.reshape(-1).tolist()
-    if isinstance(value, str):
-        found = re.fullmatch(r"\s*(\d{1,3})\s*-\s*(\d{1,3})\s*|\s*\d{1,3}\s*(,\s*\d{1,3}\s*)*", value)
-        if found and found[1]:
-            value = list(range(int(found[1]), int(found[2]) + 1))
-        elif found:
-            value = [int(part) for part in value.split(",")]
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(v, int) for v in value):
-        raise DataError(
-            f"{file.name}: its rows of W+ must be numbers, they are {_brief(value)}; state the layers yourself"
-        )
-    rows = sorted(set(value))
-    if rows != list(range(rows[0], rows[0] + len(rows))):
-        raise DataError(f"{file.name}: its rows of W+ {rows} are no range; state the layers yourself")
-    return rows[0], rows[-1] + 1
-
-
-def _brief(tree: Any) -> str:
-    """What something is, in few words."""
-    if isinstance(tree, np.ndarray):
-        return f"an array of shape {list(tree.shape)} and type {tree.dtype}"
-    if isinstance(tree, Mapping):
-        return f"a dictionary of {', '.join(map(str, list(tree)[:6]))[:100]}" + (", ..." if len(tree) > 6 else "")
-    if isinstance(tree, list | tuple):
-        return f"a list of {len(tree)}"
-    return f"{tree!r:.60}" if _scalar(tree) else f"a {type(tree).__name__}"
