@@ -20,12 +20,14 @@ from ganinv.metrics.images import mse
 from ganinv.stages.base import Context, Encoder
 from ganinv.stages.batches import batches
 from ganinv.stages.encode import Encode
+from ganinv.stages.joint_segments import JointSegments
 from ganinv.stages.optimize import Optimize
+from ganinv.stages.segments import Segment
 from ganinv.stages.tune import Tune
 from ganinv.stages.variables import original_noise
 from ganinv.target import Target
 
-AnyStage = Annotated[Encode | Optimize | Tune, Field(discriminator="kind")]
+AnyStage = Annotated[Encode | Optimize | Tune | Segment | JointSegments, Field(discriminator="kind")]
 
 
 class MethodConfig(StrictModel):
