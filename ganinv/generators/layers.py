@@ -6,6 +6,7 @@ Pure PyTorch: nothing here compiles at import or at use. Shapes are NCHW through
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -133,6 +134,7 @@ def modulated_conv2d(
     fir: FIR | None = None,
     ring: Tensor | None = None,
     offset: LowRank | None = None,
+    then: Callable[[Tensor, Tensor | None], Tensor] | None = None,
 ) -> Tensor:
     """Modulated convolution, for shared or per-sample weights (StyleGAN2, section 2.2).
 
@@ -145,6 +147,7 @@ def modulated_conv2d(
         ring: [B or 1, I, 4(H+1)], the pixels around the modulated input in place of zeros (PadInv, Bai et al. 2022):
             not modulated themselves, demodulated with the rest. Not with ``up``.
         offset: low-rank, to a shared ``weight``: left [B or 1, O, r], right [B or 1, r, I*k*k].
+        then: (output of the convolution, demodulation [B, O]) -> result, in place of filter and demodulation.
 
     Shared weights take the dense form (scale the input, one ordinary convolution, scale the output): it needs no
     per-sample weight and its backward pass no weight gradient when the weight is frozen. A low-rank ``offset`` is applied
@@ -190,10 +193,39 @@ def modulated_conv2d(
         y = y.reshape(batch, -1, *y.shape[2:])
     if offset is not None:
         y = low_rank.add_conv(y, x, low_rank.cast(offset, x.dtype), kernel, padding, up)
+    if then is not None:
+        return then(y, demod)
     if up:
         assert fir is not None
         y = fir(y, padding=1)
     return y if demod is None else y * demod[:, :, None, None]
+
+
+def after_convolution(
+    y: Tensor,
+    demod: Tensor | None,
+    noise: Tensor | None,
+    bias: Tensor,
+    fir: FIR | None,
+    gain: float = 1.0,
+    clamp: float | None = None,
+) -> Tensor:
+    """What follows a modulated convolution; ``fast.after_convolution`` is the same in one kernel.
+
+    Args:
+        y: [B, O, H, W]; with ``fir`` [B, O, H + 1, W + 1].
+        demod: [B, O], or None where ``y`` is demodulated, as it is filtered without ``fir``.
+        noise: to be added, broadcast to [B, O, H, W].
+        bias: [O] or [B, O].
+        gain, clamp: as in ``act``.
+    """
+    if fir is not None:
+        y = fir(y, padding=1)
+    if demod is not None:
+        y = y * demod[:, :, None, None]
+    if noise is not None:
+        y = y + noise
+    return act(y + bias[..., None, None].to(y.dtype), gain, clamp)
 
 
 def _conv(x: Tensor, weight: Tensor, padding: int, up: bool, groups: int) -> Tensor:

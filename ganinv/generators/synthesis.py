@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from functools import partial
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -15,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.code import Code, LowRank
-from ganinv.generators import low_rank
+from ganinv.generators import fast, low_rank
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.extras import Extras, Tap, blend_noise
-from ganinv.generators.layers import FIR, EqualLinear, Upsample, act, modulated_conv2d
+from ganinv.generators.layers import FIR, EqualLinear, Upsample, after_convolution, modulated_conv2d
 
 NoiseMode = Literal["const", "none", "random"]
 RESIDUAL_GAIN = math.sqrt(0.5)
@@ -78,10 +79,11 @@ class StyledConv(nn.Module):
             weight, offset = extras.weight(weight, f"{self.name}.weight")
             bias = extras.parameter(bias, f"{self.name}.bias")
             strength = extras.parameter(strength, f"{self.name}.noise_strength")[..., None, None, None]
-        x = modulated_conv2d(x, weight, style_of(self, w, extras), up=self.up, fir=self.fir, ring=ring, offset=offset)
-        if noise is not None:
-            x = x + (noise * strength).to(x.dtype)
-        return act(x + bias[..., None, None].to(x.dtype), gain, self.clamp)
+        noise = None if noise is None else (noise * strength).to(x.dtype)
+        convolve = partial(modulated_conv2d, x, weight, style_of(self, w, extras), up=self.up, ring=ring, offset=offset)
+        if fast.fast_path() == "off":
+            return after_convolution(convolve(fir=self.fir), None, noise, bias, None, gain, self.clamp)
+        return convolve(then=lambda y, demod: fast.after_convolution(y, demod, noise, bias, self.fir, gain, self.clamp))
 
 
 class ToRGB(nn.Module):
