@@ -82,8 +82,9 @@ def test_large_images_are_measured_at_256(with_file: None) -> None:
         assert torch.equal(x, y)
 
 
-def test_gradients_do_not_depend_on_the_batch(with_file: None) -> None:
-    distance = VggDistance()
+@pytest.mark.parametrize("name", ["vgg16-features", "gram-vgg16", "gram-embedded"])
+def test_gradients_do_not_depend_on_the_batch(with_file: None, name: str) -> None:
+    distance = open_distance(name, tiny_generator())
     images, target = pictures(8, 32).requires_grad_(True), pictures(8, 32, seed=1)
     (together,) = torch.autograd.grad(between(distance.features(images), distance.features(target)).sum(), images)
     half = images.detach()[4:].requires_grad_(True)
