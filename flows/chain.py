@@ -9,6 +9,7 @@ from pydantic import GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from flows.cancelling import cancel_watch
 from flows.runtime import ProgressArtifact, as_flow, as_task, markdown, table
 from ganinv.config import StrictModel, config_path, load_yaml, validate
 from ganinv.generators.files import EMBEDDED
@@ -96,7 +97,7 @@ def load_chain(name: str, **shared: Any) -> ChainJob:
 def run_chain(job: ChainJob) -> dict[str, Any]:
     """The body of the flow: every step as a Prefect task, all on one pool."""
     results: dict[str, Any] = {}
-    with open_pools(job.engine, watch=ProgressArtifact) as pools:
+    with cancel_watch() as cancelled, open_pools(job.engine, ProgressArtifact, cancelled) as pools:
         if job.sample:
             results["sample"] = _step("sample", run_sample, job.sample, pools)
         for label in job.label:

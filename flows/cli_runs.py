@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.cli import AsJson, EngineKind, GeneratorUri, Slots, StoreUrl, _job, _pairs, _show, app
 from ganinv.errors import ConfigError
@@ -55,11 +55,18 @@ def submit(
     job = _job(InvertJob, fields)
     where_it_runs = _job(Engine, {"kind": engine, "slots": slots, "gpus_per_slot": gpus_per_slot})
     if to is None:
+        from prefect.exceptions import CancelledRun
+
         from flows.steps import invert
 
-        _show(invert(job, where_it_runs), as_json)
+        try:
+            result = invert(job, where_it_runs)
+        except CancelledRun as cancelled:
+            raise ConfigError(f"the run was cancelled: {cancelled}") from None
+        _show(result, as_json)
         return
     from flows.runs import submit as hand_over
+    from ganinv.store.names import no_secrets
 
     for what, place in {"--store": store, "the data set": dataset, "--encoder": encoder or "/"}.items():
         if "://" not in place and not place.startswith("/"):
@@ -67,6 +74,7 @@ def submit(
                 f"{what} {place!r} is a path on this machine, and the run is elsewhere: give a URL, or an absolute path "
                 "that the worker has too"
             )
+    no_secrets([store, dataset, encoder, generator], "the job")
     parameters = {"job": job.model_dump(mode="json"), "engine": where_it_runs.model_dump(mode="json")}
     run = hand_over(to, parameters, flow="invert")
     if as_json:
@@ -89,7 +97,7 @@ def runs(
     if as_json:
         _show([vars(run) for run in found], True)
         return
-    table = Table("run", "id", "flow", "deployment", "state", "started", "took")
+    table = Table(Column("run", no_wrap=True), "id", "flow", "deployment", "state", "started", "took")
     for run in found:
         started = f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else "-"
         table.add_row(run.name, run.id[:8], run.flow, run.deployment or "-", run.state, started, f"{run.seconds:.0f}s")
@@ -135,6 +143,10 @@ def cancel(
         _show(vars(stopped), True)
     else:
         Console().print(f"{stopped.name} is {stopped.state.lower()}", highlight=False)
+        if stopped.state not in FINAL:
+            Console().print(
+                "It has not answered yet. If its process was killed, it never will; nothing is running then."
+            )
 
 
 FINAL = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
@@ -156,7 +168,17 @@ def status(
     if as_json:
         _show([vars(each) for each in found], True)
         return
-    table = Table("collection", "state", "planned", "done", "failed", "left", "images/s", "time left", "last part")
+    table = Table(
+        Column("collection", no_wrap=True),
+        "state",
+        "planned",
+        "done",
+        "failed",
+        "left",
+        "images/s",
+        "time left",
+        "last part",
+    )
     for each in found:
         counts = (str(n) for n in (each.planned, each.done, each.failed, each.left))
         rate = f"{each.rate:.3g}" if each.rate else "-"

@@ -122,9 +122,8 @@ def cancel(run: str, wait_seconds: float = 60.0) -> Run:
     """Ask a run to stop, and wait until it has. What it finished stays in the store; a new run goes on from there.
 
     Raises:
-        ConfigError: the run is over, or nobody watches over it: a flow that was started by hand.
+        ConfigError: the run is over.
     """
-    from prefect.client.schemas.objects import StateType
     from prefect.states import Cancelling
 
     with _client() as client:
@@ -132,11 +131,6 @@ def cancel(run: str, wait_seconds: float = 60.0) -> Run:
         state = found.state
         if state is not None and state.is_final():
             raise ConfigError(f"run {found.name!r} is over ({state.name}): there is nothing to cancel")
-        if found.deployment_id is None and state is not None and state.type is StateType.RUNNING:
-            raise ConfigError(
-                f"run {found.name!r} was started by hand and has no worker that could stop it: press Ctrl-C where it "
-                "runs. What it finished stays"
-            )
         client.set_flow_run_state(found.id, Cancelling(message="ganinv cancel"))
         deadline = time.monotonic() + wait_seconds
         while True:

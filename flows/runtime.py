@@ -15,16 +15,19 @@ command without Prefect need not spend.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 from uuid import UUID
 
 from ganinv.errors import GaninvError
+from tasks.pool import RunStopped
 from tasks.progress import Progress
 
 if TYPE_CHECKING:
@@ -75,11 +78,24 @@ def as_task(step: Callable[P, R], name: str, *, retry_pauses: Sequence[float] = 
 
 
 def as_flow(body: Callable[P, R], name: str) -> Flow[P, R]:
-    """A function that calls tasks as a Prefect flow without stored results. Its tasks retry, the flow does not."""
+    """A function that calls tasks as a Prefect flow without stored results. Its tasks retry, the flow does not.
+
+    A run that was cancelled (``flows.cancelling``) ends in the state Cancelled.
+    """
     prepare_environment()
     from prefect import flow
+    from prefect.states import Cancelled
 
-    return flow(name=name, persist_result=False, validate_parameters=True)(body)
+    @functools.wraps(body)
+    def cancellable(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return body(*args, **kwargs)
+        except RunStopped as stopped:
+            return cast(R, Cancelled(message=str(stopped)))  # Prefect takes a returned state for the run's own
+
+    # Prefect reads the types off the signature; their names are known where the body is, not here.
+    cancellable.__signature__ = inspect.signature(body, eval_str=True)  # type: ignore[attr-defined]
+    return flow(name=name, persist_result=False, validate_parameters=True)(cancellable)
 
 
 def worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

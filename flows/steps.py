@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flows.cancelling import cancel_watch
 from flows.runtime import ProgressArtifact, as_flow, as_task
 from tasks.compress import CompressJob, run_compress
 from tasks.edit import EditJob, run_edit
@@ -20,7 +21,7 @@ from tasks.train import TrainJob, run_train
 
 def run_step(run: Callable[[Any, Pools], dict[str, Any]], job: Any, engine: Engine, name: str) -> dict[str, Any]:
     """One step on a pool of its own, as a task of the flow that calls it."""
-    with open_pools(engine, watch=ProgressArtifact) as pools:
+    with cancel_watch() as cancelled, open_pools(engine, ProgressArtifact, cancelled) as pools:
 
         def body(job: Any) -> dict[str, Any]:
             return run(job, pools)

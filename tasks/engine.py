@@ -39,8 +39,14 @@ Watch = Callable[[str, int], AbstractContextManager[Watcher]]
 class Pools:
     """The pool of an engine, opened when the first step has work to do, and shared by all steps of a chain."""
 
-    def __init__(self, engine: Engine, stack: ExitStack, watch: Watch | None = None) -> None:
-        self.engine, self.watch, self._stack = engine, watch, stack
+    def __init__(
+        self,
+        engine: Engine,
+        stack: ExitStack,
+        watch: Watch | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.engine, self.watch, self.should_stop, self._stack = engine, watch, should_stop, stack
         self._pools: dict[bool, Pool] = {}
 
     def get(self, sequential: bool = False) -> Pool:
@@ -60,10 +66,13 @@ class Pools:
 
 
 @contextmanager
-def open_pools(engine: Engine, watch: Watch | None = None) -> Iterator[Pools]:
-    """Pools for a block of steps. ``watch`` follows their progress from outside (Prefect's artifacts)."""
+def open_pools(
+    engine: Engine, watch: Watch | None = None, should_stop: Callable[[], bool] | None = None
+) -> Iterator[Pools]:
+    """Pools for a block of steps. ``watch`` follows their progress from outside (Prefect's artifacts), ``should_stop``
+    ends them with :class:`tasks.pool.RunStopped` (a cancelled flow run)."""
     with ExitStack() as stack:
-        yield Pools(engine, stack, watch)
+        yield Pools(engine, stack, watch, should_stop)
 
 
 def drive(
@@ -80,7 +89,9 @@ def drive(
             if pools.watch is not None:
                 name = f"{collection.kind}-{collection.name}"
                 on_report = stack.enter_context(pools.watch(name, sum(len(unit.ids) for unit in left))).report
-            summary = pools.get(sequential).run(spec, left, label=label, on_report=on_report).as_dict()
+            pool = pools.get(sequential)
+            done_now = pool.run(spec, left, label=label, on_report=on_report, should_stop=pools.should_stop)
+            summary = done_now.as_dict()
     manifest = collection.manifest() if not left else None
     manifest = manifest or collection.finish()
     return {

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ganinv.store import Unit
-from tasks.pool import PoolError, RunSummary, UnitReport, WorkerSpec
+from tasks.pool import PoolError, RunStopped, RunSummary, UnitReport, WorkerSpec
 from tasks.pool_ledger import Ledger, stop_if_fatal
 from tasks.pool_slot import Slot
 from tasks.progress import Progress
@@ -24,6 +24,7 @@ class InlinePool:
         units: Sequence[Unit],
         *,
         on_report: Callable[[UnitReport], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         label: str = "images",
     ) -> RunSummary:
         started = time.monotonic()
@@ -37,6 +38,8 @@ class InlinePool:
                 stop_if_fatal(built)
                 raise built.exception() or PoolError(f"the worker cannot be built: {built.message}")
             while not ledger.finished:
+                if should_stop is not None and should_stop():
+                    raise RunStopped(f"stopped: {progress.line()}. What is done is kept; run again to go on")
                 order = ledger.take(time.monotonic())
                 if order is None:  # the only unit left pauses
                     time.sleep(0.05)

@@ -35,11 +35,26 @@ from typing import Any, Literal, Protocol
 from ganinv.errors import ConfigError, GaninvError
 from ganinv.store import RowError, Unit
 
-__all__ = ["Pool", "PoolError", "RowError", "RunSummary", "Unit", "UnitReport", "Worker", "WorkerSpec", "open_pool"]
+__all__ = [
+    "Pool",
+    "PoolError",
+    "RowError",
+    "RunStopped",
+    "RunSummary",
+    "Unit",
+    "UnitReport",
+    "Worker",
+    "WorkerSpec",
+    "open_pool",
+]
 
 
 class PoolError(GaninvError):
     """The units cannot be worked on: no worker comes up, workers keep dying, or every image fails."""
+
+
+class RunStopped(GaninvError):
+    """Somebody asked the run to stop. What it committed is kept; the same run goes on from there."""
 
 
 class Worker(Protocol):
@@ -116,15 +131,18 @@ class Pool(Protocol):
         units: Sequence[Unit],
         *,
         on_report: Callable[[UnitReport], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         label: str = "images",
     ) -> RunSummary:
         """Work on every unit once; returns when all are committed.
 
         Args:
             on_report: called in this process for each committed unit, in the order of completion.
+            should_stop: asked again and again; when it says yes, workers are ended. Inline, between two units.
             label: what the progress line calls the work.
 
         Raises:
+            RunStopped: ``should_stop`` said so; committed units stay.
             PoolError: the pool gave up; committed units stay.
             GaninvError: what a worker raised, when it concerns the whole run.
         """

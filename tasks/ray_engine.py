@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import ray
 
 from ganinv.store import Unit
-from tasks.pool import PoolError, RunSummary, UnitReport, WorkerSpec
+from tasks.pool import PoolError, RunStopped, RunSummary, UnitReport, WorkerSpec
 from tasks.pool_ledger import Ledger, pause, stop_if_fatal
 from tasks.pool_slot import Order, Outcome
 from tasks.progress import Progress
@@ -47,6 +47,7 @@ class RayPool:
         units: Sequence[Unit],
         *,
         on_report: Callable[[UnitReport], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         label: str = "images",
     ) -> RunSummary:
         if not units:
@@ -55,6 +56,8 @@ class RayPool:
         with Progress(label, sum(len(unit.ids) for unit in units), quiet=self._quiet) as progress:
             try:
                 while not run.ledger.finished:
+                    if should_stop is not None and should_stop():
+                        raise RunStopped(f"stopped: {progress.line()}. What is done is kept; run again to go on")
                     for report in run.step():
                         progress.add(report.ok, report.failed)
                         if on_report is not None:

@@ -167,7 +167,7 @@ def test_cancel_stops_ray_and_keeps_what_is_finished(worker: str, faces: Path, t
 
     asked = time.monotonic()
     stopper = subprocess.Popen(
-        [sys.executable, "-c", "from flows.cli import main; main()", "cancel", run.name, "--json"],
+        [sys.executable, "-c", "from flows.cli import main; main()", "cancel", run.name, "--wait=200", "--json"],
         env=environment(),
         stdout=subprocess.PIPE,
         text=True,
@@ -176,7 +176,7 @@ def test_cancel_stops_ray_and_keeps_what_is_finished(worker: str, faces: Path, t
     began = time.monotonic()
     assert wait_for(lambda: not any("ray" in c for p, c in marked(worker).items() if p not in idle), 60)
     took = time.monotonic() - began
-    out, _ = stopper.communicate(timeout=120)
+    out, _ = stopper.communicate(timeout=240)
     print(f"\ncancel: Ray was gone {took:.1f} s after the request ({began - asked:.1f} s to make it)")
     assert stopper.returncode == 0
     assert '"Cancelled"' in out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +94,53 @@ def test_a_flow_in_this_process_leaves_a_log(
     assert run.state == "Completed"
     with pytest.raises(ConfigError, match="is over"):
         runs.cancel(run.id)
+
+
+METHOD = """
+name: slow
+summary: W projection that takes long enough to be cancelled
+space: w
+batch_size: 1
+stages:
+  - {kind: optimize, space: w, steps: 60, lr: 0.1}
+"""
+
+
+@pytest.mark.usefixtures("local_prefect")
+def test_a_run_started_by_hand_is_cancelled_from_elsewhere(faces: Path, tmp_path: Path) -> None:
+    """No worker watches over it: the run itself asks whether it is still wanted."""
+    from prefect.exceptions import CancelledRun
+
+    from flows.steps import invert
+    from ganinv.store import open_store
+    from tasks.engine import Engine
+    from tasks.invert import DatasetRef, InvertJob
+
+    (tmp_path / "slow.yaml").write_text(METHOD)
+    for k in range(20):
+        for path in sorted(faces.iterdir())[:2]:
+            (tmp_path / f"{path.stem}-{k}.png").write_bytes(path.read_bytes())
+    dataset = DatasetRef(url=f"{tmp_path}/*.png")
+    job = InvertJob(store=f"{tmp_path}/s", dataset=dataset, method=f"{tmp_path}/slow.yaml", unit_size=1)
+    latents = open_store(job.store).latents["slow"]
+
+    def cancel_when_the_first_image_is_done() -> None:
+        while not (latents.exists() and latents.done()):
+            time.sleep(0.2)
+        (run,) = [each for each in runs.list_runs(5, state="running") if each.flow == "invert"]
+        ended.append(runs.cancel(run.id, wait_seconds=120).state)
+
+    ended: list[str] = []
+    context = contextvars.copy_context()
+    canceller = threading.Thread(target=context.run, args=(cancel_when_the_first_image_is_done,))
+    canceller.start()
+    with pytest.raises(CancelledRun, match="What is done is kept"):
+        invert(job, Engine(kind="inline", quiet=True))
+    canceller.join(timeout=120)
+    assert ended == ["Cancelled"]
+    status = latents.status()
+    assert 1 <= status.done < 40
+    assert status.left == 40 - status.done
 
 
 def test_what_cannot_be_handed_over_is_said_in_words(
