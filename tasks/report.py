@@ -11,6 +11,7 @@ from ganinv.config import StrictModel
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.report import ReportRequest, write_report
 from ganinv.store import Store, open_store
+from ganinv.store.names import checked_name
 from tasks.engine import Pools, default_device
 from tasks.invert import DatasetRef
 
@@ -35,6 +36,7 @@ class ReportJob(StrictModel):
 
 def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
     """Write ``reports/<name>.html`` into the store. Returns its URL."""
+    path = f"reports/{checked_name('report', job.name)}.html"
     store = open_store(job.store)
     generator = open_generator(job.generator, default_device())
     request = ReportRequest(
@@ -47,7 +49,6 @@ def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
     )
     sources = Sources(store, job.latents[0] if job.latents else None, generator.resolution)
     html = write_report(store, generator, request, sources)
-    path = f"reports/{job.name}.html"
     store.objects.put(path, html)
     return {"report": store.objects.where(path), "bytes": len(html)}
 

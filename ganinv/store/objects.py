@@ -18,7 +18,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ganinv.errors import StoreError
+from ganinv.errors import ConfigError, StoreError
 from ganinv.store.failures import in_words
 from ganinv.store.local import create_file, replace_file
 
@@ -146,6 +146,8 @@ class Objects:
         return fs.open(key, "rb") if self.is_local else fs.open(key, "rb", cache_type="none")
 
     def _at(self, path: str) -> tuple[Any, str]:
+        if ".." in path.split("/") or path.startswith("/"):
+            raise ConfigError(f"{path!r} is not a path inside the store {self.url}")
         set_checksum_defaults(self.url, self.options)
         try:
             fs, root = fsspec.url_to_fs(self.url, **self.options)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ganinv.config import StrictModel, digest
 from ganinv.errors import ConfigError, StoreError
+from ganinv.store.names import no_secrets
 
 SCHEMA_VERSION = 1
 
@@ -170,4 +171,5 @@ def _plain(value: Mapping[str, Any], what: str) -> dict[str, Any]:
         plain: dict[str, Any] = json.loads(json.dumps(dict(value)))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"the {what} of a plan must be plain JSON values: {error}") from error
+    no_secrets(plain, f"the {what}")
     return plain

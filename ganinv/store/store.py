@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from ganinv.errors import ConfigError
 from ganinv.store.collection import Collection
 from ganinv.store.directions import DirectionStore
-from ganinv.store.names import checked_name
+from ganinv.store.names import checked_name, no_secrets
 from ganinv.store.objects import Objects
 
 
@@ -24,6 +24,7 @@ def open_store(url: str, **storage_options: Any) -> Store:
     Args:
         storage_options: what fsspec's file system takes, such as ``endpoint_url=...`` or ``anon=True`` for S3.
     """
+    no_secrets(str(url), "the store")
     objects = Objects(str(url), dict(storage_options))
     objects.is_local  # noqa: B018  # an unknown protocol or option is an error here, not in the first worker
     fs, root = fsspec.url_to_fs(str(url), **storage_options)

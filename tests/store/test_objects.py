@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ganinv.errors import ConfigError, StoreError
-from ganinv.store import Store, open_store
-from ganinv.store.names import checked_name, quoted_id
+from ganinv.store import Plan, Store, open_store
+from ganinv.store.names import checked_name, no_secrets, quoted_id
 from ganinv.store.objects import set_checksum_defaults
 
 from .rows import rows, small_plan
@@ -60,6 +60,7 @@ def test_ids_stay_inside_the_store_and_apart() -> None:
     ]
     names = [quoted_id(image_id) for image_id in hostile]
     assert len(set(names)) == len(hostile)
+    assert not {".", ".."} & set(names)
     assert all("/" not in name and "\\" not in name and len(name) <= 180 for name in names)
     assert quoted_id(names[-1]) != names[-1]
     assert quoted_id("portrait_01-a.b") == "portrait_01-a.b"
@@ -168,3 +169,27 @@ def test_storage_that_is_not_aws_gets_no_new_checksums(monkeypatch: pytest.Monke
     assert variable not in os.environ
     set_checksum_defaults("s3://b/x", {"client_kwargs": {"endpoint_url": "http://127.0.0.1:1"}})
     assert os.environ[variable] == "when_required"
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "..", "/etc/passwd"])
+def test_no_object_is_outside_the_store(store: Store, path: str) -> None:
+    for use in (store.objects.read, store.objects.names, store.objects.remove, lambda p: store.objects.put(p, b"x")):
+        with pytest.raises(ConfigError, match="not a path inside the store"):
+            use(path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://AKIAKEY:hunter2@bucket/store",
+        "https://files.example/photos.tar?X-Amz-Signature=hunter2",
+        "https://files.example/photos.tar?a=b&sig=hunter2",
+        "ftp://anna:hunter2@files.example/photos",
+    ],
+)
+def test_a_secret_in_a_url_is_refused_before_it_is_written(url: str) -> None:
+    for use in (open_store, lambda u: Plan.of("invert", {"dataset": {"url": [u]}}, {}, ["a"], 1)):
+        with pytest.raises(ConfigError, match="in the environment") as refused:
+            use(url)
+        assert "hunter2" not in str(refused.value)
+    no_secrets(["s3://bucket/a@b:c", "memory://x", "https://files.example/a.tar?version=3", "C:/x@y"], "URLs")
