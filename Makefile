@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
 export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test slow fuzz lint format bench
+.PHONY: help setup demo test slow fuzz lint format bench audit
 
 help:
 	@echo "make setup   build .venv from requirements.lock"
@@ -20,6 +20,7 @@ help:
 	@echo "make slow    tests that take minutes"
 	@echo "make fuzz    throw damaged and hostile weight files at the reader, for ten minutes"
 	@echo "make lint    ruff, mypy, import contracts"
+	@echo "make audit   known vulnerabilities of the pinned packages, where the index tells them"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make bench   time the methods"
 
@@ -50,6 +51,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy ganinv
 	$(BIN)/lint-imports
+
+audit:
+	$(PYTHON) deploy/audit.py
 
 format: setup
 	$(BIN)/ruff check --fix .
