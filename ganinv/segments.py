@@ -96,6 +96,19 @@ class Segments:
             own[name] = _added_at(before, k, offset)
         return replace(self, w=_added_at(self.w, k, step), styles=own or None)
 
+    def centred(self) -> tuple[Tensor, Segments]:
+        """The mean latent of the segments by area [B, num_ws, w_dim], and the segments as offsets to it.
+
+        ``self.w`` are whole latents here, offsets to zero, with a batch dimension of B. Empty segments get the offset 0;
+        of an image that has nothing else the first one counts.
+        """
+        areas = self.shares().sum(dim=(2, 3, 4)).expand(len(self.w), -1)
+        first = torch.zeros_like(areas)
+        first[:, 0] = 1
+        weights = torch.where(in_turn(areas)[:, None] > 0, areas, first)[..., None, None]
+        w = in_turn(weights * self.w) / in_turn(weights)
+        return w, replace(self, w=(self.w - w[:, None]) * self.present()[..., None, None])
+
     def arranged(self, names: Sequence[str]) -> Segments:
         """The same segments in the order of ``names``; those that this code lacks get an empty mask."""
         if tuple(names) == self.names:

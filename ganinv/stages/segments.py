@@ -80,7 +80,7 @@ class Segment(StrictModel):
         found = self._segments(
             result.code, Segments(masks, _room(masks, context.generator), names=names), pairs, context
         )
-        w, segments = _centred(found, present)
+        w, segments = found.centred()
         if bool((in_turn(segments.shares()) < _COVERED).any()):
             segments = replace(segments, background=target.images)
         base = Code(w) if code is None or self.optimize.start != "code" else replace(code, w=w, z=None)
@@ -133,14 +133,6 @@ class Segment(StrictModel):
 
 def _room(masks: Tensor, generator: Generator) -> Tensor:
     return masks.new_zeros(*masks.shape[:2], generator.num_ws, generator.w_dim)
-
-
-def _centred(found: Segments, present: Tensor) -> tuple[Tensor, Segments]:
-    """Their mean latent by area [B, num_ws, w_dim], and the segments as offsets to it."""
-    areas = found.shares().sum(dim=(2, 3, 4))
-    weights = torch.where(in_turn(areas)[:, None] > 0, areas, present.to(areas))[..., None, None]
-    w = in_turn(weights * found.w) / in_turn(weights)
-    return w, replace(found, w=(found.w - w[:, None]) * present[..., None, None])
 
 
 def _by_image(result: StageResult, code: Code, images: Sequence[int]) -> StageResult:

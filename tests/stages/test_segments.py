@@ -18,6 +18,7 @@ from ganinv.stages.masks import MaskSource, dilate
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import NoiseSettings, Optimize
 from ganinv.stages.segments import Segment
+from ganinv.stages.tune import Tune
 from ganinv.target import Target
 from tests.tiny import random_w, tiny_generator
 
@@ -195,6 +196,20 @@ def test_it_goes_on_from_a_code(context: Context) -> None:
     assert other.code.segments.names == ("0-0", "1-0")
     with pytest.raises(ValueError, match="needs a stage before it"):
         again(target, None, context)
+
+
+def test_later_stages_take_all_segments(context: Context) -> None:
+    """Pivotal tuning of the composite, and a latent moved for all of them; batches stay single runs to the bit."""
+    target = targets(context, 3)
+    start = Segment(masks=GRID, dilation=3, optimize=quick())(target, None, context).code
+    for stage in (
+        Tune(steps=8, lr=0.005, form="low-rank", rank=2),
+        quick(start="code", steps=8, lr=0.02, dispersion=0.0),
+    ):
+        result = stage(target, start, context)
+        assert all(curve[-1] < curve[0] for curve in result.loss)
+        assert torch.equal(result.code.segments.w, start.segments.w)
+        same(result, stage(some(target, [1]), start[[1]], context), [1])
 
 
 def test_joint_descent_lowers_the_loss_and_learns_masks(context: Context) -> None:
