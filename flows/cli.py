@@ -193,6 +193,9 @@ def invert(
     image_column: str | None = None,
     limit: int | None = None,
     encoder: Annotated[str | None, typer.Option(help="Folder of an encoder you trained.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Latents to go on from, where a method starts: code.")
+    ] = None,
     generator: GeneratorUri = "portraits-64",
     seed: int = 0,
     engine: EngineKind = "ray",
@@ -215,6 +218,7 @@ def invert(
         "method": method,
         "name": name,
         "encoder": encoder,
+        "start": start,
         "generator": generator,
         "seed": seed,
     }

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.data import Dataset, open_dataset
 from ganinv.encoders.files import open_encoder
@@ -19,9 +20,10 @@ from ganinv.errors import NotFinite
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.methods import load_method, method_config
 from ganinv.stages.base import Encoder
-from ganinv.store import Plan, RecordConfig, RowError, Unit, open_store
+from ganinv.store import Plan, RecordConfig, RowError, Unit, open_store, table_to_code
 from ganinv.store.verified import Record, verified
 from ganinv.target import Target
+from tasks.edit import check_generator
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
@@ -46,6 +48,7 @@ class InvertJob(StrictModel):
         encoder: where encoders that the method names are opened from; None takes the one that ships.
         overrides: values to replace in the method's YAML, as in ``load_method``.
         record: how precisely the codes are stored.
+        start: a collection of latents of the same images that the first stage begins from (``start: code``).
     """
 
     store: str
@@ -58,6 +61,7 @@ class InvertJob(StrictModel):
     unit_size: int | None = Field(None, ge=1)
     overrides: Mapping[str, Any] = Field(default_factory=dict)
     record: RecordConfig = RecordConfig()
+    start: str | None = None
 
     @property
     def collection_name(self) -> str:
@@ -85,6 +89,10 @@ def plan_invert(job: InvertJob) -> Plan:
     }
     if job.record != RecordConfig():  # runs from before there was a choice have no such key, and go on
         config["record"] = job.record.model_dump(mode="json")
+    if job.start is not None:
+        begun = open_store(job.store).latents[job.start]
+        check_generator(begun.provenance(), generator.fingerprint, generator.name, f"latents {job.start!r}")
+        config["start"] = {"latents": job.start, "config": begun.plan().config_digest}
     origin: dict[str, Any] = {"method": method.name, "distance_name": method.distance, "seed": job.seed}
     if any(stage.kind == "encode" for stage in method.stages):
         config["encoder"] = origin["encoder_fingerprint"] = open_encoder(
@@ -120,6 +128,19 @@ class InvertWorker:
         )
         self.dataset = job.dataset.open()
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
+        self._planned: set[str] | None = None
+
+    def _begun(self, name: str, ids: Sequence[str]) -> dict[str, Code]:
+        """The stored codes of some images."""
+        store = open_store(self.job.store)
+        collection, found = store.latents[name], dict[str, Code]()
+        if self._planned is None:
+            self._planned = {image_id for unit in collection.plan().units for image_id in unit.ids}
+        for batch in collection.scan(ids=[i for i in ids if i in self._planned], batch_size=16):
+            table = pa.Table.from_batches([batch])
+            code = table_to_code(table, store)
+            found |= {image_id: code[k] for k, image_id in enumerate(table["image_id"].to_pylist())}
+        return found
 
     def _open_encoder(self, name: str) -> Encoder:
         return open_encoder(self.job.encoder or name, generator=self.generator)
@@ -130,14 +151,25 @@ class InvertWorker:
         rows: list[Any] = list(loaded.errors)
         if not loaded.ids:
             return rows
-        inversion = self.method.invert(Target(loaded.images, loaded.ids))
+        target, start = Target(loaded.images, loaded.ids), None
+        if self.job.start is not None:
+            begun = self._begun(self.job.start, loaded.ids)
+            missing = [i for i in loaded.ids if i not in begun]
+            rows += [RowError(i, "no_start", f"latents {self.job.start!r} have no code for it") for i in missing]
+            there = [k for k, i in enumerate(loaded.ids) if i in begun]
+            if not there:
+                return rows
+            target = Target(loaded.images[there], [loaded.ids[k] for k in there])
+            start = Code.cat([begun[i] for i in target.ids])
+        inversion = self.method.invert(target, start)
         seconds = (time.perf_counter() - started) / len(loaded.ids)
         code = inversion.code.to("cpu")
+        place = {image_id: k for k, image_id in enumerate(loaded.ids)}
         for k, image_id in enumerate(inversion.ids):
             mse, distance = inversion.metrics["mse"][k], inversion.metrics["distance"][k]
             error, record = inversion.error[k], None
             if error is None:
-                measure = partial(self.measurer, image=loaded.images[k : k + 1])
+                measure = partial(self.measurer, image=target.images[k : k + 1])
                 try:
                     record = verified(code[k], mse, distance, self.job.record, measure)
                 except NotFinite as refused:
@@ -150,7 +182,7 @@ class InvertWorker:
                     image_id=image_id,
                     record=record,
                     source_uri=self.dataset.sources[image_id].uri,
-                    source_sha256=loaded.sha256[k],
+                    source_sha256=loaded.sha256[place[image_id]],
                     mse=mse,
                     distance=distance,
                     loss=inversion.loss[k],

@@ -305,3 +305,25 @@ def test_edits_share_the_weights_of_their_image(tuned: Path) -> None:
     assert {len(delta) for delta in together.weights.values() if isinstance(delta, torch.Tensor)} == {1}
     for image, one in zip(g.render(together), codes, strict=True):
         torch.testing.assert_close(image, g.render(one)[0], atol=1e-5, rtol=0)
+
+
+def test_an_inversion_goes_on_from_stored_codes(tmp_path: Path, faces: Path) -> None:
+    """The second half alone, from stored codes, is the whole method; an image without a code is an error of its own."""
+    encode = faces.parent / "only-e4e.yaml"
+    encode.write_text("{name: only-e4e, summary: x, space: w+, stages: [{kind: encode, encoder: e4e}]}")
+    tune = faces.parent / "only-tune.yaml"
+    tune.write_text(
+        "{name: only-tune, summary: x, space: w+, batch_size: 2, stages: [{kind: tune, steps: 2, lr: 0.004}]}"
+    )
+    store = open_store(str(tmp_path))
+    run(run_invert, invert_job(tmp_path, faces, name="whole"))
+    run(run_invert, invert_job(tmp_path, faces, images=3, name="started", method=str(encode)))
+    second = invert_job(tmp_path, faces, name="gone-on", method=str(tune), start="started")
+    counts = run(run_invert, second)
+    assert (counts["rows"], counts["failed"]) == (3, 1)
+    (failed,) = store.latents["gone-on"].errors().to_pylist()
+    assert failed["code"] == "no_start"
+    whole, gone_on = (store.latents[name].read().sort_by("image_id") for name in ("whole", "gone-on"))
+    ids = gone_on["image_id"].to_pylist()
+    kept = [i in ids for i in whole["image_id"].to_pylist()]
+    np.testing.assert_allclose(np.array(whole["mse"])[kept], np.array(gone_on["mse"]), rtol=1e-3)
