@@ -40,8 +40,13 @@ class MethodConfig(StrictModel):
     stages: tuple[AnyStage, ...] = Field(min_length=1)
     distance: DistanceName = "embedded"
     """The distance that is reported with each result."""
-    batch_size: int = Field(16, ge=1)
-    """Images worked on at once. Halved when the device's memory does not hold them."""
+    batch_size: int | None = Field(None, ge=1)
+    """Images worked on at once; null is 16, and on a GPU as many as its memory holds. Halved when that does not hold them."""
+
+    @property
+    def lanes(self) -> int:
+        """Images that are worked on at once, at first."""
+        return self.batch_size or 16
 
     @property
     def digest(self) -> str:
@@ -120,7 +125,7 @@ class Method:
     def _compare(self, target: Target, code: Code) -> dict[str, Tensor]:
         distance = self.context.distance(self.cfg.distance)
         error, far = [], []
-        for index, real in batches(len(target), self.cfg.batch_size):
+        for index, real in batches(len(target), self.cfg.lanes):
             images, true = self.context.generator.synthesize(code[index]), target.images[index]
             error.append(mse(images, true)[:real])
             far.append(between(distance.features(images), distance.features(true))[:real])
@@ -151,7 +156,7 @@ def load_method(
         def open_encoder(encoder: str) -> Encoder:
             return open_file(encoder, generator=generator)
 
-    return Method(cfg, Context(generator, open_encoder, seed, lanes=cfg.batch_size))
+    return Method(cfg, Context(generator, open_encoder, seed, lanes=cfg.lanes, grow=cfg.batch_size is None))
 
 
 def method_config(name: str, **overrides: Any) -> MethodConfig:
