@@ -218,7 +218,9 @@ def test_an_edit_of_one_segment_is_one_thing_everywhere(store: Store, g: Generat
         if image_id == "c" and spec.get("segment"):
             torch.testing.assert_close(image, g.render(before), atol=1e-5, rtol=0)
             continue
-        want = Edit(dict.fromkeys(spec["directions"], 3.0), segment=spec.get("segment")).apply(before, store, generator=g)
+        want = Edit(dict.fromkeys(spec["directions"], 3.0), segment=spec.get("segment")).apply(
+            before, store, generator=g
+        )
         torch.testing.assert_close(image, g.render(want), atol=1e-4, rtol=0)
         change = image - g.render(before)
         assert change[:, :, 40:].abs().max() > 0.02
