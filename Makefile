@@ -22,7 +22,7 @@ help:
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make audit   known vulnerabilities of the pinned packages, where the index tells them"
 	@echo "make format  let ruff rewrite the code"
-	@echo "make bench   time the methods"
+	@echo "make bench   time the methods, opening a file, the synthesis; as ratios, in minutes"
 
 setup: $(STAMP)
 
@@ -60,4 +60,6 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python -m benchmarks.speed --images 4
+	$(BIN)/python -m benchmarks.opening --rounds 7
+	$(BIN)/python -m benchmarks.synthesis --rounds 20 --ranks 8

@@ -1,6 +1,6 @@
 """What it costs to open a generator of resolution 1024, against reading and hashing the file.
 
-    python benchmarks/opening.py [--rounds 9]
+    python -m benchmarks.opening [--rounds 9]
 
 Writes a random generator (config F) with its discriminator in each format, then measures each step in a process of its own:
 seconds of ``hashlib.sha256(open(file).read())``, seconds of ``open_generator``, and the memory it takes beside the file's

@@ -1,7 +1,10 @@
 """What extras cost a synthesis: ratios from one run, medians over interleaved rounds.
 
-python benchmarks/synthesis.py --batches 1 4 16 --ranks 2 4 8 16
-python benchmarks/synthesis.py --generator config-f-256 --rounds 5
+``plain:bare`` is ``synthesize`` without extras against the forward pass written in one place; its limit is 1.02. Beside it
+stands ``bare:bare``, the same measurement of one thing against itself: what lies within its quartiles is noise.
+
+    python -m benchmarks.synthesis --batches 1 4 16 --ranks 2 4 8 16
+    python -m benchmarks.synthesis --generator config-f-256 --rounds 5
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
-from statistics import median
+from functools import partial
+from statistics import median, quantiles
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +25,24 @@ from ganinv.code import Code, LowRank
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.files import open_generator
 from ganinv.generators.layers import DEMOD_EPS, act, modulated_conv2d
+from ganinv.generators.pointwise import pointwise
 from ganinv.generators.stylegan2 import Generator
+
+
+def generator_of(name: str) -> Generator:
+    """A generator on the device there is; ``config-f-R`` has random weights."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not name.startswith("config-f-"):
+        return open_generator(name, device)
+    resolution = int(name.removeprefix("config-f-"))
+    channels = tuple(min(512, 32768 // (4 * 2**b)) for b in range(resolution.bit_length() - 2))
+    torch.manual_seed(0)
+    return Generator(GeneratorConfig(resolution=resolution, channels=channels)).to(device).eval().requires_grad_(False)
+
+
+def device_words(device: torch.device) -> str:
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return f"{where}, torch {torch.__version__}"
 
 
 def bare(g: Generator, w: Tensor) -> Tensor:
@@ -42,7 +63,7 @@ def bare(g: Generator, w: Tensor) -> Tensor:
             torgb = net.torgbs[k // 2]
             style = F.linear(w[:, k + 1], torgb.affine.weight * torgb.affine.weight_gain) + torgb.affine.bias
             x_rgb = x * (style * torgb.weight_gain)[:, :, None, None]
-            rgb = F.conv2d(x_rgb, torgb.weight) + torgb.bias[:, None, None]
+            rgb = pointwise(x_rgb, torgb.weight[..., 0, 0]) + torgb.bias[:, None, None]
             image = rgb if image is None else net.upsample(image) + rgb
     assert image is not None
     return image
@@ -84,7 +105,7 @@ def low_rank_offsets(g: Generator, batch: int, rank: int) -> dict[str, LowRank]:
 
 def low_rank(g: Generator, batch: int, rank: int, rounds: int) -> tuple[Timing, Timing]:
     """Forward, and forward with the gradient to the offsets (``plain``: to w), of three forms of per-sample weights."""
-    w = g.map(torch.randn(batch, g.z_dim, generator=torch.Generator().manual_seed(0)).to(g.device))
+    w = latents(g, batch)
     factors = low_rank_offsets(g, batch, rank)
     shapes = {name: g.synthesis.get_parameter(name).shape for name in factors}
     whole = {name: offset.dense(shapes[name]) for name, offset in factors.items()}
@@ -138,12 +159,60 @@ class Timing:
 
     def ratio(self, name: str, to: str) -> float:
         """The median over the rounds."""
-        return median(a / b for a, b in zip(self.seconds[name], self.seconds[to], strict=True))
+        return median(self._ratios(name, to))
+
+    def quartiles(self, name: str, to: str) -> str:
+        low, middle, high = quantiles(self._ratios(name, to), n=4)
+        return f"{middle:.3f} ({low:.3f}-{high:.3f})"
+
+    def _ratios(self, name: str, to: str) -> list[float]:
+        return [a / b for a, b in zip(self.seconds[name], self.seconds[to], strict=True)]
 
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+def latents(g: Generator, batch: int) -> Tensor:
+    return g.map(torch.randn(batch, g.z_dim, generator=torch.Generator().manual_seed(0)).to(g.device))
+
+
+def print_overhead(g: Generator, batch: int, rounds: int) -> None:
+    """``synthesize`` without extras against ``bare``."""
+    w = latents(g, batch)
+    renders = {"plain": lambda w: g.synthesize(Code(w=w)), "bare": partial(bare, g), "bare again": partial(bare, g)}
+    torch.testing.assert_close(renders["plain"](w), renders["bare"](w), atol=1e-4, rtol=1e-4)
+    with torch.inference_mode():
+        forward = Timing({name: partial(render, w) for name, render in renders.items()}, rounds, g.device)
+    both = Timing({name: with_gradient(render, w) for name, render in renders.items()}, rounds, g.device)
+    for what, timing in (("forward", forward), ("+gradient", both)):
+        print(
+            f"{batch:5d}  {what:<10}{median(timing.seconds['plain']) / batch:9.4f}  "
+            f"{timing.quartiles('plain', 'bare'):<22}  {timing.quartiles('bare again', 'bare')}"
+        )
+
+
+def print_offsets(g: Generator, batch: int, rounds: int) -> None:
+    """Weights of one's own for every sample against shared ones."""
+    w = latents(g, batch)
+    offsets = {
+        f"convs.{k}.weight": torch.zeros(batch, *c.weight.shape, device=g.device)  # type: ignore[misc,union-attr]
+        for k, c in enumerate(g.synthesis.convs)
+    }
+    renders = {
+        "plain": lambda w: g.synthesize(Code(w=w)),
+        "offset": lambda w: g.synthesize(Code(w=w, weights=offsets)),
+    }
+    with torch.inference_mode():
+        runs = {name: partial(render, w) for name, render in renders.items()}
+        runs |= {"dense": convolutions(g, batch, False), "grouped": convolutions(g, batch, True)}
+        f = Timing(runs, rounds, g.device)
+    b = Timing({name: with_gradient(render, w) for name, render in renders.items()}, rounds, g.device)
+    print(
+        f"{batch:36d}  {f.ratio('grouped', 'dense'):27.2f}  {f.ratio('offset', 'plain'):20.2f}  "
+        f"{b.ratio('offset', 'plain'):9.2f}"
+    )
 
 
 def main() -> None:
@@ -156,40 +225,14 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    g = _generator(args.generator).to(device)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{args.generator}, {where}, torch {torch.__version__}, float32, median of {args.rounds} rounds")
-    print("batch  s/image  plain:bare  plain:bare  grouped:dense  offset:plain  offset:plain")
-    print("                   forward   +gradient   convolutions       forward     +gradient")
+    g = generator_of(args.generator)
+    print(f"{args.generator}, {device_words(g.device)}, float32, median of {args.rounds} rounds (quartiles)")
+    print("\nbatch              s/image  plain:bare              bare:bare")
     for batch in args.batches:
-        w = g.map(torch.randn(batch, g.z_dim, generator=torch.Generator().manual_seed(0)).to(device))
-        offsets = {
-            f"convs.{k}.weight": torch.zeros(batch, *c.weight.shape, device=device)
-            for k, c in enumerate(g.synthesis.convs)
-        }
-
-        def plain(w: Tensor) -> Tensor:
-            return g.synthesize(Code(w=w))
-
-        def inline(w: Tensor) -> Tensor:
-            return bare(g, w)
-
-        def tuned(w: Tensor, offsets: dict[str, Tensor] = offsets) -> Tensor:
-            return g.synthesize(Code(w=w, weights=offsets))
-
-        torch.testing.assert_close(plain(w), inline(w), atol=1e-4, rtol=1e-4)
-        with torch.inference_mode():
-            forward = {"plain": lambda w=w: plain(w), "bare": lambda w=w: inline(w), "offset": lambda w=w: tuned(w)}
-            forward |= {"dense": convolutions(g, batch, False), "grouped": convolutions(g, batch, True)}
-            f = Timing(forward, args.rounds, device)
-        renders = {"plain": plain, "bare": inline, "offset": tuned}
-        b = Timing({name: with_gradient(render, w) for name, render in renders.items()}, args.rounds, device)
-        print(
-            f"{batch:5d}  {median(f.seconds['plain']) / batch:7.4f}  {f.ratio('plain', 'bare'):10.3f}  "
-            f"{b.ratio('plain', 'bare'):10.3f}  {f.ratio('grouped', 'dense'):13.2f}  "
-            f"{f.ratio('offset', 'plain'):12.2f}  {b.ratio('offset', 'plain'):12.2f}"
-        )
+        print_overhead(g, batch, args.rounds)
+    print("\nWeights per sample, as ratios: batch  grouped:dense convolutions  offset:plain forward  +gradient")
+    for batch in args.batches:
+        print_offsets(g, batch, args.rounds)
     if args.ranks:
         print("\nAll 3x3 convolutions with an offset for each sample, against plain; gradients go to the offsets:")
         print("low-rank as it is, multiplied out in the pass, or dense to begin with.")
@@ -198,15 +241,6 @@ def main() -> None:
         f, b = low_rank(g, batch, rank, args.rounds)
         cells = [t.ratio(name, "plain") for t in (f, b) for name in ("low-rank", "multiplied", "dense")]
         print(f"{batch:5d}  {rank:4d}  " + "".join(f"{c:12.2f}" for c in cells))
-
-
-def _generator(name: str) -> Generator:
-    if not name.startswith("config-f-"):
-        return open_generator(name)
-    resolution = int(name.removeprefix("config-f-"))
-    channels = tuple(min(512, 32768 // (4 * 2**b)) for b in range(resolution.bit_length() - 2))
-    torch.manual_seed(0)
-    return Generator(GeneratorConfig(resolution=resolution, channels=channels)).eval().requires_grad_(False)
 
 
 if __name__ == "__main__":

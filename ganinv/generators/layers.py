@@ -31,6 +31,11 @@ def act(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tensor:
     return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
 
 
+def as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x.to(dtype)``, without a call into torch in the usual case: a pass has dozens of them, a microsecond each."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
 def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Scale ``x`` to unit mean square along ``dim`` (the mapping network's input normalisation)."""
     return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
@@ -52,7 +57,7 @@ class FIR(nn.Module):
 
     def forward(self, x: Tensor, padding: int | tuple[int, int] = 0, stride: int = 1) -> Tensor:
         channels = x.shape[1]
-        weight = self.kernel.to(x.dtype)[None, None].expand(channels, 1, 4, 4)
+        weight = as_dtype(self.kernel, x.dtype)[None, None].expand(channels, 1, 4, 4)
         return F.conv2d(x, weight, padding=padding, stride=stride, groups=channels)
 
 
@@ -69,7 +74,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
-        weight = self.kernel.to(x.dtype)[None, None].expand(channels, 1, 4, 4)
+        weight = as_dtype(self.kernel, x.dtype)[None, None].expand(channels, 1, 4, 4)
         # A transposed convolution is the zero insertion and the filter at once; padding 1 gives exactly 2H.
         return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
 
@@ -225,7 +230,7 @@ def after_convolution(
         y = y * demod[:, :, None, None]
     if noise is not None:
         y = y + noise
-    return act(y + bias[..., None, None].to(y.dtype), gain, clamp)
+    return act(y + as_dtype(bias, y.dtype)[..., None, None], gain, clamp)
 
 
 def _conv(x: Tensor, weight: Tensor, padding: int, up: bool, groups: int) -> Tensor:

@@ -19,7 +19,7 @@ from ganinv.code import Code, LowRank
 from ganinv.generators import fast, low_rank
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.extras import Extras, Tap, blend_noise
-from ganinv.generators.layers import FIR, EqualLinear, Upsample, after_convolution, modulated_conv2d
+from ganinv.generators.layers import FIR, EqualLinear, Upsample, after_convolution, as_dtype, modulated_conv2d
 
 NoiseMode = Literal["const", "none", "random"]
 RESIDUAL_GAIN = math.sqrt(0.5)
@@ -79,7 +79,7 @@ class StyledConv(nn.Module):
             weight, offset = extras.weight(weight, f"{self.name}.weight")
             bias = extras.parameter(bias, f"{self.name}.bias")
             strength = extras.parameter(strength, f"{self.name}.noise_strength")[..., None, None, None]
-        noise = None if noise is None else (noise * strength).to(x.dtype)
+        noise = None if noise is None else as_dtype(noise * strength, x.dtype)
         convolve = partial(modulated_conv2d, x, weight, style_of(self, w, extras), up=self.up, ring=ring, offset=offset)
         if fast.fast_path() == "off":
             return after_convolution(convolve(fir=self.fir), None, noise, bias, None, gain, self.clamp)
@@ -105,7 +105,7 @@ class ToRGB(nn.Module):
             weight = extras.parameter(weight, f"{self.name}.weight")
             bias = extras.parameter(bias, f"{self.name}.bias")
         y = modulated_conv2d(x, weight, style_of(self, w, extras) * self.weight_gain, demodulate=False)
-        y = y + bias[..., None, None].to(y.dtype)
+        y = y + as_dtype(bias, y.dtype)[..., None, None]
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 
 
@@ -216,7 +216,7 @@ class Synthesis(nn.Module):
         for k in range(done + 1, stop + 1):
             conv = cast(StyledConv, convs[k])
             if conv.up:
-                x = x.to(self.dtype_at(conv.resolution, half))
+                x = as_dtype(x, self.dtype_at(conv.resolution, half))
                 if self.skips:
                     skip = self.skips[k // 2 + 1](x, extras)
             noises = self._noise(conv, k, noise, batch, extras, rng)
@@ -231,7 +231,7 @@ class Synthesis(nn.Module):
             torgb = torgbs[k // 2]
             if torgb is not None:
                 rgb = torgb(x, w[:, k + 1], extras)
-                rgb = rgb.to(self.const.dtype)
+                rgb = as_dtype(rgb, self.const.dtype)
                 image = rgb if image is None else self.upsample(image) + rgb
                 image = image if tap is None else tap.image(k, image)
             if tap is not None:
