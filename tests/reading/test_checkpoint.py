@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -17,6 +18,8 @@ from safetensors.torch import save
 
 from ganinv.errors import WeightsRefused
 from ganinv.reading.checkpoint import load_tensors, open_checkpoint, read_checkpoint
+from ganinv.reading.digest import Digest
+from ganinv.reading.source import FileSource
 from ganinv.reading.stub import Stub
 from tests.reading.pickles import on_gpu, repacked, streamed, written, zipped
 
@@ -170,8 +173,6 @@ def test_memory_and_file_are_read_alike(tmp_path: Path) -> None:
 
 
 def test_the_hash_is_checked_and_reported(tmp_path: Path) -> None:
-    import hashlib
-
     data = zipped({"a": torch.ones(2)})
     file, digest = written(tmp_path / "w", data), hashlib.sha256(data).hexdigest()
     assert open_checkpoint(file).sha256 == digest
@@ -187,3 +188,61 @@ def test_tensors_are_read_when_they_are_wanted(tmp_path: Path) -> None:
         assert checkpoint.tree["a"].shape == (1000, 1000)
         assert checkpoint.tree["a"].dtype == torch.float32
         assert checkpoint.tree["a"].load().sum() == 1e6
+
+
+LAYOUTS = {
+    "as it is": lambda shape: torch.zeros(shape),
+    "channels last": lambda shape: torch.zeros(shape).to(memory_format=torch.channels_last),
+    "another type": lambda shape: torch.zeros(shape, dtype=torch.float64),
+    "without dimensions of one": lambda shape: torch.zeros(shape[1:]) if shape[0] == 1 else torch.zeros(1, *shape),
+    "transposed": lambda shape: torch.zeros(shape[::-1]).permute(3, 2, 1, 0),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 3, 2, 2), (70, 513, 3, 3)])  # the second is larger than the buffer
+def test_reading_into_a_place(tmp_path: Path, layout: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    tensor = torch.randn(shape).to(dtype)
+    target = LAYOUTS[layout](shape)
+    with open_checkpoint(written(tmp_path / "w", zipped({"a": tensor}))) as checkpoint:
+        stored = checkpoint.tree["a"]
+        assert stored.reads_into(target)
+        stored.read_into(target)
+    assert torch.equal(target.reshape(shape), tensor.to(target.dtype))
+
+
+def test_reading_into_a_place_from_a_big_endian_machine(tmp_path: Path) -> None:
+    swapped = {"byteorder": b"big", "data/0": np.arange(6, dtype=">f4").tobytes()}
+    target = torch.zeros(2, 3)
+    with open_checkpoint(written(tmp_path / "w", repacked(zipped({"a": torch.ones(2, 3)}), swapped))) as checkpoint:
+        checkpoint.tree["a"].read_into(target)
+    assert target.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_what_is_not_read_into_a_place(tmp_path: Path) -> None:
+    tree = {"rows": torch.ones(4, 6).t(), "integers": torch.ones(6, 4, dtype=torch.int32), "more": torch.ones(6, 5)}
+    with open_checkpoint(written(tmp_path / "w", zipped(tree))) as checkpoint:
+        assert not any(stored.reads_into(torch.zeros(6, 4)) for stored in checkpoint.tree.values())
+
+
+def test_parts_of_an_array(tmp_path: Path) -> None:
+    array = np.arange(2 * 3 * 2000, dtype=np.float64).reshape(2, 3, 2000)
+    with open_checkpoint(
+        written(tmp_path / "w", pickle.dumps({"a": array, "b": array[:, :, :4].copy()}))
+    ) as checkpoint:
+        for i in range(2):
+            for j in range(3):
+                assert np.array_equal(checkpoint.tree["a"].at(i, j).load(), array[i, j])
+                assert np.array_equal(checkpoint.tree["b"].at(i, j).load(), array[i, j, :4])
+
+
+def test_the_hash_is_that_of_what_is_read(tmp_path: Path) -> None:
+    """Not of a file that has taken its place under the name since."""
+    file, other = tmp_path / "w", tmp_path / "other"
+    source = FileSource(written(file, zipped({"a": torch.ones(2)})))
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    written(other, zipped({"a": torch.zeros(3)}))
+    other.replace(file)
+    assert Digest(source).result() == digest
+    source.close()
