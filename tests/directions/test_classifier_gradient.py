@@ -154,7 +154,9 @@ def test_the_mean_direction_is_one_direction(g: Generator) -> None:
     assert (labeller()(g.render(Code(w=d.apply(w, 0.2))))["bright"] > before).float().mean() > 0.9
     assert (labeller()(g.render(Code(w=d.apply(w, -0.2))))["bright"] < before).float().mean() > 0.9
     again = fit_classifier_gradient(image_scores(g, labeller()), w, "bright", g, config, batch_size=3)
-    torch.testing.assert_close(torch.from_numpy(again.vector.copy()), torch.from_numpy(d.vector.copy()), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        torch.from_numpy(again.vector.copy()), torch.from_numpy(d.vector.copy()), atol=1e-5, rtol=0
+    )
     blind = lambda w: {"bright": w[:, 0].sum(1)}  # noqa: E731  # it sees row 0 alone
     with pytest.raises(DataError, match=r"'bright'.*zero in some rows"):
         fit_classifier_gradient(blind, w, "bright", g)
