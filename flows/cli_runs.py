@@ -97,7 +97,9 @@ def runs(
     if as_json:
         _show([vars(run) for run in found], True)
         return
-    table = Table(Column("run", no_wrap=True), "id", "flow", "deployment", "state", "started", "took")
+    table = Table(
+        Column("run", no_wrap=True), Column("id", no_wrap=True), "flow", "deployment", "state", "started", "took"
+    )
     for run in found:
         started = f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else "-"
         table.add_row(run.name, run.id[:8], run.flow, run.deployment or "-", run.state, started, f"{run.seconds:.0f}s")

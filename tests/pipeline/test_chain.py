@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load
 
 from flows.chain import ChainJob, load_chain, run_chain
-from ganinv.code import Code
+from ganinv.code import Code, LowRank
 from ganinv.config import validate
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch, RunConflict
 from ganinv.generators.files import open_generator, save_generator
@@ -162,7 +162,14 @@ def test_duckdb_reads_latents_and_the_image_is_the_runs_own(done: tuple[ChainJob
     for image_id, flat, uri, mse in rows:
         w = torch.tensor(np.array(flat, np.float32)).reshape(1, g.num_ws, g.w_dim)
         tensors = load((Path(store.url) / uri).read_bytes())
-        weights = {name.removeprefix("weights."): t.float() for name, t in tensors.items()}
+        given = {name.removeprefix("weights."): t.float() for name, t in tensors.items()}
+        weights = {
+            name.removesuffix(".left"): LowRank(t, given[name.removesuffix("left") + "right"])
+            if name.endswith(".left")
+            else t
+            for name, t in given.items()
+            if not name.endswith(".right")
+        }
         image = g.render(Code(w=w, weights=weights))
         own = g.render(table_to_code(store.latents["pti-e4e"].read(ids=[image_id]), store))
         torch.testing.assert_close(image, own, atol=1e-4, rtol=0)
