@@ -30,7 +30,15 @@ def crossover(embedder: Embedder, inside: Tensor, outside: Tensor, mask: Tensor)
     return embedder.noise(parts, embedder.latent(parts))
 
 
-def inpaint(embedder: Embedder, images: Tensor, hole: Tensor, rows: tuple[int, int] | None = None) -> Code:
+def inpaint(
+    embedder: Embedder,
+    images: Tensor,
+    hole: Tensor,
+    rows: tuple[int, int] | None = None,
+    *,
+    dispersion: float = 10.0,
+    feather: float | None = None,
+) -> Code:
     """Fill the hole with what the generator makes of the surroundings. Nothing of the images inside the hole is seen.
 
     All of W+ would fit the surroundings at the price of what fills the hole, so its freedom is limited.
@@ -39,11 +47,17 @@ def inpaint(embedder: Embedder, images: Tensor, hole: Tensor, rows: tuple[int, i
         hole: more than 0 is missing.
         rows: the rows of W+ that move, from the mean latent (the paper's limit). None moves all rows as one, in W: the
             most plausible filling.
+        dispersion: how strongly the latent is held near the mean (``ReconstructionLoss.dispersion_weight``).
+        feather: pixels (R/32 by default) over which the surroundings go over from the latent's rendering, at the hole,
+            to the image's own detail.
     """
     seen = (hole == 0).to(images)
-    part = [Part(images * seen, blurred(seen) * seen)]  # soft towards the known side only
-    code = embedder.latent(part, space="w" if rows is None else "w+", rows=rows)
-    return embedder.noise(part, code, free=seen)
+    known = images * seen
+    held = embedder.cfg.loss.model_copy(update={"dispersion_weight": dispersion})
+    part = Part(known, blurred(seen) * seen, held)  # soft towards the known side only
+    code = embedder.latent([part], space="w" if rows is None else "w+", rows=rows)
+    width = images.shape[-1] / 32 if feather is None else feather
+    return _detailed(embedder, code, known, (2 * blurred(seen, width) - 1).clamp_min(0) * seen)
 
 
 def local_style(

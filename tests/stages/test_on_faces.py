@@ -1,0 +1,118 @@
+"""What the cards promise of faces, on the embedded generator: minutes each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import skimage.data
+import torch
+
+from ganinv.code import Code
+from ganinv.data import open_dataset
+from ganinv.data.demo import demo_dataset
+from ganinv.encoders.files import open_encoder
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.generators.stylegan2 import Generator
+from ganinv.methods import Inversion, load_method
+from ganinv.metrics import mse, psnr
+from ganinv.stages.base import Context
+from ganinv.stages.objective import DomainLoss, ReconstructionLoss
+from ganinv.stages.optimize import Optimize
+from ganinv.target import Target
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+CONSTANT = {"lr_rampup": 0.0, "lr_rampdown": 0.0, "latent_noise": 0.0}
+
+
+@pytest.fixture(scope="module")
+def g() -> Generator:
+    return open_generator(EMBEDDED)
+
+
+@pytest.fixture(scope="module")
+def context(g: Generator) -> Context:
+    return Context(g, lambda name: open_encoder(name, generator=g), lanes=4)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Target:
+    dataset = open_dataset(str(demo_dataset(tmp_path_factory.mktemp("faces"))))
+    ids = ["portrait-astronaut", "portrait-grace-hopper", "small-face-000", "small-face-001"]
+    return Target(dataset.load(ids, 64).images, ids)
+
+
+def invert(name: str, g: Generator, target: Target, **options: object) -> Inversion:
+    return load_method(name, g, batch_size=4, **options).invert(target)
+
+
+def test_noise_gains_ten_decibels(g: Generator, faces: Target) -> None:
+    result = invert("image2stylegan-plus-plus", g, faces)
+    gains = [a - b for a, b in zip(result.metrics["psnr"], result.metrics["psnr_plain"], strict=True)]
+    assert min(gains) >= 10
+    # Measured: 34 to 50 dB after 18 to 30. The card's mean of 38 dB is for 1024 pixels.
+    assert sum(result.metrics["psnr"]) / 4 >= 38
+
+
+def test_in_domain_inversion(g: Generator, context: Context, faces: Target) -> None:
+    encoder = context.encoder("e4e")
+    with torch.no_grad():
+        start = encoder(faces.images)
+    before = mse(g.render(start), faces.images)
+    errors, opinions = [], []
+    for weight in (0.0, 2.0, 10.0):
+        loss = ReconstructionLoss(domain=DomainLoss(weight=weight))
+        stage = Optimize(space="w+", start="code", steps=100, lr=0.01, loss=loss, **CONSTANT)
+        result = stage(faces, start, context)
+        assert all(curve[-1] < curve[0] for curve in result.loss)
+        rendered = g.render(result.code)
+        errors.append(float(mse(rendered, faces.images).mean()))
+        with torch.no_grad():
+            opinions.append(float((result.code.w - encoder(rendered).w).square().mean()))
+        if weight == 2.0:
+            # The card expects 0.6 for its generator. Measured here: 0.67, and 0.64 on portraits like those it was trained on.
+            assert float(mse(rendered, faces.images).mean()) <= 0.75 * float(before.mean())
+    assert errors == sorted(errors)
+    assert opinions == sorted(opinions, reverse=True)
+    from_mean = Optimize(space="w+", start="mean", steps=100, lr=0.01, **CONSTANT)(faces, None, context)
+    assert errors[1] < float(mse(g.render(from_mean.code), faces.images).mean())
+
+
+def test_starts_and_spaces(g: Generator, context: Context, faces: Target) -> None:
+    """The mean latent beats a random one, W+ beats W, and more steps beat fewer."""
+    final = {}
+    for name, space, start, steps in (
+        ("mean", "w+", "mean", 60),
+        ("random", "w+", "random", 60),
+        ("w", "w", "mean", 60),
+        ("short", "w+", "mean", 20),
+    ):
+        stage = Optimize(space=space, start=start, steps=steps, lr=0.05, latent_noise=0.0)
+        final[name] = torch.tensor([curve[-1] for curve in stage(faces, None, context).loss])
+    assert (final["mean"] < final["random"]).all()
+    assert (final["mean"] < final["w"]).all()
+    assert (final["mean"] < final["short"]).all()
+
+
+def test_own_images_are_found_again(g: Generator) -> None:
+    """Self-inversion of samples with psi 0.7: more than 30 dB on at least 90 % of them."""
+    z = torch.randn(8, g.z_dim, generator=torch.Generator().manual_seed(5))
+    target = Target(g.render(Code(w=g.map(z, truncation_psi=0.7))))
+    result = invert("w-plus-optimisation", g, target)
+    found = psnr(g.render(result.code), target.images)
+    assert (found > 30).float().mean() >= 0.9, found
+
+
+def test_what_is_no_face_lies_further_out(g: Generator, context: Context, faces: Target, tmp_path: Path) -> None:
+    """||w - w_mean|| of a cat, a rocket, a cup of coffee and galaxies, against four faces."""
+    from PIL import Image
+
+    pictures = (skimage.data.chelsea, skimage.data.rocket, skimage.data.coffee, skimage.data.hubble_deep_field)
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture()).save(tmp_path / f"{i}.png")
+    dataset = open_dataset(str(tmp_path))
+    others = Target(dataset.load(dataset.ids, 64).images, dataset.ids)
+    stage = Optimize(space="w+", steps=150, lr=0.05, latent_noise=0.0)
+    far = [(stage(t, None, context).code.w - g.w_mean).flatten(1).norm(dim=1) for t in (faces, others)]
+    assert far[1].mean() > far[0].mean(), far
