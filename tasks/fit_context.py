@@ -12,6 +12,7 @@ from ganinv.directions.calibration import calibrate
 from ganinv.directions.direction import Direction
 from ganinv.directions.effects import Start, measure_effects
 from ganinv.directions.ganspace import named_by
+from ganinv.directions.passes import Spread
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, open_labeller
@@ -60,8 +61,14 @@ class FitContext:
     @cached_property
     def sigma(self) -> dict[str, float]:
         """Standard deviation of the score of each of the labeller's attributes, over the samples."""
-        known = [name for name in self.labeller.attributes if name in self.samples.columns]
-        return {name: float(np.nanstd(self.column(name)[1])) for name in known}
+        found = {}
+        for name in self.labeller.attributes:
+            if name in self.samples.columns:
+                spread = Spread()
+                for block in self.samples.blocks(name, latents=False):
+                    spread.add(block.scores[np.isfinite(block.scores)])
+                found[name] = spread.std
+        return found
 
     def can_measure(self, attribute: str | None = None) -> bool:
         """Whether edits can be rendered and scored: the labeller sees images, and its scores of the samples vary."""

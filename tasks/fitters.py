@@ -220,7 +220,7 @@ class Fitter(FitContext):
 
     @cached_property
     def _screening(self) -> Screening:
-        start = self.fresh(self.job.calibration.samples)
+        start = self.fresh(max(self.job.calibration.samples, 64))  # a derivative of few images is of those images
         return screen_channels(self.generator, self.labeller, start.w, self._style_statistics.std, self.sigma)
 
     @cached_property
