@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -37,8 +38,18 @@ report: {latents: [e4e], samples: samples, edits: edits}
 """
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for Ray: its sockets must not lie deep."""
+    with tempfile.TemporaryDirectory(prefix="gs", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
-def test_credentials_are_written_nowhere(engine: str, s3_options: dict[str, str], faces: Path, tmp_path: Path) -> None:
+def test_credentials_are_written_nowhere(
+    engine: str, s3_options: dict[str, str], faces: Path, tmp_path: Path, short: Path
+) -> None:
     """A chain on S3 with its keys in the environment; then everything that it left is searched for them."""
     root = f"ganinv-test/secrets-{engine}"
     (tmp_path / "chain.yaml").write_text(CHAIN)
@@ -50,7 +61,7 @@ def test_credentials_are_written_nowhere(engine: str, s3_options: dict[str, str]
         "AWS_ENDPOINT_URL": s3_options["endpoint_url"],
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_LOGGING_LEVEL": "DEBUG",
-        "RAY_TMPDIR": f"/tmp/gs{os.getpid()}",
+        "RAY_TMPDIR": str(short),
     }
     environment.pop("RAY_AUTH_TOKEN_PATH", None)
     arguments = [f"--store=s3://{root}", f"--dataset={faces}", "--limit=2", f"--engine={engine}", "--slots=1"]
@@ -60,7 +71,7 @@ def test_credentials_are_written_nowhere(engine: str, s3_options: dict[str, str]
         env=environment,
         capture_output=True,
         text=True,
-        timeout=550,
+        timeout=1100,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     secrets = [KEY, SECRET, TOKEN]
@@ -76,7 +87,7 @@ def test_credentials_are_written_nowhere(engine: str, s3_options: dict[str, str]
         content = storage.cat_file(name)
         assert not [s for s in secrets if s.encode() in content + readable(name, content)], name
 
-    places = [tmp_path / "prefect", Path(f"/tmp/gs{os.getpid()}")]
+    places = [tmp_path / "prefect", short]
     files = [path for place in places for path in place.rglob("*") if path.is_file() and not path.is_symlink()]
     assert any(path.name == "prefect.db" for path in files)
     assert engine == "inline" or any(path.name.startswith("raylet") for path in files)
@@ -195,11 +206,9 @@ with open_pool("ray", slots=1, quiet=True) as pool:
 
 
 @pytest.mark.slow
-def test_rays_dashboard_and_job_server_refuse_requests_without_the_token(tmp_path: Path) -> None:
+def test_rays_dashboard_and_job_server_refuse_requests_without_the_token(tmp_path: Path, short: Path) -> None:
     """A head as deploy/docker-compose.yml starts it, but on loopback; who holds the token works on it."""
     mark, port, dashboard = "ray-with-a-token", free_port(), free_port()
-    short = Path(f"/tmp/gh{os.getpid()}")
-    short.mkdir(mode=0o700)
     environment = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
