@@ -97,7 +97,7 @@ def test_without_a_compiler_one_warning_and_the_plain_path(tmp_path: Path) -> No
     program = (
         "import torch\n"
         "from ganinv.code import Code\n"
-        "from tests.tiny import random_w\n"
+        "from tests.tiny import random_w, tiny_generator\n"
         "g = tiny_generator()\n"
         "for _ in range(2):\n"
         "    image = g.synthesize(Code(w=random_w(g, 1)))\n"
