@@ -63,12 +63,14 @@ def empty_discriminator(cfg: DiscriminatorConfig, file_size: int) -> Discriminat
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Inside, ``torch.randn`` leaves memory as it is: drawing 30 million numbers that are overwritten takes seconds.
+    """Inside, ``torch.randn`` leaves memory as it is, and nothing scales it: 30 million numbers would be overwritten.
 
     Convolution weights are laid out channels last at once, the order that ``open_generator`` gives them in the end.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.div_:
+            return args[0]
         if func is not torch.randn:
             return func(*args, **(kwargs or {}))
         layout: dict[str, Any] = {"memory_format": torch.channels_last} if len(args) == 4 else {}
