@@ -28,7 +28,10 @@ from ganinv.code import Code
 from ganinv.directions import Direction
 from ganinv.directions.effects import Effects, Start, measure_effects, score_codes
 from ganinv.directions.localise import LocaliseConfig, localise
-from ganinv.directions.styles import StyleLayout, styles_of
+from ganinv.directions.screening import screen_channels
+from ganinv.directions.streams import stream_w
+from ganinv.directions.styles import StyleLayout, StyleStatistics, style_statistics, styles_of
+from ganinv.directions.stylespace import channel_direction
 from ganinv.errors import ConfigError
 from ganinv.generators.files import open_generator
 from ganinv.labels import open_labeller
@@ -57,6 +60,13 @@ FITS: dict[str, dict[str, Any]] = {
         "conditions": CONDITIONS,
         "attributes": tuple(CONDITIONS),
         "prefix": "held-",
+    },
+    "held-ridge": {
+        "interfacegan": {"tails": 0.02, "estimator": "ridge"},
+        "layers": LAYERS,
+        "conditions": CONDITIONS,
+        "attributes": tuple(CONDITIONS),
+        "prefix": "held-ridge-",
     },
     "gradient": {"method": "classifier-gradient", "gradient": {"samples": 96}, "prefix": "gradient-"},
     "channels": {
@@ -130,6 +140,7 @@ class Bench:
             "effects": self.effects,
             "conditions": self.conditions,
             "dependency": self.dependency,
+            "channels": self.channels,
             "dci": self.dci,
             "regions": self.regions,
             "stream": self.stream,
@@ -309,16 +320,17 @@ class Bench:
     def conditions(self) -> dict[str, Any]:
         """The side effect that a condition is for, per standard deviation of the target, with and without it."""
         out: dict[str, Any] = {}
-        plain = {d.report["attribute"]: d for d in self.of("published")}
-        for direction in self.of("held"):
-            attribute = direction.report["attribute"]
-            slopes: dict[str, Any] = {}
-            for key, one in (("without", plain[attribute]), ("with", direction)):
-                found = self.edit(one, STRENGTHS, 128)
-                slope = found.slope() / found.slope()[found.column(attribute)]
-                slopes[key] = dict(zip(found.attributes, slope.tolist(), strict=True))
-            slopes["cosine"] = float(plain[attribute].vector @ direction.vector)
-            out[attribute] = {"conditions": list(CONDITIONS[attribute]), **slopes}
+        for fit, held in (("published", "held"), ("ridge", "held-ridge")):
+            plain = {d.report["attribute"]: d for d in self.of(fit)}
+            for direction in self.of(held):
+                attribute = direction.report["attribute"]
+                slopes: dict[str, Any] = {}
+                for key, one in (("without", plain[attribute]), ("with", direction)):
+                    found = self.edit(one, STRENGTHS, 128)
+                    slope = found.slope() / found.slope()[found.column(attribute)]
+                    slopes[key] = dict(zip(found.attributes, slope.tolist(), strict=True))
+                slopes["cosine"] = float(plain[attribute].vector @ direction.vector)
+                out.setdefault(fit, {})[attribute] = {"conditions": list(CONDITIONS[attribute]), **slopes}
         return out
 
     def dependency(self) -> dict[str, Any]:
@@ -343,6 +355,63 @@ class Bench:
                         **{key: value for key, value in named.items() if value is not None},
                     }
         return out
+
+    def channels(self) -> dict[str, Any]:
+        """Single channels against the W directions at equal response. Chosen on some fresh samples, judged on others."""
+        choose, judge = self.start[:64], self.start[128:256]
+        layout, statistics = StyleLayout.of(self.generator), self.style_statistics
+        screening = screen_channels(self.generator, self.labeller, choose.w, statistics.std, self.sigma)
+        out: dict[str, Any] = {}
+        for attribute in ("glasses", "smile"):
+            rivals = {f: d for f in ("published", "ridge") for d in self.of(f) if d.report["attribute"] == attribute}
+            places = screening.best(attribute, 12, least=0.02)
+            edits = {i: self.channel(layout, i, screening.sign(attribute, i)) for i in places}
+            ratios = {screening.ratio(attribute)[i] for i in places}
+            rows: list[dict[str, Any]] = []
+            for way, sign in (("add", 1.0), ("remove", -1.0)):
+                on = {i: self.measured(d, choose, CHANNEL, sign, attribute) for i, d in edits.items()}
+                w = {f: self.measured(d, judge, FINE, sign, attribute) for f, d in rivals.items()}
+                judged: dict[int, Effects] = {}
+                for response in (0.25, 0.5, 1.0):
+                    reached = {i: a for i, e in on.items() if not np.isnan(a := dependency_of(e, attribute, response))}
+                    if not reached:
+                        continue
+                    best = min(reached, key=lambda i: reached[i])
+                    if best not in judged:
+                        judged[best] = self.measured(edits[best], judge, CHANNEL, sign, attribute)
+                    row = {"way": way, "response": response, "layer": layout.place(best)[0].name}
+                    row |= {
+                        "channel": layout.place(best)[1],
+                        "mean_ad": dependency_of(judged[best], attribute, response),
+                    }
+                    for fit, effects in w.items():
+                        row[fit] = dependency_of(effects, attribute, response)
+                        row[f"{fit}_interval"] = interval(judged[best], effects, attribute, response)
+                    rows.append(row)
+            out[attribute] = {"rows": rows, "screened": int(layout.convolutions.sum()), "best_ratio": min(ratios)}
+            out[attribute]["w_ratio"] = {f: self.small_ratio(d, attribute) for f, d in rivals.items()}
+        return out
+
+    def channel(self, layout: StyleLayout, index: int, sign: float) -> Direction:
+        std = float(self.style_statistics.std[index])
+        return channel_direction(layout, index, std, self.generator.name, self.generator.fingerprint, sign=sign)
+
+    def measured(self, d: Direction, start: Start, grid: tuple[float, ...], sign: float, attribute: str) -> Effects:
+        first = 0 if len(start) == 64 else 128
+        before = self.before[first : first + len(start)]
+        grid = tuple(sign * strength for strength in grid)
+        return measure_effects(self.generator, self.labeller, d, start, grid, self.sigma, before)
+
+    def small_ratio(self, direction: Direction, attribute: str) -> float:
+        """Mean |change| of the other scores over that of the target, for a small step: what screening has of channels."""
+        found = self.edit(direction, (-0.1, 0.1), 64)
+        change = np.abs(found.change()).mean((0, 1))
+        at = found.column(attribute)
+        return float(np.delete(change, at).mean() / change[at])
+
+    @cached_property
+    def style_statistics(self) -> StyleStatistics:
+        return style_statistics(self.generator, stream_w(self.generator, self.args.samples, 0))
 
     def dci(self) -> dict[str, Any]:
         """DCI of Z, W and S; codes are not truncated, their scores are of truncated renderings."""
@@ -402,6 +471,26 @@ class Bench:
         return {"rows": [name for name, _ in rows]}
 
 
+def dependency_of(effects: Effects, attribute: str, response: float, pick: Any = slice(None)) -> float:
+    """Mean-AD at a response, over some of the images; NaN where the edit goes the wrong way or not so far."""
+    before, after = effects.before[pick], effects.after[:, pick]
+    curve = attribute_dependency(before, after, effects.sigma, effects.attributes, attribute)
+    moved = (effects.change(attribute)[:, pick].mean(1) * effects.strengths)[-1] > 0
+    return curve.at(response)[0] if moved else float("nan")
+
+
+def interval(channel: Effects, rival: Effects, attribute: str, response: float) -> list[float]:
+    """The middle 95 % of the difference in mean-AD, channel less rival, over resampled images."""
+    rng, count = np.random.default_rng(0), len(channel.before)
+    differences = []
+    for _ in range(300):
+        pick = rng.integers(0, count, count)
+        a, b = (dependency_of(effects, attribute, response, pick) for effects in (channel, rival))
+        differences.append(a - b)
+    known = np.array(differences)[~np.isnan(differences)]
+    return [float(value) for value in np.quantile(known, [0.025, 0.975])] if len(known) > 200 else []
+
+
 def peak_mib() -> float:
     """Most memory that this process had at once. Not ``ru_maxrss``, which a process inherits from its parent."""
     status = Path("/proc/self/status").read_text()
@@ -426,6 +515,7 @@ _STREAM = """
 import json, sys, time
 from benchmarks.directions import peak_mib
 from ganinv.directions import GanSpaceConfig, fit_ganspace
+from ganinv.directions.streams import stream_w
 from ganinv.generators.files import open_generator
 g, started = open_generator("portraits-64"), time.process_time()
 found = fit_ganspace(stream_w(g, int(sys.argv[1]), 0), GanSpaceConfig(components=80))

@@ -171,8 +171,13 @@ def load_leaf(leaf: Leaf | None, key: str) -> Tensor:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Without a mask of the tensor's size in the usual case: a finite sum has finite terms."""
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+    """Without a mask of the tensor's size in the usual case: a finite sum has finite terms.
+
+    numpy's sum, in one thread: torch's would wait for a processor that is hashing the file at the time.
+    """
+    with np.errstate(all="ignore"):
+        total = float(tensor.detach().cpu().numpy().sum())
+    return math.isfinite(total) or bool(torch.isfinite(tensor).all())
 
 
 def check_fir(names: Names, keys: Iterable[str], total: float) -> None:
