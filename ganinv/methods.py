@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -43,10 +43,19 @@ class MethodConfig(StrictModel):
     batch_size: int | None = Field(None, ge=1)
     """Images worked on at once; null is 16, and on a GPU as many as its memory holds. Halved when that does not hold them."""
 
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What features, encoders and distances are computed in while an image is inverted. Latents, weights, optimiser state
+    and loss sums are float32, and so is the rendering that the reported metrics are of."""
+
     @property
     def lanes(self) -> int:
         """Images that are worked on at once, at first."""
         return self.batch_size or 16
+
+    @property
+    def single_pass(self) -> bool:
+        """Encoders alone: milliseconds an image, so that reading and writing images count."""
+        return all(stage.kind == "encode" for stage in self.stages)
 
     @property
     def digest(self) -> str:
@@ -78,11 +87,12 @@ class Method:
     def __init__(self, cfg: MethodConfig, context: Context) -> None:
         self.cfg, self.context = cfg, context
 
-    def invert(self, target: Target, start: Code | None = None) -> Inversion:
+    def invert(self, target: Target, start: Code | None = None, *, measure: bool = True) -> Inversion:
         """Invert images [B, 3, R, R], ``batch_size`` at once. An image's result does not depend on the others.
 
         Args:
             start: codes of the same images that the first stage begins from (``start: code``), such as stored ones.
+            measure: render the result and compare it with the images; without, ``metrics`` is empty.
         """
         generator = self.context.generator
         size = generator.resolution
@@ -100,15 +110,18 @@ class Method:
         steps, reason = [0] * count, [""] * count
         broken = [False] * count
         for stage in self.cfg.stages:
-            result = stage(target, code, self.context)
+            with self.context.computing_in(self.cfg.precision):
+                result = stage(target, code, self.context)
             code = result.code
             loss = [a + b for a, b in zip(loss, result.loss, strict=True)]
             steps = [a + b for a, b in zip(steps, result.steps, strict=True)]
             reason = result.stop_reason
             broken = [b or r == "not_finite" for b, r in zip(broken, reason, strict=True)]
         assert code is not None
-        metrics = self._measure(target, code)
-        finite = torch.isfinite(code.w).flatten(1).all(1) & torch.isfinite(metrics["mse"])
+        metrics = self._measure(target, code) if measure else {}
+        finite = torch.isfinite(code.w).flatten(1).all(1)
+        if measure:
+            finite &= torch.isfinite(metrics["mse"])
         error = [None if f and not b else NOT_FINITE for f, b in zip(finite.tolist(), broken, strict=True)]
         measured = {name: values.tolist() for name, values in metrics.items()}
         seconds = time.perf_counter() - started

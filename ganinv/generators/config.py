@@ -17,8 +17,8 @@ class GeneratorConfig(BaseModel):
         mapping_lr_mul: learning-rate multiplier of the mapping network's layers.
         architecture: how the image leaves the synthesis (Karras et al. 2020, figure 7). ``skip`` sums a toRGB of every
             resolution; ``orig`` and ``resnet`` have one toRGB at the end, ``resnet`` adds a 1x1 branch past each block.
-        num_fp16_res: how many of the highest resolutions may run in float16 (stylegan2-ada). They do so only when
-            ``Generator.native_fp16`` is set; otherwise everything runs in the dtype of the weights.
+        num_fp16_res: how many of the highest resolutions may run in float16 (stylegan2-ada). They do so only at the
+            generator's precision ``native-float16``.
         conv_clamp: limit on the magnitude of what each convolution and toRGB gives; None for no limit. It holds in
             every precision, as in the files that were trained with it.
     """

@@ -6,10 +6,11 @@ widths; conditional mapping and reduced precision as in StyleGAN2-ADA (Karras et
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import torch
@@ -22,7 +23,7 @@ from ganinv.generators.extras import check_capture, check_extras
 from ganinv.generators.layers import EqualLinear, normalize_2nd_moment
 from ganinv.generators.provenance import Provenance
 from ganinv.generators.segments import check_segments
-from ganinv.generators.synthesis import NoiseMode, State, Synthesis, style_of
+from ganinv.generators.synthesis import NoiseMode, Precision, State, Synthesis, style_of
 
 Start = State | tuple[int, Tensor, Tensor | None]
 
@@ -57,8 +58,9 @@ class Generator(nn.Module):
     ``w_mean`` [w_dim] and the scalar ``w_std`` are statistics of W: w_std^2 is the mean squared distance of w to w_mean,
     summed over the dimensions (the definition of the StyleGAN2 projector).
 
-    ``native_fp16`` lets the ``cfg.num_fp16_res`` highest resolutions run in float16, as the file's training did. It is
-    off unless set: results are then those of the weights' own dtype.
+    ``precision`` says what features are computed in: ``float32``, the weights' own dtype, unless it is set.
+    ``native-float16`` runs the ``cfg.num_fp16_res`` highest resolutions as the file's training did, ``bfloat16`` all above
+    4 pixels. Styles, demodulation and the image keep the dtype of the weights in each.
     """
 
     w_mean: Tensor
@@ -68,7 +70,7 @@ class Generator(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.name = f"stylegan2-{cfg.resolution}"
-        self.native_fp16 = False
+        self.precision: Precision = "float32"
         self.mapping = MappingNetwork(cfg)
         self.synthesis = Synthesis(cfg)
         self.register_buffer("w_mean", torch.zeros(cfg.w_dim))
@@ -210,7 +212,7 @@ class Generator(nn.Module):
         if start is not None or stop is not None:
             start = self._checked_start(start, stop, len(code))
         state, captured = self.synthesis(
-            code, noise, start=start, stop=stop, capture=capture or (), rng=rng, half=self.native_fp16
+            code, noise, start=start, stop=stop, capture=capture or (), rng=rng, precision=self.precision
         )
         result = state.image if stop is None else state
         return (result, captured) if capture is not None else result
@@ -237,12 +239,21 @@ class Generator(nn.Module):
             got = None if tensor is None else tuple(tensor.shape)
             if got != shape:
                 raise ValueError(f"start after convolution {state.k} needs {name} of shape {shape}, got {got}")
-        dtype = self.synthesis.dtype_at(resolution, self.native_fp16)
+        dtype = self.synthesis.dtype_at(resolution, self.precision)
         x, image, skip = state.x, state.image, state.skip
         full = self.synthesis.const.dtype
         return State(
             state.k, x.to(dtype), None if image is None else image.to(full), None if skip is None else skip.to(dtype)
         )
+
+    @contextlib.contextmanager
+    def computing_in(self, precision: Precision) -> Iterator[None]:
+        """Another ``precision`` for a while."""
+        before, self.precision = self.precision, precision
+        try:
+            yield
+        finally:
+            self.precision = before
 
     def render(self, code: Code, batch_size: int = 32) -> Tensor:
         """Images of a code of any length, without gradients, in batches, with the stored noise."""

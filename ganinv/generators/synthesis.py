@@ -22,6 +22,7 @@ from ganinv.generators.extras import Extras, Tap, blend_noise
 from ganinv.generators.layers import FIR, EqualLinear, Upsample, after_convolution, as_dtype, modulated_conv2d
 
 NoiseMode = Literal["const", "none", "random"]
+Precision = Literal["float32", "native-float16", "bfloat16"]
 RESIDUAL_GAIN = math.sqrt(0.5)
 
 
@@ -197,12 +198,11 @@ class Synthesis(nn.Module):
         stop: int | None = None,
         capture: Collection[str] = (),
         rng: torch.Generator | None = None,
-        half: bool = False,
+        precision: Precision = "float32",
     ) -> tuple[State, dict[str, Tensor]]:
         """The state after convolution ``stop`` (the last one by default) and the captured features.
 
-        ``Generator.synthesize`` is the public face and checks what it is given; ``half`` runs the float16 blocks in
-        float16.
+        ``Generator.synthesize`` is the public face and checks what it is given.
         """
         w, batch = code.w, len(code)
         extras = None if code.plain else Extras(code)
@@ -216,7 +216,7 @@ class Synthesis(nn.Module):
         for k in range(done + 1, stop + 1):
             conv = cast(StyledConv, convs[k])
             if conv.up:
-                x = as_dtype(x, self.dtype_at(conv.resolution, half))
+                x = as_dtype(x, self.dtype_at(conv.resolution, precision))
                 if self.skips:
                     skip = self.skips[k // 2 + 1](x, extras)
             noises = self._noise(conv, k, noise, batch, extras, rng)
@@ -238,9 +238,13 @@ class Synthesis(nn.Module):
                 x = tap(f"block[{k}]", x)
         return State(stop, x, image, skip), {} if tap is None else tap.captured
 
-    def dtype_at(self, resolution: int, half: bool) -> torch.dtype:
-        """What the convolutions of a resolution compute in; ``half``: float16 where the config allows it."""
-        return torch.float16 if half and resolution >= self.fp16_resolution else self.const.dtype
+    def dtype_at(self, resolution: int, precision: Precision) -> torch.dtype:
+        """What the features of a resolution are computed in."""
+        if precision == "bfloat16" and resolution > 4:
+            return torch.bfloat16
+        if precision == "native-float16" and resolution >= self.fp16_resolution:
+            return torch.float16
+        return self.const.dtype
 
     @staticmethod
     def _noise(

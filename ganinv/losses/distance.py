@@ -99,6 +99,17 @@ class EmbeddedDistance:
         return [_normalized(f) for f in self.discriminator.features(images) if f.shape[-1] >= 8]
 
 
+class ReducedDistance:
+    """A distance whose network computes in bfloat16; its features are float32 again before they are compared."""
+
+    def __init__(self, distance: Distance, device: str) -> None:
+        self.name, self._distance, self._device = distance.name, distance, device
+
+    def features(self, images: Tensor) -> Features:
+        with torch.autocast(self._device, torch.bfloat16):
+            return [f.float() for f in self._distance.features(images)]
+
+
 class LpipsDistance:
     """LPIPS v0.1 (Zhang et al. 2018) with an ``alex``, ``vgg`` or ``squeeze`` backbone.
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from ganinv.code import Code
 from ganinv.generators.stylegan2 import Generator
-from ganinv.losses.distance import Distance, DistanceName, open_distance
+from ganinv.losses.distance import Distance, DistanceName, ReducedDistance, open_distance
 from ganinv.target import Target
 
 
@@ -30,6 +31,7 @@ class Context:
     """What stages share: the frozen generator, an encoder when a stage asks for one, distances, and the run's seed.
 
     ``lanes`` is how many images are worked on at once; with ``grow``, more where a GPU's memory holds them.
+    ``precision`` is set by ``computing_in``.
     """
 
     generator: Generator
@@ -37,19 +39,40 @@ class Context:
     seed: int = 0
     lanes: int = 16
     grow: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
     _distances: dict[str, Distance] = field(default_factory=dict)
     _encoders: dict[str, Encoder] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def computing_in(self, precision: Literal["float32", "bfloat16"]) -> Iterator[None]:
+        """Another precision for a while: of the generator's features, of distances and of encoders."""
+        before, self.precision = self.precision, precision
+        try:
+            with self.generator.computing_in(precision):
+                yield
+        finally:
+            self.precision = before
 
     def distance(self, name: DistanceName) -> Distance:
         if name not in self._distances:
             self._distances[name] = open_distance(name, self.generator)
-        return self._distances[name]
+        found = self._distances[name]
+        return found if self.precision == "float32" else ReducedDistance(found, self.generator.device.type)
 
     def encoder(self, name: str) -> Encoder:
         """An encoder by name or URI, opened once: a published one takes a gigabyte."""
         if name not in self._encoders:
             self._encoders[name] = self.open_encoder(name)
         return self._encoders[name]
+
+    @torch.no_grad()
+    def encode(self, name: str, images: Tensor) -> Code:
+        """What an encoder makes of images [B, 3, R, R] in [-1, 1], without gradients."""
+        encoder = self.encoder(name)
+        if self.precision == "float32":
+            return encoder(images)
+        with torch.autocast(self.generator.device.type, torch.bfloat16):
+            return encoder(images).map(Tensor.float)
 
     def stream(self, image_id: str, purpose: str) -> torch.Generator:
         """The random stream of one image: a function of seed, id and purpose, so no result depends on its batch."""

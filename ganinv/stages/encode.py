@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-
 from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.stages.base import Context, StageResult
@@ -21,9 +19,9 @@ class Encode(StrictModel):
     """An encoder's name (``e4e``: the one trained for this generator), a folder, or a published checkpoint."""
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
-        encoder = context.encoder(self.encoder)
         count = len(target)
-        with torch.no_grad():
-            parts = [encoder(target.images[index])[:real] for index, real in batches(count, context.lanes)]
+        parts = [
+            context.encode(self.encoder, target.images[index])[:real] for index, real in batches(count, context.lanes)
+        ]
         encoded = Code.cat(parts)
         return StageResult(encoded, [[] for _ in range(count)], [1] * count, ["single pass"] * count)

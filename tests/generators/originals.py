@@ -72,9 +72,9 @@ def check_nvidia(g: Generator, want: dict[str, Any]) -> None:
         assert g.discriminator is not None
         close(g.discriminator(want["img_const"], c), want["D_logits"])
     if "img_const_native_fp16" in want:
-        g.native_fp16 = True
+        g.precision = "native-float16"
         torch.testing.assert_close(g.synthesize(Code(w=ws)), want["img_const_native_fp16"], atol=0.1, rtol=0.05)
-        g.native_fp16 = False
+        g.precision = "float32"
 
 
 def check_rosinality(g: Generator, want: dict[str, Any], truncation: bool = True) -> None:

@@ -273,13 +273,13 @@ class TestFeatures:
 
     def test_hooks_compute_in_the_layers_dtype(self) -> None:
         g = narrow_generator(torch.float32, num_fp16_res=3)
-        g.native_fp16 = True
+        g.precision = "native-float16"
         hook = Feature(add=normal(1, CHANNELS, 16, 16), film=(normal(1, CHANNELS, 16, 16), normal(1, CHANNELS, 16, 16)))
         code = Code(w=w_plus(g), features={"act[3]": hook}, padding={4: normal(1, CHANNELS, 68)})
         image, seen = g.synthesize(code, capture=["act[3]", "act[4]"])
         assert {f.dtype for f in seen.values()} == {torch.float16}
         assert image.dtype == torch.float32
-        g.native_fp16 = False
+        g.precision = "float32"
         torch.testing.assert_close(image, g.synthesize(code), atol=0.1, rtol=0.05)
 
 

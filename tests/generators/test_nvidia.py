@@ -70,7 +70,7 @@ def test_float16_runs_only_when_asked_for(shared: Path, name: str) -> None:
     code = Code(w=want["ws"])
     full, features = g.synthesize(code, capture=["block[0]", "block[2]"])
     assert {f.dtype for f in features.values()} == {torch.float32}
-    g.native_fp16 = True
+    g.precision = "native-float16"
     half, features = g.synthesize(code, capture=["block[0]", "block[2]"])
     assert [f.dtype for f in features.values()] == [torch.float32, torch.float16]
     assert half.dtype == torch.float32

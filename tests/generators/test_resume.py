@@ -38,14 +38,14 @@ def test_a_plain_tuple_starts_a_pass() -> None:
 
 def test_going_on_in_float16() -> None:
     g = narrow_generator(torch.float32, num_fp16_res=2)
-    g.native_fp16 = True
+    g.precision = "native-float16"
     code = Code(w=w_plus(g))
     whole = g.synthesize(code)
     for k, dtype in ((2, torch.float32), (3, torch.float16), (4, torch.float16)):
         state = g.synthesize(code, stop=k)
         assert state.x.dtype == dtype
         assert torch.equal(g.synthesize(code, start=state), whole)
-    g.native_fp16 = False
+    g.precision = "float32"
     assert g.synthesize(code, start=state, stop=6).x.dtype == torch.float32
 
 
