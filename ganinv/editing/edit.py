@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
 
 from ganinv.code import Code
 from ganinv.directions.direction import Direction
 from ganinv.editing.conditional import conditioned
 from ganinv.editing.moves import moved, moved_in_segment
 from ganinv.editing.notation import Reference, parse_edit, parse_reference
+from ganinv.editing.strength import Response, Strength
 from ganinv.errors import ConfigError, GeneratorMismatch
 
 if TYPE_CHECKING:
     from ganinv.generators.stylegan2 import Generator
-
-Strength = float | Tensor | Sequence[float]
 
 
 class DirectionLookup(Protocol):
@@ -47,7 +45,9 @@ class Edit:
     """What to change, and by how much.
 
     Args:
-        strengths: direction -> strength in the direction's units, one for all samples or [B]. A direction is named as in
+        strengths: direction -> strength in the direction's units, one for all samples or [B]; or for one of them a
+            ``Response``, the change of a score that the whole edit is to bring about, whose strength
+            ``ganinv.editing.find_strengths`` finds before the edit is applied. A direction is named as in
             ``ganinv.editing.notation``: ``smile``, ``smile@3`` (a version), ``smile(0-3)`` (rows), ``E(v1,0-3)``.
         conditions: directions to hold still: every direction of the edit is first made orthogonal to them (itself
             excepted), by one Gram solve (InterFaceGAN, "conditional manipulation"). The length of a step stays what it
@@ -71,11 +71,21 @@ class Edit:
                 raise ConfigError(f"{what} must be a list of direction names, got the text {names!r}")
         for text in (*self.strengths, *(self.conditions or ())):
             parse_reference(text)
+        if len(self.responses) > 1:
+            raise ConfigError(
+                f"one strength of an edit can be stated as a change of a score, got {len(self.responses)}: "
+                f"{', '.join(self.responses)}. Find one, and give the others as numbers"
+            )
 
     @classmethod
     def parse(cls, text: str, conditions: Sequence[str] | None = None, trust: Sequence[str] = ()) -> Edit:
         """``Edit.parse("smile(0-3)=2, age=-1")``. Raises ConfigError for a text that is no edit."""
         return cls(parse_edit(text), conditions, trust)
+
+    @property
+    def responses(self) -> list[str]:
+        """The direction whose strength is stated as the change of a score, where there is one."""
+        return [text for text, strength in self.strengths.items() if isinstance(strength, Response)]
 
     @property
     def references(self) -> list[Reference]:
@@ -103,9 +113,16 @@ class Edit:
             generator: directions in Z need its mapping network, inversions in S its styles.
 
         Raises:
-            ConfigError: an unknown direction, one that does not fit the code, or a code without what it needs.
+            ConfigError: an unknown direction, one that does not fit the code, a code without what it needs, or a strength
+                that is still to be found.
             GeneratorMismatch: a direction of another generator, or of one that was only stated.
         """
+        if self.responses:
+            name = self.responses[0]
+            raise ConfigError(
+                f"the strength {name}={self.strengths[name]} is stated as the change of a score: find it with "
+                "ganinv.editing.find_strengths(edit, code, ..., labeller), or give a number"
+            )
         if generator is not None:
             if generator_fingerprint not in (None, generator.fingerprint):
                 raise GeneratorMismatch(
@@ -114,7 +131,10 @@ class Edit:
                 )
             generator_fingerprint = generator.fingerprint
         name = "" if generator is None else generator.name
-        steps = self.resolve(directions, generator_fingerprint, name)
+        return self.moved(code, self.resolve(directions, generator_fingerprint, name), generator)
+
+    def moved(self, code: Code, steps: Sequence[tuple[Direction, Strength]], generator: Generator | None) -> Code:
+        """``apply`` with directions that are resolved already."""
         taken = [(direction, torch.as_tensor(strength)) for direction, strength in steps]
         if self.segment is not None:
             return moved_in_segment(code, self.segment, taken, generator)

@@ -1,10 +1,13 @@
-"""How an edit is written: ``smile=2``, ``smile@3(0-3)=2``, and GANSpace's ``E(v1,0-3)=2``.
+"""How an edit is written: ``smile=2``, ``smile@3(0-3)=2``, GANSpace's ``E(v1,0-3)=2``, and ``smile=1sd``.
 
     edit      = term ("," term)*
     term      = reference "=" strength
+    strength  = number  |  number ("sd" | "score") [":" attribute]
     reference = name ["@" version] ["(" rows ")"]  |  "E(" name-or-component ["@" version] ["," rows] ")"
     rows      = first "-" last, counted from 0 and both included  |  one row
     component = "v" number, counted from 0: v1 is the direction pca-01
+
+A strength with ``sd`` or ``score`` is the change of a score that the edit is to bring about (``ganinv.editing.strength``).
 
 In the paper (Harkonen et al. 2020, section 2.3) E(v1, 0-3) moves the first four rows along a component; its code writes
 the same range as [0, 4).
@@ -12,10 +15,10 @@ the same range as [0, 4).
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 
+from ganinv.editing.strength import Response, parse_strength
 from ganinv.errors import ConfigError
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -25,7 +28,8 @@ _PLAIN = re.compile(rf"\s*(?P<name>{_NAME}){_VERSION}\s*(?:\(\s*{_ROWS}\s*\))?\s
 _GANSPACE = re.compile(rf"\s*E\(\s*(?P<name>{_NAME}){_VERSION}\s*(?:,\s*{_ROWS}\s*)?\)\s*")
 _COMPONENT = re.compile(r"v(\d{1,4})")
 _HELP = (
-    "write smile=2, smile(0-3)=2 for rows 0 to 3 of W+, smile@3=2 for version 3, E(v1,0-3)=2 for a GANSpace component"
+    "write smile=2, smile(0-3)=2 for rows 0 to 3 of W+, smile@3=2 for version 3, E(v1,0-3)=2 for a GANSpace component, "
+    "smile=1sd for the strength that changes the score by one standard deviation"
 )
 
 
@@ -79,13 +83,13 @@ def parse_reference(text: str) -> Reference:
     return Reference(name, None if found["version"] is None else int(found["version"]), layers)
 
 
-def parse_edit(text: str) -> dict[str, float]:
-    """``smile(0-3)=2, age=-1`` as reference -> strength, in the order of the text.
+def parse_edit(text: str) -> dict[str, float | Response]:
+    """``smile(0-3)=2, age=1sd`` as reference -> strength, in the order of the text.
 
     Raises:
         ConfigError: a term that is no ``reference=strength``, or one that is there twice.
     """
-    strengths: dict[str, float] = {}
+    strengths: dict[str, float | Response] = {}
     for term in _terms(text):
         reference, equals, value = term.rpartition("=")
         if not equals or not reference.strip():
@@ -109,11 +113,10 @@ def _terms(text: str) -> list[str]:
     return terms
 
 
-def _strength(value: str, text: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ConfigError(f"expected a number after = in {text!r}, got {value!r}")
-    return number
+def _strength(value: str, text: str) -> float | Response:
+    strength = parse_strength(value)
+    if strength is None:
+        raise ConfigError(
+            f"expected a number after = in {text!r}, or a change of a score such as 1sd or 0.5score, got {value!r}"
+        )
+    return strength

@@ -62,7 +62,10 @@ def test_edits() -> None:
         ("smile", "expected direction=strength, got 'smile'"),
         ("=2", "expected direction=strength, got '=2'"),
         ("smile=2,", "expected direction=strength, got ''"),
-        ("smile=much", "expected a number after = in 'smile=much', got 'much'"),
+        (
+            "smile=much",
+            "expected a number after = in 'smile=much', or a change of a score such as 1sd or 0.5score, got 'much'",
+        ),
         ("smile=nan", "expected a number"),
         ("smile=inf", "expected a number"),
         ("smile=2,smile=3", "smile is there twice"),
