@@ -26,6 +26,12 @@ EngineKind = Annotated[
     Literal["ray", "inline"], typer.Option("--engine", help="ray: worker processes or a cluster; inline: this process.")
 ]
 Slots = Annotated[int | None, typer.Option(help="Worker processes; as many as fit by default.")]
+Measure = Annotated[
+    bool,
+    typer.Option(
+        help="Compare each result with its image. Of an encoder's work this is most; evaluate can do it later."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 LabellerName = Annotated[str, typer.Option(help="A shipped one, one of configs/labellers, or a YAML file.")]
 FitMethod = Literal["interfacegan", "ganspace", "stylespace", "sefa", "classifier-gradient"]
@@ -198,6 +204,7 @@ def invert(
     ] = None,
     generator: GeneratorUri = "portraits-64",
     seed: int = 0,
+    measure: Measure = True,
     engine: EngineKind = "ray",
     slots: Slots = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost; write nothing.")] = False,
@@ -221,6 +228,7 @@ def invert(
         "start": start,
         "generator": generator,
         "seed": seed,
+        "measure": measure,
     }
     job, where_it_runs = _job(InvertJob, fields), _engine(engine, slots)
     root, plan = open_store(job.store), plan_invert(job)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from flows.cli import AsJson, EngineKind, GeneratorUri, Slots, StoreUrl, _job, _pairs, _show, app
+from flows.cli import AsJson, EngineKind, GeneratorUri, Measure, Slots, StoreUrl, _job, _pairs, _show, app
 from ganinv.errors import ConfigError
 
 RunName = Annotated[
@@ -31,6 +31,7 @@ def submit(
     encoder: Annotated[str | None, typer.Option(help="Folder of an encoder you trained.")] = None,
     generator: GeneratorUri = "portraits-64",
     seed: int = 0,
+    measure: Measure = True,
     engine: EngineKind = "ray",
     slots: Slots = None,
     gpus_per_slot: Annotated[float, typer.Option(help="A fraction shares a device.")] = 0.0,
@@ -51,6 +52,7 @@ def submit(
         "encoder": encoder,
         "generator": generator,
         "seed": seed,
+        "measure": measure,
     }
     job = _job(InvertJob, fields)
     where_it_runs = _job(Engine, {"kind": engine, "slots": slots, "gpus_per_slot": gpus_per_slot})

@@ -126,7 +126,7 @@ def _from_store(store: Store, plan: Plan) -> Figures | None:
 
 
 def _alike(there: Plan, now: Plan) -> bool:
-    return all(there.config.get(key) == now.config.get(key) for key in ("method", "generator", "encoder", "record"))
+    return all(there.config.get(key) == now.config.get(key) for key in ("method", "generator", "encoder", "record", "measure"))
 
 
 def _measured(collection: Collection) -> Figures | None:
@@ -151,7 +151,8 @@ def _from_table(plan: Plan, engine: Engine) -> Figures | None:
         "device": device,
     }
     for row in load_yaml(config_file("costs.yaml"))["costs"]:
-        if all(row[key] == value for key, value in wanted.items()):
+        alike = row.get("measure", True) == plan.config.get("measure", True)
+        if alike and all(row[key] == value for key, value in wanted.items()):
             return Figures(row["seconds"], row["bytes"], row["source"])
     return None
 

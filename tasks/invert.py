@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from pydantic import Field
 
 from ganinv.code import Code
 from ganinv.config import StrictModel
-from ganinv.data import Dataset, open_dataset
+from ganinv.data import Dataset, LoadedBatch, open_dataset
 from ganinv.encoders.files import open_encoder
 from ganinv.errors import NotFinite
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.methods import load_method, method_config
+from ganinv.methods import MethodConfig, load_method, method_config
 from ganinv.stages.base import Encoder
 from ganinv.store import Plan, RecordConfig, RowError, Unit, open_store, table_to_code
 from ganinv.store.verified import Record, verified
@@ -27,6 +31,11 @@ from tasks.edit import check_generator
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
+
+MANY_UNITS = 64
+"""A data set is cut into at least so many units before they grow, so that every worker gets some."""
+BATCHES_PER_UNIT = 8
+"""Of a method of a single pass, at most: reading runs ahead of computing within a unit, and objects stay few."""
 
 
 class DatasetRef(StrictModel):
@@ -49,6 +58,8 @@ class InvertJob(StrictModel):
         overrides: values to replace in the method's YAML, as in ``load_method``.
         record: how precisely the codes are stored.
         start: a collection of latents of the same images that the first stage begins from (``start: code``).
+        measure: render each result and compare it with its image. Of an encoder's work this is most; without it ``mse``
+            and ``distance`` are null, and ``ganinv evaluate`` can still measure any of them.
     """
 
     store: str
@@ -62,6 +73,7 @@ class InvertJob(StrictModel):
     overrides: Mapping[str, Any] = Field(default_factory=dict)
     record: RecordConfig = RecordConfig()
     start: str | None = None
+    measure: bool = True
 
     @property
     def collection_name(self) -> str:
@@ -93,13 +105,21 @@ def plan_invert(job: InvertJob) -> Plan:
         begun = open_store(job.store).latents[job.start]
         check_generator(begun.provenance(), generator.fingerprint, generator.name, f"latents {job.start!r}")
         config["start"] = {"latents": job.start, "config": begun.plan().config_digest}
+    if not job.measure:
+        config["measure"] = False
     origin: dict[str, Any] = {"method": method.name, "distance_name": method.distance, "seed": job.seed}
     if any(stage.kind == "encode" for stage in method.stages):
         config["encoder"] = origin["encoder_fingerprint"] = open_encoder(
             job.encoder or "e4e", generator=generator
         ).fingerprint
-    unit_size = job.unit_size or max(method.lanes, 16)
+    unit_size = job.unit_size or _unit_size(method, len(dataset))
     return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
+
+
+def _unit_size(method: MethodConfig, images: int) -> int:
+    """Images per unit: what is worked on at once, and of a single pass several such batches where there are many images."""
+    batch = max(method.lanes, 16)
+    return batch * max(1, min(BATCHES_PER_UNIT, images // (MANY_UNITS * batch))) if method.single_pass else batch
 
 
 @dataclass(frozen=True)
@@ -108,8 +128,8 @@ class _Row:
     record: Record
     source_uri: str
     source_sha256: str
-    mse: float
-    distance: float
+    mse: float | None
+    distance: float | None
     loss: list[float]
     steps: int
     stop_reason: str
@@ -128,6 +148,8 @@ class InvertWorker:
         )
         self.dataset = job.dataset.open()
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
+        # A device computes faster than one core decodes.
+        self.readers = torch.get_num_threads() if self.generator.device.type == "cuda" else 1
         self._planned: set[str] | None = None
 
     def _begun(self, name: str, ids: Sequence[str]) -> dict[str, Code]:
@@ -146,11 +168,30 @@ class InvertWorker:
         return open_encoder(self.job.encoder or name, generator=self.generator)
 
     def process(self, ids: Sequence[str]) -> list[Any]:
-        started = time.perf_counter()
-        loaded = self.dataset.load(ids, self.generator.resolution)
-        rows: list[Any] = list(loaded.errors)
-        if not loaded.ids:
-            return rows
+        started, rows = time.perf_counter(), list[Any]()
+        for loaded in self._loaded(ids):
+            rows += loaded.errors
+            if loaded.ids:
+                rows += self._inverted(loaded, started)
+            started = time.perf_counter()
+        return rows
+
+    def _loaded(self, ids: Sequence[str]) -> Iterator[LoadedBatch]:
+        """The images, batch by batch; of a method of a single pass the next are read and decoded meanwhile."""
+        size = max(self.method.cfg.lanes, 16) if self.method.cfg.single_pass else len(ids)
+        batches = (ids[first : first + size] for first in range(0, len(ids), size))
+        with ThreadPoolExecutor(self.readers) as pool:
+            ahead = deque(pool.submit(self._load, batch) for batch in islice(batches, self.readers))
+            while ahead:
+                loaded = ahead.popleft().result()
+                ahead.extend(pool.submit(self._load, batch) for batch in islice(batches, 1))
+                yield loaded
+
+    def _load(self, ids: Sequence[str]) -> LoadedBatch:
+        return self.dataset.load(ids, self.generator.resolution)
+
+    def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
+        rows: list[Any] = []
         target, start = Target(loaded.images, loaded.ids), None
         if self.job.start is not None:
             begun = self._begun(self.job.start, loaded.ids)
@@ -161,12 +202,14 @@ class InvertWorker:
                 return rows
             target = Target(loaded.images[there], [loaded.ids[k] for k in there])
             start = Code.cat([begun[i] for i in target.ids])
-        inversion = self.method.invert(target, start)
+        inversion = self.method.invert(target, start, measure=self.job.measure)
         seconds = (time.perf_counter() - started) / len(loaded.ids)
         code = inversion.code.to("cpu")
+        unknown: list[Any] = [None] * len(inversion.ids)
+        measured = inversion.metrics or {"mse": unknown, "distance": unknown}
         place = {image_id: k for k, image_id in enumerate(loaded.ids)}
         for k, image_id in enumerate(inversion.ids):
-            mse, distance = inversion.metrics["mse"][k], inversion.metrics["distance"][k]
+            mse, distance = measured["mse"][k], measured["distance"][k]
             error, record = inversion.error[k], None
             if error is None:
                 measure = partial(self.measurer, image=target.images[k : k + 1])
@@ -210,4 +253,5 @@ class InvertWorker:
             table = table.append_column(name, column)
         seconds = {row.image_id: row.seconds for row in rows}
         self.collection.write_part(unit.index, table, failures, seconds)
-        return {"mse": float(np.mean([r.mse for r in rows])) if rows else None}
+        errors = [r.mse for r in rows if r.mse is not None]
+        return {"mse": float(np.mean(errors)) if errors else None}

@@ -28,22 +28,27 @@ class Record:
     w: Tensor
     extras: bytes | None
     form: str | None
-    mse: float
-    distance: float
+    mse: float | None
+    distance: float | None
 
 
-def verified(code: Code, mse: float, distance: float, config: RecordConfig, measure: Measure) -> Record:
+def verified(code: Code, mse: float | None, distance: float | None, config: RecordConfig, measure: Measure) -> Record:
     """The record of a code of one image: in the configured form, or in a more precise one where that is clearly worse.
 
     Costs one rendering when the first form is good, and none when ``w`` is all that the code has: it is stored exactly.
 
     Args:
-        mse, distance: of the code itself, as the method measured them.
+        mse, distance: of the code itself, as the method measured them. None where it did not: a code that has more than
+            ``w`` is measured here then.
 
     Raises:
         NotFinite: an extra holds NaN or infinity.
     """
     tries = ((each.name, encode(code, each)) for each in config.and_safer())
+    if distance is None:
+        if encode(code, config) is None:
+            return Record(code.w[0].cpu().float(), None, None, None, None)
+        mse, distance = measure(code)
     limit = None if config.max_rise is None else distance * (1 + config.max_rise)
     return first_good(code, tries, limit, measure) or Record(code.w[0].cpu().float(), None, None, mse, distance)
 

@@ -1,0 +1,95 @@
+"""The inversion worker: units of several batches, reading ahead, and inversions that are not measured."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ganinv.data import LoadedBatch
+from ganinv.data.demo import demo_dataset
+from ganinv.methods import method_config
+from ganinv.store import open_store
+from ganinv.store.tensors import tensor_numpy
+from tasks.engine import Engine, open_pools
+from tasks.invert import DatasetRef, InvertJob, InvertWorker, _unit_size, plan_invert, run_invert
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 files: the demo's faces again and again, one of them cut."""
+    found = sorted(demo_dataset(tmp_path_factory.mktemp("demo")).rglob("*.png"))
+    folder = tmp_path_factory.mktemp("faces")
+    for k in range(40):
+        shutil.copy(found[k % len(found)], folder / f"{k:03d}.png")
+    cut = folder / "020.png"
+    cut.write_bytes(cut.read_bytes()[:300])
+    return folder
+
+
+def job_of(store: Path, faces: Path, **more: Any) -> InvertJob:
+    fields = {"store": str(store), "dataset": DatasetRef(url=str(faces)), "method": "e4e", **more}
+    return InvertJob.model_validate(fields)
+
+
+def invert(job: InvertJob) -> Any:
+    with open_pools(Engine(kind="inline", quiet=True)) as pools:
+        run_invert(job, pools)
+    return open_store(job.store).latents[job.collection_name]
+
+
+def test_an_inversion_in_several_batches_without_measuring_has_the_same_codes(tmp_path: Path, faces: Path) -> None:
+    whole = invert(job_of(tmp_path, faces, name="whole", unit_size=64))
+    plain = invert(job_of(tmp_path, faces, name="plain", unit_size=64, measure=False, overrides={"batch_size": 16}))
+    assert len(plain.plan().units) == 1
+    a, b = whole.read(), plain.read()
+    assert a["image_id"].to_pylist() == b["image_id"].to_pylist()
+    assert a.num_rows == 39
+    np.testing.assert_allclose(tensor_numpy(a["w"]), tensor_numpy(b["w"]), atol=1e-4)
+    assert a["mse"].null_count == 0
+    assert [b[name].null_count for name in ("mse", "distance", "stored_mse", "stored_distance")] == [39] * 4
+    assert plain.errors().to_pylist()[0]["image_id"] == "020"
+    assert plain.timings().num_rows == 39
+
+
+def test_the_next_batch_is_read_while_one_is_computed(tmp_path: Path, faces: Path) -> None:
+    job = job_of(tmp_path, faces, measure=False, overrides={"batch_size": 16})
+    worker = Watched(job)
+    rows = worker.process(plan_invert(job).ids)
+    assert len(rows) == 40
+    assert worker.waited == [True, True, False]  # the last has none behind it
+
+
+class Watched(InvertWorker):
+    """Computes a batch only when the next one is being read, if there is one."""
+
+    def __init__(self, job: InvertJob) -> None:
+        super().__init__(job)
+        self.reads = threading.Semaphore(0)
+        self.waited: list[bool] = []
+
+    def _load(self, ids: Any) -> LoadedBatch:
+        self.reads.release()
+        return super()._load(ids)
+
+    def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
+        if not self.waited:
+            assert self.reads.acquire(timeout=60)  # its own
+        self.waited.append(self.reads.acquire(timeout=60 if len(self.waited) < 2 else 0.5))
+        return super()._inverted(loaded, started)
+
+
+def test_units_of_a_single_pass_grow_with_the_data_set() -> None:
+    e4e, pti = method_config("e4e"), method_config("pti")
+    assert [_unit_size(e4e, n) for n in (12, 5_000, 10_000, 70_000)] == [64, 64, 128, 512]
+    assert [_unit_size(pti, n) for n in (12, 70_000)] == [16, 16]
+
+
+def test_without_measuring_it_is_another_run(tmp_path: Path, faces: Path) -> None:
+    measured, plain = (plan_invert(job_of(tmp_path, faces, measure=m)) for m in (True, False))
+    assert measured.config_digest != plain.config_digest
+    assert "measure" not in measured.config  # runs from before there was a choice go on
