@@ -81,17 +81,40 @@ def test_every_published_file_comes_out_as_it_came_in(shared: Path, tmp_path: Pa
         assert again.tobytes() == original.tobytes()
 
 
+def test_a_flat_boundary_of_w_plus_comes_out_as_it_came_in(tmp_path: Path) -> None:
+    """Card InterFaceGAN, check 8: (1, 9216), norm 1 over all 18 rows, row norms that differ."""
+    flat = vector(0, 1, 18 * D) * np.repeat(np.linspace(0.5, 2, 18, dtype=np.float32), D)
+    flat /= np.linalg.norm(flat)
+    np.save(tmp_path / "Smiling_boundary.npy", flat)
+    (found,) = import_directions(str(tmp_path / "Smiling_boundary.npy"), FFHQ)
+    assert (found.space, found.vector.shape) == ("w+", (18, D))
+    assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-6)
+    assert found.report["source"]["norm"] == pytest.approx(1, abs=1e-6)
+    assert np.ptp(np.linalg.norm(found.vector, axis=1)) > 0.1
+    export_direction(found, str(tmp_path / "again.npy"), form="flat")
+    assert (tmp_path / "again.npy").read_bytes() == (tmp_path / "Smiling_boundary.npy").read_bytes()
+
+
 @pytest.mark.parametrize("name", ["e4e/ffhq_pca.pt", "e4e/cars_pca.pt", "hyperinverter/church_pca.pt"])
 def test_ganspace_components_in_the_e4e_layout(shared: Path, tmp_path: Path, name: str) -> None:
     """Card GANSpace, check 3."""
     source = shared / "data/community-directions" / name
-    found = import_directions(str(source), StatedGenerator("g", 256 if "church" in name else 1024))
+    generator = StatedGenerator("g", 256 if "church" in name else 1024)
+    found = import_directions(str(source), generator)
     assert export_directions(found[:3], str(tmp_path / "three.pt")) == ["mean", "comp", "std"]
     assert export_directions(found[::-1], str(tmp_path / "out.pt")) == ["mean", "comp", "std"]
     want, got = (torch.load(p, "cpu", weights_only=True) for p in (source, tmp_path / "out.pt"))
     for key in ("mean", "comp", "std"):
         assert want[key].shape == got[key].shape
         assert torch.equal(want[key], got[key])
+    # By way of the official layout, too, and back.
+    export_directions(found, str(tmp_path / "out.npz"))
+    official = np.load(tmp_path / "out.npz")
+    for key in ("mean", "comp", "std"):
+        array = official[{"mean": "lat_mean", "comp": "lat_comp", "std": "lat_stdev"}[key]]
+        assert array.tobytes() == want[key].numpy().tobytes()
+    export_directions(import_directions(str(tmp_path / "out.npz"), generator), str(tmp_path / "back.pt"))
+    assert all(torch.equal(want[k], v) for k, v in torch.load(tmp_path / "back.pt", weights_only=True).items())
 
 
 def test_ganspace_components_in_the_official_layout(tmp_path: Path) -> None:

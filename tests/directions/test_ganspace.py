@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.directions import Direction, GanSpaceConfig, PrincipalComponents, fit_ganspace
+from ganinv.directions import (
+    Direction,
+    GanSpaceConfig,
+    PrincipalComponents,
+    StatedGenerator,
+    fit_ganspace,
+    import_directions,
+)
 from ganinv.errors import ConfigError, DataError
 from ganinv.metrics import Moments
 
@@ -99,6 +106,21 @@ def test_published_edit_moves_only_its_row_by_the_published_norm() -> None:
     change = pca.direction(54, "ffhq", "0", layers=(7, 8)).apply(w, 20.0) - w
     assert change.norm(dim=-1)[0, 7].item() == pytest.approx(9.85, abs=2e-3)
     assert change.abs().sum(-1).nonzero()[:, 1].tolist() == [7]
+
+
+def test_the_published_edit_of_the_published_basis_in_the_e4e_form(shared: Path) -> None:
+    """Card GANSpace, check 4: (54, 7, 8, 20) of ffhq_pca.pt at the mean moves row 7 alone, by 20 x 0.4925 less the mean's
+    own coordinate, which is 0."""
+    source = shared / "data/community-directions/e4e/ffhq_pca.pt"
+    (d,) = import_directions(
+        str(source), StatedGenerator("ffhq", 1024), select=["54"], layers=(7, 8), mode="absolute-first-row"
+    )
+    assert d.unit == pytest.approx(0.4925, abs=5e-5)
+    assert d.mean is not None
+    w = torch.tensor(d.mean).expand(1, 18, -1)
+    change = d.apply(w, 20.0) - w
+    assert change.abs().sum(-1).nonzero()[:, 1].tolist() == [7]
+    assert change.norm(dim=-1)[0, 7].item() == pytest.approx(9.849, abs=1e-3)
 
 
 def test_absolute_edits_reach_the_coordinate_and_are_idempotent() -> None:

@@ -114,12 +114,22 @@ def test_conditional_boundaries_follow_from_the_primal_ones(community: Path) -> 
 
 
 def test_a_channel_of_published_statistics(community: Path) -> None:
-    """Card StyleSpace: standard deviations of (6, 501) and (9, 421)."""
+    """Card StyleSpace, check 3: standard deviations of (6, 501), (9, 421), (15, 45) and (12, 479); the offsets of its
+    layers."""
     smile, goatee = import_directions(str(community / "hyperstyle/S_mean_std"), FFHQ, select=["6:501", "convs.6:421"])
     assert (smile.space, smile.style_layers, smile.name) == ("s", (("convs.4", 512),), "s-6-501")
     assert smile.unit == pytest.approx(1.305, abs=1e-3)
     assert goatee.unit == pytest.approx(2.361, abs=1e-3)
     assert goatee.vector.nonzero()[0].tolist() == [421]
+    others = import_directions(str(community / "hyperstyle/S_mean_std"), FFHQ, select=["15:45", "12:479"])
+    assert [d.unit for d in others] == pytest.approx([0.873, 1.200], abs=1e-3)
+    means, stds = read_direction_file(str(community / "hyperstyle/S_mean_std")).tree
+    offsets = [0, *np.cumsum([len(layer) for layer in means])]
+    assert offsets == [*range(0, 7681, 512), 7936, 8192, 8448, 8576, 8704, 8832, 8896, 8960, 9024, 9056, 9088]
+    for layer, values in enumerate(stds):
+        last = len(values) - 1
+        (found,) = import_directions(str(community / "hyperstyle/S_mean_std"), FFHQ, select=[f"{layer}:{last}"])
+        assert found.unit == pytest.approx(float(np.ravel(values)[last]))
     for key in ("26:0", "6:512", "convs.4", "6", "torgbs.99:1"):
         with pytest.raises(ConfigError, match="no channel"):
             import_directions(str(community / "hyperstyle/S_mean_std"), FFHQ, select=[key])

@@ -23,6 +23,7 @@ from ganinv.directions.stylespace import (
     channels_direction,
     choose_positives,
 )
+from ganinv.editing import Edit
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from ganinv.labels.inputs import InputSpec
@@ -85,6 +86,12 @@ def test_synthesis_from_styles_is_synthesis_from_w_plus(g: Generator) -> None:
     torch.testing.assert_close(g.render(code_from_styles(g, flat)), g.render(Code(w=w)), atol=1e-5, rtol=0)
     other = random_w(g, 1, seed=5)
     assert (g.render(code_from_styles(g, flat)) - g.render(Code(w=other))).abs().max() > 0.01
+    # And with the eighteen rows of 1024 pixels.
+    large = Generator(GeneratorConfig(resolution=1024, channels=(2,) * 9, z_dim=8, w_dim=8, mapping_layers=1)).eval()
+    w = torch.randn(1, 18, 8, generator=torch.Generator().manual_seed(6))
+    images = [large.render(code) for code in (Code(w=w), code_from_styles(large, styles_of(large, w)))]
+    assert images[0].std() > 0.01
+    torch.testing.assert_close(images[1], images[0], atol=1e-5, rtol=0)
 
 
 def test_statistics_of_shards_are_those_of_the_whole(g: Generator) -> None:
@@ -163,6 +170,11 @@ def test_a_channel_edit_moves_one_channel_and_comes_back(g: Generator) -> None:
     s = dict(zip(g.style_names, g.styles(start.w), strict=True))["convs.2"]
     back = (s + offset) + edited(g, d, start, -4.0).styles["convs.2"]  # type: ignore[index]
     torch.testing.assert_close(back, s, atol=1e-6, rtol=0)
+    for base in (Code(w=start.w), Code(w=start.w, style_values={"convs.2": s})):  # S itself comes back to the bit
+        there = Edit({"red": 4.0}).apply(base, {"red": d})
+        again = Edit({"red": -4.0}).apply(there, {"red": d})
+        assert not torch.equal(g.render(there), g.render(base))
+        assert torch.equal(g.render(again), g.render(base))
     untouched = [c for c in range(s.shape[1]) if c != 5]
     assert torch.equal((s + offset)[:, untouched], s[:, untouched])
     assert not torch.equal(g.render(code), g.render(Code(w=start.w)))

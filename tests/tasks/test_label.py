@@ -58,6 +58,23 @@ def test_a_network_scores_what_sampling_scored(root: Path) -> None:
     assert (origin["labeller"], origin["labeller_sha256"]) == (labeller.identity, labeller.weights_sha256)
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_scores_do_not_depend_on_workers_and_batches(root: Path) -> None:
+    """Card attribute-labelling, check 3."""
+    store = open_store(str(root / "store"))
+    given = {"store": store.url, "generator": str(root / "tiny"), "labeller": "portraits-64"}
+    with open_pools(INLINE) as pools:
+        run_label(LabelJob(**given, name="alone", unit_size=60), pools)
+    with open_pools(Engine(kind="ray", slots=2, quiet=True)) as pools:
+        run_label(LabelJob(**given, name="shared", unit_size=7), pools)
+    alone, shared = (store.collection("labels", name).read() for name in ("alone", "shared"))
+    assert shared["image_id"].to_pylist() == alone["image_id"].to_pylist()
+    scores = [name for name in alone.schema.names if name.startswith("score_")]
+    assert len(scores) == 5
+    for name in scores:
+        np.testing.assert_allclose(shared[name].to_numpy(), alone[name].to_numpy(), atol=1e-5, rtol=0)
+
+
 def test_a_table_becomes_a_column_with_one_row_per_sample(root: Path) -> None:
     """Card attribute-labelling, checks 2 and 6: a repeated unit neither doubles nor drops ids; what is missing is null."""
     store = open_store(str(root / "store"))
