@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -265,3 +266,39 @@ def test_z_is_drawn_again(root: Path, g: Generator, store: Store) -> None:
     w = np.concatenate([block.latents for block in in_w.blocks("red", latents=True)])
     with torch.no_grad():
         np.testing.assert_allclose(g.map(torch.from_numpy(z))[:, 0].numpy(), w, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"interfacegan": {"tails": 0.05}}, {"interfacegan": {"tails": 0.05, "estimator": "ridge"}}],
+    ids=["svc", "ridge"],
+)
+def test_scores_that_cannot_be_fitted_are_named_and_the_others_are_fitted(root: Path, store: Store, how: dict) -> None:
+    """Bad input of a user's own table, as the step meets it: constant, ten positives, missing, and one good column."""
+    name = how["interfacegan"].get("estimator", "svc")
+    samples = store.samples["samples"].read(["image_id", "score_red"])
+    red = samples["score_red"].to_numpy()
+    ten = red >= np.sort(red)[-10]
+    columns = zip(samples["image_id"].to_pylist(), red, ten, strict=True)
+    rows = [f"{i},1,{int(t)},{'' if n < 7 else r},{r}" for n, (i, r, t) in enumerate(columns)]
+    (root / f"{name}.csv").write_text("\n".join(["image_id,always,hat,gaps,warm", *rows]))
+    config = {"kind": "table", "name": "mine", "path": f"{name}.csv"}
+    (root / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    given = {"store": store.url, "name": f"bad-{name}"}
+    with open_pools(INLINE) as pools:
+        run_label(LabelJob(**given, generator=str(root / "tiny"), labeller=str(root / f"{name}.yaml")), pools)
+        job = FitJob.model_validate(
+            {**given, "labels": f"bad-{name}", "components": 0, "prefix": f"bad-{name}-", **how}
+        )
+        assert run_fit(job, pools)["failed"] == 3
+    fits = store.collection("fits", f"bad-{name}")
+    assert fits.read()["image_id"].to_pylist() == ["warm"]
+    errors = {row["image_id"]: (row["code"], row["message"]) for row in fits.errors().to_pylist()}
+    for attribute, message in (
+        ("always", "'always'.*(overlap|all the same|constant)"),
+        ("hat", "'hat'.*only 10 samples score above 0.*rarer than the tails"),
+        ("gaps", "'gaps'.*7 of 600 scores are NaN"),
+    ):
+        code, text = errors[attribute]
+        assert code == "not_fitted"
+        assert re.search(message, text), text
