@@ -11,11 +11,14 @@ import torch
 from ganinv.code import Code
 from ganinv.data import open_dataset
 from ganinv.data.demo import demo_dataset
+from ganinv.directions import InterFaceGanConfig, fit_interfacegan
 from ganinv.encoders.files import open_encoder
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.labels import open_labeller
 from ganinv.methods import Inversion, load_method
 from ganinv.metrics import mse, psnr
+from ganinv.sampling import sample_z
 from ganinv.stages.base import Context
 from ganinv.stages.objective import DomainLoss, ReconstructionLoss
 from ganinv.stages.optimize import Optimize
@@ -116,3 +119,32 @@ def test_what_is_no_face_lies_further_out(g: Generator, context: Context, faces:
     stage = Optimize(space="w+", steps=150, lr=0.05, latent_noise=0.0)
     far = [(stage(t, None, context).code.w - g.w_mean).flatten(1).norm(dim=1) for t in (faces, others)]
     assert far[1].mean() > far[0].mean(), far
+
+
+def test_edits_of_tuned_generators_go_the_same_way(g: Generator, shared: Path) -> None:
+    """PTI's card: the attribute changes with the sign that it has on the untuned generator, on 95 % of images.
+
+    Not so of grey faces of 25 pixels: of the four built-in pictures one such is at fault, and 94 % hold.
+    """
+    portraits = open_dataset(
+        str(shared / "data/official-portraits/portraits.parquet"), where={"split": "test"}, limit=8
+    )
+    target = Target(portraits.load(portraits.ids, 64).images, portraits.ids)
+    labeller = open_labeller(EMBEDDED)
+    w = g.map(sample_z(0, range(1500), g.z_dim), truncation_psi=0.8)
+    scores = labeller.score(g.render(Code(w=w)))
+    tuned = invert("pti", g, target).code
+    same: list[bool] = []
+    for name in ("smile", "age", "yaw"):
+        boundary = fit_interfacegan(
+            w[:, 0].numpy(), scores[name], InterFaceGanConfig(estimator="ridge"), attribute=name
+        )
+        direction = boundary.direction(g.name, g.fingerprint)
+        for strength in (-3.0, -1.0, 1.0, 3.0):
+            moved = []
+            for code in (tuned, Code(w=tuned.w)):
+                edited = code.with_w(code.w + direction.step(code.w, torch.tensor(strength)))
+                before, after = (labeller.score(g.render(c).clamp(-1, 1))[name] for c in (code, edited))
+                moved.append(torch.as_tensor(after) - torch.as_tensor(before))
+            same += (moved[0].sign() == moved[1].sign()).tolist()
+    assert sum(same) >= 0.95 * len(same)
