@@ -250,7 +250,8 @@ def edit(
         list[str],
         typer.Option(
             "--edit",
-            help="smile=2; a sum: smile=2,age=-1; rows 0 to 3: smile(0-3)=2; version 3: smile@3=2; E(v1,0-3)=2",
+            help="smile=2; a sum: smile=2,age=-1; rows 0 to 3: smile(0-3)=2; version 3: smile@3=2; E(v1,0-3)=2; "
+            "smile=1sd, or yaw=10score: as strong as changes the score by so much, image by image",
         ),
     ],
     condition: Annotated[list[str] | None, typer.Option(help="Directions to hold still.")] = None,
@@ -260,6 +261,7 @@ def edit(
     ] = None,
     name: str = "edits",
     images: Literal["none", "files", "shards"] = "files",
+    labeller: LabellerName = "portraits-64",
     generator: GeneratorUri = "portraits-64",
     engine: EngineKind = "ray",
     slots: Slots = None,
@@ -267,16 +269,18 @@ def edit(
 ) -> None:
     """Apply directions to stored inversions.
 
-    Example: ganinv edit --store runs/a --latents pti --edit 'smile(0-7)=2' --edit age=-1.5,glasses=1
+    Example: ganinv edit --store runs/a --latents pti --edit 'smile(0-7)=2' --edit age=1sd,glasses=1
     """
-    from ganinv.editing.notation import parse_edit
+    from ganinv.editing import Response, parse_edit
     from tasks.edit import EditJob, run_edit
 
     specs = []
     for text in edits:
+        weights = {n: str(s) if isinstance(s, Response) else s for n, s in parse_edit(text).items()}
         more = {"strengths": [1.0], "conditions": condition or [], "trust": trust or []}
-        specs.append({"name": text, "directions": parse_edit(text), **more})
+        specs.append({"name": text, "directions": weights, **more})
     fields = {"store": store, "latents": latents_name, "edits": specs, "name": name, "images": images}
+    fields["labeller"] = labeller
     _run(run_edit, _job(EditJob, fields | {"generator": generator}), engine, slots, as_json)
 
 

@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.directions.direction import Direction
-from ganinv.editing import Edit
-from ganinv.editing.moves import add_styles
+from ganinv.editing import Edit, FoundStrengths, Response, StrengthSearch, find_strengths, parse_strength
+from ganinv.editing.calibrated import target_of
+from ganinv.editing.strength import scaled
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.store import (
-    Plan,
-    RowError,
-    Store,
-    Unit,
-    open_store,
-    segment_moves,
-    style_offsets,
-    table_to_code,
-    tensor_array,
-)
+from ganinv.labels import open_labeller
+from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store, table_to_code
 from ganinv.store.names import quoted_id
 from ganinv.store.segment_moves import SegmentMove
+from tasks.edit_table import EXTRAS, EditColumns, Edited, edits_table, no_edits
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
+from tasks.sample import weights_of
+
+ROWS = 64
+"""Images of plain latents that are edited at once: what they come to stays in the processor's cache until it is stored."""
+
+
+def _written(weight: Any) -> Any:
+    """A strength as it stands in YAML: a number, or the text of a ``Response``."""
+    strength = parse_strength(weight) if isinstance(weight, str) else weight
+    if strength is None:
+        raise ValueError(f"expected a number, or a change of a score such as 1sd or 0.5score, got {weight!r}")
+    return str(strength) if isinstance(strength, Response) else strength
+
+
+Weight = Annotated[float | str, BeforeValidator(_written)]
 
 
 class EditSpec(StrictModel):
@@ -43,24 +53,33 @@ class EditSpec(StrictModel):
 
     Args:
         directions: direction -> weight: ``{smile: 1}``, or several for a combined edit. Named as in
-            ``ganinv.editing.notation``: ``smile@3`` is a version, ``smile(0-3)`` and ``E(v1,0-3)`` some rows of W+.
+            ``ganinv.editing.notation``: ``smile@3`` is a version, ``smile(0-3)`` and ``E(v1,0-3)`` some rows of W+. The
+            weight of one of them may be the change of a score that the whole edit is to bring about, ``{smile: 1sd}`` or
+            ``{yaw: 10score}``: strength s then is s times that change, and how far an image is moved for it is found by
+            rendering and scoring it.
         conditions: directions to hold still.
         trust: names of imported directions whose generator was only stated, to be applied all the same.
         segment: the one segment, by name, that is edited, of codes that have segments; images without it stay as they are.
     """
 
     name: str
-    directions: Mapping[str, float] = Field(min_length=1)
+    directions: Mapping[str, Weight] = Field(min_length=1)
     strengths: tuple[float, ...] = Field((-2.0, -1.0, 0.0, 1.0, 2.0), min_length=1)
     conditions: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
     segment: str | None = None
 
-    def edit(self, strength: float) -> Edit:
-        """The edit at one strength, of a whole image."""
-        return Edit(
-            {n: weight * strength for n, weight in self.directions.items()}, self.conditions or None, self.trust
-        )
+    @model_validator(mode="after")
+    def _usable(self) -> EditSpec:
+        if sum(isinstance(weight, str) for weight in self.directions.values()) > 1:
+            raise ValueError(f"one weight of an edit can be the change of a score, got {dict(self.directions)}")
+        return self
+
+    def edit(self, strength: float | Tensor) -> Edit:
+        """The edit at one strength, or at one per sample [B], of a whole image."""
+        weights = {n: parse_strength(w) if isinstance(w, str) else w for n, w in self.directions.items()}
+        strengths = {n: scaled(weight, strength) for n, weight in weights.items() if weight is not None}
+        return Edit(strengths, self.conditions or None, self.trust)
 
 
 class EditJob(StrictModel):
@@ -69,6 +88,7 @@ class EditJob(StrictModel):
     Args:
         images: ``none`` stores latents only; ``files`` writes a PNG per image, edit and strength beside the table;
             ``shards`` puts the PNG into a column of the table.
+        labeller: whose scores are followed where an edit states the change of one. search: how far and how long.
     """
 
     store: str
@@ -77,6 +97,13 @@ class EditJob(StrictModel):
     name: str = "edits"
     generator: str = EMBEDDED
     images: Literal["none", "files", "shards"] = "none"
+    labeller: str = "portraits-64"
+    search: StrengthSearch = StrengthSearch()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether any edit states the change of a score."""
+        return any(spec.edit(1.0).responses for spec in self.edits)
 
     @model_validator(mode="after")
     def _unique(self) -> EditJob:
@@ -87,14 +114,17 @@ class EditJob(StrictModel):
 
 
 def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
-    """Fill ``edits/<name>``: one row per image, edit and strength."""
+    """Fill ``edits/<name>``: one row per image, edit and strength. Returns counts and the collection's URL; with calibrated
+    strengths also how many of them were ``reached``, ``out_of_reach``, ..."""
     store, generator = open_store(job.store), open_generator(job.generator)
     latents = store.latents[job.latents]
     origin = latents.provenance()
     check_generator(origin, generator.fingerprint, generator.name, f"latents {job.latents!r}")
     directions = _newest(job, store, generator)
     _try_out(job, directions, generator)
-    config = job.model_dump(mode="json", exclude={"store", "name"})
+    config = job.model_dump(mode="json", exclude={"store", "name"} if job.calibrated else _UNCALIBRATED)
+    if job.calibrated:
+        config |= weights_of(job.labeller, open_labeller(job.labeller))
     for spec in config["edits"]:  # so that plans made before there was such a thing are still the same
         for name in ("trust", "segment"):
             if not spec[name]:
@@ -107,7 +137,20 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     size = max(len(unit.ids) for unit in units.units)
     more = {k: origin[k] for k in ("method", "distance_name") if k in origin}
     plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
-    return drive(store.edits[job.name], plan, WorkerSpec(EditWorker, {"job": job}), pools, "edit")
+    collection = store.edits[job.name]
+    result = drive(collection, plan, WorkerSpec(EditWorker, {"job": job}), pools, "edit")
+    return result | ({"outcomes": _outcomes(collection)} if job.calibrated else {})
+
+
+_UNCALIBRATED = {"store", "name", "labeller", "search"}
+
+
+def _outcomes(collection: Collection) -> dict[str, int]:
+    """How many of the strengths that were looked for came to what."""
+    count: Counter[str] = Counter()
+    for batch in collection.scan(["outcome"], batch_size=65536):
+        count.update(outcome for outcome in batch["outcome"].to_pylist() if outcome)
+    return dict(count)
 
 
 def _newest(job: EditJob, store: Store, generator: Generator) -> dict[str, Direction]:
@@ -123,10 +166,15 @@ def _newest(job: EditJob, store: Store, generator: Generator) -> dict[str, Direc
 
 def _try_out(job: EditJob, directions: Mapping[str, Direction], generator: Generator) -> None:
     """Apply every edit to the mean of W, to refuse what fits no code before any work is done."""
+    labeller = open_labeller(job.labeller) if job.calibrated else None
     w = generator.w_mean.expand(1, generator.num_ws, -1)
     code = Code(w=w, z=w.new_zeros(1, generator.z_dim))
     for spec in job.edits:
-        edited = spec.edit(1.0).apply(code, directions, generator=generator)
+        edit = spec.edit(1.0)
+        if labeller is not None and edit.responses:
+            target_of(edit, edit.resolve(directions, generator.fingerprint, generator.name), labeller)
+            edit = replace(edit, strengths=dict.fromkeys(edit.strengths, 1.0))
+        edited = edit.apply(code, directions, generator=generator)
         try:
             generator.synthesize(edited, stop=0)
         except ValueError as error:  # layers of S that this generator does not have
@@ -140,24 +188,6 @@ def check_generator(origin: Mapping[str, Any], fingerprint: str, name: str, what
             f"{what} belong to generator {origin.get('generator_name')!r} "
             f"({str(origin.get('generator_fingerprint'))[:12]}), not to {name!r} ({fingerprint[:12]})"
         )
-
-
-@dataclass(frozen=True)
-class _Edited:
-    """One edit at one strength of one image, as it is stored: w [1, num_ws, w_dim], and what it adds to styles (layer name
-    -> [1, C]) and moves in one segment."""
-
-    edit: str
-    strength: float
-    w: Tensor
-    styles: Mapping[str, Tensor] = field(default_factory=dict)
-    move: SegmentMove | None = None
-    png: bytes | None = None
-
-    def on(self, code: Code) -> Code:
-        """The edited code of the image."""
-        code = add_styles(code.with_w(self.w), self.styles)
-        return code if self.move is None else self.move.on(code)
 
 
 class EditWorker:
@@ -174,75 +204,77 @@ class EditWorker:
         self.directions = {
             key: self.store.directions.get(key.partition("@")[0], version=version) for key, version in versions.items()
         }
+        self.labeller = open_labeller(job.labeller).to(self.generator.device) if job.calibrated else None
         spaces = {direction.space for direction in self.directions.values()}
-        names = self.latents.read(ids=[]).schema.names
-        inverted = set(self.latents.read(columns=["space"])["space"].to_pylist()) if "space" in names else set()
-        self.moves_styles = "s" in spaces | inverted
-        self.in_segments = any(spec.segment for spec in job.edits)
-        self.needs_extras = self.job.images != "none" or "z" in spaces or "s" in inverted or self.in_segments
+        in_segments = any(spec.segment for spec in job.edits)
+        rendered = job.images != "none"
+        self.needs_extras = rendered or job.calibrated or "z" in spaces or in_segments
+        self.columns = EditColumns("s" in spaces, in_segments, job.calibrated, rendered)
+        known = self.latents.read(ids=[]).schema.names
+        self.reads = [name for name in ("image_id", "w", "space", *EXTRAS) if name in known]
 
     def process(self, ids: Sequence[str]) -> list[Any]:
-        table = self.latents.read(ids=ids)
-        order = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
-        rows: list[Any] = []
-        for image_id in ids:
-            source = table.slice(order[image_id], 1)
-            rows.append((image_id, source, self._edited(source)))
-        return rows
-
-    def _edited(self, source: pa.Table) -> list[_Edited]:
-        """Every edit and strength of one image."""
+        table = self.latents.read(self.reads, ids)
+        in_s = "space" in self.reads and "s" in pc.unique(table["space"]).to_pylist()
         # Tuned weights are large: they are read only where they are rendered, or where they hold what is to be moved.
-        code = table_to_code(source if self.needs_extras else source.select(["image_id", "w"]), self.store)
-        edits = [self._apply(code, spec, strength) for spec in self.job.edits for strength in spec.strengths]
-        if self.job.images == "none":
-            return edits
-        images = self.generator.render(Code.cat([e.on(code) for e in edits]).to(self.generator.device)).cpu()
-        return [replace(e, png=png_bytes(image)) for e, image in zip(edits, images, strict=True)]
+        extras = (self.needs_extras or in_s) and table["extras_uri"].null_count < table.num_rows
+        # Extras of two images may differ in shape, and the edits of one image share its weights when they are rendered.
+        together = 1 if extras or self.job.images != "none" else ROWS
+        columns = replace(self.columns, styles=self.columns.styles or in_s)
+        parts = (table.slice(at, together) for at in range(0, table.num_rows, together))
+        return [self._edited(part, extras, columns) for part in parts]
 
-    def _apply(self, code: Code, spec: EditSpec, strength: float) -> _Edited:
-        one = spec.edit(strength)
-        if spec.segment is None:
-            plain = replace(code, styles=None)  # so that the styles of an edited code are what was added
-            edited = one.apply(plain, self.directions, generator=self.generator)
-            return _Edited(spec.name, strength, edited.w, edited.styles or {})
-        if code.segments is None or spec.segment not in code.segments.names:
-            return _Edited(spec.name, strength, code.w)
-        plain = replace(code.segment(spec.segment), styles=None)
-        edited = one.apply(plain, self.directions, generator=self.generator)
-        move = SegmentMove(spec.segment, edited.w - plain.w, edited.styles or {})
-        return _Edited(spec.name, strength, code.w, move=move)
+    def _edited(self, source: pa.Table, extras: bool, columns: EditColumns) -> pa.Table:
+        """Every edit and strength of some images, as rows of the table."""
+        code = table_to_code(source if extras else source.select(["image_id", "w"]), self.store)
+        edits = [edited for spec in self.job.edits for edited in self._apply(code, spec)]
+        if columns.png:
+            images = self.generator.render(Code.cat([e.on(code) for e in edits]).to(self.generator.device)).cpu()
+            edits = [replace(e, png=png_bytes(image)) for e, image in zip(edits, images, strict=True)]
+        return edits_table(source, edits, columns)
+
+    def _apply(self, code: Code, spec: EditSpec) -> list[Edited]:
+        """The strengths of one edit."""
+        if spec.segment is not None and (code.segments is None or spec.segment not in code.segments.names):
+            return [Edited(spec.name, strength, code.w) for strength in spec.strengths]
+        whole = code if spec.segment is None else code.segment(spec.segment)
+        plain = replace(whole, styles=None)  # so that the styles of an edited code are what was added
+        edits = []
+        for strength, found in zip(spec.strengths, self._found(code, spec), strict=True):
+            edit = spec.edit(strength) if found is None else found.edit
+            after = edit.apply(plain, self.directions, generator=self.generator)
+            if spec.segment is None:
+                edits.append(Edited(spec.name, strength, after.w, after.styles or {}, found=found))
+            else:
+                move = SegmentMove(spec.segment, after.w - plain.w, after.styles or {})
+                edits.append(Edited(spec.name, strength, code.w, move=move, found=found))
+        return edits
+
+    def _found(self, code: Code, spec: EditSpec) -> Sequence[FoundStrengths | None]:
+        """Per strength, what it comes to where it is stated as the change of a score."""
+        if self.labeller is None or not spec.edit(1.0).responses:
+            return [None] * len(spec.strengths)
+        # All strengths are looked for at once: each is a lane of its own.
+        count, batch = len(spec.strengths), len(code)
+        lanes = Code.cat([code] * count)
+        if lanes.z is not None and len(lanes.z) < len(lanes):
+            lanes = replace(lanes, z=lanes.z.expand(len(lanes), -1))
+        edit = replace(spec.edit(torch.tensor(spec.strengths).repeat_interleave(batch)), segment=spec.segment)
+        found = find_strengths(edit, lanes, self.directions, self.generator, self.labeller, self.job.search)
+        return [found[slice(k * batch, (k + 1) * batch)] for k in range(count)]
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
-        rows.sort(key=lambda row: row[0])
-        flat = [(image_id, source, edited) for image_id, source, all_edits in rows for edited in all_edits]
+        table = pa.concat_tables(rows) if rows else no_edits(self.generator, self.columns)
         if self.job.images == "files":
-            for image_id, _, e in flat:
-                path = f"{self.collection.path}/images/{quoted_id(e.edit)}/{e.strength:+.2f}/{quoted_id(image_id)}.png"
-                self.collection.objects.put(path, e.png)
-        extras = ("extras_uri", "extras_sha256", "extras_bytes")
-        columns: dict[str, Any] = {
-            "image_id": pa.array([row[0] for row in flat], pa.string()),
-            "edit": pa.array([e.edit for _, _, e in flat], pa.string()),
-            "strength": pa.array([e.strength for _, _, e in flat], pa.float32()),
-            "w": tensor_array(
-                torch.cat([e.w for _, _, e in flat]).numpy()
-                if flat
-                else torch.empty(0, self.generator.num_ws, self.generator.w_dim).numpy(),
-                dim_names=["layer", "channel"],
-            ),
-        }
-        types = (pa.string(), pa.string(), pa.int64())
-        for name, kind in zip(extras, types, strict=True):
-            columns[name] = pa.array([row[1][name][0].as_py() for row in flat], kind)
-        if self.in_segments:
-            columns[segment_moves.COLUMN] = segment_moves.moves_array([e.move for _, _, e in flat])
-        if self.moves_styles:
-            columns[style_offsets.COLUMN] = style_offsets.offsets_array([e.styles for _, _, e in flat])
-        if self.job.images == "shards":
-            columns["image_png"] = pa.array([e.png for _, _, e in flat], pa.binary())
-        self.collection.write_part(unit.index, pa.table(columns), failures, {})
+            for image_id, edit, strength, png in zip(*(table[c].to_pylist() for c in _FILE), strict=True):
+                path = f"{self.collection.path}/images/{quoted_id(edit)}/{strength:+.2f}/{quoted_id(image_id)}.png"
+                self.collection.objects.put(path, png)
+            table = table.drop_columns(["image_png"])
+        self.collection.write_part(unit.index, table, failures, {})
         return {}
+
+
+_FILE = ("image_id", "edit", "strength", "image_png")
 
 
 def png_bytes(image: Tensor) -> bytes:

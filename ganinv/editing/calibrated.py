@@ -46,6 +46,16 @@ class FoundStrengths:
     response: Tensor
     outcome: tuple[Outcome, ...]
 
+    def __getitem__(self, part: slice) -> FoundStrengths:
+        """Some images of the batch."""
+        count = len(self.outcome)
+        strengths = {
+            name: s[part] if isinstance(s, Tensor) and s.ndim and len(s) == count else s
+            for name, s in self.edit.strengths.items()
+        }
+        edit = replace(self.edit, strengths=strengths)
+        return FoundStrengths(edit, self.attribute, self.strength[part], self.response[part], self.outcome[part])
+
 
 def find_strengths(
     edit: Edit,

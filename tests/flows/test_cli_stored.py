@@ -185,3 +185,24 @@ def test_help_says_what_the_commands_do(monkeypatch: pytest.MonkeyPatch, capsys:
         code, out, _ = ganinv(monkeypatch, capsys, command, "--help")
         assert code == 0
         assert "Example" in out
+
+
+def test_an_edit_as_strong_as_changes_the_score_by_so_much(
+    store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["edit", f"--store={store}", "--latents=made", "--name=calibrated", "--images=none", "--engine=inline"]
+    code, out, err = ganinv(
+        monkeypatch, capsys, *arguments, "--edit=smile=0.05score", "--edit=smile=-0.05score", "--json"
+    )
+    assert code == 0, err
+    outcomes = json.loads(out)["outcomes"]
+    assert outcomes["reached"] >= 3  # the direction is made up: an image scores higher on one of its sides
+    assert sum(outcomes.values()) == 6
+    for row in open_store(store).edits["calibrated"].read(["edit", "response", "outcome"]).to_pylist():
+        if row["outcome"] == "reached":
+            assert row["response"] == pytest.approx(0.05 if row["edit"] == "smile=0.05score" else -0.05, rel=0.02)
+    code, _, err = ganinv(monkeypatch, capsys, *arguments, "--edit=smile=1sd")
+    assert (code, "state the change in the score's own measure, as in smile=0.5score" in " ".join(err.split())) == (
+        1,
+        True,
+    )

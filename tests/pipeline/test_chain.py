@@ -16,6 +16,7 @@ from safetensors.torch import load
 from flows.chain import ChainJob, load_chain, run_chain
 from ganinv.code import Code, LowRank
 from ganinv.config import validate
+from ganinv.editing import Response
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch, RunConflict
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.store import open_store, table_to_code
@@ -245,6 +246,15 @@ def test_shared_fields_reach_every_step() -> None:
     assert job.fit is not None
     assert job.fit.store == "memory://demo"
     assert {each.generator for each in (*job.invert, *job.edit, *job.evaluate)} == {"portraits-64"}
+
+
+def test_a_chain_states_strengths_as_changes_of_scores(tmp_path: Path) -> None:
+    path = tmp_path / "chain.yaml"
+    path.write_text("edit: [{latents: e4e, edits: [{name: a, directions: {smile: 1sd, age: -1}, strengths: [-1, 1]}]}]")
+    (edit,) = load_chain(str(path), store="memory://demo", dataset={"url": "x"}).edit
+    assert edit.calibrated
+    assert EditJob.model_validate(edit.model_dump(mode="json")) == edit
+    assert edit.edits[0].edit(-1.0).strengths == {"smile": Response(-1.0), "age": 1.0}
 
 
 def test_png_column_instead_of_files(done: tuple[ChainJob, dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,8 @@ def test_a_new_version_during_the_run_does_not_mix_in(store: Store, g: Generator
     table = run(store, SPECS[1:2])
     store.directions.put(direction(g, "in-w", 9, g.w_dim))
     job = EditJob(store=store.url, latents="inverted", edits=(EditSpec(**SPECS[1]),))
-    ((_, _, (edited,)),) = EditWorker(job).process(["a"])
-    w = edited.w[0].numpy()
-    assert np.array_equal(w, np.array(table["w"][0].as_py()).reshape(w.shape).astype(np.float32))
+    (edited,) = EditWorker(job).process(["a"])
+    assert edited["w"][0].equals(table["w"][0])
 
 
 @pytest.mark.parametrize(
@@ -237,3 +237,84 @@ def test_an_edit_of_one_segment_is_one_thing_everywhere(store: Store, g: Generat
     assert shown is not None
     for row, edit in enumerate(shown["edit"].to_pylist()):
         torch.testing.assert_close(g.render(table_to_code(shown, store, [row])), found["a", edit], atol=1e-5, rtol=0)
+
+
+def calibrated_direction(g: Generator) -> Direction:
+    """Fewer smiles: the mean gradient of the score, with the calibration that a fit records."""
+    labeller = open_labeller("portraits-64")
+    w = g.map(torch.randn(16, g.z_dim, generator=torch.Generator().manual_seed(3)), truncation_psi=0.7).clone()
+    labeller.score(g.synthesize(Code(w=w.requires_grad_())))["smile"].sum().backward()
+    assert w.grad is not None
+    calibration = {"attribute": "smile", "labeller": labeller.identity, "score_std": 2.0, "strength": 1.0}
+    made = direction(g, "smile", 0, g.w_dim, unit=1.0)
+    vector = w.grad.sum((0, 1)).numpy()
+    report = {"calibration": {**calibration, "response_per_step": 1.0}}
+    return replace(made, vector=vector / np.linalg.norm(vector), report=report)
+
+
+def test_a_strength_stated_as_the_change_of_a_score_is_found_for_every_image(store: Store, g: Generator) -> None:
+    store.directions.put(calibrated_direction(g))
+    fill(store, g, "plain", Code(w=g.map(torch.randn(3, g.z_dim, generator=torch.Generator().manual_seed(0)))))
+    specs: list[dict[str, Any]] = [
+        {"name": "calm", "directions": {"smile": "-0.5sd"}, "strengths": (1.0, 0.4)},
+        {"name": "far", "directions": {"smile": "-50sd"}, "strengths": (1.0,)},
+        {"name": "step", "directions": {"smile": -1.0}, "strengths": (1.0,)},
+    ]
+    labeller = open_labeller("portraits-64")
+    for name in ("inverted", "plain"):  # with tuned weights, and without
+        original = table_to_code(store.latents[name].read(), store)
+        before = labeller(g.render(original))["smile"]
+        table = run(store, specs, latents=name, name=name)
+        assert table.num_rows == 12
+        strengths = set()
+        for row in table.to_pylist():
+            if row["edit"] == "step":
+                assert (row["found_strength"], row["response"], row["outcome"]) == (None, None, None)
+                continue
+            k = IDS.index(row["image_id"])
+            edited = Edit({"smile": row["found_strength"]}).apply(original[k], store, generator=g)
+            np.testing.assert_allclose(row["w"], edited.w.flatten(), atol=1e-5)
+            change = float(labeller(g.render(edited))["smile"] - before[k]) / 2.0
+            assert change == pytest.approx(row["response"], abs=2e-3)
+            if row["edit"] == "far":
+                assert row["outcome"] == "out_of_reach"
+            else:
+                assert row["outcome"] == "reached"
+                assert change == pytest.approx(-0.5 * row["strength"], rel=0.03)
+                strengths.add(row["found_strength"])
+        assert len(strengths) == 6
+    job = EditJob(store=store.url, latents="plain", edits=tuple(EditSpec(**s) for s in specs), name="plain")
+    with open_pools(Engine(kind="inline", quiet=True)) as pools:
+        assert run_edit(job, pools)["outcomes"] == {"reached": 6, "out_of_reach": 3}
+    seen = EvaluateJob(store=store.url, latents="plain", edits="plain")
+    ((_, rows),) = EditMetricsWorker(seen, EvaluationProtocol()).process(["a"])
+    got = {(edit, strength): v["score_smile"] - v["score_smile_before"] for edit, strength, v in rows}
+    assert got["calm", 1.0] == pytest.approx(-1.0, rel=0.05)
+
+
+def test_plans_of_edits_with_numbers_do_not_know_of_calibration(store: Store) -> None:
+    run(store, SPECS[1:2])
+    assert not {"labeller", "search"} & store.edits["edits"].plan().config.keys()
+    assert store.edits["edits"].plan().config["edits"][0]["directions"] == {"in-w": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"directions": {"in-w": "1sd"}}, "follows the score of 'in-w', which labeller portraits-64@1 does not have"),
+        ({"directions": {"in-w": "1sd:smile"}}, "was not calibrated by labeller portraits-64@1 for it"),
+        ({"directions": {"smle": "1sd"}}, "unknown direction 'smle'"),
+    ],
+)
+def test_what_cannot_be_calibrated_stops_the_step_before_it_starts(
+    store: Store, spec: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(store, [{"name": "x", **spec}])
+    assert "edits" not in store.edits
+
+
+@pytest.mark.parametrize("weights", [{"a": "1std"}, {"a": "1sd", "b": "1sd"}, {"a": "nan"}])
+def test_weights_that_are_no_strength(weights: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"expected a number, or a change|one weight of an edit can be"):
+        EditSpec(name="x", directions=weights)
