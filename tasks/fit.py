@@ -41,6 +41,11 @@ class FitJob(StrictModel):
         attributes: for which attributes; empty takes every score column.
         space: of InterFaceGAN's boundaries. ``w+`` needs inverted images.
         conditions: attribute -> attributes to project out of its boundary (Gram solve).
+        conditions_by: what stands for a condition: ``boundary``, the normal of its own boundary, as published; or
+            ``gradient``, the mean gradient of its score (log-odds of a probability) over fresh samples, summed over the rows
+            that the direction moves. Of boundaries of correlated scores the first may leave the side effect, or turn it
+            round; the second holds the mean score still to first order. It needs the labeller's gradients, and ``space`` w
+            or w+.
         layers: attribute -> W+ rows [start, end) that its direction moves; all rows where it says nothing.
         components: how many GANSpace components; 0 for none.
         calibration: how each direction's response is measured: the unit of a step in standard deviations of the score.
@@ -60,6 +65,7 @@ class FitJob(StrictModel):
     space: LatentSpace = "w"
     interfacegan: InterFaceGanConfig = InterFaceGanConfig(tails=0.1, estimator="svc")
     conditions: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    conditions_by: Literal["boundary", "gradient"] = "boundary"
     layers: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
     components: int = Field(10, ge=0)
     component_layers: tuple[int, int] | None = None
@@ -77,6 +83,7 @@ OPTIONAL = (
     "source",
     "labels",
     "space",
+    "conditions_by",
     "ganspace",
     "stylespace",
     "sefa",
@@ -88,7 +95,10 @@ OPTIONAL = (
 
 
 def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
-    """Fit and store the directions; ``fits/<name>`` records which version each one became."""
+    """Fit and store the directions; ``fits/<name>`` records which version each one became.
+
+    Returns counts, the collection's URL, and as ``not_fitted`` why some could not be fitted, where there are such.
+    """
     store = open_store(job.store)
     fitter = Fitter(job, store)
     plain = {key for key in OPTIONAL if getattr(job, key) == FitJob.model_fields[key].default}
@@ -97,7 +107,11 @@ def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
     if job.labels is not None:
         config |= {"labels_digest": fitter.samples.scores.provenance()["config_digest"]}
     plan = Plan.of("fit", config, {k: fitter.origin.get(k) for k in ORIGIN}, fitter.names(), 1)
-    return drive(store.collection("fits", job.name), plan, WorkerSpec(FitWorker, {"job": job}), pools, "fit")
+    collection = store.collection("fits", job.name)
+    result = drive(collection, plan, WorkerSpec(FitWorker, {"job": job}), pools, "fit")
+    if result["failed"]:
+        result["not_fitted"] = collection.errors()["message"].to_pylist()
+    return result
 
 
 ORIGIN = ("code_version", "generator_name", "generator_fingerprint", "labeller")

@@ -12,7 +12,7 @@ import torch
 
 from ganinv.directions.activations import ActivationConfig, fit_activations
 from ganinv.directions.calibration import calibrated_by
-from ganinv.directions.classifier_gradient import fit_classifier_gradient, image_scores
+from ganinv.directions.classifier_gradient import fit_classifier_gradient, image_scores, mean_gradients
 from ganinv.directions.direction import Direction
 from ganinv.directions.effects import measure_effects
 from ganinv.directions.ganspace import PrincipalComponents, correlate, fit_ganspace
@@ -48,6 +48,10 @@ class Fitter(FitContext):
             if name not in self.samples.attributes:
                 known = ", ".join(self.samples.attributes)
                 raise ConfigError(f"samples {job.samples!r} have no score of {name!r}; there are: {known}")
+        if job.conditions and job.conditions_by == "gradient" and job.space == "z":
+            raise ConfigError(
+                "conditions_by: gradient holds scores still in W; take space w, or conditions_by: boundary"
+            )
         components = [f"pca-{i:02d}" for i in range(job.components)]
         return {
             "interfacegan": attributes + components,
@@ -90,9 +94,9 @@ class Fitter(FitContext):
         )
         conditions = self.job.conditions.get(attribute)
         if conditions:
-            planes = [self._plane(condition).vector for condition in conditions]
-            direction.report["conditions"] = list(conditions)
-            rest = project_out(direction.vector.reshape(-1), np.stack(planes))
+            held = np.stack([self._held(condition, direction) for condition in conditions])
+            direction.report.update(conditions=list(conditions), conditions_by=self.job.conditions_by)
+            rest = project_out(direction.vector.reshape(-1), held)
             direction = direction.with_vector(rest.reshape(direction.vector.shape))
         return self.calibrated(direction, attribute)
 
@@ -101,6 +105,31 @@ class Fitter(FitContext):
         if attribute not in self._planes:
             self._planes[attribute] = fit_boundary(self.samples, self.job.interfacegan, attribute=attribute)
         return self._planes[attribute]
+
+    def _held(self, condition: str, direction: Direction) -> np.ndarray:
+        """What the direction is to be orthogonal to, flat as its own vector."""
+        if self.job.conditions_by == "boundary":
+            return self._plane(condition).vector
+        gradient = self._condition_gradients[condition]
+        if direction.space == "w+":
+            return gradient.reshape(-1)
+        start, end = direction.layers or (0, len(gradient))
+        return gradient[start:end].sum(0)  # one step on several rows
+
+    @cached_property
+    def _condition_gradients(self) -> dict[str, np.ndarray]:
+        names = sorted({c for cs in self.job.conditions.values() for c in cs})
+        for name in names:
+            self._has_gradient(name)
+        start = self.fresh(self.job.gradient.samples)
+        return mean_gradients(image_scores(self.generator, self.labeller), start.w, names)
+
+    def _has_gradient(self, attribute: str) -> None:
+        if attribute not in self.labeller.attributes:
+            raise DataError(
+                f"attribute {attribute!r}: labeller {self.labeller.identity} has no such score to take gradients of; "
+                f"it has {', '.join(self.labeller.attributes)}"
+            )
 
     def _component(self, name: str) -> Direction:
         direction = self._components.direction(
@@ -117,11 +146,7 @@ class Fitter(FitContext):
         return self.named(self._factors.direction(int(name.removeprefix("sefa-")), self.generator))
 
     def _gradient(self, attribute: str) -> Direction:
-        if attribute not in self.labeller.attributes:
-            raise DataError(
-                f"attribute {attribute!r}: labeller {self.labeller.identity} has no such score to take gradients of; "
-                f"it has {', '.join(self.labeller.attributes)}"
-            )
+        self._has_gradient(attribute)
         config = self.job.gradient
         if attribute in self.job.layers:
             config = config.model_copy(update={"rows": self.job.layers[attribute]})

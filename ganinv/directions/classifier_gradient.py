@@ -113,6 +113,35 @@ def image_scores(generator: Generator, labeller: Labeller) -> LatentScores:
     return scores
 
 
+def mean_gradients(
+    scores: LatentScores, w: Tensor, attributes: Sequence[str], batch_size: int = 16
+) -> dict[str, np.ndarray]:
+    """Mean over samples of d score / dw: float64 [L, D] per attribute.
+
+    To first order a step changes the mean score by its inner product with it. Orthogonal to it, a step leaves the mean
+    score where it is, which a step along the plane of a fitted boundary need not do: boundaries inherit the correlations of
+    the samples they were fitted on.
+
+    Args:
+        w: [N, L, D].
+
+    Raises:
+        ConfigError: the classifier has no such attribute. DataError: no samples.
+    """
+    if not len(w):
+        raise DataError("mean gradients need at least one sample")
+    total = {name: torch.zeros(w.shape[1:], dtype=torch.float64) for name in attributes}
+    for part in w.split(batch_size):
+        leaf = part.detach().requires_grad_()
+        with torch.enable_grad():
+            found = scores(leaf)
+            if missing := [name for name in attributes if name not in found]:
+                raise ConfigError(f"the classifier has no {', '.join(missing)}; there are: {', '.join(found)}")
+            for name in attributes:
+                total[name] += torch.autograd.grad(found[name].sum(), leaf, retain_graph=True)[0].double().sum(0).cpu()
+    return {name: (gradient / len(w)).numpy() for name, gradient in total.items()}
+
+
 def fit_classifier_gradient(
     scores: LatentScores,
     w: Tensor,

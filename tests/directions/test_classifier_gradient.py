@@ -13,6 +13,7 @@ from ganinv.directions.classifier_gradient import (
     GradientConfig,
     fit_classifier_gradient,
     image_scores,
+    mean_gradients,
 )
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.stylegan2 import Generator
@@ -128,6 +129,20 @@ def labeller() -> NetworkLabeller:
     return NetworkLabeller(
         Brightness(), name="b", version=1, weights_sha256="", spec=spec, outputs=outputs, numbers="values"
     )
+
+
+def test_mean_gradients_say_what_a_step_changes(planes: Tensor, w: Tensor) -> None:
+    scores = linear(planes)
+    found = mean_gradients(scores, w, ["age", "hat"], batch_size=4)
+    assert found["age"].shape == (ROWS, DIM)
+    step = 1e-3 * torch.randn(ROWS, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    exact = linear(planes.double())
+    change = (exact(w.double() + step)["age"] - exact(w.double())["age"]).mean()
+    assert float((torch.from_numpy(found["age"]) * step).sum()) == pytest.approx(float(change), rel=1e-2)
+    with pytest.raises(ConfigError, match="the classifier has no beard; there are: smile, age, hat"):
+        mean_gradients(scores, w, ["beard"])
+    with pytest.raises(DataError, match="at least one sample"):
+        mean_gradients(scores, w[:0], ["age"])
 
 
 @pytest.mark.parametrize("attribute", ["bright", "red"])

@@ -196,12 +196,26 @@ def test_conditions_are_projected_out_in_every_space(root: Path) -> None:
         assert "calibration" not in held.report
 
 
+def test_conditions_by_gradient_hold_the_mean_score_still(root: Path, g: Generator, labeller: Labeller) -> None:
+    given = {"interfacegan": {"tails": 0.2, "estimator": "ridge"}, "layers": {"red": (1, 4)}}
+    plain = fit(root, "free", **given)["red"]
+    more = {"conditions": {"red": ("green",)}, "conditions_by": "gradient", "gradient": {"samples": 48}}
+    held = fit(root, "held", **given, **more)["red"]
+    assert held.report["conditions_by"] == "gradient"
+    assert held.layers == (1, 4)
+    before, after = (moves(g, labeller, d, "green", 0.2) for d in (plain, held))
+    assert abs(after) < 0.3 * abs(before)
+    assert moves(g, labeller, held, "red", 0.2) > 0.3 * moves(g, labeller, plain, "red", 0.2) > 0
+    with pytest.raises(ConfigError, match="take space w, or conditions_by: boundary"):
+        fit(root, "held-z", **given, **more, space="z")
+
+
 def test_the_digest_of_plain_jobs_is_what_it_was(root: Path, store: Store) -> None:
     job = FitJob(store=store.url, labeller=str(root / "colours.yaml"), components=1, attributes=("red",), name="plain")
     with open_pools(INLINE) as pools:
         run_fit(job.model_copy(update={"calibration": job.calibration}), pools)
     config = store.collection("fits", "plain").plan().config
-    assert not set(config) & {"method", "space", "labels", "calibration", "stylespace", "prefix"}
+    assert not set(config) & {"method", "space", "labels", "calibration", "stylespace", "prefix", "conditions_by"}
 
 
 def test_scores_of_another_labeller_and_of_a_table(root: Path, g: Generator, store: Store) -> None:
@@ -290,7 +304,8 @@ def test_scores_that_cannot_be_fitted_are_named_and_the_others_are_fitted(root: 
         job = FitJob.model_validate(
             {**given, "labels": f"bad-{name}", "components": 0, "prefix": f"bad-{name}-", **how}
         )
-        assert run_fit(job, pools)["failed"] == 3
+        result = run_fit(job, pools)
+    assert (result["failed"], len(result["not_fitted"])) == (3, 3)
     fits = store.collection("fits", f"bad-{name}")
     assert fits.read()["image_id"].to_pylist() == ["warm"]
     errors = {row["image_id"]: (row["code"], row["message"]) for row in fits.errors().to_pylist()}
