@@ -11,13 +11,14 @@ export OMP_NUM_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
 export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test slow fuzz lint format bench audit
+.PHONY: help setup demo test slow chaos fuzz lint format bench audit
 
 help:
 	@echo "make setup   build .venv from requirements.lock"
 	@echo "make demo    invert, edit and evaluate with the embedded generator; writes a report"
 	@echo "make test    tests that take seconds"
 	@echo "make slow    tests that take minutes"
+	@echo "make chaos   kill workers, nodes, the driver and the S3 server of one run, twenty times; SEED=n"
 	@echo "make fuzz    throw damaged and hostile weight files at the reader, for ten minutes"
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make audit   known vulnerabilities of the pinned packages, where the index tells them"
@@ -42,6 +43,9 @@ test: setup
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+chaos: setup
+	$(BIN)/python -m tests.chaos --seed $(or $(SEED),$$$$)
 
 fuzz: setup
 	$(BIN)/python -m tests.reading.fuzz --seconds $(or $(SECONDS),600) --shared $(or $(GANINV_SHARED),../shared) --seed $$$$

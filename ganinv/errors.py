@@ -31,5 +31,17 @@ class StoreError(GaninvError):
     """The store cannot be read or written."""
 
 
+class Unavailable(GaninvError):
+    """Storage that does not answer now: a time-out, throttling, a broken connection. The same call may work later."""
+
+
+class DataUnavailable(DataError, Unavailable):
+    """A data set whose storage does not answer now."""
+
+
+class StoreUnavailable(StoreError, Unavailable):
+    """A store that does not answer now."""
+
+
 class RunConflict(StoreError):
     """A run of this name exists already with another configuration."""

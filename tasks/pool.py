@@ -13,16 +13,23 @@ What happens when something goes wrong (the rules are in ``tasks.pool_ledger``):
 what happened                                    what the pool does
 ===============================================  ====================================================================
 ``process`` returns a :class:`RowError`          the image becomes an error row, the others are committed
-``process`` raises                               the unit is tried twice; then halves are tried until the images that
-                                                 raise are found; these become error rows, the rest is committed
+``process`` raises                               not tried again as it was: halves are tried until the images that raise
+                                                 are found; these become error rows, the rest is committed
 out of memory                                    the unit is processed in twice as many pieces, down to single images
 the worker's process dies, or the deadline       a new worker after a growing pause, the unit again; from the third
 passes                                           time on the images to blame are searched for as above
+the node is lost or preempted, an object of      the same, but it is never an image's fault (twenty times in a row it
+Ray's is lost                                    would have to be)
+the worker does not answer                       it is asked again with growing pauses, then replaced
+storage times out, throttles (503), breaks off   the call again with growing pauses (``ganinv.store.patience``), then the
+                                                 unit again, ten times with growing pauses, then the run stops
 ``commit`` raises, or the store cannot be used   the unit again, four times with growing pauses, then the run stops
 ConfigError, WeightsRefused, GeneratorMismatch,  the run stops with this error: it would come for every unit
 RunConflict
 every image of the first three units raises      the run stops, nothing of it was written: it is not the images
 ===============================================  ====================================================================
+
+Images that failed are not tried again by a later run, unless it asks for that (``Engine.retry_failed``).
 """
 
 from __future__ import annotations
@@ -95,13 +102,16 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class UnitReport:
-    """What became of a unit that is committed. ``seconds`` is the time of its last, successful try."""
+    """What became of a unit that is committed. ``seconds`` is the time of its last, successful try, ``cpu_seconds`` that of
+    all threads in it; ``reasons`` counts the failed images by the code of their error."""
 
     index: int
     ok: int
     failed: int
     seconds: float
     detail: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,15 +13,20 @@ from tasks.pool_slot import Order, Outcome, cut
 
 _log = logging.getLogger("ganinv.pool")
 
-RAISES = 2
-"""Tries of a unit that raises, before the images to blame are searched for."""
 CRASHES = 3
-"""The same for a dying worker or a passed deadline, which may be the machine's fault: one try more."""
+"""Tries of a unit whose worker dies or passes its deadline, before the images to blame are searched for. What raises is
+searched for at once: the same code on the same images would raise again."""
 STORE_TRIES = 4
 """Tries of a unit whose part cannot be written, before the run stops."""
+AWAY_TRIES = 10
+"""The same for storage that does not answer: with the pauses, and the store's own patience, some five minutes."""
+LOST_TRIES = 20
+"""Tries of a unit whose node went away, before it counts as a crash."""
 HOPELESS_UNITS = 3
 """Units of which every image raises, before the run stops if no image of any unit went well."""
 LONGEST_PAUSE = 30.0  # seconds
+MACHINES = ("died", "late", "lost", "memory")
+"""Outcomes that may be the machine's fault, or a neighbour's."""
 
 
 @dataclass
@@ -31,7 +37,7 @@ class _State:
     failures: dict[str, RowError] = field(default_factory=dict)
     pieces: int = 1
     tries: int = 0  # all that failed
-    raises: int = 0  # since the last search
+    lost: int = 0
     crashes: int = 0  # since the last search
     store_tries: int = 0
     searches: int = 0  # that found nothing
@@ -59,13 +65,25 @@ class Ledger:
         self._out: dict[int, _State] = {}
         self._held: list[_State] = []  # every image raised: not committed before some image of the run goes well
         self._size = len(units)
-        self._retries = self._ok = self._failed = self._committed = 0
+        self.retries: Counter[str] = Counter()
+        """Tries that failed, by the kind of their outcome."""
+        self._ok = self._failed = self._committed = 0
         if len({unit.index for unit in units}) != self._size:
             raise ValueError("units must have different indexes")
 
     @property
     def finished(self) -> bool:
         return self._committed == self._size
+
+    @property
+    def waiting(self) -> int:
+        """Units that nobody works on."""
+        return len(self._waiting) + len(self._held)
+
+    @property
+    def running(self) -> int:
+        """Units that are with a slot: at work, or next."""
+        return len(self._out)
 
     def take(self, now: float) -> Order | None:
         """The next order that is due, None when all are out or pause. ``now`` in seconds of a monotonic clock."""
@@ -99,22 +117,26 @@ class Ledger:
             self._settle(state)
             return None
         stop_if_fatal(outcome)
-        self._retries += 1
+        self.retries[outcome.kind] += 1
         state.tries += 1
         _log.warning("unit %d: %s (try %d)", state.unit.index, outcome.message or outcome.kind, state.tries)
-        if outcome.kind == "store":
+        if outcome.kind in ("store", "unavailable"):
             self._store_failed(state, outcome, now)
+        elif outcome.kind == "lost" and state.lost < LOST_TRIES:
+            state.lost += 1
+            state.due = now + pause(state.lost)
+            self._waiting.insert(0, state)
         elif outcome.kind == "memory" and state.pieces < len(order.check or state.alive):
             state.pieces *= 2
             self._waiting.insert(0, state)
         elif order.check is not None:
             self._check_failed(state, outcome)
         else:
-            self._try_failed(state, outcome)
+            self._try_failed(state, outcome, now)
         return None
 
     def summary(self, seconds: float, replaced_workers: int = 0) -> RunSummary:
-        return RunSummary(self._committed, self._ok, self._failed, seconds, self._retries, replaced_workers)
+        return RunSummary(self._committed, self._ok, self._failed, seconds, self.retries.total(), replaced_workers)
 
     def _commit(self, report: UnitReport) -> UnitReport:
         self._committed += 1
@@ -130,20 +152,21 @@ class Ledger:
 
     def _store_failed(self, state: _State, outcome: Outcome, now: float) -> None:
         state.store_tries += 1
-        if state.store_tries >= STORE_TRIES:
+        if state.store_tries >= (STORE_TRIES if outcome.kind == "store" else AWAY_TRIES):
             raise outcome.exception() or PoolError(f"unit {state.unit.index} cannot be written: {outcome.message}")
         state.due = now + pause(state.store_tries)
         self._waiting.insert(0, state)
 
-    def _try_failed(self, state: _State, outcome: Outcome) -> None:
-        if outcome.kind in ("died", "late"):
+    def _try_failed(self, state: _State, outcome: Outcome, now: float) -> None:
+        raised = outcome.kind not in MACHINES
+        if not raised:
             state.crashes += 1
-        else:
-            state.raises += 1
-        if state.raises >= RAISES or state.crashes >= CRASHES:
-            if state.searches:  # once already each image went well alone: the unit fails as a whole
+            state.due = now + pause(state.crashes)
+        if raised or state.crashes >= CRASHES:
+            if state.searches or (raised and len(state.alive) == 1):
+                # Once already each image went well alone, or there is but one: nothing is left to search for.
                 self._quarantine(state, state.alive, outcome)
-            state.raises = state.crashes = 0
+            state.crashes = 0
             state.found = False
             state.suspects = cut(state.alive, 2)[::-1]
         self._settle(state)
@@ -152,7 +175,7 @@ class Ledger:
         group = state.suspects[-1]
         if len(group) > 1:
             state.suspects[-1:] = cut(group, 2)[::-1]
-        elif outcome.kind in ("died", "late") and state.strikes == 0:
+        elif outcome.kind in MACHINES and state.strikes == 0:
             state.strikes = 1  # a machine may fail just then
         else:
             state.suspects.pop()
@@ -167,8 +190,11 @@ class Ledger:
 
     def _settle(self, state: _State) -> None:
         """Put a unit back in line, or aside when all of it failed and nothing else went well so far."""
-        if not state.suspects and not state.found and not (state.raises or state.crashes):
+        if not state.suspects and not state.found and not state.crashes:
             state.searches += 1
+            state.pieces = max(
+                1, len(state.alive)
+            )  # each went well alone, so together they may have been too many for memory
         if state.alive or self._ok:
             self._waiting.insert(0, state)
             return

@@ -9,6 +9,7 @@ import pickle
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from ganinv.errors import ConfigError, GeneratorMismatch, RunConflict, StoreError, WeightsRefused
 from ganinv.store import RowError, Unit
+from ganinv.store.failures import is_passing
 from tasks.pool import UnitReport, Worker, WorkerSpec
 
 _log = logging.getLogger("ganinv.pool")
@@ -23,7 +25,7 @@ _log = logging.getLogger("ganinv.pool")
 FATAL = (ConfigError, WeightsRefused, GeneratorMismatch, RunConflict)
 """Errors that would come for every unit."""
 
-Kind = Literal["built", "done", "checked", "raised", "memory", "store", "fatal", "died", "late"]
+Kind = Literal["built", "done", "checked", "raised", "memory", "store", "unavailable", "fatal", "died", "late", "lost"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Outcome:
     """What came of an order (or of building the worker).
 
     Args:
+        kind: ``store`` failed in a way that will last, ``unavailable`` did not answer; ``died`` may be the work's fault,
+            ``lost`` is the machine's (its node went away), ``late`` has passed the deadline.
         code, message: of the error, for an error row.
         error: the pickled exception when the run is to stop with it; empty when it cannot be pickled.
     """
@@ -82,13 +86,13 @@ class Slot:
         except FATAL as error:
             return _outcome("fatal", error)
         except Exception as error:
-            return _outcome("raised", error)
+            return _outcome("unavailable" if is_passing(error) else "raised", error)
         return Outcome("built")
 
     def run(self, order: Order) -> Outcome:
         """Carry out one order. ``build`` must have succeeded."""
         assert self._worker is not None
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         failed = {failure.image_id for failure in order.failures}
         ids = order.check if order.check is not None else tuple(i for i in order.unit.ids if i not in failed)
         results: list[Any] = []
@@ -97,10 +101,8 @@ class Slot:
                 results += self._worker.process(piece)
         except FATAL as error:
             return _outcome("fatal", error)
-        except StoreError as error:
-            return _outcome("store", error)
         except Exception as error:
-            outcome = _outcome("memory" if _is_out_of_memory(error) else "raised", error)
+            outcome = _outcome(_kind(error), error)
             del error, results
             _free_memory()
             return outcome
@@ -113,9 +115,13 @@ class Slot:
         except FATAL as error:
             return _outcome("fatal", error)
         except Exception as error:  # whatever it is, the images are not to blame
-            return _outcome("store", error)
+            return _outcome("unavailable" if is_passing(error) else "store", error)
         ok = len(order.unit.ids) - len(failures)
-        return Outcome("done", UnitReport(order.unit.index, ok, len(failures), time.perf_counter() - started, detail))
+        reasons = Counter(failure.code for failure in failures)
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        return Outcome(
+            "done", UnitReport(order.unit.index, ok, len(failures), seconds, detail, dict(reasons), cpu_seconds)
+        )
 
 
 def cut(ids: Sequence[str], pieces: int) -> list[tuple[str, ...]]:
@@ -142,6 +148,15 @@ def _last_line_of_ours(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})" if trace else ""
+
+
+def _kind(error: Exception) -> Kind:
+    """What ``process`` raised: is the machine, the storage or the work to blame?"""
+    if _is_out_of_memory(error):
+        return "memory"
+    if is_passing(error):
+        return "unavailable"
+    return "store" if isinstance(error, StoreError) else "raised"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import ray
 
 from ganinv.store import Unit
+from tasks.meter import Meter
 from tasks.pool import PoolError, RunStopped, RunSummary, UnitReport, WorkerSpec
 from tasks.pool_ledger import Ledger, pause, stop_if_fatal
 from tasks.pool_slot import Order, Outcome
@@ -21,6 +22,11 @@ POLL_SECONDS = 0.5
 START_SECONDS = 600.0  # for the first worker to come up: a cluster may have to grow, weights to be fetched
 MANY_FAILED_BUILDS = 3  # in a row
 MANY_CRASHES = 10  # in a row, over all slots and without anything that went well: the workers are at fault, not a unit
+_LOST = (  # what happens to nodes and their objects; no work is to blame
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.LocalRayletDiedError,
+)
 
 
 class RayPool:
@@ -53,19 +59,41 @@ class RayPool:
         if not units:
             return Ledger(units, in_order=True).summary(0.0)
         run = _Run(spec, units, min(self._slots, len(units)), self._options, self._start_seconds)
+        meter = Meter(label, self._options.resources["num_gpus"])
         with Progress(label, sum(len(unit.ids) for unit in units), quiet=self._quiet) as progress:
             try:
                 while not run.ledger.finished:
                     if should_stop is not None and should_stop():
                         raise RunStopped(f"stopped: {progress.line()}. What is done is kept; run again to go on")
                     for report in run.step():
+                        meter.report(report)
                         progress.add(report.ok, report.failed)
                         if on_report is not None:
                             on_report(report)
+                    meter.queue(run.ledger.waiting, run.ledger.running, run.ledger.retries)
                     progress.tick()
             finally:
                 run.stop()
+                meter.close()
         return run.ledger.summary(time.monotonic() - run.started, run.replaced)
+
+
+class Setbacks:
+    """Failures in a row, and the growing pauses after them. A node takes all of its workers with it, and storage that is away
+    stops all of them: what happens before the pause is over counts once."""
+
+    def __init__(self) -> None:
+        self.count, self._until = 0, 0.0
+
+    def add(self, now: float) -> float:
+        """Count one; when its pause is over, by the same clock."""
+        if now >= self._until:
+            self.count += 1
+            self._until = now + pause(self.count)
+        return self._until
+
+    def clear(self) -> None:
+        self.count = 0
 
 
 class _Run:
@@ -77,7 +105,7 @@ class _Run:
         self.ledger = Ledger(units, in_order=slots == 1)
         self.started = self._last_up = time.monotonic()
         self.replaced = 0
-        self._crashes = self._failed_builds = 0  # in a row
+        self._crashes, self._failed_builds = Setbacks(), Setbacks()
         self._start_seconds = start_seconds
         self._slots = [RaySlot(spec, options) for _ in range(slots)]
 
@@ -123,7 +151,10 @@ class _Run:
         except ray.exceptions.OutOfMemoryError as error:
             self._lost(slot, Outcome("memory", code="out_of_memory", message=_first_line(error)))
         except ray.exceptions.ActorDiedError as error:
-            self._lost(slot, Outcome("died", code="worker_died", message=_first_line(error)))
+            lost = error.preempted or "node has died" in str(error)
+            self._lost(slot, Outcome("lost" if lost else "died", code="worker_died", message=_first_line(error)))
+        except _LOST as error:
+            self._lost(slot, Outcome("lost", code="node_lost", message=_first_line(error)))
         except ray.exceptions.RayTaskError as error:
             # A slot returns errors as values, so this is not the work: most likely the code here and there differs.
             raise PoolError(f"a worker cannot carry out orders, does it have the same code? {error}") from error
@@ -142,22 +173,22 @@ class _Run:
         slot.answered(time.monotonic())
         if order is None:
             slot.ready = True
-            self._failed_builds = 0
+            self._failed_builds.clear()
             return None
         if outcome.kind in ("done", "checked"):
-            self._crashes = 0
+            self._crashes.clear()
         return self.ledger.record(order, outcome, time.monotonic())
 
     def _lost(self, slot: RaySlot, outcome: Outcome) -> None:
         """Replace the actor. The first call has to answer for it, what waited behind goes back."""
-        calls = slot.drop_calls()
+        calls, now = slot.drop_calls(), time.monotonic()
         self.replaced += 1
-        self._crashes += 1
-        self._failed_builds += bool(calls) and calls[0] is None
-        slot.kill(rest_until=time.monotonic() + pause(self._crashes))
-        if self._crashes >= MANY_CRASHES or self._failed_builds >= MANY_FAILED_BUILDS:
+        slot.kill(rest_until=self._crashes.add(now))
+        if calls and calls[0] is None and outcome.kind == "raised":
+            self._failed_builds.add(now)
+        if self._crashes.count >= MANY_CRASHES or self._failed_builds.count >= MANY_FAILED_BUILDS:
             raise outcome.exception() or PoolError(
-                f"workers failed {self._crashes} times in a row, the last time so: {outcome.message}. "
+                f"workers failed {self._crashes.count} times in a row, the last time so: {outcome.message}. "
                 "Committed units are kept; mend the cause and run again"
             )
         _log.warning("a worker is replaced: %s", outcome.message)

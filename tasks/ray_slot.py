@@ -43,8 +43,10 @@ class SlotOptions:
                 f"a slot asks for {cpus_per_slot:g} CPUs and {gpus_per_slot:g} GPUs, this machine gives Ray "
                 f"{[{k: n.get(k, 0) for k in ('CPU', 'GPU')} for n in nodes]}: lower cpus_per_slot or gpus_per_slot"
             )
-        here = max((n.get("CPU", 1) for n in nodes), default=1)
-        threads = str(max(1, int(cpus_per_slot), int(here * max(1, len(nodes)) / slots)))
+        # Results are the same to the bit for the same number of threads, so it must not depend on how many nodes of a
+        # cluster happen to be up; a single machine is shared out.
+        share = 0 if os.environ.get("RAY_ADDRESS") else max((n.get("CPU", 1) for n in nodes), default=1) / slots
+        threads = str(max(1, int(cpus_per_slot), int(share)))
         environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         if not gpus_per_slot:

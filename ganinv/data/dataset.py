@@ -137,6 +137,8 @@ class Dataset:
         source = self.sources[image_id]
         if source.length is not None and source.length > MAX_BYTES:
             return ImageRefused("too_large", f"the file has {source.length} bytes, at most {MAX_BYTES} are read")
+        if not self.place.holds(source.path):
+            return ImageRefused("outside", "a link that leads out of the data set's folder: put the file itself there")
         try:
             return self.place.read(source)
         except FileNotFoundError:

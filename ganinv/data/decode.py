@@ -24,7 +24,7 @@ class ImageRefused(DataError):
 
     Args:
         code: ``empty``, ``too_large``, ``truncated``, ``not_an_image``, ``damaged``, ``unsupported``, or, when its
-            bytes could not be had, ``missing``, ``unreadable``. Fits :attr:`ganinv.store.RowError.code`.
+            bytes could not be had, ``missing``, ``unreadable``, ``outside``. Fits :attr:`ganinv.store.RowError.code`.
         message: a sentence for people.
     """
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from ganinv.data.folder import IMAGE_SUFFIXES, file_sources, is_image
-from ganinv.data.source import Place, SourceRef, reading
+from ganinv.data.source import MAGIC, Place, SourceRef, reading
 from ganinv.data.table import table_sources
 from ganinv.data.tar import tar_sources
 from ganinv.errors import DataError
+from ganinv.store.patience import patient
 
-_MAGIC = re.compile(r"[*?\[]")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
 
+@patient
 def discover(place: Place, image_column: str | None, where: Mapping[str, str]) -> dict[str, SourceRef]:
     """id -> source of every image at the place; a :class:`DataError` says what was looked for."""
     files, base = _list(place)
@@ -46,9 +48,9 @@ def _list(place: Place) -> tuple[dict[str, int], str]:
     with reading(place.url):
         fs.invalidate_cache()
         literal = fs.exists(root)
-        if not literal and _MAGIC.search(root):
+        if not literal and MAGIC.search(root):
             found = fs.glob(root, detail=True)
-            base = root[: _MAGIC.search(root).start()].rpartition("/")[0]  # type: ignore[union-attr]
+            base = root[: MAGIC.search(root).start()].rpartition("/")[0]  # type: ignore[union-attr]
         elif not literal:
             raise DataError(
                 f"there is nothing at {place.url}: expected a folder, a glob, an image, a tar or a Parquet file"
@@ -56,7 +58,7 @@ def _list(place: Place) -> tuple[dict[str, int], str]:
         else:
             found = fs.find(root, detail=True)
             base = root.rpartition("/")[0] if list(found) == [root] else root
-    files = {path: _size(info) for path, info in sorted(found.items()) if info["type"] == "file"}
+    files = {path: _size(info) for path, info in sorted(found.items()) if _is_file(path, info)}
     visible = {path: size for path, size in files.items() if not _hidden(path.removeprefix(base))}
     return _without_side_tables(visible), base
 
@@ -82,6 +84,11 @@ def _nothing(place: Place, files: Mapping[str, int]) -> str:
     looked_for = f"images ({', '.join(IMAGE_SUFFIXES)}), *.tar or *.parquet"
     among = f"found {len(files)} files of other kinds" if files else "found no file at all"
     return f"no image at {place.url}: looked for {looked_for}; {among}"
+
+
+def _is_file(path: str, info: Mapping[str, Any]) -> bool:
+    """Links on a local disk too, wherever they lead: what cannot be read there becomes an error row, not a silent gap."""
+    return bool(info["type"] == "file" or (info.get("islink") and not os.path.isdir(path)))
 
 
 def _hidden(path: str) -> bool:

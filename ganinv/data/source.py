@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from ganinv.errors import DataError, GaninvError
-from ganinv.store.failures import reason
+from ganinv.errors import DataError, DataUnavailable, GaninvError
+from ganinv.store.failures import is_passing, reason
 from ganinv.store.objects import set_checksum_defaults
+from ganinv.store.patience import patient
+
+MAGIC = re.compile(r"[*?\[]")
+"""What makes a path a glob."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,16 @@ class Place:
         """A path of the file system as people write it."""
         return path if self.is_local else str(self.fs.unstrip_protocol(path))
 
+    def holds(self, path: str) -> bool:
+        """False for a link on a local disk that leads out of the folder, or the folder of the glob, that was named."""
+        if not self.is_local or not os.path.islink(path) or path == self.root:
+            return True
+        folder = os.path.realpath(
+            MAGIC.split(self.root)[0].rpartition("/")[0] if MAGIC.search(self.root) else self.root
+        )
+        return Path(os.path.realpath(path)).is_relative_to(folder)
+
+    @patient
     def read(self, source: SourceRef) -> bytes:
         """The bytes of a file or tar member. ``FileNotFoundError`` and ``PermissionError`` pass: they hit one image."""
         end = None if source.offset is None or source.length is None else source.offset + source.length
@@ -85,7 +102,8 @@ def reading(uri: str, pass_missing: bool = False) -> Iterator[None]:
     except Exception as error:  # every cloud client has exceptions of its own
         if pass_missing and isinstance(error, FileNotFoundError | PermissionError):
             raise
-        raise DataError(f"cannot read {uri}: {reason(error)}") from error
+        kind = DataUnavailable if is_passing(error) else DataError
+        raise kind(f"cannot read {uri}: {reason(error)}") from error
 
 
 def clean_id(name: str) -> str:

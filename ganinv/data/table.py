@@ -13,6 +13,7 @@ from ganinv.config import _nearest
 from ganinv.data.folder import check_unique
 from ganinv.data.source import Place, SourceRef, clean_id, reading
 from ganinv.errors import DataError
+from ganinv.store.patience import patient
 
 _USUAL_NAMES = ("image", "img", "image_bytes", "image_png", "png", "jpg", "jpeg", "bytes")
 _ID_NAMES = ("image_id", "id")
@@ -52,6 +53,7 @@ def table_sources(
     return dict(found)
 
 
+@patient
 def read_rows(place: Place, sources: Sequence[SourceRef]) -> list[bytes | None]:
     """The image bytes of rows of one Parquet file; None where a row has none.
 

@@ -1,4 +1,5 @@
-"""What went wrong with storage, in words: any exception of a file system becomes one clear :class:`StoreError`."""
+"""What went wrong with storage, in words, and whether trying again may help: any exception of a file system becomes one
+clear :class:`StoreError`."""
 
 from __future__ import annotations
 
@@ -6,7 +7,22 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ganinv.errors import GaninvError, StoreError
+from ganinv.errors import GaninvError, StoreError, StoreUnavailable, Unavailable
+
+_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+_ERRNO = ("EAGAIN", "EBUSY", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETRESET", "ENETUNREACH", "EREMOTEIO", "ESTALE")
+_PASSING_ERRNO = {getattr(errno, name) for name in _ERRNO if hasattr(errno, name)}  # not every system has all
+_PASSING_NAMES = (
+    "Timeout",
+    "Connect",
+    "Disconnected",
+    "IncompleteRead",
+    "ResponseStreaming",
+    "Payload",
+    "ResponseParser",
+    "HTTPClient",
+)
+_LASTING = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError)
 
 
 @contextmanager
@@ -20,7 +36,38 @@ def in_words(action: str, url: str) -> Iterator[None]:
     except (GaninvError, FileExistsError):
         raise
     except Exception as error:  # botocore, aiohttp and google clients have exception trees of their own
-        raise StoreError(f"cannot {action} {url}: {reason(error)}") from error
+        kind = StoreUnavailable if is_passing(error) else StoreError
+        raise kind(f"cannot {action} {url}: {reason(error)}") from error
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether the same call may work later: a time-out, throttling (503), a connection that broke, a server's own error.
+
+    Told by status, error number and name, along the chain of causes: each cloud client has exceptions of its own, and none
+    of them needs to be installed.
+    """
+    for _ in range(5):
+        if error is None or isinstance(error, _LASTING):
+            return False
+        if isinstance(error, Unavailable | ConnectionError | TimeoutError):
+            return True
+        if isinstance(error, GaninvError):
+            return False
+        if _status(error) in _PASSING_STATUS or getattr(error, "errno", None) in _PASSING_ERRNO:
+            return True
+        if any(word in type(error).__name__ for word in _PASSING_NAMES):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status in an exception of botocore, aiohttp, gcsfs or Azure's client; None when it has none."""
+    response = getattr(error, "response", None)
+    found = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    for name in ("status_code", "status", "code"):
+        found = found or getattr(error, name, None)
+    return int(found) if isinstance(found, int) or (isinstance(found, str) and found.isdecimal()) else None
 
 
 def reason(error: Exception) -> str:

@@ -21,6 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from ganinv.errors import ConfigError, StoreError
 from ganinv.store.failures import in_words
 from ganinv.store.local import create_file, replace_file
+from ganinv.store.patience import patient
 
 _memory_lock = threading.Lock()  # fsspec's memory:// looks first and writes then
 _probed: set[str] = set()  # stores whose exclusive create was tried out by this process
@@ -47,6 +48,7 @@ class Objects:
     url: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @patient
     def read(self, path: str) -> bytes:
         """All bytes of one object; a :class:`StoreError` when there is none."""
         fs, key = self._at(path)
@@ -69,6 +71,7 @@ class Objects:
         with ThreadPoolExecutor(min(8, len(paths))) as pool:
             return list(pool.map(self.read, paths))
 
+    @patient
     def put(self, path: str, data: bytes) -> None:
         """Write one object whole, in the place of an older one: a reader sees all of it or nothing."""
         fs, key = self._at(path)
@@ -78,8 +81,12 @@ class Objects:
             else:
                 fs.pipe_file(key, data)
 
+    @patient
     def create(self, path: str, data: bytes) -> None:
-        """Write one object that must not exist; ``FileExistsError`` when another writer was first."""
+        """Write one object that must not exist; ``FileExistsError`` when it does.
+
+        That may be this caller's own object, when the storage wrote it and its answer was lost: compare what is there.
+        """
         fs, key = self._at(path)
         with in_words("create", self.where(path)):
             if self.is_local:
@@ -101,6 +108,7 @@ class Objects:
         entries = (Entry(name, int(entry.get("size") or 0), _modified(entry)) for name, entry in found)
         return sorted(entries, key=lambda entry: entry.name)
 
+    @patient
     def _list(self, folder: str, detail: bool) -> list[tuple[str, Any]]:
         """(name, what fsspec says of it) without hidden ones."""
         fs, key = self._at(folder)
@@ -121,6 +129,7 @@ class Objects:
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
         return protocol not in ("s3", "gs", "gcs", "abfs", "az") or bool(fs.exists(key.split("/")[0]))
 
+    @patient
     def remove(self, path: str) -> None:
         """Remove one object; nothing happens when there is none."""
         fs, key = self._at(path)
@@ -164,7 +173,7 @@ class Objects:
             return
         _probed.add(self.url)
         _, key = self._at(f".probe-{uuid.uuid4().hex}")
-        _create_remote(fs, key, b"probe")
+        fs.pipe_file(key, b"probe")
         try:
             _create_remote(fs, key, b"probe")
         except FileExistsError:

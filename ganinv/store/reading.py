@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from ganinv.config import _nearest
 from ganinv.errors import StoreError
-from ganinv.store.failures import in_words
+from ganinv.store.failures import in_words, is_passing
 from ganinv.store.objects import Objects
+from ganinv.store.patience import patient
 
 
 def read_part(objects: Objects, path: str, columns: Sequence[str] | None, ids: Sized[str] | None) -> pa.Table:
@@ -28,6 +29,11 @@ def read_part(objects: Objects, path: str, columns: Sequence[str] | None, ids: S
     # Ranges are worth their round trips only when something can be left out.
     if columns is None and ids is None:
         return _read(io.BytesIO(objects.read(path)), objects.where(path), None, None)
+    return _read_ranges(objects, path, columns, ids)
+
+
+@patient
+def _read_ranges(objects: Objects, path: str, columns: Sequence[str] | None, ids: Sized[str] | None) -> pa.Table:
     with in_words("read", objects.where(path)), objects.open(path) as file:
         return _read(file, objects.where(path), columns, ids)
 
@@ -45,7 +51,7 @@ def _read(file: Any, where: str, columns: Sequence[str] | None, ids: Sized[str] 
         keep = pc.is_in(table["image_id"], value_set=pa.array(sorted(ids), pa.string()))
         return table.filter(keep).select(wanted)
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
+        if isinstance(error, FileNotFoundError | PermissionError) or is_passing(error):
             raise
         raise StoreError(
             f"{where} is damaged ({error}). Remove this file and _manifest.json beside it, and run the step again: "

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ganinv.data import Dataset, ImageRefused, open_dataset, to_resolution
-from ganinv.errors import ConfigError, DataError
+from ganinv.errors import ConfigError, DataError, DataUnavailable
 from ganinv.store import Plan, open_store
 
 from .conftest import Folder
@@ -241,12 +241,17 @@ def test_storage_that_fails_is_not_blamed_on_the_images(tmp_path: Path, monkeypa
     (tmp_path / "a.png").write_bytes(PICTURES["a"])
     dataset = open_dataset(str(tmp_path))
 
+    calls = []
+
     def fail(*_: object, **__: object) -> bytes:
+        calls.append(1)
         raise ConnectionResetError("gone")
 
+    monkeypatch.setattr("ganinv.store.patience.PAUSES", [0.01, 0.01])
     monkeypatch.setattr(type(dataset.place.fs), "cat_file", fail)
-    with pytest.raises(DataError, match="cannot be reached"):
+    with pytest.raises(DataUnavailable, match="cannot be reached"):
         dataset.load(["a"], 16)
+    assert len(calls) == 3
 
 
 def test_file_names_that_are_no_text(tmp_path: Path) -> None:

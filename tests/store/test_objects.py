@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ganinv.errors import ConfigError, StoreError
+from ganinv.errors import ConfigError, StoreError, StoreUnavailable
 from ganinv.store import Plan, Store, open_store
 from ganinv.store.names import checked_name, no_secrets, quoted_id
 from ganinv.store.objects import set_checksum_defaults
@@ -80,10 +80,11 @@ def test_a_missing_bucket_is_said_in_words(s3_options: dict[str, str]) -> None:
         store.list("latents")
 
 
-def test_an_unreachable_endpoint_is_said_in_words() -> None:
+def test_an_unreachable_endpoint_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ganinv.store.patience.PAUSES", [0.01])
     config = {"retries": {"max_attempts": 0}, "connect_timeout": 1}
     store = open_store("s3://bucket/x", endpoint_url="http://127.0.0.1:9", key="a", secret="b", config_kwargs=config)
-    with pytest.raises(StoreError, match="cannot be reached"):
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
         store.objects.read("x")
 
 

@@ -69,6 +69,26 @@ def test_an_image_that_always_kills_its_worker_becomes_an_error_row(tmp_path: Pa
     assert set(rows) == {"img-0", "img-2", "img-3"}
 
 
+@pytest.mark.slow
+def test_a_batch_that_the_system_kills_for_its_memory_is_cut(tmp_path: Path) -> None:
+    """Nobody raises when the kernel takes a process away: a unit dies, its halves do not."""
+    summary = run(tmp_path, units_of(8, 8), die_above=4)
+    assert (summary.ok, summary.failed) == (8, 0)
+    assert [len(ids) for ids in calls(tmp_path)] == [8, 8, 8, 4, 4] + [1] * 8
+
+
+def test_a_node_that_takes_its_workers_with_it_counts_once() -> None:
+    from tasks.ray_engine import Setbacks
+
+    crashes = Setbacks()
+    assert [crashes.add(100.0 + k / 100) for k in range(16)] == [100.5] * 16
+    assert crashes.count == 1
+    assert crashes.add(200.0) == 201.0
+    assert crashes.count == 2
+    crashes.clear()
+    assert crashes.add(300.0) == 300.5
+
+
 def test_an_error_of_the_whole_run_arrives_as_it_was_raised() -> None:
     spec = WorkerSpec(broken_factory, {"error": GeneratorMismatch("another generator")})
     with open_pool("ray", slots=1, quiet=True) as pool, pytest.raises(GeneratorMismatch, match="another generator"):

@@ -25,6 +25,8 @@ class FolderWorker:
         once: die or hang only the first time (a marker file remembers it).
         memory: raises MemoryError for more images than this at once.
         broken_commits: so many commits fail before they work.
+        away: so many calls of ``process`` find their storage away before they work.
+        die_above: dies by SIGKILL of more images than this at once.
     """
 
     folder: str
@@ -36,12 +38,19 @@ class FolderWorker:
     memory: int = 10**6
     seconds: float = 0.0
     broken_commits: int = 0
+    away: int = 0
+    die_above: int = 10**6
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         with open(Path(self.folder) / "calls", "a") as file:
             file.write(json.dumps({"ids": list(ids), "pid": os.getpid()}) + "\n")
         if len(ids) > self.memory:
             raise MemoryError(f"{len(ids)} images")
+        if len(ids) > self.die_above:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.away > 0:
+            self.away -= 1
+            raise ConnectionResetError("no answer, as asked")
         return [self._row(image_id) for image_id in ids]
 
     def _row(self, image_id: str) -> dict[str, Any] | RowError:

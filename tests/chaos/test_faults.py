@@ -1,0 +1,72 @@
+"""S3 that throttles, breaks off and loses answers: every row arrives, and no image is blamed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ganinv.data import open_dataset
+from ganinv.directions import Direction
+from ganinv.store import Plan, open_store
+from tasks import pool_ledger
+from tasks.pool import WorkerSpec, open_pool
+from tests.chaos.proxy import FaultyProxy
+from tests.chaos.workers import MeanWorker
+from tests.data.pictures import encoded, noise
+
+RUN = {"config_kwargs": {"retries": {"max_attempts": 0}}}  # the client's own tries are not what is tested
+
+
+def make(root: str, options: Mapping[str, Any]) -> pa.Table:
+    worker = WorkerSpec(MeanWorker, {"root": root, "options": options})
+    collection = open_store(f"{root}/out", **options).latents["means"]
+    plan = collection.start(Plan.of("invert", {}, {}, open_dataset(f"{root}/in", **options).ids, 4))
+    with open_pool("inline", quiet=True) as pool:
+        pool.run(worker, plan.units)
+    collection.finish()
+    assert collection.errors()["image_id"].to_pylist() == ["bad"]
+    assert collection.status().done == 19
+    return collection.read()
+
+
+@pytest.fixture
+def target(s3_options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("ganinv.store.patience.PAUSES", [0.01] * 5)
+    monkeypatch.setattr(pool_ledger, "LONGEST_PAUSE", 0.01)
+    return urlsplit(s3_options["endpoint_url"]).netloc
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [{"slow_down": 0.3}, {"cut": 0.3}, {"lost": 0.2}, {"slow_down": 0.2, "cut": 0.15, "lost": 0.1}],
+    ids=lambda shares: "-".join(shares),
+)
+def test_no_row_is_lost_and_no_image_blamed(s3_options: dict[str, str], target: str, shares: dict[str, float]) -> None:
+    files, root = fsspec.filesystem("s3", **s3_options), f"ganinv-test/{uuid.uuid4().hex}"
+    for k in range(19):
+        files.pipe_file(f"{root}/in/image-{k}.png", encoded(noise(16, 16, seed=k)))
+    files.pipe_file(f"{root}/in/bad.png", b"<html>")
+    with FaultyProxy(target, shares, seed=1) as proxy:
+        through = make(f"s3://{root}", {**s3_options, **RUN, "endpoint_url": proxy.url})
+    assert all(proxy.hits[fault] >= 2 for fault in shares), proxy.hits
+    files.rm(f"{root}/out", recursive=True)
+    assert through.equals(make(f"s3://{root}", s3_options))
+
+
+def test_a_version_whose_answer_was_lost_is_not_written_twice(s3_options: dict[str, str], target: str) -> None:
+    direction = Direction("smile", np.ones(8, np.float32), "w", "toy", "aaa111", "interfacegan")
+    url = f"s3://ganinv-test/{uuid.uuid4().hex}"
+    with FaultyProxy(target, {"lost": 0.5}, seed=3) as proxy:
+        directions = open_store(url, **{**s3_options, **RUN, "endpoint_url": proxy.url}).directions
+        for version in range(1, 4):
+            assert directions.put(direction) == version
+    assert proxy.hits["lost"] > 3
+    names = open_store(url, **s3_options).objects.names("directions/smile")
+    assert names == ["1", "2", "3"]
