@@ -32,6 +32,7 @@ Measure = Annotated[
         help="Compare each result with its image. Of an encoder's work this is most; evaluate can do it later."
     ),
 ]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also the images that failed in an earlier run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 LabellerName = Annotated[str, typer.Option(help="A shipped one, one of configs/labellers, or a YAML file.")]
 FitMethod = Literal["interfacegan", "ganspace", "stylespace", "sefa", "classifier-gradient"]
@@ -207,6 +208,7 @@ def invert(
     measure: Measure = True,
     engine: EngineKind = "ray",
     slots: Slots = None,
+    retry_failed: RetryFailed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost; write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -230,7 +232,7 @@ def invert(
         "seed": seed,
         "measure": measure,
     }
-    job, where_it_runs = _job(InvertJob, fields), _engine(engine, slots)
+    job, where_it_runs = _job(InvertJob, fields), _engine(engine, slots, retry_failed)
     root, plan = open_store(job.store), plan_invert(job)
     cost = estimate(root, root.latents[job.collection_name], plan, where_it_runs)
     Console(stderr=True).print(cost.line(), highlight=False, markup=False, soft_wrap=True)
@@ -370,10 +372,10 @@ def latents_render(
     Console().print(f"{written} images in {out}")
 
 
-def _engine(kind: str, slots: int | None) -> Any:
+def _engine(kind: str, slots: int | None, retry_failed: bool = False) -> Any:
     from tasks.engine import Engine
 
-    return _job(Engine, {"kind": kind, "slots": slots})
+    return _job(Engine, {"kind": kind, "slots": slots, "retry_failed": retry_failed})
 
 
 def _job(model: Any, fields: dict[str, Any]) -> Any:

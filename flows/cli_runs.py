@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from flows.cli import AsJson, EngineKind, GeneratorUri, Measure, Slots, StoreUrl, _job, _pairs, _show, app
+from flows.cli import AsJson, EngineKind, GeneratorUri, Measure, RetryFailed, Slots, StoreUrl, _job, _pairs, _show, app
 from ganinv.errors import ConfigError
 
 RunName = Annotated[
@@ -35,6 +35,7 @@ def submit(
     engine: EngineKind = "ray",
     slots: Slots = None,
     gpus_per_slot: Annotated[float, typer.Option(help="A fraction shares a device.")] = 0.0,
+    retry_failed: RetryFailed = False,
     as_json: AsJson = False,
 ) -> None:
     """Invert a data set as a Prefect flow: on a server's deployment with --to, else in this process.
@@ -55,7 +56,8 @@ def submit(
         "measure": measure,
     }
     job = _job(InvertJob, fields)
-    where_it_runs = _job(Engine, {"kind": engine, "slots": slots, "gpus_per_slot": gpus_per_slot})
+    how = {"kind": engine, "slots": slots, "gpus_per_slot": gpus_per_slot, "retry_failed": retry_failed}
+    where_it_runs = _job(Engine, how)
     if to is None:
         from prefect.exceptions import CancelledRun
 

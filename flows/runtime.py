@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 from uuid import UUID
 
-from ganinv.errors import GaninvError
+from ganinv.errors import GaninvError, Unavailable
 from tasks.pool import RunStopped
 from tasks.progress import Progress
 
@@ -99,14 +99,14 @@ def as_flow(body: Callable[P, R], name: str) -> Flow[P, R]:
 
 
 def worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a failed task should run again: not after an error that ganinv raised on purpose.
+    """Whether a failed task should run again: not after an error that ganinv raised on purpose, unless storage was away.
 
-    Those say that a configuration, a weight file or the data must be changed, or come after the pool's own retries.
+    The others say that a configuration, a weight file or the data must be changed, or come after the pool's own retries.
     """
     try:
         state.result()
-    except GaninvError:
-        return False
+    except GaninvError as error:
+        return isinstance(error, Unavailable)
     except Exception:
         return True
     return True

@@ -16,7 +16,11 @@ from tasks.pool import Pool, UnitReport, WorkerSpec, open_pool
 
 
 class Engine(StrictModel):
-    """Where units run. ``ray`` joins the cluster of RAY_ADDRESS, or starts Ray on this machine, loopback only."""
+    """Where and how units run. ``ray`` joins the cluster of RAY_ADDRESS, or starts Ray on this machine, loopback only.
+
+    Args:
+        retry_failed: also try the images again that failed in an earlier run.
+    """
 
     kind: Literal["inline", "ray"] = "ray"
     slots: int | None = None
@@ -24,6 +28,7 @@ class Engine(StrictModel):
     gpus_per_slot: float = 0.0
     deadline_seconds: float = 1800.0
     quiet: bool = False
+    retry_failed: bool = False
 
 
 class Watcher(Protocol):
@@ -82,6 +87,8 @@ def drive(
     plan = collection.start(plan)
     done = collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
+    if pools.engine.retry_failed:
+        left = sorted([*left, *collection.reopen()], key=lambda unit: unit.index)
     summary: dict[str, Any] = {}
     if left:
         with ExitStack() as stack:

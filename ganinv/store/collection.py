@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -101,10 +102,14 @@ class Collection:
 
         Args:
             table: rows of the images that went well, with ``image_id``; sorted here. An image may have several rows.
-            errors: one for every image of the unit that has no row.
+            errors: one for every image of the unit that has no row. Where the unit is done already and only some of its
+                images come (:meth:`reopen`), the others keep what they have, and attempts add up.
             seconds: image id -> time it took; kept out of the part, so that a repeated unit gives equal bytes.
         """
         unit = self._unit(unit_index)
+        again = self.objects.read_if_there(self._file("part", unit_index)) is not None
+        if again:
+            table, errors, seconds = self._beside(unit, table, errors, seconds)
         _check_complete(unit, table, errors)
         header = {**self._plan.header(), "unit": unit_index, "unit_digest": unit.digest}
         failures = [vars(error) for error in sorted(errors, key=lambda e: e.image_id)]
@@ -114,8 +119,26 @@ class Collection:
             "errors": pa.Table.from_pylist(failures, _ERRORS),
             "part": table.take(pc.sort_indices(table["image_id"])),
         }
-        for kind, content in files.items():
-            self.objects.put(self._file(kind, unit_index), parquet_bytes(content, header))
+        # A part that is there already goes before its errors: whoever is killed between the two leaves an image that went
+        # well with an old error beside its row, and none without either.
+        for kind in ("timings", "part", "errors") if again else files:
+            self.objects.put(self._file(kind, unit_index), parquet_bytes(files[kind], header))
+
+    def reopen(self) -> list[Unit]:
+        """The failed images of units that are done, as units to compute again; :meth:`write_part` puts them beside the rest.
+
+        The manifest goes, and :meth:`finish` writes it anew.
+        """
+        failed = set(self.errors()["image_id"].to_pylist())
+        done = self.done() if failed else set()
+        units = [
+            Unit(index=unit.index, ids=tuple(image_id for image_id in unit.ids if image_id in failed))
+            for unit in self.plan().units
+            if unit.index in done and not failed.isdisjoint(unit.ids)
+        ]
+        if units:
+            self.objects.remove(f"{self.path}/_manifest.json")
+        return units
 
     def finish(self) -> Manifest:
         """Write the manifest. Every unit must be done; calling it again writes the same manifest."""
@@ -200,6 +223,22 @@ class Collection:
             self.objects.remove(f"{self.path}/{name}")
         self.objects.remove_folder(self.path)
         self.__dict__.pop("_plan", None)
+
+    def _beside(
+        self, unit: Unit, table: pa.Table, errors: Sequence[RowError], seconds: Mapping[str, float]
+    ) -> tuple[pa.Table, list[RowError], dict[str, float]]:
+        """Rows, errors and times of some images of a unit that is done, with those that the others have."""
+        old = {
+            row["image_id"]: RowError(**row) for row in self._side_table("errors", _ERRORS, [unit.index]).to_pylist()
+        }
+        times = {row["image_id"]: row["seconds"] for row in self.timings([unit.index]).to_pylist()}
+        others = set(unit.ids) - set(table["image_id"].to_pylist()) - {error.image_id for error in errors}
+        kept = read_part(self.objects, self._file("part", unit.index), None, others)
+        if kept.num_rows:  # a part without rows may not know the columns of the others
+            table = pa.concat_tables([kept, table], promote_options="default") if table.num_rows else kept
+        tried = [replace(e, attempts=e.attempts + old[e.image_id].attempts) if e.image_id in old else e for e in errors]
+        waiting = [old[image_id] for image_id in old.keys() & others - set(kept["image_id"].to_pylist())]
+        return table, [*waiting, *tried], {i: s for i, s in times.items() if i in others} | dict(seconds)
 
     def _file(self, kind: str, index: int) -> str:
         return f"{self.path}/{kind}-{index:05d}.parquet"

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from flows import runtime
 from flows.runtime import ProgressArtifact, artifact_key, as_flow, as_task, inside_run, markdown, table, worth_retrying
-from ganinv.errors import ConfigError, DataError, GaninvError
+from ganinv.errors import ConfigError, DataError, GaninvError, StoreUnavailable
 from tasks.pool import PoolError, UnitReport
 
 
@@ -87,7 +87,7 @@ def test_a_task_caches_and_stores_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("error", "again"),
-    [(ConfigError("x"), False), (PoolError("x"), False), (GaninvError("x"), False), (OSError("x"), True)],
+    [(ConfigError("x"), False), (PoolError("x"), False), (GaninvError("x"), False), (StoreUnavailable("x"), True), (OSError("x"), True)],
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_worth_a_retry(error: Exception, again: bool) -> None:

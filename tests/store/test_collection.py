@@ -180,3 +180,73 @@ def test_a_changed_plan_is_noticed(store: Store) -> None:
     store.objects.put(f"{collection.path}/plan.json", text)
     with pytest.raises(StoreError, match="was changed after it was written"):
         store.latents["edited"].plan()
+
+
+def test_failed_images_are_tried_again_on_request(store: Store) -> None:
+    collection = store.latents["again"]
+    collection.start(small_plan())
+    bad = [RowError("a", "not_finite", "nan"), RowError("b", "missing", "gone", 2)]
+    collection.write_part(0, rows([]), bad, {"a": 1.0, "b": 2.0})
+    collection.write_part(1, rows(["c"]), [RowError("d", "truncated", "cut")], {"c": 3.0, "d": 4.0})
+    collection.write_part(2, rows(["e"]), [], {"e": 5.0})
+    collection.finish()
+    untouched = store.objects.read("latents/again/part-00002.parquet")
+    assert [(unit.index, unit.ids) for unit in collection.reopen()] == [(0, ("a", "b")), (1, ("d",))]
+    assert collection.manifest() is None
+    assert collection.status().done == 2  # what is there stays readable meanwhile
+
+    collection.write_part(0, rows(["b"]), [RowError("a", "not_finite", "nan again")], {"a": 7.0, "b": 8.0})
+    collection.write_part(1, rows(["d"]), [], {"d": 9.0})
+    assert [(unit.index, unit.ids) for unit in collection.reopen()] == [(0, ("a",))]
+    manifest = collection.finish()
+    assert (manifest.rows, manifest.failed) == (4, 1)
+    assert tensor_numpy(collection.read()["w"])[:, 0, 0].tolist() == [98, 99, 100, 101]
+    (error,) = collection.errors().to_pylist()
+    assert (error["image_id"], error["message"], error["attempts"]) == ("a", "nan again", 2)
+    times = {row["image_id"]: row["seconds"] for row in collection.timings().to_pylist()}
+    assert times == {"a": 7.0, "b": 8.0, "c": 3.0, "d": 9.0, "e": 5.0}
+    assert store.objects.read("latents/again/part-00002.parquet") == untouched
+
+
+def test_images_that_are_left_out_of_a_new_part_are_still_refused(store: Store) -> None:
+    collection = store.latents["missing"]
+    collection.start(small_plan())
+    with pytest.raises(StoreError, match="without row or error"):
+        collection.write_part(0, rows(["a"]), [], {})
+    write_all(collection, collection.plan())
+    assert collection.reopen() == []
+    collection.finish()
+    assert collection.reopen() == []
+    assert collection.manifest() is not None
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3])
+def test_killed_while_failed_images_are_put_beside_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Wherever it ends, no row is lost, and the next request sets it right."""
+    collection = store.latents["killed"]
+    collection.start(small_plan())
+    collection.write_part(0, rows(["a"]), [RowError("b", "missing", "gone")], {})
+    put = type(store.objects).put
+    done: list[str] = []
+
+    def put_some(self: object, path: str, data: bytes) -> None:
+        if len(done) == writes:
+            raise KeyboardInterrupt
+        done.append(path)
+        put(self, path, data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(store.objects), "put", put_some)
+    if writes < 3:
+        with pytest.raises(KeyboardInterrupt):
+            collection.write_part(0, rows(["b"]), [], {})
+    else:
+        collection.write_part(0, rows(["b"]), [], {})
+    monkeypatch.undo()
+    there = set(collection.read()["image_id"].to_pylist()) | set(collection.errors()["image_id"].to_pylist())
+    assert there == {"a", "b"}
+    for unit in collection.reopen():
+        collection.write_part(unit.index, rows(unit.ids), [], {})
+    assert collection.read()["image_id"].to_pylist() == ["a", "b"]
+    assert collection.errors().num_rows == 0
