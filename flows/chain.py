@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from flows.cancelling import cancel_watch
-from flows.runtime import ProgressArtifact, as_flow, as_task, markdown, table
+from flows.runtime import ProgressArtifact, as_flow, as_task, markdown, summary, table
 from ganinv.config import StrictModel, config_path, load_yaml, validate
 from ganinv.generators.files import EMBEDDED
 from tasks.edit import EditJob, run_edit
@@ -127,7 +127,9 @@ def run_chain(job: ChainJob) -> dict[str, Any]:
 def _step(name: str, run: Callable[[Any, Pools], dict[str, Any]], job: Any, pools: Pools) -> dict[str, Any]:
     # The pool is closed over: a connection is no parameter that Prefect should see.
     def body(job: Any) -> dict[str, Any]:
-        return run(job, pools)
+        result = run(job, pools)
+        summary(result)
+        return result
 
     return as_task(body, name)(job)
 

@@ -22,6 +22,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 from uuid import UUID
@@ -29,6 +30,7 @@ from uuid import UUID
 from ganinv.errors import GaninvError, Unavailable
 from tasks.pool import RunStopped
 from tasks.progress import Progress
+from tasks.summary import read_summary
 
 if TYPE_CHECKING:
     from prefect import Flow, Task
@@ -199,6 +201,14 @@ def markdown(key: str, text: str, description: str = "") -> None:
         from prefect.artifacts import create_markdown_artifact
 
         _unharmed(create_markdown_artifact, markdown=text, key=artifact_key(key), description=description)
+
+
+def summary(result: Mapping[str, Any]) -> None:
+    """What stands beside the collection that a step filled (``tasks.summary``), as a Markdown artifact."""
+    if inside_run() and "collection" in result and "url" in result:
+        with suppress(GaninvError):  # the step is done; its summary is a courtesy
+            if text := read_summary(str(result["url"])):
+                markdown(f"summary-{result['collection']}", text, "What was done")
 
 
 def table(key: str, rows: Sequence[Mapping[str, Any]], description: str = "") -> None:

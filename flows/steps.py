@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.cancelling import cancel_watch
-from flows.runtime import ProgressArtifact, as_flow, as_task
+from flows.runtime import ProgressArtifact, as_flow, as_task, summary
 from tasks.compress import CompressJob, run_compress
 from tasks.edit import EditJob, run_edit
 from tasks.engine import Engine, Pools, open_pools
@@ -24,7 +24,9 @@ def run_step(run: Callable[[Any, Pools], dict[str, Any]], job: Any, engine: Engi
     with cancel_watch() as cancelled, open_pools(engine, ProgressArtifact, cancelled) as pools:
 
         def body(job: Any) -> dict[str, Any]:
-            return run(job, pools)
+            result = run(job, pools)
+            summary(result)
+            return result
 
         return as_task(body, name)(job)
 

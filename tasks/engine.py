@@ -13,6 +13,7 @@ from ganinv.config import StrictModel
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Plan
 from tasks.pool import Pool, UnitReport, WorkerSpec, open_pool
+from tasks.summary import Tally, summarised
 
 
 class Engine(StrictModel):
@@ -91,16 +92,24 @@ def drive(
         left = sorted([*left, *collection.reopen()], key=lambda unit: unit.index)
     summary: dict[str, Any] = {}
     if left:
+        images = sum(len(unit.ids) for unit in left)
+        tally = Tally(images, pools.engine.kind, pools.engine.gpus_per_slot)
         with ExitStack() as stack:
-            on_report = None
+            watchers: list[Watcher] = [tally]
             if pools.watch is not None:
-                name = f"{collection.kind}-{collection.name}"
-                on_report = stack.enter_context(pools.watch(name, sum(len(unit.ids) for unit in left))).report
+                watchers.append(stack.enter_context(pools.watch(f"{collection.kind}-{collection.name}", images)))
+
+            def on_report(report: UnitReport) -> None:
+                for watcher in watchers:
+                    watcher.report(report)
+
             pool = pools.get(sequential)
-            done_now = pool.run(spec, left, label=label, on_report=on_report, should_stop=pools.should_stop)
-            summary = done_now.as_dict()
-    manifest = collection.manifest() if not left else None
-    manifest = manifest or collection.finish()
+            stack.enter_context(summarised(collection, tally))
+            tally.summary = pool.run(spec, left, label=label, on_report=on_report, should_stop=pools.should_stop)
+            summary = tally.summary.as_dict()
+            manifest = collection.finish()
+    else:
+        manifest = collection.manifest() or collection.finish()
     return {
         "collection": f"{collection.kind}/{collection.name}",
         "url": collection.url,

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from flows import runtime
-from flows.runtime import ProgressArtifact, artifact_key, as_flow, as_task, inside_run, markdown, table, worth_retrying
+from flows.runtime import (
+    ProgressArtifact,
+    artifact_key,
+    as_flow,
+    as_task,
+    inside_run,
+    markdown,
+    summary,
+    table,
+    worth_retrying,
+)
 from ganinv.errors import ConfigError, DataError, GaninvError, StoreUnavailable
 from tasks.pool import PoolError, UnitReport
+from tasks.summary import TEXT
 
 
 class SquareJob(BaseModel):
@@ -55,6 +67,23 @@ class TestOnServer:
         assert Artifact.get("squares") is not None
         assert Artifact.get("squares-report") is not None
 
+    def test_the_summary_beside_a_collection_is_an_artifact(self, tmp_path: Path) -> None:
+        from prefect.artifacts import Artifact
+
+        url = tmp_path / "squares" / "a"
+        url.mkdir(parents=True)
+        (url / TEXT).write_text("# squares/a")
+
+        def run_summary() -> None:
+            summary({"collection": "squares/a", "url": str(url)})
+            summary({"collection": "squares/none", "url": str(tmp_path)})  # a step that had nothing to do
+
+        as_flow(run_summary, "summary")()
+        found = Artifact.get("summary-squares-a")
+        assert found is not None
+        assert found.data == "# squares/a"
+        assert Artifact.get("summary-squares-none") is None
+
     def test_an_accident_is_retried(self) -> None:
         job = SquareJob(numbers=[2], failures=["bug", "bug"])
         assert _sum_of_shared(job) == 4
@@ -87,7 +116,13 @@ def test_a_task_caches_and_stores_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("error", "again"),
-    [(ConfigError("x"), False), (PoolError("x"), False), (GaninvError("x"), False), (StoreUnavailable("x"), True), (OSError("x"), True)],
+    [
+        (ConfigError("x"), False),
+        (PoolError("x"), False),
+        (GaninvError("x"), False),
+        (StoreUnavailable("x"), True),
+        (OSError("x"), True),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_is_worth_a_retry(error: Exception, again: bool) -> None:

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ganinv.errors import StoreError
-from ganinv.store import RowError, Unit
+from ganinv.store import RowError, Unit, open_store
 
 
 @dataclass
@@ -82,6 +84,22 @@ class FolderWorker:
         known = marker.exists()
         marker.touch()
         return not (known and self.once)
+
+
+@dataclass
+class StoringWorker(FolderWorker):
+    """Its parts go into a collection ``squares/a`` of the store at ``url``."""
+
+    url: str = ""
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        collection = open_store(self.url).collection("squares", "a")
+        table = pa.table(
+            {"image_id": pa.array([row["image_id"] for row in rows], pa.string()), "png": [b""] * len(rows)},
+            pa.schema([("image_id", pa.string()), ("png", pa.binary())]),
+        )
+        collection.write_part(unit.index, table, failures, dict.fromkeys(unit.ids, 0.0))
+        return super().commit(unit, rows, failures)
 
 
 def broken_factory(error: Exception) -> FolderWorker:

@@ -1,0 +1,168 @@
+"""What each run did, beside its collection: a row of ``_summary.parquet``, and ``_summary.md`` for people.
+
+A collection that took several runs has a row for each. Nothing reads them back to decide anything: what is done is
+decided by the parts alone. A run that was killed leaves no row.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ganinv.errors import GaninvError, StoreError
+from ganinv.store import Collection, open_store
+from ganinv.store.progress import Progress, progress
+from ganinv.store.tensors import parquet_bytes
+from tasks.pool import RunStopped, RunSummary, UnitReport
+from tasks.progress import spell
+
+TABLE, TEXT = "_summary.parquet", "_summary.md"
+_SCHEMA = pa.schema(
+    [
+        ("started", pa.timestamp("ms", "UTC")),
+        ("outcome", pa.string()),  # finished, stopped, or the name of the error
+        ("seconds", pa.float64()),
+        ("images", pa.int64()),  # that were left when it began
+        ("ok", pa.int64()),
+        ("failed", pa.int64()),
+        ("images_per_second", pa.float64()),
+        ("units", pa.int64()),
+        ("retries", pa.int64()),  # null where the run did not come to its end
+        ("replaced_workers", pa.int64()),
+        ("worker_seconds", pa.float64()),
+        ("cpu_seconds", pa.float64()),
+        ("gpu_seconds", pa.float64()),
+        ("reasons", pa.map_(pa.string(), pa.int64())),  # code of an error row -> images
+        ("engine", pa.string()),
+        ("code_version", pa.string()),
+    ]
+)
+
+_log = logging.getLogger("ganinv.pool")
+
+
+@dataclass
+class Tally:
+    """What a run did so far, from its reports."""
+
+    images: int
+    engine: str
+    gpus_per_slot: float = 0.0
+    ok: int = 0
+    failed: int = 0
+    units: int = 0
+    worker_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    summary: RunSummary | None = None
+
+    def report(self, report: UnitReport) -> None:
+        """Count a committed unit."""
+        self.units += 1
+        self.ok += report.ok
+        self.failed += report.failed
+        self.worker_seconds += report.seconds
+        self.cpu_seconds += report.cpu_seconds
+        self.reasons.update(report.reasons)
+
+    def row(self, started: float, seconds: float, outcome: str) -> dict[str, Any]:
+        """As a row of the table. ``started``: seconds since 1970."""
+        return {
+            "started": datetime.fromtimestamp(started, UTC),
+            "outcome": outcome,
+            "seconds": seconds,
+            "images": self.images,
+            "ok": self.ok,
+            "failed": self.failed,
+            "images_per_second": (self.ok + self.failed) / max(seconds, 1e-9),
+            "units": self.units,
+            "retries": self.summary.retries if self.summary else None,
+            "replaced_workers": self.summary.replaced_workers if self.summary else None,
+            "worker_seconds": self.worker_seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "gpu_seconds": self.worker_seconds * self.gpus_per_slot,
+            "reasons": list(self.reasons.items()),
+            "engine": self.engine,
+            "code_version": version("ganinv"),
+        }
+
+
+@contextmanager
+def summarised(collection: Collection, tally: Tally) -> Iterator[Tally]:
+    """A block that is one run of ``collection``; its row is written when it ends, well or not."""
+    started, clock, outcome = time.time(), time.monotonic(), "finished"
+    try:
+        yield tally
+    except Exception as error:
+        outcome = "stopped" if isinstance(error, RunStopped) else type(error).__name__
+        if not isinstance(error, StoreError):  # with it, the summary could not be written either
+            _write(collection, tally.row(started, time.monotonic() - clock, outcome))
+        raise
+    _write(collection, tally.row(started, time.monotonic() - clock, outcome))
+
+
+def read_summary(url: str) -> str:
+    """The Markdown beside the collection at ``url``; empty where there is none."""
+    return (open_store(url).objects.read_if_there(TEXT) or b"").decode()
+
+
+def _write(collection: Collection, row: dict[str, Any]) -> None:
+    """Add a row. The work is done: what goes wrong here is only logged."""
+    try:
+        objects, path = collection.objects, f"{collection.path}/{TABLE}"
+        earlier = objects.read_if_there(path)
+        tables = [pq.read_table(io.BytesIO(earlier)).replace_schema_metadata()] if earlier else []
+        table = pa.concat_tables([*tables, pa.Table.from_pylist([row], _SCHEMA)])
+        objects.put(path, parquet_bytes(table, collection.provenance()))
+        text = _markdown(progress(collection), collection.provenance(), table.to_pylist())
+        objects.put(f"{collection.path}/{TEXT}", text.encode())
+    except (GaninvError, pa.ArrowException) as error:
+        _log.warning("no summary was written beside %s: %s", collection.url, error)
+
+
+def _markdown(now: Progress, origin: dict[str, Any], runs: list[dict[str, Any]]) -> str:
+    """Images of the collection, then a line for each run, then why images failed."""
+    about = [f"{now.planned:,} images: {now.done:,} done, {now.failed:,} failed, {now.left:,} left ({now.state})."]
+    about += [f"Generator {origin['generator_name']}."] if "generator_name" in origin else []
+    about += [f"Method {origin['method']}."] if isinstance(origin.get("method"), str) else []
+    lines = [f"# {now.collection}", "", " ".join(about), "", _ruled(*_COLUMNS)]
+    lines += [_line(*(show(run) for show in _COLUMNS.values())) for run in runs]
+    reasons: Counter[str] = Counter()
+    for run in runs:
+        reasons.update(dict(run["reasons"]))
+    if reasons:
+        lines += ["", _ruled("failed because", "images"), *(_line(*each) for each in reasons.most_common())]
+    return "\n".join(lines) + "\n"
+
+
+_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "run": lambda run: f"{run['started']:%Y-%m-%d %H:%M:%S} UTC",
+    "outcome": lambda run: run["outcome"],
+    "took": lambda run: spell(run["seconds"]),
+    "done": lambda run: f"{run['ok']:,}",
+    "failed": lambda run: f"{run['failed']:,}",
+    "images/s": lambda run: f"{run['images_per_second']:.3g}",
+    "retries": lambda run: "-" if run["retries"] is None else str(run["retries"]),
+    "new workers": lambda run: "-" if run["replaced_workers"] is None else str(run["replaced_workers"]),
+    "CPU hours": lambda run: f"{run['cpu_seconds'] / 3600:.2g}",
+    "GPU hours": lambda run: f"{run['gpu_seconds'] / 3600:.2g}",
+}
+
+
+def _ruled(*names: str) -> str:
+    return f"{_line(*names)}\n{_line(*('---' for _ in names))}"
+
+
+def _line(*cells: Any) -> str:
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
