@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -61,7 +61,9 @@ class Ledger:
 
     def __init__(self, units: Sequence[Unit], *, in_order: bool) -> None:
         self._in_order = in_order
-        self._waiting = [_State(unit) for unit in units]
+        # A hundred thousand units wait for days: as they came, and at the front of what is cheap to take from.
+        self._fresh = deque(units)
+        self._again: deque[_State] = deque()  # tried, or given back
         self._out: dict[int, _State] = {}
         self._held: list[_State] = []  # every image raised: not committed before some image of the run goes well
         self._size = len(units)
@@ -78,7 +80,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """Units that nobody works on."""
-        return len(self._waiting) + len(self._held)
+        return len(self._fresh) + len(self._again) + len(self._held)
 
     @property
     def running(self) -> int:
@@ -87,19 +89,27 @@ class Ledger:
 
     def take(self, now: float) -> Order | None:
         """The next order that is due, None when all are out or pause. ``now`` in seconds of a monotonic clock."""
-        if not self._waiting and not self._out and self._held:
+        if self._held and self.waiting == len(self._held) and not self._out:
             self._release()  # too few to tell a bug from bad images: the rows say what happened
-        for position, state in enumerate(self._waiting[: 1 if self._in_order else None]):
+        state = self._next(now)
+        if state is None:
+            return None
+        self._out[state.unit.index] = state
+        check = state.suspects[-1] if state.suspects else None
+        return Order(state.unit, tuple(state.failures.values()), state.pieces, check)
+
+    def _next(self, now: float) -> _State | None:
+        for position, state in enumerate(self._again):
             if state.due <= now:
-                del self._waiting[position]
-                self._out[state.unit.index] = state
-                check = state.suspects[-1] if state.suspects else None
-                return Order(state.unit, tuple(state.failures.values()), state.pieces, check)
-        return None
+                del self._again[position]
+                return state
+            if self._in_order:
+                return None
+        return _State(self._fresh.popleft()) if self._fresh else None
 
     def put_back(self, order: Order) -> None:
         """The order was never begun: no try is charged."""
-        self._waiting.insert(0, self._out.pop(order.unit.index))
+        self._again.appendleft(self._out.pop(order.unit.index))
 
     def record(self, order: Order, outcome: Outcome, now: float) -> UnitReport | None:
         """Book an outcome; the report when the unit is committed.
@@ -125,10 +135,10 @@ class Ledger:
         elif outcome.kind == "lost" and state.lost < LOST_TRIES:
             state.lost += 1
             state.due = now + pause(state.lost)
-            self._waiting.insert(0, state)
+            self._again.appendleft(state)
         elif outcome.kind == "memory" and state.pieces < len(order.check or state.alive):
             state.pieces *= 2
-            self._waiting.insert(0, state)
+            self._again.appendleft(state)
         elif order.check is not None:
             self._check_failed(state, outcome)
         else:
@@ -147,7 +157,7 @@ class Ledger:
         return report
 
     def _release(self) -> None:
-        self._waiting += self._held
+        self._again += self._held
         self._held.clear()
 
     def _store_failed(self, state: _State, outcome: Outcome, now: float) -> None:
@@ -155,7 +165,7 @@ class Ledger:
         if state.store_tries >= (STORE_TRIES if outcome.kind == "store" else AWAY_TRIES):
             raise outcome.exception() or PoolError(f"unit {state.unit.index} cannot be written: {outcome.message}")
         state.due = now + pause(state.store_tries)
-        self._waiting.insert(0, state)
+        self._again.appendleft(state)
 
     def _try_failed(self, state: _State, outcome: Outcome, now: float) -> None:
         raised = outcome.kind not in MACHINES
@@ -196,7 +206,7 @@ class Ledger:
                 1, len(state.alive)
             )  # each went well alone, so together they may have been too many for memory
         if state.alive or self._ok:
-            self._waiting.insert(0, state)
+            self._again.appendleft(state)
             return
         self._held.append(state)
         if len(self._held) >= HOPELESS_UNITS:

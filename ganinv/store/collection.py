@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from ganinv.store.names import checked_name
 from ganinv.store.objects import Objects
 from ganinv.store.plan import Manifest, PartRecord, Plan, RowError, Status, Unit
 from ganinv.store.reading import read_part
-from ganinv.store.tensors import parquet_bytes
+from ganinv.store.tensors import parquet_bytes, read_header
 
 _ERRORS = pa.schema(
     [("image_id", pa.string()), ("code", pa.string()), ("message", pa.string()), ("attempts", pa.int32())]
@@ -111,18 +112,21 @@ class Collection:
         if again:
             table, errors, seconds = self._beside(unit, table, errors, seconds)
         _check_complete(unit, table, errors)
-        header = {**self._plan.header(), "unit": unit_index, "unit_digest": unit.digest}
+        header: dict[str, Any] = {**self._plan.header(), "unit": unit_index, "unit_digest": unit.digest}
         failures = [vars(error) for error in sorted(errors, key=lambda e: e.image_id)]
         timings = [{"image_id": image_id, "seconds": float(s)} for image_id, s in sorted(seconds.items())]
+        part = parquet_bytes(_sorted(table), header)
+        written = {"rows": table.num_rows, "bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
         files = {
-            "timings": pa.Table.from_pylist(timings, _TIMINGS),
-            "errors": pa.Table.from_pylist(failures, _ERRORS),
-            "part": table.take(pc.sort_indices(table["image_id"])),
+            "timings": parquet_bytes(pa.Table.from_pylist(timings, _TIMINGS), header),
+            # What the manifest says of the part stands here too, so that whoever writes it need not read every part.
+            "errors": parquet_bytes(pa.Table.from_pylist(failures, _ERRORS), {**header, "part": written}),
+            "part": part,
         }
         # A part that is there already goes before its errors: whoever is killed between the two leaves an image that went
         # well with an old error beside its row, and none without either.
         for kind in ("timings", "part", "errors") if again else files:
-            self.objects.put(self._file(kind, unit_index), parquet_bytes(files[kind], header))
+            self.objects.put(self._file(kind, unit_index), files[kind])
 
     def reopen(self) -> list[Unit]:
         """The failed images of units that are done, as units to compute again; :meth:`write_part` puts them beside the rest.
@@ -154,7 +158,7 @@ class Collection:
             config_digest=plan.config_digest,
             units_digest=plan.units_digest,
             provenance=plan.header(),
-            parts=tuple(self._record(unit) for unit in plan.units),
+            parts=tuple(self._records(plan.units)),
         )
         text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True)
         self.objects.put(f"{self.path}/_manifest.json", text.encode())
@@ -251,16 +255,24 @@ class Collection:
             )
         return units[index]
 
-    def _record(self, unit: Unit) -> PartRecord:
-        path = self._file("part", unit.index)
-        data = self.objects.read(path)
-        failed = pq.ParquetFile(io.BytesIO(self.objects.read(self._file("errors", unit.index)))).metadata.num_rows
-        rows = pq.ParquetFile(io.BytesIO(data)).metadata.num_rows
-        sha256 = hashlib.sha256(data).hexdigest()
-        name = path.rpartition("/")[2]
-        return PartRecord(
-            name=name, rows=rows, done=len(unit.ids) - failed, failed=failed, bytes=len(data), sha256=sha256
-        )
+    def _records(self, units: Sequence[Unit]) -> Iterator[PartRecord]:
+        """What the manifest says of each part: as its errors table has it, or from the part itself, where that table is of an
+        older version or of another attempt than the part."""
+        sizes = {entry.name: entry.bytes for entry in self.objects.entries(self.path)}
+        for first in range(0, len(units), 256):
+            some = units[first : first + 256]
+            tables = self.objects.read_many([self._file("errors", unit.index) for unit in some])
+            for unit, content in zip(some, tables, strict=True):
+                path = self._file("part", unit.index)
+                name = path.rpartition("/")[2]
+                errors = pq.ParquetFile(io.BytesIO(content))
+                written = read_header(errors.schema_arrow).get("part")
+                if written is None or written["bytes"] != sizes.get(name):
+                    data = self.objects.read(path)
+                    rows = pq.ParquetFile(io.BytesIO(data)).metadata.num_rows
+                    written = {"rows": rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                failed = errors.metadata.num_rows
+                yield PartRecord(name=name, done=len(unit.ids) - failed, failed=failed, **written)
 
     def _tables(self, columns: Sequence[str] | None, ids: Iterable[str] | None) -> Iterator[pa.Table]:
         if isinstance(columns, str) or isinstance(ids, str):
@@ -268,16 +280,28 @@ class Collection:
                 f"columns and ids are lists, got the string {columns if isinstance(columns, str) else ids!r}"
             )
         plan, done = self.plan(), self.done()
-        wanted = None if ids is None else set(ids)
-        if wanted is not None and (unknown := sorted(wanted - set(plan.ids))):
-            hint = _nearest(unknown[0], plan.ids)
+        wanted = None if ids is None else self._by_unit(ids)
+        for unit in plan.units:
+            here = None if wanted is None else wanted.get(unit.index)
+            if unit.index in done and (wanted is None or here):
+                yield read_part(self.objects, self._file("part", unit.index), columns, here)
+
+    def _by_unit(self, ids: Iterable[str]) -> dict[int, set[str]]:
+        """Ids by the index of the unit that they belong to. Units are runs of the sorted ids (``Plan.of``), so that few of a
+        million ids are looked at."""
+        units = [unit for unit in self._plan.units if unit.ids]
+        firsts = [unit.ids[0] for unit in units]
+        found: dict[int, set[str]] = {}
+        for image_id in set(ids):
+            unit = units[max(bisect_right(firsts, image_id) - 1, 0)] if units else None
+            found.setdefault(-1 if unit is None else unit.index, set()).add(image_id)
+        members = {unit.index: set(unit.ids) for unit in units if unit.index in found}
+        if unknown := sorted(i for index, some in found.items() for i in some - members.get(index, set())):
+            hint = _nearest(unknown[0], self._plan.ids)
             raise StoreError(
                 f"{self.url} was never to hold {len(unknown)} of these ids, the first {unknown[0]!r}{hint}"
             )
-        for unit in plan.units:
-            here = None if wanted is None else wanted.intersection(unit.ids)
-            if unit.index in done and (here is None or here):
-                yield read_part(self.objects, self._file("part", unit.index), columns, here)
+        return found
 
     def _side_table(self, kind: str, schema: pa.Schema, units: Iterable[int] | None = None) -> pa.Table:
         self.plan()
@@ -285,6 +309,14 @@ class Collection:
         contents = self.objects.read_many([self._file(kind, index) for index in chosen])
         tables = [pq.read_table(io.BytesIO(content)).replace_schema_metadata() for content in contents]
         return pa.concat_tables([schema.empty_table(), *tables])
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    """By ``image_id``, rows of an image in the order that they have."""
+    ids = table["image_id"].combine_chunks()
+    if pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py() is not False:  # to sort it would copy all of it
+        return table
+    return table.take(pc.sort_indices(ids))
 
 
 def _check_complete(unit: Unit, table: pa.Table, errors: Sequence[RowError]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,8 @@ import pytest
 
 from ganinv.errors import RunConflict, StoreError
 from ganinv.store import Collection, Plan, RowError, Status, Store, open_store, tensor_numpy
+from ganinv.store.objects import Objects
+from ganinv.store.tensors import parquet_bytes
 
 from .rows import IDS, rows, small_plan, write_all
 
@@ -250,3 +253,31 @@ def test_killed_while_failed_images_are_put_beside_the_others(
         collection.write_part(unit.index, rows(unit.ids), [], {})
     assert collection.read()["image_id"].to_pylist() == ["a", "b"]
     assert collection.errors().num_rows == 0
+
+
+def test_the_manifest_is_written_without_reading_the_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = store.latents["many"]
+    write_all(collection, collection.start(small_plan()))
+    read: list[str] = []
+    whole = Objects.read
+
+    def noted(self: Objects, path: str) -> bytes:
+        read.append(path.rpartition("/")[2])
+        return whole(self, path)
+
+    monkeypatch.setattr(Objects, "read", noted)
+    manifest = collection.finish()
+    assert not [name for name in read if name.startswith("part")]
+    for record in manifest.parts:  # and says what reading them would have said
+        data = whole(collection.objects, f"{collection.path}/{record.name}")
+        assert (record.bytes, record.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert record.rows == record.done == (1 if record.name == "part-00002.parquet" else 2)
+
+
+def test_a_part_of_another_attempt_than_its_errors_table_is_read(store: Store) -> None:
+    collection = store.latents["torn"]
+    write_all(collection, collection.start(small_plan()))
+    other = parquet_bytes(rows(["c"]), {"attempt": "of a worker that was thought dead"})
+    collection.objects.put(f"{collection.path}/part-00001.parquet", other)
+    record = collection.finish().parts[1]
+    assert (record.rows, record.sha256) == (1, hashlib.sha256(other).hexdigest())
