@@ -233,14 +233,15 @@ def invert(
         "measure": measure,
     }
     job, where_it_runs = _job(InvertJob, fields), _engine(engine, slots, retry_failed)
-    root, plan = open_store(job.store), plan_invert(job)
+    root, dataset = open_store(job.store), job.dataset.open()
+    plan = plan_invert(job, dataset)
     cost = estimate(root, root.latents[job.collection_name], plan, where_it_runs)
     Console(stderr=True).print(cost.line(), highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         _show(vars(cost), as_json)
         return
     with open_pools(where_it_runs) as pools:
-        result = run_invert(job, pools, plan)
+        result = run_invert(job, pools, plan, dataset)
     _show(result, as_json)
 
 

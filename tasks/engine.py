@@ -82,9 +82,20 @@ def open_pools(
 
 
 def drive(
-    collection: Collection, plan: Plan, spec: WorkerSpec, pools: Pools, label: str, *, sequential: bool = False
+    collection: Collection,
+    plan: Plan,
+    spec: WorkerSpec,
+    pools: Pools,
+    label: str,
+    *,
+    sequential: bool = False,
+    prepare: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing."""
+    """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing.
+
+    Args:
+        prepare: called when the plan stands and something is missing, before the first worker.
+    """
     plan = collection.start(plan)
     done = collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
@@ -103,6 +114,8 @@ def drive(
                 for watcher in watchers:
                     watcher.report(report)
 
+            if prepare is not None:
+                prepare()
             pool = pools.get(sequential)
             stack.enter_context(summarised(collection, tally))
             tally.summary = pool.run(spec, left, label=label, on_report=on_report, should_stop=pools.should_stop)

@@ -19,6 +19,8 @@ from pydantic import Field
 from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.data import Dataset, LoadedBatch, open_dataset
+from ganinv.data.index import SourceIndex, write_index
+from ganinv.data.source import Place
 from ganinv.encoders.files import open_encoder
 from ganinv.errors import NotFinite
 from ganinv.generators.files import EMBEDDED, open_generator
@@ -32,6 +34,7 @@ from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
 
+INDEX = "_sources.parquet"
 MANY_UNITS = 64
 """A data set is cut into at least so many units before they grow, so that every worker gets some."""
 BATCHES_PER_UNIT = 8
@@ -80,19 +83,24 @@ class InvertJob(StrictModel):
         return self.name or method_config(self.method).name
 
 
-def run_invert(job: InvertJob, pools: Pools, plan: Plan | None = None) -> dict[str, Any]:
-    """Fill ``latents/<name>``. Returns counts and the collection's URL. ``plan``: of :func:`plan_invert`, if it was made."""
-    plan = plan or plan_invert(job)
+def run_invert(
+    job: InvertJob, pools: Pools, plan: Plan | None = None, dataset: Dataset | None = None
+) -> dict[str, Any]:
+    """Fill ``latents/<name>``. Returns counts and the collection's URL. ``plan`` and ``dataset``: of :func:`plan_invert`, if
+    they were made."""
+    dataset = dataset or job.dataset.open()
+    plan = plan or plan_invert(job, dataset)
     collection = open_store(job.store).latents[job.collection_name]
     spec = WorkerSpec(InvertWorker, {"job": job})
-    return drive(collection, plan, spec, pools, f"invert {plan.provenance['method']}")
+    prepare = partial(write_index, dataset, collection.objects, f"{collection.path}/{INDEX}")
+    return drive(collection, plan, spec, pools, f"invert {plan.provenance['method']}", prepare=prepare)
 
 
-def plan_invert(job: InvertJob) -> Plan:
-    """Which images, in which units, with which configuration. Reads the data set's index, writes nothing."""
+def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
+    """Which images, in which units, with which configuration. Lists the data set if it was not, writes nothing."""
     generator = open_generator(job.generator)
     method = method_config(job.method, **job.overrides)
-    dataset = job.dataset.open()
+    dataset = dataset or job.dataset.open()
     config: dict[str, Any] = {
         "dataset": job.dataset.model_dump(mode="json"),
         "method": method.model_dump(mode="json"),
@@ -137,7 +145,7 @@ class _Row:
 
 
 class InvertWorker:
-    """Holds generator, method and data set; reads, inverts and writes its units."""
+    """Holds generator and method; reads, inverts and writes its units."""
 
     def __init__(self, job: InvertJob) -> None:
         self.job = job
@@ -146,7 +154,7 @@ class InvertWorker:
         self.method = load_method(
             job.method, self.generator, open_encoder=self._open_encoder, seed=job.seed, **job.overrides
         )
-        self.dataset = job.dataset.open()
+        self.index = SourceIndex(Place(job.dataset.url), self.collection.objects, f"{self.collection.path}/{INDEX}")
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
         # A device computes faster than one core decodes.
         self.readers = torch.get_num_threads() if self.generator.device.type == "cuda" else 1
@@ -188,7 +196,7 @@ class InvertWorker:
                 yield loaded
 
     def _load(self, ids: Sequence[str]) -> LoadedBatch:
-        return self.dataset.load(ids, self.generator.resolution)
+        return self.index.dataset(ids).load(ids, self.generator.resolution)
 
     def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
         rows: list[Any] = []
@@ -207,6 +215,7 @@ class InvertWorker:
         code = inversion.code.to("cpu")
         unknown: list[Any] = [None] * len(inversion.ids)
         measured = inversion.metrics or {"mse": unknown, "distance": unknown}
+        sources = self.index.dataset(loaded.ids).sources
         place = {image_id: k for k, image_id in enumerate(loaded.ids)}
         for k, image_id in enumerate(inversion.ids):
             mse, distance = measured["mse"][k], measured["distance"][k]
@@ -224,7 +233,7 @@ class InvertWorker:
                 _Row(
                     image_id=image_id,
                     record=record,
-                    source_uri=self.dataset.sources[image_id].uri,
+                    source_uri=sources[image_id].uri,
                     source_sha256=loaded.sha256[place[image_id]],
                     mse=mse,
                     distance=distance,

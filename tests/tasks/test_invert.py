@@ -12,11 +12,12 @@ import pytest
 
 from ganinv.data import LoadedBatch
 from ganinv.data.demo import demo_dataset
+from ganinv.data.index import write_index
 from ganinv.methods import method_config
 from ganinv.store import open_store
 from ganinv.store.tensors import tensor_numpy
 from tasks.engine import Engine, open_pools
-from tasks.invert import DatasetRef, InvertJob, InvertWorker, _unit_size, plan_invert, run_invert
+from tasks.invert import INDEX, DatasetRef, InvertJob, InvertWorker, _unit_size, plan_invert, run_invert
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +59,12 @@ def test_an_inversion_in_several_batches_without_measuring_has_the_same_codes(tm
 
 def test_the_next_batch_is_read_while_one_is_computed(tmp_path: Path, faces: Path) -> None:
     job = job_of(tmp_path, faces, measure=False, overrides={"batch_size": 16})
+    dataset = job.dataset.open()
+    plan = plan_invert(job, dataset)
+    collection = open_store(job.store).latents["e4e"]
+    write_index(dataset, collection.objects, f"{collection.path}/{INDEX}")
     worker = Watched(job)
-    rows = worker.process(plan_invert(job).ids)
+    rows = worker.process(plan.ids)
     assert len(rows) == 40
     assert worker.waited == [True, True, False]  # the last has none behind it
 
@@ -93,3 +98,23 @@ def test_without_measuring_it_is_another_run(tmp_path: Path, faces: Path) -> Non
     measured, plain = (plan_invert(job_of(tmp_path, faces, measure=m)) for m in (True, False))
     assert measured.config_digest != plain.config_digest
     assert "measure" not in measured.config  # runs from before there was a choice go on
+
+
+def test_workers_do_not_list_the_data_set(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    whole = DatasetRef.open
+
+    def noted(self: DatasetRef) -> Any:
+        listed.append(self.url)
+        return whole(self)
+
+    monkeypatch.setattr(DatasetRef, "open", noted)
+    job = job_of(tmp_path, faces, measure=False, unit_size=16)
+    collection = invert(job)
+    assert len(listed) == 1  # by the plan
+    table = collection.read(["image_id", "source_uri"])
+    assert table["source_uri"].to_pylist() == [str(faces / f"{i}.png") for i in table["image_id"].to_pylist()]
+    # A run that an older version began has no index: the one that goes on writes it.
+    for name in ("_sources.parquet", "part-00001.parquet", "_manifest.json"):
+        collection.objects.remove(f"{collection.path}/{name}")
+    assert invert(job).read(["image_id"]).num_rows == 39
