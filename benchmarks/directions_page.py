@@ -1,18 +1,18 @@
-"""The page docs/directions.md and its pictures, from the numbers that ``benchmarks/directions.py`` left in JSON files."""
+"""The page docs/results-directions.md, its pictures and its summary in docs/results.md, from the numbers that
+``benchmarks/directions.py`` left in JSON files."""
 
 from __future__ import annotations
 
 import json
-import math
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
+from benchmarks.directions_pictures import draw_responses
+from benchmarks.pages import write_part
 
+Parts = dict[str, Any]
 METHODS = {
     "published": "InterFaceGAN, W, SVC on 2 % tails",
     "ridge": "InterFaceGAN, W, ridge",
@@ -22,33 +22,76 @@ METHODS = {
     "channels": "StyleSpace, one channel, found by gradient",
     "few-positives": "StyleSpace, one channel, found by ten positives",
 }
-BEGIN, END = (
-    "<!-- benchmarks/directions.py: below this line the page is generated -->",
-    "<!-- end of the generated part -->",
+INTRODUCTION = (
+    "Made by `benchmarks/directions.py`; its head shows the commands. [directions.md](directions.md) says how to fit directions "
+    "of your own. Everything is measured by rendering: samples are edited, and the labeller scores the images."
 )
 
 
-def write_page(folder: Path, to: Path) -> None:
-    """Replace the generated part of a page (or append it), and write its pictures beside it.
+def write_pages(numbers: Path, docs: Path) -> None:
+    """Write the page and its pictures, and replace the summary.
 
     Args:
-        folder: where the JSON files are. Parts that were not measured are left out.
+        numbers: where the JSON files are. Parts that were not measured are left out.
+        docs: the folder of ``results.md``.
     """
-    parts = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
-    pictures = to.parent / "pictures"
+    parts = {path.stem: json.loads(path.read_text()) for path in numbers.glob("*.json")}
+    pictures = docs / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
-    sections = [section(parts) for needs, section in SECTIONS if all(need in parts for need in needs)]
     if "effects" in parts:
         draw_responses(parts["effects"], pictures / "directions-responses.png")
-    if (folder / "strip.png").is_file():
-        (pictures / "directions-strip.png").write_bytes((folder / "strip.png").read_bytes())
-    text = to.read_text() if to.is_file() else f"# Directions\n\n{BEGIN}\n{END}\n"
-    head, rest = text.split(BEGIN, 1) if BEGIN in text else (text + "\n", END + "\n")
-    tail = rest.split(END, 1)[1]
-    to.write_text(head + BEGIN + "\n\n" + "\n\n".join(sections) + "\n\n" + END + tail)
+    if (numbers / "strip.png").is_file():
+        (pictures / "directions-strip.png").write_bytes((numbers / "strip.png").read_bytes())
+    sections = [section(parts) for needs, section in SECTIONS if all(need in parts for need in needs)]
+    page = "\n\n".join(["# Directions, measured", INTRODUCTION, *sections])
+    (docs / "results-directions.md").write_text(wrapped(page) + "\n")
+    if all(part in parts for part in ("samples", "fit-published", "effects", "conditions")):
+        write_part(docs / "results.md", "directions", wrapped(summary(parts)))
 
 
-def setting(p: dict[str, Any]) -> str:
+def wrapped(text: str) -> str:
+    """Prose in lines that an editor shows; tables and pictures as they are."""
+    lines = text.splitlines()
+    return "\n".join(line if line.startswith(("|", "!", "#")) else textwrap.fill(line, 120) for line in lines)
+
+
+def summary(p: Parts) -> str:
+    """What the bars ask, in one table and one plot."""
+    s, e = p["samples"], p["effects"]
+    lines = [
+        "## Directions",
+        "",
+        f"Generator {s['generator']}, {s['samples']:,} samples labelled by {s['labeller']}, InterFaceGAN's published recipe "
+        "in W. Made by `benchmarks/directions.py`; [results-directions.md](results-directions.md) has the settings, the matrix "
+        "of side effects, other estimators and methods.",
+        "",
+        f"| attribute | held-out accuracy | bootstrap cosine | monotone, of {e['fresh']} | largest side effect per sd | "
+        "left: held by its boundary | left: held by its gradient |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in p["fit-published"].values():
+        name = r["attribute"]
+        c = p["conditions"]["published"][name]
+        lines.append(
+            f"| {name} | {number(r['validation_accuracy'])} | {number(r['stability'])} | "
+            f"{100 * e['published'][name]['monotone']:.0f} % | {c['held']} {c['without'][c['held']]:+.2f} | "
+            f"{left(c, 'boundary')} | {left(c, 'gradient')} |"
+        )
+    lines += [
+        "",
+        "Held-out: tail samples that the fit has not seen. Monotone: the score rises at each of five strengths. Left: of the "
+        "largest side effect, when its attribute is projected out.",
+        "",
+        *(verdicts(p) if "channels" in p else []),
+        *([takes(p), ""] if "time" in p else []),
+        "![Responses](pictures/directions-responses.png)",
+        "",
+        "Change of the target's score over five strengths, published recipe (line) and ridge (dashed).",
+    ]
+    return "\n".join(lines)
+
+
+def setting(p: Parts) -> str:
     s = p["samples"]
     lines = [
         "## What was measured",
@@ -64,40 +107,42 @@ def setting(p: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def cost(p: dict[str, Any]) -> str:
+def cost(p: Parts) -> str:
+    return "## Time\n\n" + takes(p)
+
+
+def takes(p: Parts) -> str:
+    """One sentence on the time, one on what it would be without the other programs."""
     t = p["time"]
     whole = t["sampling_seconds"] + t["fitting_seconds"]
     quiet = (t["cpu_seconds_sampling"] + t["cpu_seconds_fitting"]) / 2
-    return "\n".join(
-        [
-            "## Time",
-            "",
-            f"{t['samples']:,} samples labelled and five directions fitted and calibrated, from an empty store, by "
-            f"{t['slots']} worker processes on {t['cores']} cores: {t['sampling_seconds']:.0f} s + "
-            f"{t['fitting_seconds']:.0f} s = {whole:.0f} s, at a load of {t['load_before'][0]:.1f} before and "
-            f"{t['load_after'][0]:.1f} after (2 is both cores busy; other programs ran beside it). In CPU seconds it costs "
-            f"{t['cpu_seconds_sampling']:.0f} + {t['cpu_seconds_fitting']:.0f}, which is {quiet:.0f} s on two quiet cores.",
-        ]
+    return (
+        f"{t['samples']:,} samples labelled and five directions fitted and calibrated, from an empty store, by {t['slots']} "
+        f"worker processes on {t['cores']} cores: {t['sampling_seconds']:.0f} s + {t['fitting_seconds']:.0f} s = {whole:.0f} s, "
+        f"at a load of {t['load_before'][0]:.1f} before and {t['load_after'][0]:.1f} after. In CPU seconds it costs "
+        f"{t['cpu_seconds_sampling']:.0f} + {t['cpu_seconds_fitting']:.0f}, half of which is {quiet:.0f}."
     )
 
 
-def memory(p: dict[str, Any]) -> str:
-    m, s = p["memory"], p["stream"]
-    few, many, million = m["20000"], m["200000"], s["1000000"]
-    shares = ", ".join(f"{100 * million['variance'][i - 1]:.0f} %" for i in (10, 20, 80))
-    return "\n".join(
-        [
-            "## Memory",
-            "",
-            f"Peak of a process that fits ten boundaries (SVC and ridge): {few['fitted_mib']:.0f} MiB on 20,000 samples, "
-            f"{many['fitted_mib']:.0f} MiB on 200,000. Principal components of samples of W that are drawn as they are needed: "
-            f"{s['20000']['peak_mib']:.0f} MiB for 20,000, {million['peak_mib']:.0f} MiB for 1,000,000, which take "
-            f"{million['cpu_seconds']:.0f} CPU seconds. The first 10, 20 and 80 of 128 components have {shares} of the variance.",
-        ]
-    )
+def memory(p: Parts) -> str:
+    m = p["memory"]
+    few, many, stream = m["20000"], m["200000"], m["stream"]
+    lines = [
+        "## Memory",
+        "",
+        "Peak of a process of its own, MiB. About 350 are Python, torch and the generator.",
+        "",
+        "| step | 20,000 samples | 200,000 | 1,000,000 |",
+        "|---|---|---|---|",
+        f"| sampling, scores from a table | {few['sample']['peak_mib']:.0f} | {many['sample']['peak_mib']:.0f} | - |",
+        f"| ten boundaries (SVC, ridge) | {few['fit']['peak_mib']:.0f} | {many['fit']['peak_mib']:.0f} | - |",
+        f"| principal components of W, drawn as needed | {stream['20000']['peak_mib']:.0f} | - | "
+        f"{stream['1000000']['peak_mib']:.0f} |",
+    ]
+    return "\n".join(lines)
 
 
-def fits(p: dict[str, Any]) -> str:
+def fits(p: Parts) -> str:
     """One row per attribute and estimator."""
     lines = [
         "## Boundaries",
@@ -130,7 +175,7 @@ def fits(p: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def side_effects(p: dict[str, Any]) -> str:
+def side_effects(p: Parts) -> str:
     names = p["samples"]["attributes"]
     lines = ["## Side effects", ""]
     for fit, what in (("published", "published recipe"), ("ridge", "ridge")):
@@ -143,25 +188,47 @@ def side_effects(p: dict[str, Any]) -> str:
     return "\n".join(lines).rstrip()
 
 
-def conditions(p: dict[str, Any]) -> str:
+def conditions(p: Parts) -> str:
     lines = [
         "## Conditional directions",
         "",
-        "The named attribute projected out of the boundary; its change per 1 sd of the target, on 128 fresh samples:",
+        "The largest side effect of each direction, per 1 sd of the target, and what is left of it when that attribute is held "
+        "still: `boundary` projects out the normal of its own boundary, as published, `gradient` the mean gradient of its score "
+        "(`conditions_by`). 128 fresh samples, strengths -1 and 1.",
         "",
-        "| direction | fitted by | held still | without | with | what is left | cosine |",
-        "|---|---|---|---|---|---|---|",
+        "| fitted by | direction | held still | without | boundary | left | gradient | left |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for fit, found in p["conditions"].items():
         for name, c in found.items():
-            for held in c["conditions"]:
-                a, b = c["without"][held], c["with"][held]
-                left = f"{100 * abs(b / a):.0f} %"
-                lines.append(f"| {name} | {fit} | {held} | {a:+.2f} | {b:+.2f} | {left} | {c['cosine']:.2f} |")
+            held = c["held"]
+            lines.append(
+                f"| {fit} | {name} | {held} | {c['without'][held]:+.2f} | {c['boundary'][held]:+.2f} | {left(c, 'boundary')} | "
+                f"{c['gradient'][held]:+.2f} | {left(c, 'gradient')} |"
+            )
+    every = [(c, way) for found in p["conditions"].values() for c in found.values() for way in ("boundary", "gradient")]
+    halved = {way: sum(share(c, way) <= 0.5 for c, w in every if w == way) for way in ("boundary", "gradient")}
+    count = len(every) // 2
+    lines += [
+        "",
+        f"Lowered by half or more: {halved['boundary']} of {count} by boundaries, {halved['gradient']} of {count} by gradients. "
+        "Boundaries fitted on correlated scores contain each other, so projecting one out may overshoot; and where two "
+        "boundaries are orthogonal already, projecting changes nothing, whatever the rendered images do.",
+    ]
     return "\n".join(lines)
 
 
-def dependency(p: dict[str, Any]) -> str:
+def share(condition: dict[str, Any], way: str) -> float:
+    """What is left of the side effect, of either sign."""
+    held = condition["held"]
+    return abs(condition[way][held] / condition["without"][held])
+
+
+def left(condition: dict[str, Any], way: str) -> str:
+    return f"{100 * share(condition, way):.0f} %"
+
+
+def dependency(p: Parts) -> str:
     lines = [
         "## Attribute Dependency",
         "",
@@ -182,55 +249,85 @@ def dependency(p: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def channels(p: dict[str, Any]) -> str:
+def channels(p: Parts) -> str:
     """Where a single channel is better than the W directions, and where none is."""
+    c = p["channels"]
+    found = c["attributes"]
+    rivals = list(dict.fromkeys(name for of in found.values() for row in of["rows"] for name in row["w"]))
     lines = [
         "## Single channels against W",
         "",
-        "Mean-AD at equal response. All convolution channels of S were screened by gradient; twelve with the least side effects "
-        "were edited, rendered and scored on 64 fresh samples, the best for each response was chosen there, and the numbers are "
-        "of 128 other fresh samples. In brackets the middle 95 % of the difference to it (channel less W) over resampled images.",
+        f"Mean-AD at equal response. All {c['screened']} convolution channels of S were screened by gradient; the "
+        f"{c['candidates']} with the least side effects were edited, rendered and scored on {c['chosen_on']} fresh samples, the "
+        f"best for each response was chosen there, and the numbers are of {c['judged_on']} other fresh samples. In brackets the "
+        "middle 95 % of the difference, channel less W, over resampled images; - where an edit does not get so far.",
         "",
-        "| attribute | way | response | best channel | its mean-AD | W, published | W, ridge |",
-        "|---|---|---|---|---|---|---|",
+        "| attribute | way | response | best channel | its mean-AD | "
+        + " | ".join(f"W, {name}" for name in rivals)
+        + " |",
+        "|---|---|---|---|---|" + "---|" * len(rivals),
     ]
-    notes = []
-    for name, found in p["channels"].items():
-        better, surely = [], []
-        for row in found["rows"]:
-            own = row["mean_ad"]
-            cells = []
-            for fit in ("published", "ridge"):
-                between = row[f"{fit}_interval"]
-                span = f" ({between[0]:+.3f} .. {between[1]:+.3f})" if between else ""
-                cells.append("-" if math.isnan(row[fit]) else f"{row[fit]:.3f}{span}")
-            place = f"{row['layer']}, {row['channel']}"
-            shown = "-" if math.isnan(own) else f"{own:.3f}"
+    for name, of in found.items():
+        for row in of["rows"]:
+            cells = [rival(row["w"].get(key)) for key in rivals]
+            place = f"{row['layer']}, {row['channel']}" if "layer" in row else "none"
             lines.append(
-                f"| {name} | {row['way']} | {row['response']:g} sd | {place} | {shown} | {' | '.join(cells)} |"
+                f"| {name} | {row['way']} | {row['response']:g} sd | {place} | {number(row.get('mean_ad'))} | "
+                f"{' | '.join(cells)} |"
             )
-            if not math.isnan(own) and all(math.isnan(row[fit]) or own < row[fit] for fit in ("published", "ridge")):
-                better.append(f"{row['way']} {row['response']:g} sd by ({place})")
-                known = [row[f"{fit}_interval"] for fit in ("published", "ridge") if row[f"{fit}_interval"]]
-                if known and all(high < 0 for _, high in known):
-                    surely.append(better[-1])
-        ratios = ", ".join(f"{fit} {value:.3f}" for fit, value in found["w_ratio"].items())
-        first = f"to first order the best of {found['screened']} channels changes the other scores by {found['best_ratio']:.3f} sd per sd of the target, the W directions by {ratios}"
+    return "\n".join([*lines, "", *verdicts(p)])
+
+
+def rival(of: dict[str, Any] | None) -> str:
+    if of is None or of["mean_ad"] is None:
+        return "-"
+    span = of["difference"]
+    return f"{of['mean_ad']:.3f}" + (f" ({span[0]:+.3f} .. {span[1]:+.3f})" if span else "")
+
+
+def verdicts(p: Parts) -> list[str]:
+    """Per attribute: which single channel beats the W direction of the published recipe, or that none does."""
+    lines = []
+    for name, of in p["channels"]["attributes"].items():
+        better = [row for row in of["rows"] if row.get("mean_ad") is not None and beats(row, "published")]
+        ratios = ", ".join(f"{key} {value:.3f}" for key, value in of["w_ratio"].items())
+        first = (
+            f"To first order the best channel changes the other scores by {of['best_ratio']:.3f} sd per sd of the target, the W "
+            f"directions by: {ratios}."
+        )
         if better:
-            sure = f"; by more than chance: {'; '.join(surely)}" if surely else ", though within what chance explains"
-            notes.append(
-                f"**{name}**: single channels have a lower mean-AD than both W directions for {'; '.join(better)}{sure}. In numbers, {first}."
+            cases = "; ".join(
+                f"{row['layer']}, {row['channel']} ({row['way']}, {row['response']:g} sd: {row['mean_ad']:.3f} against "
+                f"{row['w']['published']['mean_ad'] if row['w']['published']['mean_ad'] is not None else 'out of reach'}"
+                f"{', beyond chance' if surely(row, 'published') else ''})"
+                for row in better
+            )
+            every = all(beats(row, key) for row in better[:1] for key in row["w"])
+            more = " So it does against every W direction of the table." if every else ""
+            lines.append(
+                f"**{name}**: a single channel has a lower mean-AD than the W direction: {cases}.{more} {first}"
             )
         else:
-            notes.append(
-                f"**{name}**: no single channel has a lower mean-AD than both W directions, and {first}. W of this generator "
-                "has 128 dimensions that were trained to decode principal components of faces; DCI finds it about as "
-                "disentangled as its styles."
+            lines.append(
+                f"**{name}**: no single channel has a lower mean-AD than the W direction at any of the responses. {first} W of "
+                "this generator has 128 dimensions that were trained to decode principal components of faces."
             )
-    return "\n".join([*lines, "", *("\n\n".join(notes)).split("\n")])
+        lines.append("")
+    return lines
 
 
-def dci(p: dict[str, Any]) -> str:
+def beats(row: dict[str, Any], key: str) -> bool:
+    """A lower mean-AD than a W direction's, or a response that the W direction does not reach."""
+    other = row["w"][key]["mean_ad"]
+    return other is None or row["mean_ad"] < other
+
+
+def surely(row: dict[str, Any], key: str) -> bool:
+    span = row["w"][key]["difference"]
+    return span is not None and span[1] < 0
+
+
+def dci(p: Parts) -> str:
     lines = [
         "## DCI",
         "",
@@ -247,12 +344,12 @@ def dci(p: dict[str, Any]) -> str:
             *lines,
             "",
             "2 % tails of each score, cut at its median (glasses are rare); five attributes, so not comparable with papers that "
-            "have thirty.",
+            "have thirty. A classifier needs few of the dimensions of S, and hardly ever those of another: hence its 1.",
         ]
     )
 
 
-def components(p: dict[str, Any]) -> str:
+def components(p: Parts) -> str:
     lines = ["## Components and factors", "", "| direction | what it moves, in sd per step |", "|---|---|"]
     for part in ("fit-components", "fit-factors"):
         lines += [f"| {name} | {r['meaning']} |" for name, r in p[part].items()]
@@ -260,7 +357,7 @@ def components(p: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note])
 
 
-def regions(p: dict[str, Any]) -> str:
+def regions(p: Parts) -> str:
     r = p["regions"]
     lines = [
         "## Locally active channels",
@@ -278,7 +375,7 @@ def regions(p: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def pictures(p: dict[str, Any]) -> str:
+def pictures(p: Parts) -> str:
     names = ", ".join(p["strip"]["rows"])
     return "\n".join(
         [
@@ -292,10 +389,10 @@ def pictures(p: dict[str, Any]) -> str:
     )
 
 
-SECTIONS = (
+SECTIONS: tuple[tuple[tuple[str, ...], Callable[[Parts], str]], ...] = (
     (("samples",), setting),
     (("time",), cost),
-    (("memory", "stream"), memory),
+    (("memory",), memory),
     (("fit-published", "fit-ridge", "effects"), fits),
     (("samples", "effects"), side_effects),
     (("conditions",), conditions),
@@ -321,46 +418,5 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def pair(value: list[float]) -> str:
-    return "-" if math.isnan(value[0]) else f"{value[0]:.3f} ({value[1]:.3f})"
-
-
-def draw_responses(effects: dict[str, Any], path: Path) -> None:
-    """One panel per attribute."""
-    names = list(effects["published"])
-    figure = Figure(figsize=(2.5 * len(names), 2.7), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(names), sharey=True)
-    for axes, name in zip(np.atleast_1d(panels), names, strict=True):
-        for fit, style, color in (("published", "-", "#2a6f97"), ("ridge", "--", "#c1666b")):
-            found = effects[fit][name]
-            low, _, high = found["quantiles"]
-            axes.plot(effects["strengths"], found["mean"], style, color=color, label=fit)
-            axes.fill_between(effects["strengths"], low, high, color=color, alpha=0.15, linewidth=0)
-        axes.set_title(name, fontsize=11)
-        axes.axhline(0, color="#999999", linewidth=0.6)
-        axes.set_xlabel("strength, units")
-        axes.spines[["top", "right"]].set_visible(False)
-    np.atleast_1d(panels)[0].set_ylabel("change of score, sd")
-    np.atleast_1d(panels)[-1].legend(frameon=False, fontsize=8)
-    figure.savefig(path)
-
-
-def draw_strip(rows: list[tuple[str, torch.Tensor]], path: Path) -> None:
-    """Rows of pictures with their names.
-
-    Args:
-        rows: (name, images [samples, strengths, 3, R, R] in [-1, 1]).
-    """
-    margin, size = 110, rows[0][1].shape[-1]
-    samples, strengths = rows[0][1].shape[:2]
-    sheet = Image.new("RGB", (margin + samples * strengths * size + (samples - 1) * 8, len(rows) * size), "white")
-    draw = ImageDraw.Draw(sheet)
-    for place, (name, images) in enumerate(rows):
-        draw.text((4, place * size + size // 2 - 6), name, fill="black")
-        pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
-        for sample in range(samples):
-            for column in range(strengths):
-                x = margin + (sample * strengths + column) * size + sample * 8
-                sheet.paste(Image.fromarray(pixels[sample, column]), (x, place * size))
-    sheet.save(path)
+def pair(value: list[float | None]) -> str:
+    return "-" if None in value else f"{value[0]:.3f} ({value[1]:.3f})"

@@ -1,10 +1,10 @@
-"""The table of ``docs/results.md``: all methods on real portraits, through the flow.
+"""The tables of inversions in ``docs/results.md``: all methods on real portraits, through the flow.
 
-    python benchmarks/portraits.py run --store runs/portraits --where split=test \\
+    python -m benchmarks.portraits run --store runs/portraits --where split=test \\
         --dataset "$GANINV_SHARED/data/official-portraits/portraits.parquet"
-    python benchmarks/portraits.py run --store runs/london \\
+    python -m benchmarks.portraits run --store runs/london \\
         --dataset "$GANINV_SHARED/data/real-photos/london-cc-by-aligned256"
-    python benchmarks/portraits.py table --store runs/portraits --store runs/london --to docs/results.md
+    python -m benchmarks.portraits table --store runs/portraits --store runs/london --to docs/results.md
 
 ``run`` is the chain ``configs/chains/portraits.yaml`` and resumes; ``table`` only reads the stores.
 """
@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from benchmarks.pages import write_part
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Store, open_store, tensor_numpy
@@ -42,11 +43,11 @@ def main() -> None:
         return
     text = HEADER + "\n".join(section(open_store(url)) for url in args.store)
     if args.to:
-        args.to.write_text(text)
+        write_part(args.to, "portraits", text)
     print(text)
 
 
-HEADER = """# Results
+HEADER = """## Inversions
 
 Made by `benchmarks/portraits.py`; its head shows the commands. MSE and PSNR are on images clamped to [-1, 1] (peak 2) at the
 generator's 64x64 pixels, SSIM with an 11x11 Gaussian window per channel. "Distance" is the embedded one: normalised features of
@@ -78,7 +79,7 @@ def section(store: Store) -> str:
     data = store.latents[first].plan().config["dataset"]
     where = " ".join(f"{k}={v}" for k, v in data["where"].items())
     lines = [
-        f"\n## {Path(data['url']).name} {where}".rstrip(),
+        f"\n### {Path(data['url']).name} {where}".rstrip(),
         f"\nGenerator `{origin['generator_name']}` ({origin['generator_fingerprint'][:12]}), "
         f"{metrics[first].num_rows} images.\n",
         "| method | images | MSE | PSNR | SSIM | distance | from the mean of W | s/image |",

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ganinv.code import Code
 from ganinv.config import StrictModel
+from ganinv.directions.effects import rendering_batch
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, labeller_names, open_labeller
@@ -61,7 +62,8 @@ def score(
     """Scores of w [B, num_ws, w_dim], rendered with truncation ``psi`` if the labeller needs images."""
     images = None
     if labeller.needs == "images":
-        images = generator.render(Code(w=generator.w_mean.lerp(w, torch.as_tensor(psi, device=w.device))))
+        code = Code(w=generator.w_mean.lerp(w, torch.as_tensor(psi, device=w.device)))
+        images = generator.render(code, rendering_batch(generator))
     return {name: values.cpu().numpy() for name, values in labeller(images, ids).items()}
 
 
