@@ -293,6 +293,9 @@ def evaluate(
     latents_name: Annotated[str, typer.Option("--latents", help="Which inversions.")],
     edits: Annotated[str | None, typer.Option(help="Also measure these edits.")] = None,
     distance: str = "embedded",
+    similarity: Annotated[
+        str | None, typer.Option(help="Of edits to source and inversion: embedded, or the file of ArcFace IR-SE-50.")
+    ] = None,
     generator: GeneratorUri = "portraits-64",
     engine: EngineKind = "ray",
     slots: Slots = None,
@@ -302,6 +305,7 @@ def evaluate(
     from tasks.evaluate import EvaluateJob, run_evaluate
 
     fields = {"store": store, "latents": latents_name, "edits": edits, "distance": distance, "generator": generator}
+    fields["similarity"] = similarity
     _run(run_evaluate, _job(EvaluateJob, fields), engine, slots, as_json)
 
 

@@ -1,4 +1,4 @@
-"""Commands on stored inversions: ``ganinv render``, ``ganinv compress``."""
+"""Commands on stored inversions: ``ganinv render``, ``ganinv compress``, ``ganinv editability``."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def render(
     Example: ganinv render pti --store runs/a --out renders --id anna --edit smile=2 --edit age=-1 --strip
     """
     from flows.render import render_latents
-    from ganinv.editing.notation import parse_edit
+    from ganinv.editing.notation import parse_numbers
 
-    weights = [parse_edit(text) for text in edits or ()]
+    weights = [parse_numbers(text) for text in edits or ()]
     written = render_latents(store, _plain(name), out, image_id, generator, weights, strip)
     Console().print(f"{written} images in {out}")
 
@@ -67,6 +67,33 @@ def compress(
         record |= {"form": "low-rank", "error": error or 0.0, "max_rank": rank}
     fields = {"store": store, "latents": _plain(name), "name": _plain(to), "record": record, "generator": generator}
     _run(run_compress, _job(CompressJob, fields), engine, slots, as_json)
+
+
+@app.command()
+def editability(
+    store: StoreUrl,
+    edits: Annotated[list[str], typer.Option(help="Collections of edits, one per inversion method, evaluated.")],
+    out: Annotated[Path, typer.Option(help="Folder for editability.md and a plot per edit.")],
+) -> None:
+    """What is left of a person along an edit, per inversion method, at an equal change of the attribute.
+
+    Example: ganinv editability --store runs/a --edits e4e --edits pti --out curves
+    (before: ganinv evaluate --store runs/a --latents pti --edits pti --similarity embedded)
+    """
+    from ganinv.report.editability import read_curves
+    from ganinv.report.editability_page import editability_page
+    from ganinv.store import open_store
+
+    root = open_store(store)
+    measured = {name: root.collection("edit-metrics", name) for name in edits}
+    labels = {str(each.provenance().get("method") or name): each for name, each in measured.items()}
+    methods = labels if len(labels) == len(measured) else measured
+    curves = read_curves(root, methods)
+    out.mkdir(parents=True, exist_ok=True)
+    name = next(iter(methods.values())).provenance()["similarity_name"]
+    for file, text in editability_page(curves, name).items():
+        (out / file).write_text(text)
+    Console().print(f"{len(curves)} curves in {out / 'editability.md'}")
 
 
 def _plain(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
 from ganinv.config import StrictModel
 from ganinv.editing.moves import add_styles
@@ -16,6 +17,8 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.labels import open_labeller
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.metrics import EvaluationProtocol, evaluate_edit, evaluate_inversion
+from ganinv.metrics.protocol import prepare
+from ganinv.metrics.similarity import open_similarity
 from ganinv.store import Plan, RowError, Unit, open_store, table_to_code
 from ganinv.store.segment_moves import with_moves
 from ganinv.store.style_offsets import COLUMN
@@ -28,7 +31,12 @@ from tasks.records import load_sources
 
 class EvaluateJob(StrictModel):
     """Evaluate ``latents/<latents>`` against their sources into ``metrics/<latents>``, and, when ``edits`` is given,
-    ``edits/<edits>`` into ``edit-metrics/<edits>``."""
+    ``edits/<edits>`` into ``edit-metrics/<edits>``.
+
+    Args:
+        similarity: also measure how alike edited images are to the source and to the inversion, by ``embedded`` or a face
+            network's file (``ganinv.metrics.similarity``). The sources are then read again.
+    """
 
     store: str
     latents: str
@@ -36,6 +44,7 @@ class EvaluateJob(StrictModel):
     generator: str = EMBEDDED
     labeller: str = "portraits-64"
     distance: DistanceName = "embedded"
+    similarity: str | None = None
 
 
 def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
@@ -57,6 +66,9 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
             "distance_name": job.distance,
             "method": origin.get("method"),
         }
+        if kind == "edits" and job.similarity is not None:  # without it plans are what they were before there was one
+            named = open_similarity(job.similarity, generator).name
+            config["similarity"], more["similarity_name"] = job.similarity, named
         planned = source.plan()
         good = set(source.read(columns=["image_id"])["image_id"].to_pylist())
         size = max(len(unit.ids) for unit in planned.units)
@@ -118,9 +130,17 @@ class EditMetricsWorker:
         self.collection = self.store.collection("edit-metrics", job.edits)
         self.generator = open_generator(job.generator, default_device())
         self.labeller = open_labeller(job.labeller).to(self.generator.device)
+        self.similarity = None if job.similarity is None else open_similarity(job.similarity, self.generator)
+        if self.similarity is not None:
+            self.dataset = DatasetRef.model_validate(self.latents.plan().config["dataset"]).open()
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         rows: list[Any] = []
+        sources: dict[str, Tensor] = {}
+        if self.similarity is not None:
+            images, table, errors = load_sources(self.dataset, self.latents, ids, self.generator.resolution)
+            sources = dict(zip(table["image_id"].to_pylist(), images.to(self.generator.device), strict=True))
+            rows, ids = list(errors), list(sources)
         for image_id in ids:
             edited = self.edits.read(ids=[image_id])
             original = table_to_code(self.latents.read(ids=[image_id]), self.store)
@@ -132,11 +152,19 @@ class EditMetricsWorker:
             images = self.generator.render(repeated.to(self.generator.device))
             before = self.generator.render(original.to(self.generator.device)).expand_as(images)
             values = evaluate_edit(before, images, self.labeller, self.protocol)
+            if self.similarity is not None:
+                of = {"source": sources[image_id].expand_as(images), "inversion": before}
+                likeness = {f"similarity_to_{name}": self._similarity(images, other) for name, other in of.items()}
+                values |= {name: value.cpu().numpy() for name, value in likeness.items()}
             keys = zip(edited["edit"].to_pylist(), edited["strength"].to_pylist(), strict=True)
             rows.append(
                 (image_id, [(e, s, {k: float(v[n]) for k, v in values.items()}) for n, (e, s) in enumerate(keys)])
             )
         return rows
+
+    def _similarity(self, images: Tensor, others: Tensor) -> Tensor:
+        assert self.similarity is not None
+        return self.similarity(prepare(images, self.protocol), prepare(others, self.protocol))
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
         flat = [(i, {"edit": e, "strength": s}, values) for i, edits in rows for e, s, values in edits]

@@ -101,6 +101,22 @@ def parse_edit(text: str) -> dict[str, float | Response]:
     return strengths
 
 
+def parse_numbers(text: str) -> dict[str, float]:
+    """``parse_edit`` of an edit whose strengths are all numbers.
+
+    Raises:
+        ConfigError: as ``parse_edit``, or a strength is the change of a score.
+    """
+    strengths = parse_edit(text)
+    for reference, strength in strengths.items():
+        if isinstance(strength, Response):
+            raise ConfigError(
+                f"{reference}={strength} is a strength that is to be found: use `ganinv edit`, which finds it for every image, "
+                "or give a number here"
+            )
+    return {reference: s for reference, s in strengths.items() if not isinstance(s, Response)}
+
+
 def _terms(text: str) -> list[str]:
     """Split at the commas that are not in brackets."""
     terms, depth = [""], 0

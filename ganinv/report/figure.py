@@ -78,6 +78,19 @@ def draw(paint: Callable[[Axes], None], width: int, height: int, title: str) -> 
     return _inline(sink.getvalue(), title, width)
 
 
+def standalone(svg: str) -> str:
+    """What ``draw`` made as a file of its own: in the colours of the page on paper, with white behind it."""
+    colored = re.sub(r"var\((--[a-z0-9-]+)\)", lambda match: _PLAIN[match[1]], svg)
+    return colored.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+        ">", '><rect width="100%" height="100%" fill="#ffffff"/>', 1
+    )
+
+
+_PLAIN = {"--ink": "#1b1d21", "--muted": "#666b74", "--line": "#e2e0da", "--panel": "#ffffff", "--font": "sans-serif"}
+_TONES = ("#2f6fde", "#d9701e", "#12917a", "#b03f97", "#7b5bd6", "#a68100", "#4b8aa8", "#c23b50")
+_PLAIN |= {f"--series-{i}": tone for i, tone in enumerate(_TONES)}
+
+
 def _inline(svg: str, title: str, width: int) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)

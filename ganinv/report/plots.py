@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ganinv.report.editability import EditCurve
 from ganinv.report.figure import INK, MUTED, SERIES, draw
 
 MOST_POINTS = 300
@@ -121,6 +122,28 @@ def response(strengths: np.ndarray, scores: np.ndarray, title: str, attribute: s
         axes.set_ylabel(f"score of {attribute}")
 
     return draw(paint, 340, 250, title)
+
+
+def editability(curves: Sequence[EditCurve], tones: Sequence[int], title: str, similarity: str) -> str:
+    """Similarity to the source against the change that was obtained, a line per method, a dot per strength.
+
+    Bands: 95 % of the mean, over images, at each strength.
+    """
+
+    def paint(axes: Axes) -> None:
+        for curve, tone in zip(curves, tones, strict=True):
+            change, mean = curve.mean()
+            spread = (
+                1.96 * curve.to_source.std(0, ddof=1 if len(curve.to_source) > 1 else 0) / len(curve.to_source) ** 0.5
+            )
+            axes.fill_between(change, mean - spread, mean + spread, color=color(tone), alpha=0.13, linewidth=0)
+            axes.plot(change, mean, color=color(tone), marker="o", markersize=3.5, label=curve.method)
+        axes.axvline(0, color=MUTED, linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.set_xlabel(f"obtained change of {curves[0].attribute}, standard deviations")
+        axes.set_ylabel(f"similarity to the photograph ({similarity})")
+        axes.legend()
+
+    return draw(paint, 620, 380, title)
 
 
 def quality_bars(names: Sequence[str], series: Mapping[str, Sequence[float]], title: str, chance: float | None) -> str:

@@ -201,8 +201,45 @@ def test_an_edit_as_strong_as_changes_the_score_by_so_much(
     for row in open_store(store).edits["calibrated"].read(["edit", "response", "outcome"]).to_pylist():
         if row["outcome"] == "reached":
             assert row["response"] == pytest.approx(0.05 if row["edit"] == "smile=0.05score" else -0.05, rel=0.02)
+    rendered = ["render", "made", f"--store={store}", "--out=nowhere", "--edit=smile=1sd"]
+    code, _, err = ganinv(monkeypatch, capsys, *rendered)
+    assert (code, "smile=1sd is a strength that is to be found: use `ganinv edit`" in " ".join(err.split())) == (
+        1,
+        True,
+    )
     code, _, err = ganinv(monkeypatch, capsys, *arguments, "--edit=smile=1sd")
     assert (code, "state the change in the score's own measure, as in smile=0.5score" in " ".join(err.split())) == (
         1,
         True,
     )
+
+
+def test_curves_of_what_is_left_along_an_edit(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tasks.edit import EditJob, EditSpec, run_edit
+    from tasks.engine import Engine, open_pools
+
+    spec = EditSpec(name="smile", directions={"smile": 1.0}, strengths=(-1.0, 0.0, 1.0))
+    with open_pools(Engine(kind="inline", quiet=True)) as pools:
+        run_edit(EditJob(store=store, latents="made", name="curve", edits=(spec,)), pools)
+    command = ["evaluate", f"--store={store}", "--latents=made", "--edits=curve", "--similarity=embedded"]
+    code, _, err = ganinv(monkeypatch, capsys, *command, "--engine=inline")
+    assert code == 0, err
+    rows = open_store(store).collection("edit-metrics", "curve").read().to_pylist()
+    assert len(rows) == 9
+    for row in rows:
+        unedited = row["strength"] == 0
+        assert (
+            row["similarity_to_inversion"] == pytest.approx(1.0, abs=1e-4)
+            if unedited
+            else row["similarity_to_inversion"] < 1
+        )
+        # The images were rendered from these codes, and rounded to 8 bits.
+        assert row["similarity_to_source"] == pytest.approx(row["similarity_to_inversion"], abs=0.02)
+    code, out, err = ganinv(
+        monkeypatch, capsys, "editability", f"--store={store}", "--edits=curve", f"--out={tmp_path}"
+    )
+    assert code == 0, err
+    assert "3 images per" in (tmp_path / "editability.md").read_text()
+    assert (tmp_path / "editability-smile.svg").stat().st_size > 1000
