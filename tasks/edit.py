@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -20,6 +21,7 @@ from ganinv.config import StrictModel
 from ganinv.directions.direction import Direction
 from ganinv.editing import Edit, FoundStrengths, Response, StrengthSearch, find_strengths, parse_strength
 from ganinv.editing.calibrated import target_of
+from ganinv.editing.moves import moved
 from ganinv.editing.strength import scaled
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.files import EMBEDDED, open_generator
@@ -33,8 +35,8 @@ from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
 from tasks.sample import weights_of
 
-ROWS = 64
-"""Images of plain latents that are edited at once: what they come to stays in the processor's cache until it is stored."""
+UNIT_BYTES = 64 * 2**20
+"""The most that the latents of one unit come to: a worker holds them twice, once as they are encoded."""
 
 
 def _written(weight: Any) -> Any:
@@ -105,6 +107,11 @@ class EditJob(StrictModel):
         """Whether any edit states the change of a score."""
         return any(spec.edit(1.0).responses for spec in self.edits)
 
+    @property
+    def rows_each(self) -> int:
+        """Rows per image."""
+        return sum(len(spec.strengths) for spec in self.edits)
+
     @model_validator(mode="after")
     def _unique(self) -> EditJob:
         names = [e.name for e in self.edits]
@@ -134,7 +141,9 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     units = latents.plan()
     good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
     ids = [i for i in units.ids if i in good]
-    size = max(len(unit.ids) for unit in units.units)
+    size = max(1, UNIT_BYTES // (generator.num_ws * generator.w_dim * 4 * job.rows_each))
+    if job.images != "none" or job.calibrated or any(spec.segment for spec in job.edits):
+        size = min(size, max(len(unit.ids) for unit in units.units))  # these take time, not memory
     more = {k: origin[k] for k in ("method", "distance_name") if k in origin}
     plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
     collection = store.edits[job.name]
@@ -204,6 +213,11 @@ class EditWorker:
         self.directions = {
             key: self.store.directions.get(key.partition("@")[0], version=version) for key, version in versions.items()
         }
+        # Found and made conditional once, not for every unit and strength.
+        g = self.generator
+        self.steps: dict[str, list[tuple[Direction, Any]]] = {
+            spec.name: list(spec.edit(1.0).resolve(self.directions, g.fingerprint, g.name)) for spec in job.edits
+        }
         self.labeller = open_labeller(job.labeller).to(self.generator.device) if job.calibrated else None
         spaces = {direction.space for direction in self.directions.values()}
         in_segments = any(spec.segment for spec in job.edits)
@@ -219,35 +233,63 @@ class EditWorker:
         # Tuned weights are large: they are read only where they are rendered, or where they hold what is to be moved.
         extras = (self.needs_extras or in_s) and table["extras_uri"].null_count < table.num_rows
         # Extras of two images may differ in shape, and the edits of one image share its weights when they are rendered.
-        together = 1 if extras or self.job.images != "none" else ROWS
+        together = 1 if extras or self.job.images != "none" else max(1, table.num_rows)
         columns = replace(self.columns, styles=self.columns.styles or in_s)
         parts = (table.slice(at, together) for at in range(0, table.num_rows, together))
-        return [self._edited(part, extras, columns) for part in parts]
+        return [self.edited(part, extras, columns) for part in parts]
 
-    def _edited(self, source: pa.Table, extras: bool, columns: EditColumns) -> pa.Table:
-        """Every edit and strength of some images, as rows of the table."""
-        code = table_to_code(source if extras else source.select(["image_id", "w"]), self.store)
-        edits = [edited for spec in self.job.edits for edited in self._apply(code, spec)]
+    def edited(self, source: pa.Table, extras: bool, columns: EditColumns) -> pa.Table:
+        """Every edit and strength of some rows of ``latents``, as rows of ``edits``.
+
+        Args:
+            extras: whether these images have any that are needed.
+        """
+        code = self.code_of(source, extras)
+        # As NumPy allocates it, in large pages: at this size small ones take longer to come by than to fill.
+        w = torch.from_numpy(np.empty((len(code), self.job.rows_each, *code.w.shape[1:]), np.float32))
+        edits = self.edit_all(code, w)
         if columns.png:
             images = self.generator.render(Code.cat([e.on(code) for e in edits]).to(self.generator.device)).cpu()
             edits = [replace(e, png=png_bytes(image)) for e, image in zip(edits, images, strict=True)]
-        return edits_table(source, edits, columns)
+        return edits_table(source, w, edits, columns)
 
-    def _apply(self, code: Code, spec: EditSpec) -> list[Edited]:
-        """The strengths of one edit."""
-        if spec.segment is not None and (code.segments is None or spec.segment not in code.segments.names):
-            return [Edited(spec.name, strength, code.w) for strength in spec.strengths]
-        whole = code if spec.segment is None else code.segment(spec.segment)
-        plain = replace(whole, styles=None)  # so that the styles of an edited code are what was added
-        edits = []
-        for strength, found in zip(spec.strengths, self._found(code, spec), strict=True):
-            edit = spec.edit(strength) if found is None else found.edit
-            after = edit.apply(plain, self.directions, generator=self.generator)
-            if spec.segment is None:
-                edits.append(Edited(spec.name, strength, after.w, after.styles or {}, found=found))
+    def code_of(self, source: pa.Table, extras: bool) -> Code:
+        """The code of some rows of ``latents``, with extras or without."""
+        return table_to_code(source if extras else source.select(["image_id", "w"]), self.store)
+
+    def edit_all(self, code: Code, w: Tensor) -> list[Edited]:
+        """Every edit and strength of a code; the new latents are written into w [B, edits, num_ws, w_dim]."""
+        edits: list[Edited] = []
+        for spec in self.job.edits:
+            edits += self._apply(code, spec, w[:, len(edits) : len(edits) + len(spec.strengths)])
+        return edits
+
+    def _apply(self, code: Code, spec: EditSpec, w: Tensor) -> list[Edited]:
+        """The strengths of one edit; the new latents are written into w [B, strengths, num_ws, w_dim]."""
+        if spec.segment is not None:
+            return self._in_segment(code, spec, w)
+        plain, edits = replace(code, styles=None), []  # so that the styles of an edited code are what was added
+        for k, (strength, found) in enumerate(zip(spec.strengths, self._found(code, spec), strict=True)):
+            if found is None:
+                steps = [(d, torch.as_tensor(weight) * strength) for d, weight in self.steps[spec.name]]
             else:
-                move = SegmentMove(spec.segment, after.w - plain.w, after.styles or {})
-                edits.append(Edited(spec.name, strength, code.w, move=move, found=found))
+                given = found.edit.strengths.values()
+                steps = [(d, torch.as_tensor(s)) for (d, _), s in zip(self.steps[spec.name], given, strict=True)]
+            after = moved(plain, steps, self.generator, out=w[:, k])
+            edits.append(Edited(spec.name, strength, after.w, after.styles or {}, found=found))
+        return edits
+
+    def _in_segment(self, code: Code, spec: EditSpec, w: Tensor) -> list[Edited]:
+        """As ``_apply``, of one segment: the code's own latent stays."""
+        w[:] = code.w[:, None]
+        if code.segments is None or spec.segment is None or spec.segment not in code.segments.names:
+            return [Edited(spec.name, strength, code.w) for strength in spec.strengths]
+        plain, edits = replace(code.segment(spec.segment), styles=None), []
+        for strength, found in zip(spec.strengths, self._found(code, spec), strict=True):
+            edit = spec.edit(strength) if found is None else replace(found.edit, segment=None)
+            after = edit.apply(plain, self.directions, generator=self.generator)
+            move = SegmentMove(spec.segment, after.w - plain.w, after.styles or {})
+            edits.append(Edited(spec.name, strength, code.w, move=move, found=found))
         return edits
 
     def _found(self, code: Code, spec: EditSpec) -> Sequence[FoundStrengths | None]:

@@ -55,11 +55,12 @@ class Edited:
         return code if self.move is None else self.move.on(code)
 
 
-def edits_table(source: pa.Table, edits: Sequence[Edited], columns: EditColumns) -> pa.Table:
+def edits_table(source: pa.Table, w: Tensor, edits: Sequence[Edited], columns: EditColumns) -> pa.Table:
     """The rows of some images.
 
     Args:
-        source: their N rows of ``latents``. edits: every edit and strength, of all of them.
+        source: their N rows of ``latents``. w: [N, E, num_ws, w_dim], after each edit and strength; the table takes it over.
+        edits: the E edits and strengths.
     """
     count, each = source.num_rows, len(edits)
     image = pa.array(np.repeat(np.arange(count), each))
@@ -68,7 +69,7 @@ def edits_table(source: pa.Table, edits: Sequence[Edited], columns: EditColumns)
         "image_id": source["image_id"].take(image),
         "edit": pa.array([e.edit for e in edits], pa.string()).take(edit),
         "strength": pa.array([e.strength for e in edits], pa.float32()).take(edit),
-        "w": tensor_array(torch.stack([e.w for e in edits], 1).flatten(0, 1).numpy(), dim_names=["layer", "channel"]),
+        "w": tensor_array(w.flatten(0, 1).numpy(), dim_names=["layer", "channel"]),
         **{name: source[name].take(image) for name in EXTRAS},
     }
     if columns.found:
@@ -89,11 +90,9 @@ def edits_table(source: pa.Table, edits: Sequence[Edited], columns: EditColumns)
 
 def no_edits(generator: Generator, columns: EditColumns) -> pa.Table:
     """The table of a unit in which every image failed."""
-    w = tensor_array(np.empty((0, generator.num_ws, generator.w_dim), np.float32), dim_names=["layer", "channel"])
-    source = pa.table(
-        {"image_id": pa.array([], pa.string()), "w": w, **{n: pa.array([], t) for n, t in EXTRAS.items()}}
-    )
-    return edits_table(source, [Edited("", 0.0, torch.empty(0, generator.num_ws, generator.w_dim))], columns)
+    source = pa.table({"image_id": pa.array([], pa.string()), **{n: pa.array([], t) for n, t in EXTRAS.items()}})
+    w = torch.empty(0, 1, generator.num_ws, generator.w_dim)
+    return edits_table(source, w, [Edited("", 0.0, w[:, 0])], columns)
 
 
 def _found(edits: Sequence[Edited], count: int) -> dict[str, pa.Array]:

@@ -148,9 +148,12 @@ class Direction:
         start, end = self._rows(w)
         vector = torch.tensor(self.vector).to(w)
         origin = w[:, :1] if self.mode == "absolute-first-row" else w[:, start:end]
-        step = torch.zeros_like(w)
-        step[:, start:end] = self._step(origin, vector, self._strengths(strength, w).reshape(-1, 1, 1))
-        return step
+        strengths = self._strengths(strength, w)
+        # A step that is the same for all samples is kept once: adding it then costs one pass over w.
+        count = 1 if self.mode == "relative" and not strengths.ndim else len(w)
+        step = w.new_zeros(count, *w.shape[1:])
+        step[:, start:end] = self._step(origin, vector, strengths.reshape(-1, 1, 1))
+        return step.expand_as(w)
 
     def step_z(self, z: Tensor, strength: float | Tensor) -> Tensor:
         """What a direction in Z adds to z [B, z_dim]; ``strength`` is one for all samples, or [B].

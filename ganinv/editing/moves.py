@@ -21,7 +21,7 @@ Step = tuple[Direction, Tensor]
 """A direction, and its strength: one for all samples [] or [B]."""
 
 
-def moved(code: Code, steps: Sequence[Step], generator: Generator | None = None) -> Code:
+def moved(code: Code, steps: Sequence[Step], generator: Generator | None = None, out: Tensor | None = None) -> Code:
     """The code after all steps. Each is computed on the code as given and they are added, so their order does not matter.
 
     * W and W+: the step is added to ``w``.
@@ -34,11 +34,13 @@ def moved(code: Code, steps: Sequence[Step], generator: Generator | None = None)
 
     Args:
         generator: whose latents these are; needed in Z, and for steps in W of an inversion in S.
+        out: [B, L, D], where the new ``w`` is written, in one pass over the old one.
 
     Raises:
         ConfigError: a direction does not fit the code, the code has no z, or the generator is needed and not given.
     """
-    w, z = torch.zeros_like(code.w), None
+    w: Tensor | None = None
+    z: Tensor | None = None
     offsets: dict[str, Tensor] = {}
     for direction, strength in steps:
         if direction.space == "s":
@@ -47,14 +49,25 @@ def moved(code: Code, steps: Sequence[Step], generator: Generator | None = None)
             step = direction.step_z(_z_of(code, direction), strength)
             z = step if z is None else z + step
         else:
-            w = w + direction.step(code.w, strength)
+            w = _sum(w, direction.step(code.w, strength))
     if z is not None and code.z is not None:
-        w = w + _mapped(code.z + z, code, generator) - _mapped(code.z, code, generator)
+        w = _sum(w, _mapped(code.z + z, code, generator) - _mapped(code.z, code, generator))
         code = replace(code, z=code.z + z)
-    if code.style_values and w.any():
+    if w is not None and code.style_values and w.any():
         _add(offsets, _style_steps(code, w, generator))
-    code = code.with_w(code.w + w)
+    if w is not None:
+        code = code.with_w(torch.add(code.w, w, out=out))
+    elif out is not None:
+        code = code.with_w(out.copy_(code.w))
     return add_styles(code, offsets) if offsets else code
+
+
+def _sum(a: Tensor | None, b: Tensor) -> Tensor:
+    """The sum of two steps [B, L, D]; where both are one for the whole batch, so is the sum."""
+    if a is None:
+        return b
+    shared = a.stride(0) == b.stride(0) == 0
+    return (a[:1] + b[:1]).expand_as(a) if shared else a + b
 
 
 def moved_in_segment(code: Code, segment: str | int, steps: Sequence[Step], generator: Generator | None = None) -> Code:

@@ -34,6 +34,8 @@ def read_offsets(table: pa.Table, row: int) -> dict[str, Tensor]:
 
 def with_offsets(code: Code, table: pa.Table) -> Code:
     """A code of these rows with what edits added to its styles."""
+    if COLUMN not in table.schema.names:
+        return code
     rows = [read_offsets(table, row) for row in range(table.num_rows)]
     if not any(rows):
         return code
