@@ -38,7 +38,9 @@ INDEX = "_sources.parquet"
 MANY_UNITS = 64
 """A data set is cut into at least so many units before they grow, so that every worker gets some."""
 BATCHES_PER_UNIT = 8
-"""Of a method of a single pass, at most: reading runs ahead of computing within a unit, and objects stay few."""
+"""Of a method of a single pass: reading runs ahead of computing within a unit, and objects stay few."""
+MOST_UNITS = 20_000
+"""Of a method of a single pass, before units grow again: the driver can follow some hundred units a second (docs/scale.md)."""
 
 
 class DatasetRef(StrictModel):
@@ -116,18 +118,32 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
     if not job.measure:
         config["measure"] = False
     origin: dict[str, Any] = {"method": method.name, "distance_name": method.distance, "seed": job.seed}
-    if any(stage.kind == "encode" for stage in method.stages):
-        config["encoder"] = origin["encoder_fingerprint"] = open_encoder(
-            job.encoder or "e4e", generator=generator
-        ).fingerprint
+    named = dict.fromkeys(_encoders(config["method"]["stages"]))
+    prints = {name: open_encoder(job.encoder or name, generator=generator).fingerprint for name in named}
+    if prints:
+        config["encoder"] = origin["encoder_fingerprint"] = next(iter(prints.values()))
+    if len(set(prints.values())) > 1:
+        config["encoders"] = origin["encoder_fingerprints"] = prints
     unit_size = job.unit_size or _unit_size(method, len(dataset))
     return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
+
+
+def _encoders(part: Any) -> Iterator[str]:
+    """Every encoder that a method's stages name, to start from or in a loss (``loss.domain.encoder``), in their order."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+        if key == "encoder" and isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list):
+            yield from _encoders(value)
 
 
 def _unit_size(method: MethodConfig, images: int) -> int:
     """Images per unit: what is worked on at once, and of a single pass several such batches where there are many images."""
     batch = max(method.lanes, 16)
-    return batch * max(1, min(BATCHES_PER_UNIT, images // (MANY_UNITS * batch))) if method.single_pass else batch
+    if not method.single_pass:
+        return batch
+    several = max(1, min(BATCHES_PER_UNIT, images // (MANY_UNITS * batch)))
+    return batch * max(several, -(-images // (MOST_UNITS * batch)))
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,7 @@ class _Row:
     source_sha256: str
     mse: float | None
     distance: float | None
+    plain: Mapping[str, float]
     loss: list[float]
     steps: int
     stop_reason: str
@@ -237,6 +254,7 @@ class InvertWorker:
                     source_sha256=loaded.sha256[place[image_id]],
                     mse=mse,
                     distance=distance,
+                    plain={name: v[k] for name, v in measured.items() if name.endswith("_plain")},
                     loss=inversion.loss[k],
                     steps=inversion.steps[k],
                     stop_reason=inversion.stop_reason[k],
@@ -258,6 +276,8 @@ class InvertWorker:
             "stop_reason": pa.array([r.stop_reason for r in rows], pa.string()),
             "loss": pa.array([r.loss for r in rows], pa.list_(pa.float32())),
         }
+        for name in sorted({name for row in rows for name in row.plain}):  # of codes with noise maps: without them
+            columns[name] = pa.array([row.plain.get(name) for row in rows], pa.float32())
         for name, column in columns.items():
             table = table.append_column(name, column)
         seconds = {row.image_id: row.seconds for row in rows}

@@ -115,7 +115,10 @@ class _Run:
             slot.wake(time.monotonic())
         # One unit running and one behind it keep a slot busy; all get their first before one gets its second. A single
         # slot gets no second, so that a unit that is tried again still comes before the next one.
+        # Towards the end no slot gets a second either: it would wait behind a slow one while others have nothing to do.
         for depth in (1, 2) if len(self._slots) > 1 else (1,):
+            if depth == 2 and self.ledger.waiting <= len(self._slots):
+                break
             for slot in self._slots:
                 if slot.ready and len(slot.calls) < depth and (order := self.ledger.take(time.monotonic())) is not None:
                     slot.send(order, time.monotonic())

@@ -90,7 +90,7 @@ class Watched(InvertWorker):
 
 def test_units_of_a_single_pass_grow_with_the_data_set() -> None:
     e4e, pti = method_config("e4e"), method_config("pti")
-    assert [_unit_size(e4e, n) for n in (12, 5_000, 10_000, 70_000)] == [64, 64, 128, 512]
+    assert [_unit_size(e4e, n) for n in (12, 5_000, 10_000, 70_000, 10**8)] == [64, 64, 128, 512, 5056]
     assert [_unit_size(pti, n) for n in (12, 70_000)] == [16, 16]
 
 
