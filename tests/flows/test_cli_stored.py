@@ -237,9 +237,7 @@ def test_curves_of_what_is_left_along_an_edit(
         )
         # The images were rendered from these codes, and rounded to 8 bits.
         assert row["similarity_to_source"] == pytest.approx(row["similarity_to_inversion"], abs=0.02)
-    code, out, err = ganinv(
-        monkeypatch, capsys, "editability", f"--store={store}", "--edits=curve", f"--out={tmp_path}"
-    )
+    code, _, err = ganinv(monkeypatch, capsys, "editability", f"--store={store}", "--edits=curve", f"--out={tmp_path}")
     assert code == 0, err
     assert "3 images per" in (tmp_path / "editability.md").read_text()
     assert (tmp_path / "editability-smile.svg").stat().st_size > 1000
