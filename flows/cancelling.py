@@ -10,12 +10,16 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 _log = logging.getLogger("ganinv.flows")
 
-ASK_SECONDS = 2.0  # one request of some 25 ms
+ASK_SECONDS = 1.0  # one request of some 25 ms
 
 
 @contextmanager
@@ -44,12 +48,15 @@ def _ask(run: UUID, cancelled: threading.Event, over: threading.Event) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import StateType
 
-    while not over.wait(ASK_SECONDS) and not cancelled.is_set():
-        try:
-            with get_client(sync_client=True) as client:
+    with ExitStack() as stack:
+        client: SyncPrefectClient | None = None
+        while not over.wait(ASK_SECONDS) and not cancelled.is_set():
+            try:
+                # One client for all questions: making one takes longer than asking.
+                client = client or stack.enter_context(get_client(sync_client=True))
                 state = client.read_flow_run(run).state
-        except Exception as error:  # a server that restarts must not end a week's work
-            _log.warning("the Prefect server was not asked whether the run is cancelled: %s", error)
-            continue
-        if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
-            cancelled.set()
+            except Exception as error:  # a server that restarts must not end a week's work
+                _log.warning("the Prefect server was not asked whether the run is cancelled: %s", error)
+                continue
+            if state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED):
+                cancelled.set()

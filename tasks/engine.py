@@ -12,7 +12,7 @@ import torch
 from ganinv.config import StrictModel
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Plan
-from tasks.pool import Pool, UnitReport, WorkerSpec, open_pool
+from tasks.pool import Pool, RunStopped, UnitReport, WorkerSpec, open_pool
 from tasks.summary import Tally, summarised
 
 
@@ -70,6 +70,11 @@ class Pools:
             self._pools[sequential] = self._stack.enter_context(opened)
         return self._pools[sequential]
 
+    def close(self) -> None:
+        """End the connection now. A run that was stopped need not wait until whoever opened the pools hears of it."""
+        self._pools.clear()
+        self._stack.close()
+
 
 @contextmanager
 def open_pools(
@@ -118,7 +123,11 @@ def drive(
                 prepare()
             pool = pools.get(sequential)
             stack.enter_context(summarised(collection, tally))
-            tally.summary = pool.run(spec, left, label=label, on_report=on_report, should_stop=pools.should_stop)
+            try:
+                tally.summary = pool.run(spec, left, label=label, on_report=on_report, should_stop=pools.should_stop)
+            except RunStopped:
+                pools.close()
+                raise
             summary = tally.summary.as_dict()
             manifest = collection.finish()
     else:

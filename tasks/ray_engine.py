@@ -72,6 +72,12 @@ class RayPool:
                             on_report(report)
                     meter.queue(run.ledger.waiting, run.ledger.running, run.ledger.retries)
                     progress.tick()
+            except BaseException as error:
+                if should_stop is not None and should_stop() and not isinstance(error, RunStopped):
+                    raise RunStopped(f"stopped: {progress.line()}. What is done is kept; run again to go on") from error
+                if isinstance(error, SystemError) and error.__cause__ is not None:
+                    raise error.__cause__ from None  # of a signal's handler, that ran while Ray's C code returned
+                raise
             finally:
                 run.stop()
                 meter.close()

@@ -28,8 +28,14 @@ _log = logging.getLogger("ganinv.pool")
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": every service of the node on 127.0.0.1, on Linux too
 PROBE_SECONDS = 10.0
-# Ray would start a process for each core beforehand; slots have an environment of their own and cannot use them.
-_NO_SPARE_PROCESSES = {"prestart_worker_first_driver": False, "enable_worker_prestart": False}
+_SYSTEM_CONFIG = {
+    # Ray would start a process for each core beforehand; slots have an environment of their own and cannot use them.
+    "prestart_worker_first_driver": False,
+    "enable_worker_prestart": False,
+    # Events of tasks are for a dashboard, which there is none of. A driver whose Ray was stopped before it, as when its whole
+    # process group is, would wait five seconds to hand them over.
+    "task_events_report_interval_ms": 0,
+}
 _LONGEST_FOLDER = 40  # characters: Ray puts sockets below it, and a socket's path may have 107
 
 
@@ -97,7 +103,7 @@ def _start(num_cpus: int, object_store_bytes: int | None) -> None:
                 object_store_memory=object_store_bytes,
                 logging_level=logging.WARNING,
                 log_to_driver=False,
-                _system_config=dict(_NO_SPARE_PROCESSES),  # Ray adds to it
+                _system_config=dict(_SYSTEM_CONFIG),  # Ray adds to it
             )
             return
         except Exception as error:  # a plain Exception, when the node does not come up within Ray's fixed 30 s

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import yaml
 from flows import runs
 from ganinv.errors import ConfigError
 from ganinv.store import open_store
+from tests.chaos.processes import command, family
 
 ROOT = Path(__file__).parents[2]
 MARK = "GANINV_TEST_MARK"
@@ -179,7 +180,7 @@ def test_cancel_stops_ray_and_keeps_what_is_finished(worker: str, faces: Path, t
     run = runs.submit("invert", {"job": job, "engine": engine}, "invert")
     collection = open_store(str(tmp_path / "s")).latents["slow-projection"]
     assert wait_for(lambda: collection.exists() and bool(collection.done()), 400), runs.read_log(run.id)
-    assert any("ray" in command for command in marked(worker).values())
+    assert any("ray::Slot" in command for command in descendants(worker, idle))
 
     asked = time.monotonic()
     stopper = subprocess.Popen(
@@ -190,13 +191,17 @@ def test_cancel_stops_ray_and_keeps_what_is_finished(worker: str, faces: Path, t
     )
     assert wait_for(lambda: runs.read_run(run.id).state.startswith("Cancel"), 120)
     began = time.monotonic()
-    assert wait_for(lambda: not any("ray" in c for p, c in marked(worker).items() if p not in idle), 60)
+    assert wait_for(lambda: not any("ray::Slot" in c for c in descendants(worker, idle)), 60)
+    stopped = time.monotonic() - began
+    assert wait_for(lambda: not any("ray" in c for c in descendants(worker, idle)), 60)
     took = time.monotonic() - began
     out, _ = stopper.communicate(timeout=240)
-    print(f"\ncancel: Ray was gone {took:.1f} s after the request ({began - asked:.1f} s to make it)")
+    print(
+        f"\ncancel: work stopped after {stopped:.1f} s, Ray was gone after {took:.1f} s ({began - asked:.1f} s to ask)"
+    )
     assert stopper.returncode == 0
     assert '"Cancelled"' in out
-    assert took < 40  # it takes about 5 on a quiet machine; the bar is 10
+    assert took < 30  # it took 3.5 s on a machine with ten times its load; the bar is 10
     assert wait_for(lambda: not (marked(worker).keys() - idle.keys()), 60), marked(worker)
 
     status = collection.status()
@@ -217,6 +222,11 @@ def marked(mark: str) -> dict[int, str]:
                     if command:  # an empty one is a zombie
                         found[int(folder.name)] = command
     return found
+
+
+def descendants(mark: str, idle: Container[int]) -> list[str]:
+    """Command lines of what carries the mark and of its children, since Ray's workers write over theirs."""
+    return [command(pid) for pid in family(set(marked(mark))) if pid not in idle]
 
 
 def wait_for(condition: Any, seconds: float) -> bool:
