@@ -90,7 +90,7 @@ def run_invert(
 ) -> dict[str, Any]:
     """Fill ``latents/<name>``. Returns counts and the collection's URL. ``plan`` and ``dataset``: of :func:`plan_invert`, if
     they were made."""
-    dataset = dataset or job.dataset.open()
+    dataset = dataset or list_images(job)
     plan = plan or plan_invert(job, dataset)
     collection = open_store(job.store).latents[job.collection_name]
     spec = WorkerSpec(InvertWorker, {"job": job})
@@ -98,11 +98,17 @@ def run_invert(
     return drive(collection, plan, spec, pools, f"invert {plan.provenance['method']}", prepare=prepare)
 
 
+def list_images(job: InvertJob) -> Dataset:
+    """The data set, listed. A million files take a while, so what is quick to refuse is refused before."""
+    method_config(job.method, **job.overrides)
+    return job.dataset.open()
+
+
 def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
     """Which images, in which units, with which configuration. Lists the data set if it was not, writes nothing."""
     generator = open_generator(job.generator)
     method = method_config(job.method, **job.overrides)
-    dataset = dataset or job.dataset.open()
+    dataset = dataset or list_images(job)
     config: dict[str, Any] = {
         "dataset": job.dataset.model_dump(mode="json"),
         "method": method.model_dump(mode="json"),
