@@ -54,10 +54,20 @@ def compare_channels(bench: Bench, attributes: tuple[str, ...] = ("glasses", "sm
         ratio = screening.ratio(attribute)
         out["attributes"][attribute] = {
             "rows": rows,
+            **spread(screening, attribute),
             "best_ratio": min(float(ratio[layout.index(*place)]) for place in channels),
             "w_ratio": {name: small_ratio(bench, d, attribute) for name, d in rivals.items()},
         }
     return out
+
+
+def spread(screening: Screening, attribute: str) -> dict[str, float]:
+    """Over how many channels an attribute is spread: the share of the strongest one in the squared derivatives of its score,
+    and how many of the strongest have half of them together."""
+    column = screening.attributes.index(attribute)
+    squares = np.square(screening.signed[screening.layout.convolutions, column])
+    shares = np.sort(squares / squares.sum())[::-1]
+    return {"strongest": float(shares[0]), "half": int(np.searchsorted(shares.cumsum(), 0.5) + 1)}
 
 
 def candidates(

@@ -38,7 +38,7 @@ def whole_path(sample: dict[str, Any], fit: dict[str, Any], slots: int) -> dict[
             for step, job in zip((run_sample, run_fit), jobs, strict=True):
                 step(job, pools)  # type: ignore[operator]
                 marks.append(time.perf_counter())
-        after, count = os.getloadavg(), 1000
+        after, count = os.getloadavg(), min(1000, sample["count"])
         few = SampleJob(store=f"{folder}/cost", **{**sample, "count": count})
         cpu = [cpu_seconds(run_sample, few), cpu_seconds(run_fit, jobs[1].model_copy(update={"name": "again"}))]
     return {
