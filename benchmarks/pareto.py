@@ -27,24 +27,27 @@ from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
 from ganinv.methods import AnyStage, MethodConfig
-from ganinv.report.figure import INK, SERIES
 from ganinv.stages.base import Context
 from ganinv.target import Target
 
 RESULTS = Path(__file__).parent / "results" / "pareto.jsonl"
+FAMILIES = {
+    "features": "features last", "muon": "low rank, Muon", "dense": "dense, Adam", "styles": "styles, Adam",
+    "adam": "low rank, Adam", "": "latent alone",
+}  # fmt: skip
 HEAD = """# Seconds against quality
 
 Made by `python -m benchmarks.pareto run` and `draw`, on {images} test portraits, whose head says what a candidate is. Seconds are
 processor seconds per image: read them as ratios. "Attributes" is how far the attribute scores of the rendering are from the
 photo's, mean over attributes and images, in standard deviations of the photos' scores; the attribute net is in no loss, and
 stands in for an identity network, which has no free weights at this size. "Edits" is how far edits by -2 to 2 move
-the score of glasses / smile / gender, in per cent of what they do on the untuned generator at the same latent. "Front": nothing
-faster is better.
+the score of glasses / smile / gender, in per cent of what they do on the untuned generator at the same latent; "score"
+is how far that is. "Front": nothing faster is better.
 
 ![](pareto.svg)
 
-| stages | seconds | MSE | distance | attributes | edits, % | numbers stored | front |
-|---|---|---|---|---|---|---|---|
+| stages | seconds | MSE | distance | attributes | edits, % | score | numbers stored | front |
+|---|---|---|---|---|---|---|---|---|
 """
 LOSS = {"distance": "embedded", "distance_weight": 1.0, "mse_weight": 1.0}
 
@@ -184,6 +187,7 @@ class Judge:
             "distance": distance,
             "attributes": sum(off) / len(off),
             "edits": {d: moved[d] / plain[d] for d in moved},
+            "response": moved,
             "numbers": sum(t.numel() for t in _tensors(code)) / len(self.target),
         }
 
@@ -218,34 +222,48 @@ def draw(args: argparse.Namespace) -> None:
     lines = _lines(args.results)
     args.to.mkdir(exist_ok=True)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6))
-    families = {"latent only": INK, "dense": SERIES[0], "styles": SERIES[1], "adam": SERIES[2], "muon": SERIES[3]}
     for axes, quality, unit in (
         (left, "distance", "embedded distance"),
         (right, "attributes", "attribute scores off, in standard deviations"),
     ):
         best = front(lines, quality)
         axes.step([x["seconds"] for x in best], [x[quality] for x in best], where="post", color="0.6", zorder=1)
-        for family, color in families.items():
+        for family in FAMILIES:
             own = [x for x in lines if family_of(x["name"]) == family]
-            axes.scatter([x["seconds"] for x in own], [x[quality] for x in own], s=18, color=color, label=family)
+            axes.scatter([x["seconds"] for x in own], [x[quality] for x in own], s=20, label=FAMILIES[family])
+        for x in best:
+            axes.annotate(
+                x["name"], (x["seconds"], x[quality]), (-4, -8), textcoords="offset points", fontsize=6, ha="right"
+            )
+        axes.set_xlim(left=0.35)  # the encoder alone takes a fortieth of that
         axes.set(xscale="log", yscale="log", xlabel="processor seconds per image", ylabel=unit)
         axes.grid(visible=True, which="both", alpha=0.2)
-    left.legend(frameon=False)
+    right.legend(frameon=False, fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(args.to / "pareto.svg", metadata={"Date": None})
     by_quality = {q: {x["key"] for x in front(lines, q)} for q in ("distance", "attributes")}
     rows = [
         f"| {x['name']} | {x['seconds']:.2f} | {x['mse']:.4f} | {x['distance']:.4f} | {x['attributes']:.3f} | "
         + " / ".join(f"{100 * v:.0f}" for v in x["edits"].values())
+        + " | "
+        + " / ".join(f"{v:.1f}" for v in response_of(x, lines).values())
         + f" | {x['numbers']:,.0f} | {' '.join(q for q, keys in by_quality.items() if x['key'] in keys)} |"
         for x in sorted(lines, key=lambda x: x["seconds"])
     ]
     (args.to / "pareto.md").write_text(HEAD.format(images=lines[0]["images"]) + "\n".join(rows) + "\n")
 
 
+def response_of(line: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, float]:
+    """How far the scores go, absolutely: of older lines, by way of the latent that they start from."""
+    if "response" in line:
+        return dict(line["response"])
+    start = next((x["response"] for x in lines if x["name"] == line["name"].split(",")[0] and "response" in x), {})
+    return {d: share * start[d] for d, share in line["edits"].items() if d in start}
+
+
 def family_of(name: str) -> str:
     """Which colour a candidate has."""
-    return next((family for family in ("muon", "dense", "styles", "adam") if family in name), "latent only")
+    return next(family for family in FAMILIES if family in name)
 
 
 if __name__ == "__main__":
