@@ -219,7 +219,7 @@ def invert(
     from ganinv.store import open_store
     from tasks.engine import open_pools
     from tasks.estimate import estimate
-    from tasks.invert import InvertJob, plan_invert, run_invert
+    from tasks.invert import InvertJob, list_images, plan_invert, run_invert
 
     fields: dict[str, Any] = {
         "store": store,
@@ -233,7 +233,7 @@ def invert(
         "measure": measure,
     }
     job, where_it_runs = _job(InvertJob, fields), _engine(engine, slots, retry_failed)
-    root, dataset = open_store(job.store), job.dataset.open()
+    root, dataset = open_store(job.store), list_images(job)
     plan = plan_invert(job, dataset)
     cost = estimate(root, root.latents[job.collection_name], plan, where_it_runs)
     Console(stderr=True).print(cost.line(), highlight=False, markup=False, soft_wrap=True)
