@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 
 from ganinv.report import plots
@@ -38,14 +39,12 @@ def editability_page(curves: Sequence[EditCurve], similarity: str) -> dict[str, 
         sections.append(_section(edit, several, file))
     images = sorted({len(curve.change) for curve in curves})
     counted = f"{images[0]}" if len(images) == 1 else f"{images[0]} to {images[-1]}"
-    head = f"""# Along an edit
-
-How alike an edited photograph stays to the photograph, against how much the edit changed the attribute ({counted} images per
-curve). The change is that of the labeller's score against the unedited inversion, in standard deviations over
-{curves[0].scale}; a method is read off where its mean curve reaches a change, and has no number (–) where it does not.
-Mean similarity is over the changes that all methods reach. Brackets: 95 % bootstrap interval over the images ({RESAMPLES:,}
-resamples). {WORDS.get(similarity, f"Similarity: {similarity}.")}
-"""
+    words = f"""How alike an edited photograph stays to the photograph, against how much the edit changed the attribute ({counted}
+images per curve). The change is that of the labeller's score against the unedited inversion, in standard deviations over
+{curves[0].scale}; a method is read off where its mean curve reaches a change, and has no number (–) where it does not. Mean
+similarity is over the changes that all methods reach. Brackets: 95 % bootstrap interval over the images ({RESAMPLES:,}
+resamples), where nearly all resamples reach the change. {WORDS.get(similarity, f"Similarity: {similarity}.")}"""
+    head = "# Along an edit\n\n" + textwrap.fill(" ".join(words.split()), 120) + "\n"
     return files | {"editability.md": "\n".join([head, *sections])}
 
 
