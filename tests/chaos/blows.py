@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Target = Literal["worker", "node", "driver", "s3"]
+Target = Literal["worker", "node", "spot", "driver", "s3"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Blow:
     """One ``kill -9``.
 
     Args:
+        target: a ``spot`` node is told two seconds before, a ``node`` is not.
         after: parts that must be written before.
         delay: seconds that pass then, so that it comes at any moment of a unit.
         down: seconds until an S3 server starts again.
@@ -40,6 +41,6 @@ def draw(seed: int, counts: Mapping[Target, int], parts: int) -> list[Blow]:
 
 def shared_out(kills: int) -> dict[Target, int]:
     """How many of each kind: workers most often, everything at least once."""
-    rest = max(0, kills - 4)
-    node, driver, s3 = 1 + rest * 3 // 20, 1 + rest * 4 // 20, 1 + rest * 4 // 20
-    return {"worker": max(1, kills - node - driver - s3), "node": node, "driver": driver, "s3": s3}
+    rest = max(0, kills - 5)
+    node, driver, s3 = 1 + rest * 2 // 20, 1 + rest * 4 // 20, 1 + rest * 4 // 20
+    return {"worker": max(1, kills - 1 - node - driver - s3), "node": node, "spot": 1, "driver": driver, "s3": s3}

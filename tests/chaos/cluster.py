@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,6 +73,18 @@ class RayCluster:
         """Kill its raylet, agents and workers at once."""
         self.nodes.remove(mark)
         kill(family(marked(mark)))
+
+    def preempt_node(self, mark: str, notice: float) -> None:
+        """As a cloud takes a spot machine back: Ray is told, and so many seconds later it is killed."""
+        node = re.search(r"--node_id=(\w+)", " ".join(command(pid) for pid in marked(mark)))
+        drain = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--node-id={node[1] if node else ''}"]
+        drain += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot"]
+        drain += [f"--deadline-remaining-seconds={round(notice)}", f"--address={self.environment['RAY_ADDRESS']}"]
+        environment = {**os.environ, **self.environment, MARK: f"{self.mark}/drain/"}
+        subprocess.run(drain, env=environment, capture_output=True, timeout=120, check=False)
+        time.sleep(notice)
+        if mark in self.nodes:  # nobody killed it in the meantime
+            self.kill_node(mark)
 
     def processes(self) -> set[int]:
         """All that belong to the cluster, whoever their parent is by now."""

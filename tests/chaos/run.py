@@ -139,6 +139,12 @@ class _Run:
             self.cluster.kill_node(node)
             self._starting.append(self._nodes.submit(self.cluster.add_node))
             victim = f"{node.split('/')[-2]}, and a new one started"
+        elif blow.target == "spot":
+            while self._running() and not self.cluster.nodes:
+                time.sleep(0.1)
+            node = self._random.choice(self.cluster.nodes)
+            self._starting.append(self._nodes.submit(self._replace_spot, node))
+            victim = f"{node.split('/')[-2]}, told before, and a new one started"
         elif blow.target == "driver":
             kill(family({self._driver.pid}))
             self._driver.wait()
@@ -151,6 +157,11 @@ class _Run:
         if blow.target == "s3":
             time.sleep(blow.down)
             self.server.start()
+
+    def _replace_spot(self, node: str) -> str:
+        if node in self.cluster.nodes:  # not killed in the meantime
+            self.cluster.preempt_node(node, notice=2)
+        return self.cluster.add_node()
 
     def _start_driver(self) -> None:
         with (self._folder / "cut.log").open("ab") as log:
