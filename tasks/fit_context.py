@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from ganinv.code import Code
 from ganinv.directions.calibration import calibrate
 from ganinv.directions.direction import Direction
-from ganinv.directions.effects import Start, measure_effects
+from ganinv.directions.effects import Effects, Start, measure_effects, score_codes
 from ganinv.directions.ganspace import named_by
 from ganinv.directions.passes import Spread
 from ganinv.generators.files import EMBEDDED, open_generator
@@ -80,17 +82,26 @@ class FitContext:
     def calibrated(self, direction: Direction, attribute: str) -> Direction:
         if not self.can_measure(attribute):
             return direction
-        config = self.job.calibration
-        start = self.fresh(config.samples)
-        return calibrate(direction, attribute, self.generator, self.labeller, start, self.sigma, config)
+        g, labeller, (start, before) = self.generator, self.labeller, self.unedited
+        return calibrate(direction, attribute, g, labeller, start, self.sigma, self.job.calibration, before)
 
     def named(self, direction: Direction) -> Direction:
         """A component with what it does as its meaning."""
         if not self.can_measure():
             return direction
-        start = self.fresh(self.job.calibration.samples)
-        effects = measure_effects(self.generator, self.labeller, direction, start, (-2.0, 2.0), self.sigma)
+        effects = self.measured(direction, (-2.0, 2.0))
         return named_by(direction, dict(zip(effects.attributes, effects.slope().tolist(), strict=True)))
+
+    def measured(self, direction: Direction, strengths: Sequence[float]) -> Effects:
+        """What a direction does to the samples of the calibration."""
+        start, before = self.unedited
+        return measure_effects(self.generator, self.labeller, direction, start, strengths, self.sigma, before)
+
+    @cached_property
+    def unedited(self) -> tuple[Start, np.ndarray]:
+        """The samples of the calibration, and their scores [N, K]: rendered once for all directions."""
+        start = self.fresh(self.job.calibration.samples)
+        return start, score_codes(self.generator, self.labeller, Code(w=start.w))
 
     def fresh(self, count: int) -> Start:
         """Samples that nothing was fitted on, rendered as the fitted ones were."""

@@ -14,7 +14,6 @@ from ganinv.directions.activations import ActivationConfig, fit_activations
 from ganinv.directions.calibration import calibrated_by
 from ganinv.directions.classifier_gradient import fit_classifier_gradient, image_scores, mean_gradients
 from ganinv.directions.direction import Direction
-from ganinv.directions.effects import measure_effects
 from ganinv.directions.ganspace import PrincipalComponents, correlate, fit_ganspace
 from ganinv.directions.interfacegan import Boundary, fit_boundary
 from ganinv.directions.projection import project_out
@@ -215,8 +214,7 @@ class Fitter(FitContext):
     def _channel_measured(self, direction: Direction, attribute: str) -> Direction:
         """A channel with its calibration and its Attribute Dependency at the response that channels are compared at."""
         config = self.job.stylespace
-        start = self.fresh(self.job.calibration.samples)
-        effects = measure_effects(self.generator, self.labeller, direction, start, config.strengths, self.sigma)
+        effects = self.measured(direction, config.strengths)
         calibrated = calibrated_by(effects, direction, attribute, config.response, self.labeller.identity)
         up = effects.strengths > 0
         curve = attribute_dependency(effects.before, effects.after[up], effects.sigma, effects.attributes, attribute)

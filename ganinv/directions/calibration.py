@@ -40,11 +40,13 @@ def calibrate(
     start: Start,
     sigma: Mapping[str, float],
     config: CalibrationConfig | None = None,
+    before: np.ndarray | None = None,
 ) -> Direction:
     """The direction with ``report["calibration"]``; its own unit stays what it was (see ``in_score_units``).
 
     Args:
         attribute: whose score counts. start: the samples to edit. sigma: standard deviations of all scores.
+        before: scores of the unedited samples, where they are known.
 
     The calibration: ``attribute``, ``unit`` (of a calibrated step, in the measure of the direction's own unit; None where
     no strength of the grid reaches the response), ``strength`` (the same in the direction's own units), ``score_std``,
@@ -53,7 +55,7 @@ def calibrate(
     deviations per calibrated step), ``monotone`` (share of samples), ``samples``, ``labeller``.
     """
     config = config or CalibrationConfig()
-    effects = measure_effects(generator, labeller, direction, start, config.strengths, sigma)
+    effects = measure_effects(generator, labeller, direction, start, config.strengths, sigma, before)
     return calibrated_by(effects, direction, attribute, config.response, labeller.identity)
 
 
