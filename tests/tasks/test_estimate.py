@@ -43,6 +43,14 @@ def test_from_the_table_where_the_store_knows_nothing(tmp_path: Path, faces: str
     assert not (tmp_path / "s").exists()  # nothing is written
 
 
+def test_what_is_not_measured_costs_less(tmp_path: Path, faces: str) -> None:
+    store = open_store(str(tmp_path / "s"))
+    whole, plain = (ask(store, job_of(store, faces, 6, method="e4e", measure=m)) for m in (True, False))
+    assert whole.seconds is not None
+    assert plain.seconds is not None
+    assert plain.seconds < whole.seconds / 3
+
+
 def test_an_unknown_cost_is_not_guessed(tmp_path: Path, faces: str) -> None:
     store = open_store(str(tmp_path / "s"))
     found = ask(store, job_of(store, faces, 4, method="e4e"), Engine(kind="ray", slots=2, gpus_per_slot=1))
