@@ -294,7 +294,7 @@ def plot(lines: dict[tuple[str, int], list[tuple[int, float, float]]], to: Path)
     """Time, and the share of it that GPUs compute, over the number of GPUs."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     tones = dict(zip(dict.fromkeys(name for name, _ in lines), ("#2a6fbb", "#c4622d", "#3f8f4f"), strict=False))
     styles = dict(zip(sorted({images for _, images in lines}), ("--", "-"), strict=False))
@@ -311,7 +311,7 @@ def plot(lines: dict[tuple[str, int], list[tuple[int, float, float]]], to: Path)
         axes.grid(alpha=0.3)
     left.set_yscale("log")
     right.set_ylim(0, 103)
-    left.legend(fontsize=7.5, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     figure.savefig(to, metadata={"Date": None} if to.suffix == ".svg" else None)
 
 
