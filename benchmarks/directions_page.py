@@ -134,7 +134,7 @@ def memory(p: Parts) -> str:
         "",
         "| step | 20,000 samples | 200,000 | 1,000,000 |",
         "|---|---|---|---|",
-        f"| sampling, scores from a table | {few['sample']['peak_mib']:.0f} | {many['sample']['peak_mib']:.0f} | - |",
+        f"| sampling, nothing rendered | {few['sample']['peak_mib']:.0f} | {many['sample']['peak_mib']:.0f} | - |",
         f"| ten boundaries (SVC, ridge) | {few['fit']['peak_mib']:.0f} | {many['fit']['peak_mib']:.0f} | - |",
         f"| principal components of W, drawn as needed | {stream['20000']['peak_mib']:.0f} | - | "
         f"{stream['1000000']['peak_mib']:.0f} |",
