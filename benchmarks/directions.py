@@ -321,7 +321,7 @@ class Bench:
             codes = [edited(self.generator, direction, start, s) for s in strengths]
             codes.insert(2, Code(w=start.w))
             rows.append((direction.name, torch.stack([self.generator.render(code) for code in codes], 1)))
-        draw_strip(rows, self.folder / "strip.png")
+        draw_strip(rows, self.args.docs / "pictures" / "directions-strip.jpg")
         return {"rows": [name for name, _ in rows]}
 
 

@@ -40,8 +40,6 @@ def write_pages(numbers: Path, docs: Path) -> None:
     pictures.mkdir(parents=True, exist_ok=True)
     if "effects" in parts:
         draw_responses(parts["effects"], pictures / "directions-responses.png")
-    if (numbers / "strip.png").is_file():
-        (pictures / "directions-strip.png").write_bytes((numbers / "strip.png").read_bytes())
     sections = [section(parts) for needs, section in SECTIONS if all(need in parts for need in needs)]
     page = "\n\n".join(["# Directions, measured", INTRODUCTION, *sections])
     (docs / "results-directions.md").write_text(wrapped(page) + "\n")
@@ -382,7 +380,7 @@ def pictures(p: Parts) -> str:
         [
             "## What they look like",
             "",
-            "![Edits](pictures/directions-strip.png)",
+            "![Edits](pictures/directions-strip.jpg)",
             "",
             f"From top to bottom: {names}. Two fresh samples, strengths -2, -1, 0, 1, 2 units; single channels -20, -10, 0, 10, "
             "20 of their standard deviations.",

@@ -50,4 +50,5 @@ def draw_strip(rows: list[tuple[str, torch.Tensor]], path: Path) -> None:
             for column in range(strengths):
                 x = margin + (sample * strengths + column) * size + sample * 8
                 sheet.paste(Image.fromarray(pixels[sample, column]), (x, place * size))
-    sheet.save(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, quality=90)
