@@ -38,13 +38,10 @@ class DirectionStore:
         data = _to_parquet(arrays, {key: value for key, value in metadata.items() if key != "version"})
         version = max(self._versions(name), default=0) + 1
         while True:
-            path = f"directions/{name}/{version}/direction.parquet"
             try:
-                self.objects.create(path, data)
+                self.objects.create(f"directions/{name}/{version}/direction.parquet", data)
                 return version
-            except FileExistsError:  # somebody else took this number in the meantime, or the answer was lost
-                if self.objects.read(path) == data:
-                    return version
+            except FileExistsError:  # somebody else took this number in the meantime
                 version += 1
 
     def get(
