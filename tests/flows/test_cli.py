@@ -60,7 +60,7 @@ def test_wrong_edit_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         monkeypatch, capsys, "edit", f"--store={tmp_path}", "--latents=x", "--edit=smile=much", "--engine=inline"
     )
     assert code == 1
-    assert "expected a number after = in 'smile=much', got 'much'" in err
+    assert "expected a number after = in 'smile=much'" in err
 
 
 def test_json_of_an_empty_store(
