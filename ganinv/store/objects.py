@@ -154,6 +154,7 @@ class Objects:
     def open(self, path: str) -> Any:
         """A seekable file to read ranges of one object. Use it in ``with``: an s3fs file left open hangs the exit."""
         fs, key = self._at(path)
+        fs.invalidate_cache()  # an object that another process wrote after this one had listed its folder
         return fs.open(key, "rb") if self.is_local else fs.open(key, "rb", cache_type="none")
 
     def _at(self, path: str) -> tuple[Any, str]:

@@ -25,7 +25,7 @@ def test_two_runs_at_once_make_one_table(tmp_path: Path) -> None:
             for _ in range(2)
         ]
         said = [process.communicate(timeout=400)[1] for process in both]
-        assert [process.returncode for process in both] == [0, 0], said
+        assert [process.returncode for process in both] == [0, 0], "\n".join(said)
         options = {"endpoint_url": server.url, "key": "test", "secret": "test"}
         latents = open_store(f"s3://{BUCKET}/s", **options).latents["twice"]
         ids, failed = (table["image_id"].to_pylist() for table in (latents.read(["image_id"]), latents.errors()))
