@@ -126,7 +126,9 @@ def _from_store(store: Store, plan: Plan) -> Figures | None:
 
 
 def _alike(there: Plan, now: Plan) -> bool:
-    return all(there.config.get(key) == now.config.get(key) for key in ("method", "generator", "encoder", "record", "measure"))
+    return all(
+        there.config.get(key) == now.config.get(key) for key in ("method", "generator", "encoder", "record", "measure")
+    )
 
 
 def _measured(collection: Collection) -> Figures | None:
