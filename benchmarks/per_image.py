@@ -33,7 +33,7 @@ from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, open_labeller
 from ganinv.losses.distance import between, open_distance
-from ganinv.methods import load_method
+from ganinv.methods import load_method, method_config
 from ganinv.sampling import sample_z
 from ganinv.stages.base import Context
 from ganinv.stages.objective import ReconstructionLoss
@@ -246,7 +246,9 @@ def memory(g: Generator, args: argparse.Namespace) -> None:
 def memory_of(g: Generator, args: argparse.Namespace) -> None:
     """One measurement of :func:`memory`, in this process."""
     target = targets(g, args.images, samples=True)
-    stages = {i: {"steps": args.steps or 4} for i in range(2)}
+    stages = {
+        i: {"steps": args.steps or 4} for i, s in enumerate(method_config(args.method).stages) if s.kind != "encode"
+    }
     method = load_method(args.method, g, batch_size=args.batch, stages=stages)
     unit, seen = max(args.batch, 16), []
     for first in range(0, len(target), unit):

@@ -24,7 +24,7 @@ from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Store, open_store, tensor_numpy
 
-METHODS = ("w-projection", "e4e", "w-plus-optimisation", "pti-e4e", "pti")
+METHODS = ("w-projection", "e4e", "w-plus-optimisation", "pti-w", "pti")
 ORDER = ("pti", "w-plus-optimisation", "e4e", "w-projection")
 
 

@@ -56,8 +56,8 @@ class Work:
 
 WORKS = (
     Work("e4e, encode and render", "e4e", 0.0015, 0.84 * 18 * 512 * 4, share=10 * MILLION),
-    Work("low-rank tuning from e4e", "pti-e4e", 0.67, 0.84 * 18 * 512 * 4, 0.96e6),
-    Work("PTI, dense", "pti", 2.0, 0.84 * 18 * 512 * 4, 56.5e6),
+    Work("low-rank tuning from e4e", "pti", 0.67, 0.84 * 18 * 512 * 4, 0.96e6),
+    Work("PTI, dense", "pti-paper", 2.0, 0.84 * 18 * 512 * 4, 56.5e6),
 )
 
 

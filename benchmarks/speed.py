@@ -1,6 +1,6 @@
 """Seconds per image of each method, as ratios to the first, in one run on random targets.
 
-python benchmarks/speed.py --images 8 --methods e4e w-projection w-plus-optimisation pti-e4e pti
+python benchmarks/speed.py --images 8 --methods e4e w-projection w-plus-optimisation pti-w pti
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--generator", default="portraits-64")
-    default = ["e4e", "w-projection", "w-plus-optimisation", "pti-e4e", "pti"]
+    default = ["e4e", "w-projection", "w-plus-optimisation", "pti-w", "pti"]
     parser.add_argument("--methods", nargs="+", default=default)
     args = parser.parse_args()
     g = open_generator(args.generator, "cuda" if torch.cuda.is_available() else "cpu")

@@ -214,7 +214,7 @@ def invert(
 ) -> None:
     """Invert a data set. Run again, it computes only what is missing.
 
-    Example: ganinv invert --store runs/a --dataset 'photos/*.png' --method pti-e4e
+    Example: ganinv invert --store runs/a --dataset 'photos/*.png' --method pti
     """
     from ganinv.store import open_store
     from tasks.engine import open_pools

@@ -108,7 +108,7 @@ def _open_folder(folder: str, uri: str, generator: Generator) -> ImageEncoder:
         raise GeneratorMismatch(
             f"encoder {uri!r} was trained for generator {meta.get('generator_name')!r} "
             f"({str(meta.get('generator_fingerprint'))[:12]}), not for {generator.name!r} ({generator.fingerprint[:12]}); "
-            "train one for this generator with: ganinv train"
+            "train one for this generator with: ganinv train, or take a method that needs none, such as pti-w"
         )
     if meta.get("method") not in _METHODS:
         raise WeightsRefused(f"{folder}: method {meta.get('method')!r} is not known; known are {', '.join(_METHODS)}")

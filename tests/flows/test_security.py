@@ -252,9 +252,9 @@ def test_names_of_images_cannot_leave_the_store(tmp_path: Path, faces: Path) -> 
     image = next(iter(sorted(faces.iterdir()))).read_bytes()
     pq.write_table(pa.table({"image_id": HOSTILE, "image": [image] * len(HOSTILE)}), tmp_path / "in.parquet")
     store = tmp_path / "deep" / "down" / "store"
-    overrides = {"stages": {1: {"steps": 1}}}
+    overrides = {"stages": {1: {"steps": 1}, 2: {"steps": 1}}}
     job = InvertJob(
-        store=str(store), dataset=DatasetRef(url=str(tmp_path / "in.parquet")), method="pti-e4e", overrides=overrides
+        store=str(store), dataset=DatasetRef(url=str(tmp_path / "in.parquet")), method="pti", overrides=overrides
     )
     began = time.time()
     with open_pools(Engine(kind="inline", quiet=True)) as pools:
@@ -263,5 +263,5 @@ def test_names_of_images_cannot_leave_the_store(tmp_path: Path, faces: Path) -> 
     assert result["rows"] > 0
     outside = [p for p in tmp_path.rglob("*") if p.is_file() and store not in p.parents and p.stat().st_mtime > began]
     assert not outside
-    uris = open_store(str(store)).latents["pti-e4e"].read(["extras_uri"])["extras_uri"].to_pylist()
-    assert all(uri.startswith("latents/pti-e4e/extras/") and ".." not in uri.split("/") for uri in uris)
+    uris = open_store(str(store)).latents["pti"].read(["extras_uri"])["extras_uri"].to_pylist()
+    assert all(uri.startswith("latents/pti/extras/") and ".." not in uri.split("/") for uri in uris)

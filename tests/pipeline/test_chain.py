@@ -43,11 +43,11 @@ SMALL: dict[str, Any] = {
     "invert": [
         {"method": "e4e", "unit_size": 2},
         {"method": "w-projection", "unit_size": 2, "overrides": {"stages": {0: {"steps": 4}}}},
-        {"method": "pti-e4e", "unit_size": 2, "overrides": {"stages": {1: {"steps": 3}}}},
+        {"method": "pti", "unit_size": 2, "overrides": {"stages": {1: {"steps": 2}, 2: {"steps": 3}}}},
     ],
     "edit": [
         {
-            "latents": "pti-e4e",
+            "latents": "pti",
             "images": "files",
             "edits": [
                 {"name": "smile", "directions": {"smile": 1}, "strengths": [-1, 0, 1]},
@@ -55,8 +55,8 @@ SMALL: dict[str, Any] = {
             ],
         }
     ],
-    "evaluate": [{"latents": "e4e"}, {"latents": "pti-e4e", "edits": "edits"}],
-    "report": {"latents": ["e4e", "pti-e4e"], "samples": "samples", "training": "e4e", "edits": "edits"},
+    "evaluate": [{"latents": "e4e"}, {"latents": "pti", "edits": "edits"}],
+    "report": {"latents": ["e4e", "pti"], "samples": "samples", "training": "e4e", "edits": "edits"},
 }
 
 
@@ -75,22 +75,22 @@ def test_every_step_filled_its_table(done: tuple[ChainJob, dict[str, Any]]) -> N
     assert store.directions.get("glasses").layers == (0, 4)
     assert store.directions.get("smile").layers is None
     assert store.collection("training", "e4e").read().num_rows == 4
-    for name in ("e4e", "w-projection", "pti-e4e"):
+    for name in ("e4e", "w-projection", "pti"):
         assert store.latents[name].read().num_rows == 4
         assert store.latents[name].status().left == 0
     assert store.edits["edits"].read().num_rows == 4 * (3 + 1)
-    assert store.metrics["pti-e4e"].read().num_rows == 4
+    assert store.metrics["pti"].read().num_rows == 4
     assert store.collection("edit-metrics", "edits").read().num_rows == 16
     page = Path(result["report"]["report"]).read_text()
     assert "<html" in page
-    assert "pti-e4e" in page
+    assert "pti" in page
 
 
 @pytest.mark.usefixtures("done")
 def test_prefect_shows_how_far_each_step_came() -> None:
     from prefect.artifacts import Artifact
 
-    for key in ("samples-samples", "training-e4e", "latents-pti-e4e", "edits-edits"):
+    for key in ("samples-samples", "training-e4e", "latents-pti", "edits-edits"):
         artifact = Artifact.get(key)
         assert artifact is not None, key
         assert artifact.data == 100.0, key
@@ -157,7 +157,7 @@ def test_duckdb_reads_latents_and_the_image_is_the_runs_own(done: tuple[ChainJob
     """Only DuckDB, safetensors and the generator: no reader of ours between the table and the picture."""
     job, _ = done
     g, store = open_generator(), open_store(job.store)
-    parts = f"{store.latents['pti-e4e'].url}/part-*.parquet"
+    parts = f"{store.latents['pti'].url}/part-*.parquet"
     rows = duckdb.sql(f"select image_id, w, extras_uri, mse from '{parts}' order by image_id").fetchall()
     assert len(rows) == 4
     for image_id, flat, uri, mse in rows:
@@ -172,7 +172,7 @@ def test_duckdb_reads_latents_and_the_image_is_the_runs_own(done: tuple[ChainJob
             if not name.endswith(".right")
         }
         image = g.render(Code(w=w, weights=weights))
-        own = g.render(table_to_code(store.latents["pti-e4e"].read(ids=[image_id]), store))
+        own = g.render(table_to_code(store.latents["pti"].read(ids=[image_id]), store))
         torch.testing.assert_close(image, own, atol=1e-4, rtol=0)
         source = job.dataset.open().load([image_id], 64).images
         assert float((image - source).square().mean()) == pytest.approx(mse, abs=1e-3)  # what the run recorded
@@ -189,7 +189,7 @@ def test_strength_zero_is_the_inversion(done: tuple[ChainJob, dict[str, Any]]) -
     )
     np.testing.assert_array_equal(
         rows["w"].combine_chunks().to_numpy_ndarray(),
-        store.latents["pti-e4e"].read()["w"].combine_chunks().to_numpy_ndarray(),
+        store.latents["pti"].read()["w"].combine_chunks().to_numpy_ndarray(),
     )
 
 
@@ -206,8 +206,8 @@ def test_missing_dataset_and_unknown_method(tmp_path: Path) -> None:
     with open_pools(INLINE) as pools:
         with pytest.raises(DataError, match="nowhere"):
             run_invert(InvertJob(store=str(tmp_path), dataset=DatasetRef(url=str(tmp_path / "nowhere"))), pools)
-        with pytest.raises(ConfigError, match="did you mean 'pti-e4e'"):
-            run_invert(InvertJob(store=str(tmp_path), dataset=DatasetRef(url=str(tmp_path)), method="pti-e4"), pools)
+        with pytest.raises(ConfigError, match="did you mean 'pti-w'"):
+            run_invert(InvertJob(store=str(tmp_path), dataset=DatasetRef(url=str(tmp_path)), method="pti-ww"), pools)
 
 
 def test_another_configuration_under_the_same_name_is_refused(done: tuple[ChainJob, dict[str, Any]]) -> None:
@@ -226,7 +226,7 @@ def test_a_direction_of_another_generator_is_refused(done: tuple[ChainJob, dict[
     save_generator(other, str(tmp_path / "other"))
     edit = EditJob(
         store=job.store,
-        latents="pti-e4e",
+        latents="pti",
         name="refused",
         generator=str(tmp_path / "other"),
         edits=(EditSpec(name="smile", directions={"smile": 1}),),

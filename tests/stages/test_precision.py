@@ -31,8 +31,8 @@ def test_methods_in_bfloat16_come_as_close() -> None:
     g = tiny_generator()
     target = Target(g.render(Code(w=random_w(g, 4))))
     stages = {0: {"steps": 20}, 1: {"steps": 20}}
-    full = load_method("pti", g, stages=dict(stages)).invert(target)
-    method = load_method("pti", g, stages=dict(stages), precision="bfloat16")
+    full = load_method("pti-w", g, stages=dict(stages)).invert(target)
+    method = load_method("pti-w", g, stages=dict(stages), precision="bfloat16")
     half = method.invert(target)
     assert g.precision == method.context.precision == "float32"
     assert half.code.w.dtype == torch.float32

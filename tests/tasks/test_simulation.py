@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.simulate import MILLION, WORKS, World, measure_memory, simulate, storage
 
-PTI = next(work for work in WORKS if work.method == "pti")
+PTI = next(work for work in WORKS if work.name == "PTI, dense")
 
 
 @pytest.mark.parametrize("gpus", [1, 7, 64])
