@@ -1,6 +1,7 @@
 """The fast path of the synthesis against the plain one, on whatever device is there.
 
     python -m benchmarks.fast_path --generator config-f-256 --batches 1 4
+    python -m benchmarks.fast_path --methods pti-w pti --images 16          whole methods with compiled steps, processor seconds
 
 It is off by default until a GPU has been measured: run this there (config-f-256 and config-f-1024) and turn it on in
 ``ganinv/generators/fast.py`` if both ratios of the last line are below 0.95 for both.
@@ -11,16 +12,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from benchmarks.per_image import Clock, targets
 from benchmarks.synthesis import Timing, device_words, generator_of, latents, with_gradient
 from ganinv.code import Code
 from ganinv.generators.fast import Mode, fast_path
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods import load_method
 
 
 def render(g: Generator, mode: Mode) -> Callable[[Tensor], Tensor]:
@@ -37,8 +40,13 @@ def main() -> None:
     parser.add_argument("--generator", default="portraits-64", help="a generator, or config-f-R with random weights")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--methods", nargs="+", default=[], help="compare compiled steps of these methods instead")
+    parser.add_argument("--images", type=int, default=16)
     args = parser.parse_args()
     g = generator_of(args.generator)
+    if args.methods:
+        steps(g, args.methods, args.images)
+        return
     print(f"{args.generator}, {device_words(g.device)}, median of {args.rounds} rounds (quartiles)")
     print("batch  compile s  fast:plain forward      +gradient")
     ratios = []
@@ -64,6 +72,30 @@ def main() -> None:
         f"for the GPU queue: {args.generator} on {device_words(g.device)}: fast:plain {first:.2f} forward, "
         f"{second:.2f} with gradient"
     )
+
+
+def steps(g: Generator, methods: Sequence[str], images: int) -> None:
+    """Plain : compiled steps, each method twice in each mode; the second time counts, the first one compiles."""
+    target = targets(g, images, samples=True)
+    for name in methods:
+        seconds: dict[Mode, float] = {}
+        error: dict[Mode, float] = {}
+        for mode in ("off", "step"):
+            fast_path(mode)
+            method = load_method(name, g)
+            for _ in range(2):
+                clock = Clock(g)
+                inversion = method.invert(target)
+                first, seconds[mode] = seconds.get(mode, 0.0), clock.seconds()
+            if fast_path() != mode:
+                raise SystemExit("there is no fast path here: see the warning above")
+            error[mode] = statistics.fmean(inversion.metrics["distance"])
+        print(
+            f"{name:20s} plain {seconds['off'] / images:.3f} s/image, compiled {seconds['step'] / images:.3f} "
+            f"({seconds['step'] / seconds['off']:.2f} x), the first time {first / images:.2f}; "
+            f"distance {error['off']:.5f}, {error['step']:.5f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from ganinv.encoders.e4e import E4e
 from ganinv.encoders.hyperstyle import HyperStyle
 from ganinv.encoders.rows import RowEncoderConfig
 from ganinv.encoders.w import WEncoder, WEncoderConfig
-from ganinv.generators.fast import fast_path
+from ganinv.generators.fast import Mode, fast_path
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import Distance, LpipsDistance
 from ganinv.networks.hypernet import HyperNetwork
@@ -54,10 +54,12 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--steps", type=int, default=10, help="timed of each job that has steps")
-    parser.add_argument("--compile", action="store_true", help="with the compiled fast path of the synthesis")
+    parser.add_argument(
+        "--fast", choices=get_args(Mode), default="off", help="a compiled path (ganinv.generators.fast)"
+    )
     parser.add_argument("--json", type=Path, help="append the results to this file, a line each")
     args = parser.parse_args()
-    fast_path("compile" if args.compile else "off")
+    fast_path(args.fast)
     g = generator_of(args.generator)
     print(f"{args.generator}, {device_words(g.device)}, {args.steps} steps timed")
     print("job           precision  batch   s/image   images/s   TFLOP/image   TFLOP/s   of peak")
@@ -71,7 +73,7 @@ def main() -> None:
                 if args.json:
                     about = {"device": device_words(g.device), "generator": args.generator, "peak": peak}
                     with args.json.open("a") as file:
-                        file.write(json.dumps({**line, **about, "compile": args.compile}) + "\n")
+                        file.write(json.dumps({**line, **about, "fast": args.fast}) + "\n")
 
 
 def words(line: dict[str, Any]) -> str:

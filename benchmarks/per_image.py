@@ -163,28 +163,30 @@ def pti(g: Generator, args: argparse.Namespace) -> None:
 
 def edits(g: Generator, args: argparse.Namespace) -> None:
     """Bar: low rank within 10 % of dense in distance; edits move the score as far as on the untuned generator, within 10 %."""
-    target = targets(g, args.images or 16, args.samples)
+    target = targets(g, args.images or 32, args.samples)
     labeller, directions = open_labeller("portraits-64"), edit_directions(g)
     context = Context(g, lambda name: open_encoder(name, generator=g), lanes=args.batch)
-    pivots = {
-        "w": Optimize(space="w", steps=100)(target, None, context).code,
-        "e4e": context.encoder("e4e")(target.images).detach(),
-    }
-    steps = args.steps or 60
-    tunings: dict[str, Tune | None] = {
-        "untuned": None,
-        "dense adam": Tune(steps=steps, lr=3e-3, lr_rampdown=0.5),
-        "low-rank 8 muon": Tune(steps=steps, lr=0.022, lr_rampdown=0.5, form="low-rank", rank=8, optimizer="muon"),
-        "low-rank 4 muon": Tune(steps=steps, lr=0.022, lr_rampdown=0.5, form="low-rank", rank=4, optimizer="muon"),
-    }
+    dense = Tune(steps=args.steps or 60, lr=3e-3, lr_rampdown=0.5)
     rows = []
-    for pivot, code in pivots.items():
-        for name, stage in tunings.items():
-            tuned = code if stage is None else stage(target, code, context).code
-            mse, distance = errors(g, tuned, target)
-            moved = {d: response(g, labeller, tuned, direction) for d, direction in directions.items()}
-            print(f"{pivot:5s} {name:18s} mse {mse:.5f}  distance {distance:.5f}  " + _listed(moved), flush=True)
-            rows.append([_strip(g, tuned, directions["smile"], directions["glasses"])])
+    for method in ("pti", "pti-w"):
+        *before, tune = method_config(method).stages
+        pivot: Code | None = None
+        for stage in before:
+            pivot = stage(target, pivot, context).code
+        assert pivot is not None
+        codes = {"untuned": pivot, "dense, Adam": dense(target, pivot, context).code}
+        codes["as shipped"] = tune(target, pivot, context).code
+        moved = {
+            name: {d: response(g, labeller, code, direction) for d, direction in directions.items()}
+            for name, code in codes.items()
+        }
+        for name, code in codes.items():
+            mse, distance = errors(g, code, target)
+            share = "  ".join(
+                f"{d} {moved[name][d]:+.2f} ({moved[name][d] / moved['untuned'][d]:.0%})" for d in moved[name]
+            )
+            print(f"{method:6s} {name:12s} mse {mse:.5f}  distance {distance:.5f}  {share}", flush=True)
+            rows.append([_strip(g, code, directions["smile"], directions["glasses"])])
     _save_grid(torch.cat([target.images.clamp(-1, 1)[:8, None]] + [r[0][:8] for r in rows], dim=1), args.to)
 
 
@@ -209,10 +211,6 @@ def response(g: Generator, labeller: Labeller, code: Code, direction: Direction)
         edited = code.with_w(code.w + direction.step(code.w, torch.tensor(strength)))
         ends.append(torch.as_tensor(labeller.score(g.render(edited))[direction.name]).mean())
     return float(ends[1] - ends[0])
-
-
-def _listed(values: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:+.2f}" for name, value in values.items())
 
 
 @torch.no_grad()

@@ -1,9 +1,12 @@
-"""What follows a convolution in one compiled kernel: filter, demodulation, noise, bias, leaky ReLU, clamp.
+"""Compiled paths, by ``torch.compile``, which needs a C++ compiler, and Triton on a GPU.
 
-``layers.after_convolution`` is the reference. The twin here is the same function in operations that a compiler fuses (the
-filter as sixteen shifted sums), run by ``torch.compile``, which needs a C++ compiler, and Triton on a GPU. It is off unless
-``fast_path("compile")`` or ``GANINV_FAST=compile`` asks for it; where it cannot be had, one warning says so and the
-reference goes on. ``benchmarks/fast_path.py`` measures whether it pays.
+``compile``: what follows a convolution (filter, demodulation, noise, bias, leaky ReLU, clamp) as one kernel.
+``layers.after_convolution`` is the reference; the twin here is the same function in operations that a compiler fuses (the
+filter as sixteen shifted sums). ``step``: a step of optimisation or tuning renders, measures and differentiates in one graph
+(``ganinv.stages.descent``), which takes a minute or more to compile for each stage.
+
+Both are off unless ``fast_path(mode)`` or ``GANINV_FAST=mode`` asks for one; where it cannot be had, one warning says so and
+the plain path goes on. ``benchmarks/fast_path.py`` measures whether they pay.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from torch import Tensor
 from ganinv.errors import ConfigError
 from ganinv.generators import layers
 
-Mode = Literal["off", "compile"]
+Mode = Literal["off", "compile", "step"]
 _mode: Mode | None = None
 
 Tensors = Sequence[Tensor | None]
@@ -32,7 +35,7 @@ def fast_path(mode: Mode | None = None) -> Mode:
     """The path that this process takes; with an argument, the one that it takes from now on.
 
     Raises:
-        ConfigError: another mode than ``off`` and ``compile``, here or in ``GANINV_FAST``.
+        ConfigError: another mode than ``off``, ``compile`` and ``step``, here or in ``GANINV_FAST``.
     """
     global _mode
     if mode is None and _mode is not None:
@@ -42,6 +45,13 @@ def fast_path(mode: Mode | None = None) -> Mode:
         raise ConfigError(f"unknown fast path {wanted!r}; there are: {', '.join(get_args(Mode))}")
     _mode = wanted
     return wanted  # type: ignore[no-any-return]
+
+
+def give_up(error: Exception) -> None:
+    """Warn that there is no fast path, and take the plain one from now on."""
+    reason = str(error).strip().split("\n")[0][:300]
+    warnings.warn(f"no fast path: {type(error).__name__}: {reason}; the plain one is used", stacklevel=3)
+    fast_path("off")
 
 
 def after_convolution(
@@ -61,9 +71,7 @@ def after_convolution(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a compiler, or the lack of one, can raise
-        reason = str(error).strip().split("\n")[0][:300]
-        warnings.warn(f"no fast path: {type(error).__name__}: {reason}; the plain one is used", stacklevel=2)
-        fast_path("off")
+        give_up(error)
         return layers.after_convolution(y, demod, noise, bias, fir, gain, clamp)
 
 

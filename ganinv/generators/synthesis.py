@@ -82,7 +82,7 @@ class StyledConv(nn.Module):
             strength = extras.parameter(strength, f"{self.name}.noise_strength")[..., None, None, None]
         noise = None if noise is None else as_dtype(noise * strength, x.dtype)
         convolve = partial(modulated_conv2d, x, weight, style_of(self, w, extras), up=self.up, ring=ring, offset=offset)
-        if fast.fast_path() == "off":
+        if fast.fast_path() != "compile":
             return after_convolution(convolve(fir=self.fir), None, noise, bias, None, gain, self.clamp)
         return convolve(then=lambda y, demod: fast.after_convolution(y, demod, noise, bias, self.fir, gain, self.clamp))
 

@@ -10,6 +10,7 @@ are then the same in any company.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from torch import Tensor
 from ganinv.code import Code
 from ganinv.config import StrictModel
 from ganinv.extras import map_tensors
+from ganinv.generators import fast
+from ganinv.generators.stylegan2 import Generator
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import idle
 from ganinv.stages.memory import Gauge
@@ -251,19 +254,7 @@ class Run:
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Render, measure, decide who stops, move the rest. Returns the losses [B] and who was under way [B]."""
         descent = self.descent
-        leaves = [x.detach().requires_grad_(True) for x in batch.x]
-        with torch.enable_grad():
-            values = [self._views(i, leaf) for i, leaf in enumerate(leaves)]
-            code = self._put(batch.base, values, self)
-            images = self.generator.synthesize(code)
-            loss, distance = self.objective(images, code, batch.reference)
-            for variable, given in zip(descent.variables, values, strict=True):
-                penalty = variable.penalty(given)
-                loss = loss if penalty is None else loss + penalty
-            if descent.extra_loss is not None:
-                loss = loss + descent.extra_loss(code, self)
-            gradients = torch.autograd.grad(loss.sum(), leaves)
-        loss, distance = loss.detach(), distance.detach()
+        loss, distance, gradients = self._differentiate(batch)
         under_way = batch.reason == 0
         self._decide(batch, loss, distance)
         move = batch.reason == 0
@@ -280,6 +271,32 @@ class Run:
         for lane in batch.lanes:
             lane.steps += 1  # of finished lanes too: what counts is ``batch.count``
         return loss, under_way
+
+    def _differentiate(self, batch: Batch) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        """Losses [B], perceptual distances [B], and the gradient to each variable's rows; compiled where that is asked for."""
+        if fast.fast_path() != "step":
+            return self._gradients(batch, _measured)
+        try:
+            return self._gradients(batch, _compiled_measured())
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a compiler, or the lack of one, can raise
+            fast.give_up(error)
+            return self._gradients(batch, _measured)
+
+    def _gradients(self, batch: Batch, measured: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Any]:
+        leaves = [x.detach().requires_grad_(True) for x in batch.x]
+        with torch.enable_grad():
+            values = [self._views(i, leaf) for i, leaf in enumerate(leaves)]
+            code = self._put(batch.base, values, self)
+            loss, distance = measured(self.generator, self.objective, code, batch.reference)
+            for variable, given in zip(self.descent.variables, values, strict=True):
+                penalty = variable.penalty(given)
+                loss = loss if penalty is None else loss + penalty
+            if self.descent.extra_loss is not None:
+                loss = loss + self.descent.extra_loss(code, self)
+            gradients = torch.autograd.grad(loss.sum(), leaves)
+        return loss.detach(), distance.detach(), gradients
 
     def _decide(self, batch: Batch, loss: Tensor, distance: Tensor) -> None:
         """Why lanes under way stop now, on the device."""
@@ -351,6 +368,16 @@ class Run:
         for variable, given in zip(self.descent.variables, values, strict=True):
             base = variable.put(base, given, self.generator, moment)
         return base
+
+
+def _measured(generator: Generator, objective: Objective, code: Code, reference: Any) -> tuple[Tensor, Tensor]:
+    """Nearly all that a step computes, and free of random numbers and of schedules: what can be compiled."""
+    return objective(generator.synthesize(code), code, reference)
+
+
+@functools.cache
+def _compiled_measured() -> Callable[..., tuple[Tensor, Tensor]]:
+    return torch.compile(_measured)
 
 
 def _rows(values: Mapping[str, Tensor]) -> Tensor:
