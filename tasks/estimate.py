@@ -19,6 +19,7 @@ from ganinv.store import Collection, Plan, Store
 from ganinv.store.conflict import same_run
 from tasks.engine import Engine
 from tasks.progress import spell
+from tasks.summary import ran_on_gpus
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def estimate(store: Store, collection: Collection, plan: Plan, engine: Engine) -
     left = [unit for unit in plan.units if unit.index not in done]
     images = sum(len(unit.ids) for unit in left)
     slots = _slots(engine, len(left))
-    figures = _from_store(store, plan) or _from_table(plan, engine)
+    figures = _from_store(store, plan, engine) or _from_table(plan, engine)
     busy = images * figures.seconds if figures else None
     return Estimate(
         collection=collection.path,
@@ -113,13 +114,15 @@ def _slots(engine: Engine, units: int) -> int | None:
     return max(1, min(slots, units))
 
 
-def _from_store(store: Store, plan: Plan) -> Figures | None:
-    """Of the collection with most units that the same method made with the same generator."""
+def _from_store(store: Store, plan: Plan, engine: Engine) -> Figures | None:
+    """Of the collection with most units that the same method made with the same generator, on the same kind of device."""
+    gpus = engine.gpus_per_slot > 0
     alike: list[tuple[int, Collection]] = []
     for name in store.list("latents"):
         collection = store.latents[name]
         with suppress(StoreError):  # a damaged neighbour is no reason not to begin
-            if collection.exists() and _alike(collection.plan(), plan):
+            same = collection.exists() and _alike(collection.plan(), plan)
+            if same and ran_on_gpus(collection) in (gpus, None):
                 alike.append((len(collection.done()), collection))
     units, best = max(alike, key=lambda each: each[0], default=(0, None))
     return _measured(best) if units and best is not None else None

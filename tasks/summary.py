@@ -117,6 +117,15 @@ def read_summary(url: str) -> str:
     return (open_store(url).objects.read_if_there(TEXT) or b"").decode()
 
 
+def ran_on_gpus(collection: Collection) -> bool | None:
+    """Whether its workers held GPUs; None where no run has come to an end yet."""
+    table = collection.objects.read_if_there(f"{collection.path}/{TABLE}")
+    if table is None:
+        return None
+    spent: list[float] = pq.read_table(io.BytesIO(table), columns=["gpu_seconds"])["gpu_seconds"].to_pylist()
+    return max(spent, default=0.0) > 0
+
+
 def _write(collection: Collection, row: dict[str, Any]) -> None:
     """Add a row. The work is done: what goes wrong here is only logged."""
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -14,7 +16,9 @@ import pytest
 # Two workers and a test process on a small machine would otherwise start cores x cores threads.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="ganinv-prefect-"))  # not the user's own data base
+if "PREFECT_HOME" not in os.environ:  # not the user's own data base
+    os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ganinv-prefect-")
+    atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 os.environ.pop("RAY_ADDRESS", None)  # tests start a Ray of their own, or join the one below by name
 
 from flows.runtime import prepare_environment as prepare_prefect

@@ -70,6 +70,8 @@ def test_a_trial_in_the_store_is_what_the_estimate_comes_from(tmp_path: Path, fa
     assert found.source == "measured on 4 images of latents/trial"
     assert found.bytes is not None
     assert found.bytes > 10 * 1000
+    on_gpus = ask(store, job, Engine(kind="ray", slots=2, gpus_per_slot=1.0))
+    assert (on_gpus.seconds, on_gpus.left) == (None, 10)  # a trial on cores says nothing about them
     with open_pools(INLINE) as pools:
         run_invert(job, pools)
     assert ask(store, job).line() == "0 of 10 images to invert, in 0 units"
