@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -349,7 +350,7 @@ def latents_list(store: StoreUrl, as_json: AsJson = False) -> None:
     table = Table("name", "method", "planned", "done", "failed", "left", "generator")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
+    _print_table(table)
 
 
 @latents.command("show")
@@ -403,6 +404,17 @@ def _show(result: Any, as_json: bool) -> None:
         return
     for key, value in result.items():
         Console().print(f"[bold]{key}[/]: {value}", highlight=False, soft_wrap=True)
+
+
+def _print_table(table: Table) -> None:
+    """Folded where a terminal is narrow, never cut; into a file or a pipe as wide as it is."""
+    console = Console()
+    table.box, table.padding, table.show_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
+    for column in table.columns:
+        column.overflow = "fold"
+    if not console.is_terminal:
+        console.width = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    console.print(table)
 
 
 def _pairs(texts: list[str] | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli import AsJson, GeneratorUri, StoreUrl, _show, directions, fit
+from flows.cli import AsJson, GeneratorUri, StoreUrl, _print_table, _show, directions, fit
 from ganinv.errors import ConfigError, GaninvError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def import_file(
     table = Table(*(key.replace("_", " ") for key in rows[0]))
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
+    _print_table(table)
 
 
 @directions.command("export")
@@ -137,7 +137,7 @@ def directions_list(store: StoreUrl, as_json: AsJson = False) -> None:
             row["deprecated"] or "",
             style=None if row["deprecated"] is None else "dim",
         )
-    Console().print(table)
+    _print_table(table)
 
 
 @directions.command("show")

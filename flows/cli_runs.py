@@ -11,7 +11,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from flows.cli import AsJson, EngineKind, GeneratorUri, Measure, RetryFailed, Slots, StoreUrl, _job, _pairs, _show, app
+from flows.cli import (
+    AsJson,
+    EngineKind,
+    GeneratorUri,
+    Measure,
+    RetryFailed,
+    Slots,
+    StoreUrl,
+    _job,
+    _pairs,
+    _print_table,
+    _show,
+    app,
+)
 from ganinv.errors import ConfigError
 
 RunName = Annotated[
@@ -107,7 +120,7 @@ def runs(
     for run in found:
         started = f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else "-"
         table.add_row(run.name, run.id[:8], run.flow, run.deployment or "-", run.state, started, f"{run.seconds:.0f}s")
-    Console().print(table)
+    _print_table(table)
 
 
 @app.command()
@@ -176,19 +189,14 @@ def status(
         return
     table = Table(
         Column("collection", no_wrap=True),
-        "state",
-        "planned",
-        "done",
-        "failed",
-        "left",
-        "images/s",
-        "time left",
-        "last part",
+        Column("state", no_wrap=True),
+        *("planned", "done", "failed", "left", "images/s", "time left"),
+        Column("last part", no_wrap=True),
     )
     for each in found:
         counts = (str(n) for n in (each.planned, each.done, each.failed, each.left))
         rate = f"{each.rate:.3g}" if each.rate else "-"
         left = spell(each.seconds_left) if each.seconds_left is not None else "-"
-        last = f"{datetime.fromtimestamp(each.last_part):%Y-%m-%d %H:%M:%S}" if each.last_part else "-"
+        last = f"{datetime.fromtimestamp(each.last_part):%d %b %H:%M}" if each.last_part else "-"
         table.add_row(each.collection, each.state, *counts, rate, left, last)
-    Console().print(table)
+    _print_table(table)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from flows.cli import AsJson, StoreUrl, _show, app
+from flows.cli import AsJson, StoreUrl, _print_table, _show, app
 from ganinv.errors import WeightsRefused
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def catalogue_(catalogue: CatalogueFile = None, as_json: AsJson = False) -> None
     for entry in entries:
         digest = f"{entry.sha256[:12]}..." if entry.sha256 else "not known"
         table.add_row(entry.name, str(entry.resolution), entry.notes, f"({licences.index(entry.licence) + 1})", digest)
-    Console().print(table)
+    _print_table(table)
     for number, licence in enumerate(licences, 1):
         _print(f"({number}) {licence}")
 

@@ -58,6 +58,7 @@ def _list(place: Place) -> tuple[dict[str, int], str]:
         else:
             found = fs.find(root, detail=True)
             base = root.rpartition("/")[0] if list(found) == [root] else root
+        fs.invalidate_cache()  # a copy of the whole listing, that nobody asks again
     files = {path: _size(info) for path, info in sorted(found.items()) if _is_file(path, info)}
     visible = {path: size for path, size in files.items() if not _hidden(path.removeprefix(base))}
     return _without_side_tables(visible), base

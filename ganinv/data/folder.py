@@ -22,7 +22,8 @@ def file_sources(place: Place, files: Mapping[str, int], base: str) -> dict[str,
     paths = [path for path in files if is_image(path)]
     names = {path: clean_id(path.removeprefix(base).lstrip("/")) for path in paths}
     ids = ids_of(names)
-    return {ids[path]: SourceRef(place.uri(path), path, length=files[path]) for path in paths}
+    uris = zip(paths, place.uris(paths), strict=True)
+    return {ids[path]: SourceRef(uri, path, length=files[path]) for path, uri in uris}
 
 
 def ids_of(names: Mapping[str, str]) -> dict[str, str]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ganinv.errors import DataError, DataUnavailable, GaninvError
 from ganinv.store.failures import is_passing, reason
-from ganinv.store.objects import set_checksum_defaults
+from ganinv.store.opening import open_url
 from ganinv.store.patience import patient
 
 MAGIC = re.compile(r"[*?\[]")
@@ -63,7 +62,12 @@ class Place:
 
     def uri(self, path: str) -> str:
         """A path of the file system as people write it."""
-        return path if self.is_local else str(self.fs.unstrip_protocol(path))
+        return self.uris([path])[0]
+
+    def uris(self, paths: Sequence[str]) -> list[str]:
+        """:meth:`uri` of each. To open the file system for each of a million takes minutes."""
+        fs = self.fs
+        return list(paths) if isinstance(fs, LocalFileSystem) else [str(fs.unstrip_protocol(path)) for path in paths]
 
     def holds(self, path: str) -> bool:
         """False for a link on a local disk that leads out of the folder, or the folder of the glob, that was named."""
@@ -82,9 +86,8 @@ class Place:
             return bytes(self.fs.cat_file(source.path, start=source.offset, end=end))
 
     def _open(self) -> tuple[Any, str]:
-        set_checksum_defaults(self.url, self.options)
         try:
-            fs, root = fsspec.url_to_fs(self.url, **self.options)
+            fs, root = open_url(self.url, self.options)
         except (ValueError, ImportError, TypeError) as error:
             raise DataError(
                 f"cannot open a data set at {self.url!r}: {error}. Expected a path or an fsspec URL"

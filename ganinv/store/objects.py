@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
 import uuid
@@ -14,13 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ganinv.errors import ConfigError, StoreError
 from ganinv.store.failures import in_words
 from ganinv.store.local import create_file, replace_file
+from ganinv.store.opening import open_url
 from ganinv.store.patience import patient
 
 SIDE_BY_SIDE = 32
@@ -122,6 +121,7 @@ class Objects:
                 if not self.root_exists():
                     raise
                 return []
+            fs.invalidate_cache()  # and nobody asks this listing again: a large one is not to stay in memory
         named = ((str(each["name"] if detail else each).rstrip("/").rpartition("/")[2], each) for each in found)
         return [(name, each) for name, each in named if name and not name.startswith(".")]
 
@@ -160,9 +160,8 @@ class Objects:
     def _at(self, path: str) -> tuple[Any, str]:
         if ".." in path.split("/") or path.startswith("/"):
             raise ConfigError(f"{path!r} is not a path inside the store {self.url}")
-        set_checksum_defaults(self.url, self.options)
         try:
-            fs, root = fsspec.url_to_fs(self.url, **self.options)
+            fs, root = open_url(self.url, self.options)
         except (ValueError, ImportError, TypeError) as error:
             raise StoreError(
                 f"cannot open a store at {self.url!r}: {error}. Expected a folder or a URL such as s3://bucket/root, "
@@ -188,18 +187,6 @@ class Objects:
             "name would not notice each other. Start runs one after another there.",
             stacklevel=4,
         )
-
-
-def set_checksum_defaults(url: str, options: Mapping[str, Any]) -> None:
-    """Storage that speaks S3 but is not AWS often refuses the checksums newer clients add (HTTP 411, torn objects)."""
-    if not url.startswith(("s3://", "s3a://")):
-        return
-    endpoint = options.get("endpoint_url") or (options.get("client_kwargs") or {}).get("endpoint_url")
-    for variable in ("FSSPEC_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
-        endpoint = endpoint or os.environ.get(variable)
-    if endpoint and ".amazonaws.com" not in endpoint:
-        os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-        os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
 
 
 def _modified(entry: Mapping[str, Any]) -> float | None:

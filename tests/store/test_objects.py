@@ -14,7 +14,7 @@ import pytest
 from ganinv.errors import ConfigError, StoreError, StoreUnavailable
 from ganinv.store import Plan, Store, open_store
 from ganinv.store.names import checked_name, no_secrets, quoted_id
-from ganinv.store.objects import set_checksum_defaults
+from ganinv.store.opening import _time, set_checksum_defaults
 
 from .rows import rows, small_plan
 
