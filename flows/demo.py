@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.chain import chain, load_chain
 from ganinv.data.demo import demo_dataset
+from ganinv.errors import RunConflict
 from ganinv.store import open_store
 from tasks.engine import Engine
 
@@ -22,4 +23,9 @@ def run_demo(store: str, dataset: str | None, limit: int, engine: Engine) -> dic
         folder = Path(root.url) if root.objects.is_local else Path("runs/demo-inputs").absolute()
         dataset = str(demo_dataset(folder / "inputs"))
     job = load_chain("demo", store=store, dataset={"url": dataset, "limit": limit}, engine=engine.model_dump())
-    return chain(job)
+    try:
+        return chain(job)
+    except RunConflict as conflict:  # what the demo does may change with the code
+        raise RunConflict(
+            f"an older demo, or another run, is in {store}: remove it, or give --store. {conflict}"
+        ) from None

@@ -86,7 +86,11 @@ def as_flow(body: Callable[P, R], name: str) -> Flow[P, R]:
     """
     prepare_environment()
     from prefect import flow
+    from prefect.logging import get_logger
     from prefect.states import Cancelled
+
+    for logger in ("flow_runs", "task_runs"):
+        get_logger(logger).addFilter(_without_traceback)
 
     @functools.wraps(body)
     def cancellable(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -98,6 +102,13 @@ def as_flow(body: Callable[P, R], name: str) -> Flow[P, R]:
     # Prefect reads the types off the signature; their names are known where the body is, not here.
     cancellable.__signature__ = inspect.signature(body, eval_str=True)  # type: ignore[attr-defined]
     return flow(name=name, persist_result=False, validate_parameters=True)(cancellable)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """An error that says what to do needs no traceback beside it; one that nobody foresaw keeps its own."""
+    if record.exc_info and isinstance(record.exc_info[1], GaninvError):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def worth_retrying(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

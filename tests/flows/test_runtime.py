@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,20 @@ class TestOnServer:
         with pytest.raises(DataError, match="no such folder"):
             _sum_of_shared(job)
         assert job.failures == ["bug"]
+
+    @pytest.mark.parametrize(("failures", "traced"), [(["data"], False), (["bug"] * 3, True)])
+    def test_only_what_nobody_foresaw_leaves_a_traceback(self, failures: list[str], traced: bool) -> None:
+        records: list[logging.LogRecord] = []
+        handler = logging.Handler()
+        handler.emit = records.append  # type: ignore[method-assign]
+        logging.getLogger("prefect.flow_runs").addHandler(handler)
+        try:
+            with pytest.raises((DataError, ValueError)):
+                _sum_of_shared(SquareJob(numbers=[2], failures=failures))
+        finally:
+            logging.getLogger("prefect.flow_runs").removeHandler(handler)
+        failed = [record for record in records if "Encountered exception" in record.getMessage()]
+        assert [bool(record.exc_info) for record in failed] == [traced]
 
 
 def _sum_of_shared(job: SquareJob) -> int:
