@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.utils import parse_timestamp
 
 from ganinv.errors import ConfigError, StoreError, StoreUnavailable
 from ganinv.store import Plan, Store, open_store
 from ganinv.store.names import checked_name, no_secrets, quoted_id
-from ganinv.store.opening import _time, set_checksum_defaults
+from ganinv.store.opening import _time, open_url, set_checksum_defaults
 
 from .rows import rows, small_plan
 
@@ -194,3 +196,15 @@ def test_a_secret_in_a_url_is_refused_before_it_is_written(url: str) -> None:
             use(url)
         assert "hunter2" not in str(refused.value)
     no_secrets(["s3://bucket/a@b:c", "memory://x", "https://files.example/a.tar?version=3", "C:/x@y"], "URLs")
+
+
+def test_times_are_read_as_the_client_reads_them(s3_options: dict[str, str]) -> None:
+    for text in ("2026-11-23T01:11:42.123Z", "2026-11-23T01:11:42+02:00", "Mon, 23 Nov 2026 01:11:42 GMT", 1763860302):
+        assert _time(text) == parse_timestamp(text)
+    with pytest.raises(ValueError, match="nonsense"):
+        _time("2026-nonsense")
+    fs, _ = open_url("s3://ganinv-test", {**s3_options, "skip_instance_cache": True})  # the tests have one open
+    fs.pipe_file("ganinv-test/times/one", b"1")
+    session = fs.session
+    assert session.get_component("response_parser_factory").create_parser("rest-xml")._timestamp_parser is _time
+    assert abs(fs.info("ganinv-test/times/one", refresh=True)["LastModified"].timestamp() - time.time()) < 60
