@@ -9,19 +9,24 @@ from typing import Any
 
 import fsspec
 
+_S3 = ("s3://", "s3a://")
+
 
 def open_url(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     """(file system, path in it); what fsspec raises for a URL that it does not know passes."""
+    if not url.startswith(_S3):
+        return fsspec.url_to_fs(url, **options)
     set_checksum_defaults(url, options)
-    fs, path = fsspec.url_to_fs(url, **options)
-    if url.startswith(("s3://", "s3a://")) and getattr(fs, "session", ...) is None:
+    # With more, s3fs asks for the size of each object before it reads it, in case that it is large enough for several requests.
+    fs, path = fsspec.url_to_fs(url, **{"max_concurrency": 1, **options})
+    if fs.session is None:
         _read_times_fast(fs)
     return fs, path
 
 
 def set_checksum_defaults(url: str, options: Mapping[str, Any]) -> None:
     """Storage that speaks S3 but is not AWS often refuses the checksums newer clients add (HTTP 411, torn objects)."""
-    if not url.startswith(("s3://", "s3a://")):
+    if not url.startswith(_S3):
         return
     endpoint = options.get("endpoint_url") or (options.get("client_kwargs") or {}).get("endpoint_url")
     for variable in ("FSSPEC_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):

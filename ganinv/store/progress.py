@@ -1,6 +1,7 @@
 """How far a run came, from its objects alone: for runs of other machines too, with no server and no cluster to ask.
 
-One listing of a collection says which units are done and when; the plan says how many images they hold.
+One listing of a collection says which units are done and when; the plan says how many images they hold. How many of them
+failed is in the manifest, and before there is one in the errors tables, of which those that are empty are not read.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def collections(store: Store) -> Iterator[Collection]:
     for kind in store.objects.names(""):
         if kind not in NOT_COLLECTIONS:
             for name in store.objects.names(kind):
-                if "plan.json" in store.objects.names(f"{kind}/{name}"):
+                if (
+                    store.objects.read_if_there(f"{kind}/{name}/plan.json") is not None
+                ):  # one call; to list it may take many
                     yield store.collection(kind, name)
 
 
@@ -82,11 +85,13 @@ def progress(collection: Collection) -> Progress:
     entries = collection.objects.entries(collection.path)
     files = {(m[1], int(m[2])): entry for entry in entries if (m := _FILE.fullmatch(entry.name))}
     parts = {index: entry for (kind, index), entry in files.items() if kind == "part" and index in sizes}
-    failed = _failed(collection, [files["errors", index] for index in parts if ("errors", index) in files])
+    finished = any(entry.name == "_manifest.json" for entry in entries) and len(parts) == len(sizes)
+    manifest = collection.manifest() if finished else None  # it has been counted already
+    errors = [files["errors", index] for index in parts if ("errors", index) in files]
+    failed = _failed(collection, errors) if manifest is None else manifest.failed
     planned, reached = sum(sizes.values()), sum(sizes[index] for index in parts)
     steps = sorted((entry.modified, sizes[index]) for index, entry in parts.items() if entry.modified is not None)
     rate, silent = _pace(steps, time.time())
-    finished = any(entry.name == "_manifest.json" for entry in entries) and len(parts) == len(sizes)
     left = planned - reached
     return Progress(
         collection=collection.path,

@@ -203,7 +203,7 @@ def test_times_are_read_as_the_client_reads_them(s3_options: dict[str, str]) -> 
         assert _time(text) == parse_timestamp(text)
     with pytest.raises(ValueError, match="nonsense"):
         _time("2026-nonsense")
-    fs, _ = open_url("s3://ganinv-test", {**s3_options, "skip_instance_cache": True})  # the tests have one open
+    fs, _ = open_url("s3://ganinv-test", s3_options)
     fs.pipe_file("ganinv-test/times/one", b"1")
     session = fs.session
     assert session.get_component("response_parser_factory").create_parser("rest-xml")._timestamp_parser is _time
