@@ -14,6 +14,7 @@ from tasks.pool import PoolError, RunStopped, RunSummary, UnitReport, WorkerSpec
 from tasks.pool_ledger import Ledger, pause, stop_if_fatal
 from tasks.pool_slot import Order, Outcome
 from tasks.progress import Progress
+from tasks.ray_head import Head
 from tasks.ray_slot import RaySlot, SlotOptions
 
 _log = logging.getLogger("ganinv.pool")
@@ -114,6 +115,7 @@ class _Run:
         self._crashes, self._failed_builds = Setbacks(), Setbacks()
         self._start_seconds = start_seconds
         self._slots = [RaySlot(spec, options) for _ in range(slots)]
+        self._head = Head(ray.get_runtime_context().gcs_address)
 
     def step(self) -> list[UnitReport]:
         """Start what can be started, wait at most POLL_SECONDS, book what has come."""
@@ -143,8 +145,8 @@ class _Run:
         return reports
 
     def stop(self) -> None:
-        """End every actor."""
-        for slot in self._slots:
+        """End every actor. Without a head nobody can: they end with their nodes."""
+        for slot in self._slots if not self._head.away else ():
             slot.kill()
 
     def _receive(self, slot: RaySlot) -> UnitReport | None:
@@ -211,8 +213,9 @@ class _Run:
                 self.ledger.put_back(order)
 
     def _check_up(self) -> None:
-        """Give up when no worker has been up for too long."""
+        """Give up when the head is gone, or no worker has been up for too long."""
         now = time.monotonic()
+        self._head.check(now)
         if any(slot.ready for slot in self._slots):
             self._last_up = now
         elif now - self._last_up > self._start_seconds:

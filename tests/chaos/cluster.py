@@ -69,6 +69,10 @@ class RayCluster:
         self.nodes.append(self._start(name, "tests.chaos.ray_start", [address, "--num-cpus=1"]))
         return self.nodes[-1]
 
+    def kill_head(self) -> None:
+        """Kill the control store, and all else that the head runs. Its nodes end by themselves, a minute later."""
+        kill(family(marked(f"{self.mark}/head/")))
+
     def kill_node(self, mark: str) -> None:
         """Kill its raylet, agents and workers at once."""
         self.nodes.remove(mark)
