@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
@@ -21,6 +23,9 @@ directions = typer.Typer(help="Stored directions.", no_args_is_help=True)
 latents = typer.Typer(help="Stored inversions.", no_args_is_help=True)
 app.add_typer(directions, name="directions")
 app.add_typer(latents, name="latents")
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit code of who is ended by SIGTERM, by convention."""
 
 StoreUrl = Annotated[str, typer.Option(help="Root of the store: a folder or any fsspec URL, such as s3://bucket/root.")]
 EngineKind = Annotated[
@@ -43,12 +48,28 @@ GeneratorUri = Annotated[
 
 
 def main() -> None:
-    """Entry point: turns every deliberate error into one message."""
+    """Entry point: turns every deliberate error into one message, and a supervisor's SIGTERM too."""
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
     except GaninvError as error:
-        Console(stderr=True).print(f"[bold red]ganinv:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        _complain(str(error))
         sys.exit(1)
+    except SystemExit as left:
+        if left.code in (signal.SIGTERM, TERMINATED):  # Ray's handler, while it starts, leaves with the bare number
+            _complain("ended by a signal. What is done is kept: run the same command again to go on")
+            sys.exit(TERMINATED)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(f"[bold red]ganinv:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -63,9 +84,13 @@ def demo(
 
     Example: ganinv demo --dataset 'photos/*.jpg' --store runs/mine
     """
-    from flows.demo import run_demo
+    from flows.server import own_server
 
-    result = run_demo(store, dataset, limit, _engine(engine, slots))
+    with own_server() as ready:
+        from flows.demo import run_demo
+
+        ready()
+        result = run_demo(store, dataset, limit, _engine(engine, slots))
     Console().print(f"\nThe report: [bold]{result['report']['report']}[/]")
 
 
@@ -84,11 +109,16 @@ def run(
 
     Example: ganinv run demo --store s3://bucket/portraits --dataset portraits.parquet --where split=test
     """
-    from flows.chain import chain, load_chain
+    from flows.server import own_server
 
-    reference = {"url": dataset, "where": _pairs(where), "limit": limit}
-    job = load_chain(chain_name, store=store, dataset=reference, engine=_engine(engine, slots).model_dump())
-    _show(chain(job), as_json)
+    with own_server() as ready:
+        from flows.chain import chain, load_chain
+
+        reference = {"url": dataset, "where": _pairs(where), "limit": limit}
+        job = load_chain(chain_name, store=store, dataset=reference, engine=_engine(engine, slots).model_dump())
+        ready()
+        result = chain(job)
+    _show(result, as_json)
 
 
 @app.command()
@@ -234,15 +264,15 @@ def invert(
         "measure": measure,
     }
     job, where_it_runs = _job(InvertJob, fields), _engine(engine, slots, retry_failed)
-    root, dataset = open_store(job.store), list_images(job)
-    plan = plan_invert(job, dataset)
+    root, images = open_store(job.store), list_images(job)
+    plan = plan_invert(job, images)
     cost = estimate(root, root.latents[job.collection_name], plan, where_it_runs)
     Console(stderr=True).print(cost.line(), highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         _show(vars(cost), as_json)
         return
     with open_pools(where_it_runs) as pools:
-        result = run_invert(job, pools, plan, dataset)
+        result = run_invert(job, pools, plan, images)
     _show(result, as_json)
 
 

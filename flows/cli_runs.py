@@ -55,9 +55,6 @@ def submit(
 
     Example: ganinv submit s3://bucket/photos --store s3://bucket/store --method pti --to invert
     """
-    from tasks.engine import Engine
-    from tasks.invert import InvertJob
-
     fields: dict[str, Any] = {
         "store": store,
         "dataset": {"url": dataset, "where": _pairs(where), "limit": limit},
@@ -68,20 +65,29 @@ def submit(
         "seed": seed,
         "measure": measure,
     }
-    job = _job(InvertJob, fields)
     how = {"kind": engine, "slots": slots, "gpus_per_slot": gpus_per_slot, "retry_failed": retry_failed}
-    where_it_runs = _job(Engine, how)
     if to is None:
-        from prefect.exceptions import CancelledRun
+        from flows.server import own_server
 
-        from flows.steps import invert
+        with own_server() as ready:
+            from prefect.exceptions import CancelledRun
 
-        try:
-            result = invert(job, where_it_runs)
-        except CancelledRun as cancelled:
-            raise ConfigError(f"the run was cancelled: {cancelled}") from None
+            from flows.steps import invert
+            from tasks.engine import Engine
+            from tasks.invert import InvertJob
+
+            job, where_it_runs = _job(InvertJob, fields), _job(Engine, how)
+            ready()
+            try:
+                result = invert(job, where_it_runs)
+            except CancelledRun as cancelled:
+                raise ConfigError(f"the run was cancelled: {cancelled}") from None
         _show(result, as_json)
         return
+    from tasks.engine import Engine
+    from tasks.invert import InvertJob
+
+    job, where_it_runs = _job(InvertJob, fields), _job(Engine, how)
     from flows.runs import submit as hand_over
     from ganinv.store.names import no_secrets
 

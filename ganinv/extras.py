@@ -135,6 +135,8 @@ class Feature:
 
 def map_tensors(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     """``value`` with ``fn`` applied to every tensor in it; heads are shared and stay."""
+    if value is None:  # most extras of most codes; to ask whether it is a mapping takes longer than all else here
+        return None
     if isinstance(value, Tensor):
         return fn(value)
     if isinstance(value, Mapping):
