@@ -26,6 +26,7 @@ storage times out, throttles (503), breaks off   the call again with growing pau
 ``commit`` raises, or the store cannot be used   the unit again, four times with growing pauses, then the run stops
 ConfigError, WeightsRefused, GeneratorMismatch,  the run stops with this error: it would come for every unit
 RunConflict
+the cluster's head does not answer for 30 s      the run stops: no cluster lives without it, and Ray would end the driver
 every image of the first three units raises      the run stops, nothing of it was written: it is not the images
 ===============================================  ====================================================================
 

@@ -85,6 +85,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def forget(self) -> None:
+        """Let go of all sources, once an index has them (``ganinv.data.index``): of ten million images they are gigabytes, and
+        a run that goes on for days reads none of them. The data set is empty then."""
+        self.__dict__.pop("ids", None)
+        if isinstance(self.sources, dict):
+            self.sources.clear()
+
     def read(self, image_id: str) -> bytes:
         """The bytes of one image file; :class:`ImageRefused` when they cannot be had, or are too many."""
         data = self._read_many([image_id])[image_id]

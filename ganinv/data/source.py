@@ -21,7 +21,7 @@ MAGIC = re.compile(r"[*?\[]")
 """What makes a path a glob."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a driver holds millions of them
 class SourceRef:
     """One image: a file, a byte range of a tar, or a row of a Parquet file.
 

@@ -262,3 +262,13 @@ def test_file_names_that_are_no_text(tmp_path: Path) -> None:
     dataset = open_dataset(str(tmp_path))
     assert dataset.ids == ["\\xff"]
     assert dataset.load(dataset.ids, 16).ids == ["\\xff"]
+
+
+def test_sources_that_are_forgotten(folder: Folder) -> None:
+    folder.put("a.png", PICTURES["a"])
+    dataset = opened(folder)
+    assert dataset.ids == ["a"]
+    dataset.forget()
+    assert (dataset.ids, len(dataset)) == ([], 0)
+    with pytest.raises(DataError, match="no image 'a' among the 0"):
+        dataset.read("a")
