@@ -9,14 +9,17 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.utils import parse_timestamp
 
+from ganinv.data.source import Place, SourceRef
 from ganinv.errors import ConfigError, StoreError, StoreUnavailable
 from ganinv.store import Plan, Store, open_store
 from ganinv.store.names import checked_name, no_secrets, quoted_id
 from ganinv.store.opening import _time, open_url, set_checksum_defaults
+from tests.chaos.proxy import FaultyProxy
 
 from .rows import rows, small_plan
 
@@ -208,3 +211,17 @@ def test_times_are_read_as_the_client_reads_them(s3_options: dict[str, str]) -> 
     session = fs.session
     assert session.get_component("response_parser_factory").create_parser("rest-xml")._timestamp_parser is _time
     assert abs(fs.info("ganinv-test/times/one", refresh=True)["LastModified"].timestamp() - time.time()) < 60
+
+
+def test_a_read_from_s3_is_one_request(s3_options: dict[str, str]) -> None:
+    """Each costs money and a round trip; a data set of single files is read by the million."""
+    with FaultyProxy(urlsplit(s3_options["endpoint_url"]).netloc, {}) as proxy:
+        options = {**s3_options, "endpoint_url": proxy.url}
+        objects = open_store("s3://ganinv-test/requests", **options).objects
+        objects.put("one.bin", b"123")
+        before = proxy.hits["passed"]
+        assert objects.read("one.bin") == b"123"
+        assert objects.read_if_there("two.bin") is None
+        path = "ganinv-test/requests/one.bin"
+        assert Place("s3://ganinv-test/requests", options).read(SourceRef(f"s3://{path}", path, length=3)) == b"123"
+        assert proxy.hits["passed"] == before + 3
