@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,6 +70,22 @@ def validate(model: type[M], data: Any, where: str) -> M:
         return TypeAdapter(model).validate_python(data)
     except ValidationError as error:
         raise ConfigError(f"{where}: " + "; ".join(_explain(model, e) for e in error.errors())) from None
+
+
+def reread(model: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that an older version wrote, as today's ``model`` reads it: what has come since has its default.
+
+    Keys that are no fields of the model stay as they are, and so do values that it refuses. Nothing is required.
+    """
+    now = dict(config)
+    for name, field in model.model_fields.items():
+        adapter: TypeAdapter[Any] = TypeAdapter(field.annotation or Any)
+        if name in config:
+            with contextlib.suppress(ValidationError):
+                now[name] = adapter.dump_python(adapter.validate_python(config[name]), mode="json")
+        elif not field.is_required():
+            now[name] = adapter.dump_python(field.get_default(call_default_factory=True), mode="json")
+    return now
 
 
 def _explain(model: type[BaseModel], error: Any) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pydantic import model_validator
 from torch import Tensor
 
-from ganinv.config import StrictModel
+from ganinv.config import StrictModel, reread
 from ganinv.errors import ConfigError, NotFinite
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.losses.distance import DistanceName
@@ -23,9 +23,9 @@ from ganinv.store.record import encode
 from ganinv.store.verified import Record, first_good
 from tasks.edit import check_generator
 from tasks.engine import Pools, default_device, drive, provenance
-from tasks.invert import DatasetRef
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, load_sources, records_table
+from tasks.sources import sources_of
 
 
 class CompressJob(StrictModel):
@@ -72,7 +72,14 @@ def run_compress(job: CompressJob, pools: Pools) -> dict[str, Any]:
     size = max(len(unit.ids) for unit in planned.units)
     plan = Plan.of("compress", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
     spec = WorkerSpec(CompressWorker, {"job": job, "distance": distance})
-    return drive(target, plan, spec, pools, f"compress {job.latents}") | summary(target)
+    label, same = f"compress {job.latents}", partial(reread, _Planned)
+    return drive(target, plan, spec, pools, label, grows=True, reread=same) | summary(target)
+
+
+class _Planned(StrictModel):
+    """What the configuration of a plan holds of today's models."""
+
+    record: RecordConfig
 
 
 def summary(collection: Collection) -> dict[str, Any]:
@@ -119,10 +126,10 @@ class CompressWorker:
         self.collection = self.store.latents[job.name]
         self.generator = open_generator(job.generator, default_device())
         self.measurer = Measurer(self.generator, distance)
-        self.dataset = DatasetRef.model_validate(self.latents.plan().config["dataset"]).open()
+        self.sources = sources_of(self.latents, self.store)
 
     def process(self, ids: Sequence[str]) -> list[Any]:
-        images, table, errors = load_sources(self.dataset, self.latents, ids, self.generator.resolution)
+        images, table, errors = load_sources(self.sources, self.latents, ids, self.generator.resolution)
         rows: list[Any] = list(errors)
         for k, image_id in enumerate(table["image_id"].to_pylist()):
             try:

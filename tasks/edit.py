@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from ganinv.code import Code
-from ganinv.config import StrictModel
+from ganinv.config import StrictModel, reread
 from ganinv.directions.direction import Direction
 from ganinv.editing import Edit, FoundStrengths, Response, StrengthSearch, find_strengths, parse_strength
 from ganinv.editing.calibrated import target_of
@@ -147,7 +148,8 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     more = {k: origin[k] for k in ("method", "distance_name") if k in origin}
     plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
     collection = store.edits[job.name]
-    result = drive(collection, plan, WorkerSpec(EditWorker, {"job": job}), pools, "edit")
+    spec, same = WorkerSpec(EditWorker, {"job": job}), partial(reread, EditJob)
+    result = drive(collection, plan, spec, pools, "edit", grows=True, reread=same)
     return result | ({"outcomes": _outcomes(collection)} if job.calibrated else {})
 
 

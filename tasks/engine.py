@@ -12,6 +12,7 @@ import torch
 from ganinv.config import StrictModel
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Plan
+from ganinv.store.conflict import Reread
 from tasks.pool import Pool, RunStopped, UnitReport, WorkerSpec, open_pool
 from tasks.summary import Tally, summarised
 
@@ -94,14 +95,18 @@ def drive(
     label: str,
     *,
     sequential: bool = False,
-    prepare: Callable[[], None] | None = None,
+    grows: bool = False,
+    reread: Reread | None = None,
+    prepare: Callable[[Plan], None] | None = None,
 ) -> dict[str, Any]:
     """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing.
 
     Args:
-        prepare: called when the plan stands and something is missing, before the first worker.
+        grows, reread: of ``Collection.start``.
+        prepare: called with the plan when something is missing, before the first worker, and before an addition to the plan
+            can be seen by other runs.
     """
-    plan = collection.start(plan)
+    plan = collection.start(plan, grows=grows, reread=reread, prepare=prepare)
     done = collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
     if pools.engine.retry_failed:
@@ -120,7 +125,7 @@ def drive(
                     watcher.report(report)
 
             if prepare is not None:
-                prepare()
+                prepare(plan)
             pool = pools.get(sequential)
             stack.enter_context(summarised(collection, tally))
             try:
@@ -129,9 +134,9 @@ def drive(
                 pools.close()
                 raise
             summary = tally.summary.as_dict()
-            manifest = collection.finish()
+            manifest = collection.finish(plan)
     else:
-        manifest = collection.manifest() or collection.finish()
+        manifest = collection.manifest() or collection.finish(plan)
     return {
         "collection": f"{collection.kind}/{collection.name}",
         "url": collection.url,

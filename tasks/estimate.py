@@ -18,6 +18,7 @@ from ganinv.errors import StoreError
 from ganinv.store import Collection, Plan, Store
 from ganinv.store.conflict import same_run
 from tasks.engine import Engine
+from tasks.invert import compared
 from tasks.progress import spell
 from tasks.summary import ran_on_gpus
 
@@ -77,7 +78,8 @@ def estimate(store: Store, collection: Collection, plan: Plan, engine: Engine) -
     """
     done: set[int] = set()
     if collection.exists():
-        plan, done = same_run(collection.plan(), plan, collection.url), collection.done()
+        there = same_run(collection.plan(), plan, collection.url, grows=True, reread=compared)
+        plan, done = there.extended(there.lacking(plan)), collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
     images = sum(len(unit.ids) for unit in left)
     slots = _slots(engine, len(left))
@@ -129,9 +131,8 @@ def _from_store(store: Store, plan: Plan, engine: Engine) -> Figures | None:
 
 
 def _alike(there: Plan, now: Plan) -> bool:
-    return all(
-        there.config.get(key) == now.config.get(key) for key in ("method", "generator", "encoder", "record", "measure")
-    )
+    old, new = compared(there.config), compared(now.config)
+    return all(old.get(key) == new.get(key) for key in ("method", "generator", "encoder", "record", "measure"))
 
 
 def _measured(collection: Collection) -> Figures | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from ganinv.config import StrictModel
+from ganinv.config import StrictModel, reread
 from ganinv.editing.moves import add_styles
 from ganinv.errors import DataError
 from ganinv.generators.files import EMBEDDED, open_generator
@@ -24,9 +25,9 @@ from ganinv.store.segment_moves import with_moves
 from ganinv.store.style_offsets import COLUMN
 from tasks.edit import check_generator
 from tasks.engine import Pools, default_device, drive, provenance
-from tasks.invert import DatasetRef
 from tasks.pool import WorkerSpec
 from tasks.records import load_sources
+from tasks.sources import sources_of
 
 
 class EvaluateJob(StrictModel):
@@ -76,8 +77,16 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
         target = store.collection(METRICS[kind], name)
         worker = {"latents": InversionWorker, "edits": EditMetricsWorker}[kind]
         spec = WorkerSpec(worker, {"job": job, "protocol": protocol})
-        results[kind] = drive(target, plan, spec, pools, f"evaluate {name}")
+        results[kind] = drive(
+            target, plan, spec, pools, f"evaluate {name}", grows=True, reread=partial(reread, _Planned)
+        )
     return results
+
+
+class _Planned(StrictModel):
+    """What the configuration of a plan holds of today's models."""
+
+    protocol: EvaluationProtocol
 
 
 METRICS = {"latents": "metrics", "edits": "edit-metrics"}
@@ -94,10 +103,10 @@ class InversionWorker:
         self.generator = open_generator(job.generator, default_device())
         self.labeller = open_labeller(job.labeller).to(self.generator.device)
         self.distance = open_distance(job.distance, self.generator)
-        self.dataset = DatasetRef.model_validate(self.latents.plan().config["dataset"]).open()
+        self.sources = sources_of(self.latents, self.store)
 
     def process(self, ids: Sequence[str]) -> list[Any]:
-        images, table, errors = load_sources(self.dataset, self.latents, ids, self.generator.resolution)
+        images, table, errors = load_sources(self.sources, self.latents, ids, self.generator.resolution)
         rows: list[Any] = list(errors)
         if not table.num_rows:
             return rows
@@ -132,13 +141,13 @@ class EditMetricsWorker:
         self.labeller = open_labeller(job.labeller).to(self.generator.device)
         self.similarity = None if job.similarity is None else open_similarity(job.similarity, self.generator)
         if self.similarity is not None:
-            self.dataset = DatasetRef.model_validate(self.latents.plan().config["dataset"]).open()
+            self.sources = sources_of(self.latents, self.store)
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         rows: list[Any] = []
         sources: dict[str, Tensor] = {}
         if self.similarity is not None:
-            images, table, errors = load_sources(self.dataset, self.latents, ids, self.generator.resolution)
+            images, table, errors = load_sources(self.sources, self.latents, ids, self.generator.resolution)
             sources = dict(zip(table["image_id"].to_pylist(), images.to(self.generator.device), strict=True))
             rows, ids = list(errors), list(sources)
         for image_id in ids:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
-from ganinv.config import StrictModel
+from ganinv.config import StrictModel, reread
 from ganinv.directions.calibration import CalibrationConfig
 from ganinv.directions.classifier_gradient import GradientConfig
 from ganinv.directions.direction import Direction
@@ -17,7 +18,7 @@ from ganinv.directions.interfacegan import InterFaceGanConfig
 from ganinv.directions.sefa import SefaConfig
 from ganinv.directions.stylespace import StyleSpaceConfig
 from ganinv.errors import DataError
-from ganinv.store import Plan, RowError, Unit, open_store
+from ganinv.store import Collection, Plan, RowError, Unit, open_store
 from tasks.changes import Changes
 from tasks.engine import Pools, drive
 from tasks.fitters import Fitter
@@ -103,15 +104,22 @@ def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
     fitter = Fitter(job, store)
     plain = {key for key in OPTIONAL if getattr(job, key) == FitJob.model_fields[key].default}
     config = job.model_dump(mode="json", exclude={"store", "name", "compare"} | plain)
-    config |= {"samples_digest": fitter.collection.provenance()["config_digest"]}
+    config |= _state("samples", fitter.collection)
     if job.labels is not None:
-        config |= {"labels_digest": fitter.samples.scores.provenance()["config_digest"]}
+        config |= _state("labels", fitter.samples.scores)
     plan = Plan.of("fit", config, {k: fitter.origin.get(k) for k in ORIGIN}, fitter.names(), 1)
     collection = store.collection("fits", job.name)
-    result = drive(collection, plan, WorkerSpec(FitWorker, {"job": job}), pools, "fit")
+    spec = WorkerSpec(FitWorker, {"job": job})
+    result = drive(collection, plan, spec, pools, "fit", reread=partial(reread, FitJob))
     if result["failed"]:
         result["not_fitted"] = collection.errors()["message"].to_pylist()
     return result
+
+
+def _state(name: str, collection: Collection) -> dict[str, Any]:
+    """What a fit is made from. One over a collection that grew is another fit, so that none mixes both."""
+    plan = collection.plan()
+    return {f"{name}_digest": plan.config_digest} | ({f"{name}_units": plan.units_digest} if plan.additions else {})
 
 
 ORIGIN = ("code_version", "generator_name", "generator_fingerprint", "labeller")

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from ganinv.code import Code
-from ganinv.config import StrictModel
+from ganinv.config import StrictModel, reread
 from ganinv.data import Dataset, LoadedBatch, open_dataset
 from ganinv.data.index import SourceIndex, write_index
 from ganinv.data.source import Place
@@ -34,7 +34,6 @@ from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
 
-INDEX = "_sources.parquet"
 MANY_UNITS = 64
 """A data set is cut into at least so many units before they grow, so that every worker gets some."""
 BATCHES_PER_UNIT = 8
@@ -94,8 +93,29 @@ def run_invert(
     plan = plan or plan_invert(job, dataset)
     collection = open_store(job.store).latents[job.collection_name]
     spec = WorkerSpec(InvertWorker, {"job": job})
-    prepare = partial(write_index, dataset, collection.objects, f"{collection.path}/{INDEX}")
-    return drive(collection, plan, spec, pools, f"invert {plan.provenance['method']}", prepare=prepare)
+
+    def index(whole: Plan) -> None:
+        write_index(dataset, collection.objects, collection.path, whole.ids)
+
+    label = f"invert {plan.provenance['method']}"
+    return drive(collection, plan, spec, pools, label, grows=True, reread=compared, prepare=index)
+
+
+class _Planned(StrictModel):
+    """What the configuration of a plan holds of today's models."""
+
+    dataset: DatasetRef
+    method: MethodConfig
+    record: RecordConfig = RecordConfig()
+    measure: bool = True
+
+
+def compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a plan, as it is compared: as today's models read it, without what only chooses images."""
+    now = reread(_Planned, config)
+    if "dataset" in now:
+        now["dataset"] = {key: value for key, value in now["dataset"].items() if key not in ("where", "limit")}
+    return now
 
 
 def list_images(job: InvertJob) -> Dataset:
@@ -177,7 +197,7 @@ class InvertWorker:
         self.method = load_method(
             job.method, self.generator, open_encoder=self._open_encoder, seed=job.seed, **job.overrides
         )
-        self.index = SourceIndex(Place(job.dataset.url), self.collection.objects, f"{self.collection.path}/{INDEX}")
+        self.index = SourceIndex(Place(job.dataset.url), self.collection.objects, self.collection.path)
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
         # A device computes faster than one core decodes.
         self.readers = torch.get_num_threads() if self.generator.device.type == "cuda" else 1
@@ -219,7 +239,7 @@ class InvertWorker:
                 yield loaded
 
     def _load(self, ids: Sequence[str]) -> LoadedBatch:
-        return self.index.dataset(ids).load(ids, self.generator.resolution)
+        return self.index.load(ids, self.generator.resolution)
 
     def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
         rows: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from ganinv.config import StrictModel
+from ganinv.config import StrictModel, reread
 from ganinv.errors import GeneratorMismatch
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.labels import open_labeller
@@ -47,9 +48,8 @@ def run_label(job: LabelJob, pools: Pools) -> dict[str, Any]:
     config |= {"samples_digest": origin["config_digest"]} | weights_of(job.labeller, labeller)
     header = provenance(generator, labeller=labeller.identity, labeller_sha256=labeller.weights_sha256)
     plan = Plan.of("label", config, header, samples.read(["image_id"])["image_id"].to_pylist(), job.unit_size)
-    return drive(
-        store.collection("labels", job.name), plan, WorkerSpec(LabelWorker, {"job": job}), pools, f"label {job.name}"
-    )
+    spec, same = WorkerSpec(LabelWorker, {"job": job}), partial(reread, LabelJob)
+    return drive(store.collection("labels", job.name), plan, spec, pools, f"label {job.name}", grows=True, reread=same)
 
 
 def generator_is(origin: Mapping[str, Any], fingerprint: str, name: str, what: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from ganinv.code import Code
-from ganinv.data import Dataset
+from ganinv.data import LoadedBatch
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.store import Collection, RowError, records_to_table
@@ -51,8 +51,14 @@ def records_table(
     return table
 
 
+class Sources(Protocol):
+    """Images by id."""
+
+    def load(self, ids: Sequence[str], resolution: int) -> LoadedBatch: ...
+
+
 def load_sources(
-    dataset: Dataset, latents: Collection, ids: Sequence[str], resolution: int
+    sources: Sources, latents: Collection, ids: Sequence[str], resolution: int
 ) -> tuple[Tensor, pa.Table, list[RowError]]:
     """The images of stored inversions, read again.
 
@@ -60,7 +66,7 @@ def load_sources(
         Images [B, 3, R, R] in [-1, 1], their B rows of ``latents`` in the same order, and an error for each image that
         cannot be read or is not the one that was inverted.
     """
-    loaded = dataset.load(ids, resolution)
+    loaded = sources.load(ids, resolution)
     table = latents.read(ids=loaded.ids)
     places = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
     recorded = table["source_sha256"].to_pylist()

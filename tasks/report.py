@@ -13,7 +13,7 @@ from ganinv.report import ReportRequest, write_report
 from ganinv.store import Store, open_store
 from ganinv.store.names import checked_name
 from tasks.engine import Pools, default_device
-from tasks.invert import DatasetRef
+from tasks.sources import sources_of
 
 
 class ReportJob(StrictModel):
@@ -54,7 +54,7 @@ def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
 
 
 class Sources:
-    """The source images of an inverted collection, read again from its data set: id -> uint8 [R, R, 3]."""
+    """The source images of an inverted collection, read again: id -> uint8 [R, R, 3]."""
 
     def __init__(self, store: Store, latents: str | None, resolution: int) -> None:
         self._store, self._latents, self._resolution = store, latents, resolution
@@ -62,8 +62,6 @@ class Sources:
     def __call__(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
         if self._latents is None or not ids:
             return {}
-        config = self._store.latents[self._latents].plan().config
-        dataset = DatasetRef.model_validate(config["dataset"]).open()
-        loaded = dataset.load(list(ids), self._resolution)
+        loaded = sources_of(self._store.latents[self._latents], self._store).load(list(ids), self._resolution)
         pixels = ((loaded.images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         return dict(zip(loaded.ids, pixels, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from pydantic import Field
 
 from ganinv.code import Code
-from ganinv.config import StrictModel
+from ganinv.config import StrictModel, reread
 from ganinv.directions.effects import rendering_batch
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
@@ -43,7 +44,8 @@ def run_sample(job: SampleJob, pools: Pools) -> dict[str, Any]:
     origin = provenance(generator, labeller=labeller.identity, labeller_sha256=labeller.weights_sha256, seed=job.seed)
     plan = Plan.of("sample", config, origin, map(sample_id, range(job.count)), job.unit_size)
     collection = open_store(job.store).samples[job.name]
-    return drive(collection, plan, WorkerSpec(SampleWorker, {"job": job}), pools, "sample")
+    spec = WorkerSpec(SampleWorker, {"job": job})
+    return drive(collection, plan, spec, pools, "sample", reread=partial(reread, SampleJob))
 
 
 def weights_of(name: str, labeller: Labeller) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from ganinv.config import StrictModel
+from ganinv.config import StrictModel, digest, reread
 from ganinv.encoders.files import open_e4e, save_encoder
 from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator
@@ -56,13 +56,19 @@ def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
     config["dataset"] = job.dataset.model_dump(mode="json") if job.dataset else None
     if job.start:
         config["start"] = open_e4e(job.start, generator=generator).fingerprint
+    if job.dataset:  # on other images it is another training, and half of one would mix both
+        config["images"] = digest(job.dataset.open().ids)
     ids = [step_id(step) for step in range(1, job.training.steps + 1)]
     origin = provenance(generator, encoder=job.name, distance_name=job.training.distance, seed=job.training.seed)
     plan = Plan.of("train", config, origin, ids, job.unit_steps)
     collection = open_store(job.store).collection("training", job.name)
-    result = drive(
-        collection, plan, WorkerSpec(TrainWorker, {"job": job}), pools, f"train {job.name} (steps)", sequential=True
-    )
+
+    def same(known: Mapping[str, Any]) -> dict[str, Any]:
+        images = {"images": config["images"]} if "images" in config else {}  # an older version did not note them
+        return reread(TrainJob, {**images, **known})
+
+    spec = WorkerSpec(TrainWorker, {"job": job})
+    result = drive(collection, plan, spec, pools, f"train {job.name} (steps)", sequential=True, reread=same)
     return result | {"encoder": job.encoder_url}
 
 

@@ -67,7 +67,7 @@ def _list(place: Place) -> tuple[dict[str, int], str]:
 def _without_side_tables(files: dict[str, int]) -> dict[str, int]:
     """A collection of the store is a data set as well: its parts are, its other tables are not."""
     folders = {path.rpartition("/")[0] for path in files if path.endswith("/plan.json")}
-    side = re.compile(r"(errors|timings)-\d+\.parquet|_(summary|sources)\.parquet")
+    side = re.compile(r"(errors|timings)-\d+\.parquet|_(summary|sources(-\d+)?)\.parquet")
 
     def kept(path: str) -> bool:
         folder, _, name = path.rpartition("/")

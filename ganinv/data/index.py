@@ -1,23 +1,31 @@
-"""Where the images of a run are, as one Parquet file: listed once, by whoever plans; read a little at a time, by the workers.
+"""Where the images of a run are, as Parquet files: listed once, by whoever plans; read a little at a time, by the workers.
 
 Listing a million files takes a thousand calls, and the headers of tar shards as many as there are shards; five hundred workers
-that each did it would spend more than the work itself.
+that each did it would spend more than the work itself. Images that come later have an index of their own beside the first.
 """
 
 from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ganinv.data.dataset import Dataset
+from ganinv.data.dataset import Dataset, LoadedBatch
 from ganinv.data.source import Place, SourceRef
-from ganinv.errors import DataError
+from ganinv.errors import StoreError
+from ganinv.store.failures import in_words, is_absent
 from ganinv.store.objects import Objects
+from ganinv.store.patience import patient
+from ganinv.store.plan import RowError
+
+T = TypeVar("T")
 
 GROUP = 2048
 """Rows that are read at once: a few units, in some ten kilobytes."""
@@ -27,47 +35,136 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_index(dataset: Dataset, objects: Objects, path: str) -> None:
-    """Write the sources of a data set, sorted by id. One that is there already stays: it belongs to the same plan."""
-    rows = {name: [getattr(source, name) for source in dataset.sources.values()] for name in (*_TEXT, *_NUMBERS)}
-    table = pa.table({"image_id": list(dataset.sources), **rows}, _SCHEMA).sort_by("image_id")
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=GROUP, write_statistics=["image_id"])
-    try:
-        objects.create(path, sink.getvalue())
-    except FileExistsError:
+def write_index(dataset: Dataset, objects: Objects, folder: str, ids: Iterable[str]) -> None:
+    """Write into ``folder`` where those of ``ids`` are that no index there has yet. What is there already never changes."""
+    wanted = set(ids)
+    while True:
+        files = _files_after(objects, folder, 0)
+        known = {image_id for file in files for image_id in _ids(objects, file)}
+        new = sorted(wanted.intersection(dataset.sources) - known)
+        if not new:
+            return
+        try:
+            objects.create(f"{folder}/{index_name(len(files))}", _table_bytes([dataset.sources[i] for i in new], new))
+        except FileExistsError:  # of a run that started at the same moment, maybe of other images
+            continue
         return
 
 
+def index_name(number: int) -> str:
+    """``_sources.parquet``, ``_sources-0001.parquet``, ..."""
+    return f"_sources-{number:04d}.parquet" if number else "_sources.parquet"
+
+
 class SourceIndex:
-    """Sources of some images at a time. Used by several threads.
+    """Sources of some images at a time, from all indexes of a folder. Used by several threads.
 
     Args:
         place: of the data set.
-        objects, path: where :func:`write_index` wrote it.
+        objects, folder: where :func:`write_index` wrote them. Without any, the index is false, and loads nothing.
     """
 
-    def __init__(self, place: Place, objects: Objects, path: str) -> None:
-        self.place, self._objects, self._path = place, objects, path
-        with objects.open(path) as file:
-            self._metadata = pq.read_metadata(file)
-        column = self._metadata.schema.names.index("image_id")
-        groups = (self._metadata.row_group(g).column(column).statistics for g in range(self._metadata.num_row_groups))
-        self._last = [group.max for group in groups]
-        self._group = lru_cache(maxsize=4)(self._read_group)
+    def __init__(self, place: Place, objects: Objects, folder: str) -> None:
+        self.place, self._objects, self._folder = place, objects, folder
+        self._files = _files_after(objects, folder, 0)
+        self._group, self._lock = lru_cache(maxsize=16)(self._read_group), Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._files)
+
+    def load(self, ids: Sequence[str], resolution: int) -> LoadedBatch:
+        """As ``Dataset.load``. An image that no index has was gone before it was listed: an error as of a missing file."""
+        some = self.dataset(ids)
+        loaded = some.load([i for i in ids if i in some.sources], resolution)
+        gone = [RowError(i, "missing", f"not in {self.place.url} any more") for i in ids if i not in some.sources]
+        return replace(loaded, errors=[*loaded.errors, *gone])
 
     def dataset(self, ids: Sequence[str]) -> Dataset:
-        """The data set with these images alone; a :class:`DataError` for one that it never had."""
-        found: dict[str, SourceRef] = {}
-        for image_id in sorted(ids):
-            group = bisect_left(self._last, image_id)
-            source = self._group(group).get(image_id) if group < len(self._last) else None
-            if source is None:
-                raise DataError(f"no image {image_id!r} in {self._objects.where(self._path)}: it is of another run")
-            found[image_id] = source
-        return Dataset(self.place, found)
+        """The data set with those of these images alone that an index has.
 
-    def _read_group(self, group: int) -> dict[str, SourceRef]:
-        with self._objects.open(self._path) as file:
-            table = pq.ParquetFile(file, metadata=self._metadata).read_row_group(group)
+        Raises:
+            StoreError: there is no index.
+        """
+        found = self._find(ids)
+        if len(found) < len(set(ids)) and self._look_again():
+            found = self._find(ids)
+        if not self._files:
+            raise StoreError(
+                f"{self._objects.where(self._folder)} does not say where its images are ({index_name(0)} is not there): "
+                "run the step that made it again, which writes it"
+            )
+        return Dataset(self.place, {image_id: found[image_id] for image_id in sorted(found)})
+
+    def _find(self, ids: Iterable[str]) -> dict[str, SourceRef]:
+        found: dict[str, SourceRef] = {}
+        left = set(ids)
+        # The newest first: they are small, and images of one unit lie together in their own index, but far apart in others.
+        for file in reversed(self._files):
+            for image_id in sorted(left):
+                group = bisect_left(file.last, image_id)
+                if group < len(file.last) and file.first[group] <= image_id:
+                    source = self._group(file, group).get(image_id)
+                    if source is not None:
+                        found[image_id] = source
+            left -= found.keys()
+        return found
+
+    def _look_again(self) -> bool:
+        """Whether another run has written more since."""
+        with self._lock:
+            more = _files_after(self._objects, self._folder, len(self._files))
+            self._files = [*self._files, *more]
+        return bool(more)
+
+    def _read_group(self, file: _File, group: int) -> dict[str, SourceRef]:
+        read = lambda opened: pq.ParquetFile(opened, metadata=file.metadata).read_row_group(group)  # noqa: E731
+        table = _opened(self._objects, file.path, read)
         return {row.pop("image_id"): SourceRef(**row) for row in table.to_pylist()}
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    """One index. ``first`` and ``last``: ids of each of its row groups."""
+
+    path: str
+    metadata: pq.FileMetaData
+    first: list[str]
+    last: list[str]
+
+
+def _files_after(objects: Objects, folder: str, count: int) -> list[_File]:
+    """The indexes of a folder but for the first ``count``: one request more than there are."""
+    files: list[_File] = []
+    while True:
+        path = f"{folder}/{index_name(count + len(files))}"
+        try:
+            metadata = _opened(objects, path, pq.read_metadata)
+        except StoreError as error:
+            if is_absent(error):
+                return files
+            raise
+        column = metadata.schema.names.index("image_id")
+        groups = [metadata.row_group(g).column(column).statistics for g in range(metadata.num_row_groups)]
+        files.append(_File(path, metadata, [group.min for group in groups], [group.max for group in groups]))
+
+
+def _ids(objects: Objects, file: _File) -> list[str]:
+    column: list[str] = _opened(objects, file.path, lambda opened: pq.read_table(opened, columns=["image_id"]))[
+        0
+    ].to_pylist()
+    return column
+
+
+@patient
+def _opened(objects: Objects, path: str, read: Callable[[Any], T]) -> T:
+    with in_words("read", objects.where(path)), objects.open(path) as file:
+        return read(file)
+
+
+def _table_bytes(sources: Sequence[SourceRef], ids: Sequence[str]) -> bytes:
+    """Sources of sorted ids as Parquet."""
+    rows = {name: [getattr(source, name) for source in sources] for name in (*_TEXT, *_NUMBERS)}
+    sink = io.BytesIO()
+    table = pa.table({"image_id": list(ids), **rows}, _SCHEMA)
+    pq.write_table(table, sink, compression="zstd", row_group_size=GROUP, write_statistics=["image_id"])
+    return sink.getvalue()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from ganinv.config import _nearest
 from ganinv.errors import StoreError
-from ganinv.store.conflict import same_run
+from ganinv.store.conflict import Reread, same_run
+from ganinv.store.growth import Planned, grow, is_addition, read_on
 from ganinv.store.names import checked_name
 from ganinv.store.objects import Objects
 from ganinv.store.plan import Manifest, PartRecord, Plan, RowError, Status, Unit
@@ -29,6 +30,7 @@ _ERRORS = pa.schema(
     [("image_id", pa.string()), ("code", pa.string()), ("message", pa.string()), ("attempts", pa.int32())]
 )
 _TIMINGS = pa.schema([("image_id", pa.string()), ("seconds", pa.float64())])
+_log = logging.getLogger("ganinv.store")
 _PART = re.compile(r"part-(\d{5,})\.parquet")
 
 
@@ -60,27 +62,45 @@ class Collection:
         """True when a run has been started here."""
         return self.objects.read_if_there(f"{self.path}/plan.json") is not None
 
-    def start(self, plan: Plan) -> Plan:
+    def start(
+        self,
+        plan: Plan,
+        *,
+        grows: bool = False,
+        reread: Reread | None = None,
+        prepare: Callable[[Plan], None] | None = None,
+    ) -> Plan:
         """Begin or resume a run: the plan that holds from now on.
 
         The first caller's plan is created exclusively. Later callers with the same stage, configuration, images and
         fingerprints get that first plan (its units may be cut otherwise than theirs); others get a
         :class:`~ganinv.errors.RunConflict` that names the difference.
+
+        Args:
+            grows: images that came are no difference: they are planned as one more addition (``ganinv.store.growth``),
+                and parts that are there stay. Neither are images that went: they keep what they have.
+            reread: both configurations are compared as this gives them back, such as today's models read an older one.
+            prepare: called with a grown plan before other runs can see it, to write what their workers need for it.
         """
+        data = plan.to_json()
         try:
-            self.objects.create(f"{self.path}/plan.json", plan.to_json())
+            self.objects.create(f"{self.path}/plan.json", data)
         except FileExistsError:
-            self.__dict__.pop("_plan", None)
-            return same_run(self.plan(), plan, self.url)
-        self.__dict__["_plan"] = plan
+            self.__dict__.pop("_planned", None)
+            there = same_run(self.plan(), plan, self.url, grows=grows, reread=reread)
+            if grows:
+                self._say_gone(there, plan)
+                self._planned = grow(self.objects, self.path, self._planned, plan, prepare)
+            return self._planned.plan
+        self._planned = Planned(plan, hashlib.sha256(data).hexdigest())
         return plan
 
     def plan(self) -> Plan:
-        """The plan of the run; a :class:`StoreError` when nothing was started under this name."""
-        return self._plan
+        """The plan of the run, with its additions; a :class:`StoreError` when nothing was started under this name."""
+        return self._planned.plan
 
     @cached_property
-    def _plan(self) -> Plan:
+    def _planned(self) -> Planned:
         data = self.objects.read_if_there(f"{self.path}/plan.json")
         if data is None:
             known = self.objects.names(self.kind)
@@ -89,7 +109,20 @@ class Collection:
                 f"no {self.kind} named {self.name!r} in the store {self.objects.url}{_nearest(self.name, known)}; "
                 f"there are: {there}. Run the step that makes it first, or check the store's URL"
             )
-        return Plan.from_json(data, f"{self.url}/plan.json")
+        return read_on(self.objects, self.path, Planned.of(data, f"{self.url}/plan.json"))
+
+    def _plan_now(self) -> Plan:
+        """The plan, with what another run added since it was read."""
+        self._planned = read_on(self.objects, self.path, self._planned)
+        return self._planned.plan
+
+    def _say_gone(self, there: Plan, now: Plan) -> None:
+        gone = set(there.ids).difference(now.ids)
+        if gone:
+            _log.warning(
+                "%d of the %d images of %s are not among those of this run, such as %r: what they have stays",
+                *(len(gone), len(there.ids), self.url, min(gone)),
+            )
 
     def done(self) -> set[int]:
         """Indexes of the units whose part exists."""
@@ -112,7 +145,7 @@ class Collection:
         if again:
             table, errors, seconds = self._beside(unit, table, errors, seconds)
         _check_complete(unit, table, errors)
-        header: dict[str, Any] = {**self._plan.header(), "unit": unit_index, "unit_digest": unit.digest}
+        header: dict[str, Any] = {**self.plan().header(), "unit": unit_index, "unit_digest": unit.digest}
         failures = [vars(error) for error in sorted(errors, key=lambda e: e.image_id)]
         timings = [{"image_id": image_id, "seconds": float(s)} for image_id, s in sorted(seconds.items())]
         part = parquet_bytes(_sorted(table), header)
@@ -144,15 +177,23 @@ class Collection:
             self.objects.remove(f"{self.path}/_manifest.json")
         return units
 
-    def finish(self) -> Manifest:
-        """Write the manifest. Every unit must be done; calling it again writes the same manifest."""
-        plan, done = self.plan(), self.done()
-        left = [unit.index for unit in plan.units if unit.index not in done]
+    def finish(self, run: Plan | None = None) -> Manifest:
+        """Write the manifest. Every unit must be done; calling it again writes the same manifest.
+
+        Args:
+            run: what :meth:`start` gave the run that ends here. Where another run has added images meanwhile and works on
+                them, writing is left to that one, and the manifest that is returned has the parts of ``run`` alone.
+        """
+        plan, done = self._plan_now(), self.done()
+        mine = plan if run is None else run
+        left = [unit.index for unit in mine.units if unit.index not in done]
         if left:
             raise StoreError(
-                f"{self.url} is not finished: {len(left)} of {len(plan.units)} units are left (first: {left[0]}). "
+                f"{self.url} is not finished: {len(left)} of {len(mine.units)} units are left (first: {left[0]}). "
                 "Run the step again, it computes only what is missing"
             )
+        complete = all(unit.index in done for unit in plan.units)
+        plan = plan if complete else mine
         manifest = Manifest(
             stage=plan.stage,
             config_digest=plan.config_digest,
@@ -160,34 +201,41 @@ class Collection:
             provenance=plan.header(),
             parts=tuple(self._records(plan.units)),
         )
-        text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True)
-        self.objects.put(f"{self.path}/_manifest.json", text.encode())
+        if complete:
+            text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True)
+            self.objects.put(f"{self.path}/_manifest.json", text.encode())
         return manifest
 
     def manifest(self) -> Manifest | None:
-        """The manifest of a finished collection, None before."""
+        """The manifest of a finished collection; None before, and when images were added since."""
         data = self.objects.read_if_there(f"{self.path}/_manifest.json")
         if data is None:
             return None
         try:
-            return Manifest.model_validate_json(data)
+            manifest = Manifest.model_validate_json(data)
         except ValueError as error:
             raise StoreError(
                 f"{self.url}/_manifest.json is damaged ({error}): remove it and run the step again"
             ) from error
+        return manifest if len(manifest.parts) == len(self.plan().units) else None
 
     def read(self, columns: Sequence[str] | None = None, ids: Iterable[str] | None = None) -> pa.Table:
-        """All rows that exist (or those of ``ids``) as one table. Images that failed or are not done yet are absent.
+        """All rows that exist (or those of ``ids``) as one table, sorted by ``image_id``. Images that failed or are not done
+        yet are absent.
 
         An id that was never planned, or a collection without any part yet, is a :class:`StoreError`.
         """
-        tables = list(self._tables(columns, ids))
+        tables = list(self._tables(columns, ids, to_sort=True))
         filled = [table for table in tables if table.num_rows]
         if tables:
             # A run that an older version began has parts with fewer columns: their rows are null there.
-            return pa.concat_tables(
+            table = pa.concat_tables(
                 filled or [max(tables, key=lambda table: table.num_columns)], promote_options="default"
             )
+            if not self.plan().additions:
+                return table
+            table = _sorted(table)
+            return table if columns is None or "image_id" in columns else table.drop_columns("image_id")
         for index in sorted(self.done()):  # nothing of these ids is there, but their columns are known
             return read_part(self.objects, self._file("part", index), columns, None).slice(0, 0)
         raise StoreError(f"{self.url} has no finished unit yet: wait for the run, or start it again")
@@ -195,7 +243,11 @@ class Collection:
     def scan(
         self, columns: Sequence[str] | None = None, ids: Iterable[str] | None = None, batch_size: int = 256
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of :meth:`read`, a batch of at most ``batch_size`` at a time; one part is in memory at once."""
+        """The rows of :meth:`read`, a batch of at most ``batch_size`` at a time; one part is in memory at once.
+
+        They come sorted by ``image_id``, except where the plan grew: then those of the first plan, and after them those of
+        each addition, are sorted among themselves.
+        """
         for table in self._tables(columns, ids):
             yield from (batch for batch in table.to_batches(max_chunksize=batch_size) if batch.num_rows)
 
@@ -220,13 +272,16 @@ class Collection:
         return Status(planned=planned, done=reached - failed, failed=failed, left=planned - reached)
 
     def remove(self) -> None:
-        """Remove the whole collection, extras included; the plan goes last, so a cut removal can be repeated."""
-        names = [name for name in self.objects.names(self.path) if name not in ("extras", "plan.json")]
+        """Remove the whole collection, extras included; the plan goes last, and before it its additions from the last to the
+        first, so a cut removal can be repeated."""
+        names = self.objects.names(self.path)
+        plans = [*[name for name in names if is_addition(name)][::-1], "plan.json"]
         extras = [f"extras/{name}" for name in self.objects.names(f"{self.path}/extras")]
-        for name in ["_manifest.json", *names, *extras, "plan.json"]:
+        others = [name for name in names if name not in ("extras", *plans)]
+        for name in ["_manifest.json", *others, *extras, *plans]:
             self.objects.remove(f"{self.path}/{name}")
         self.objects.remove_folder(self.path)
-        self.__dict__.pop("_plan", None)
+        self.__dict__.pop("_planned", None)
 
     def _beside(
         self, unit: Unit, table: pa.Table, errors: Sequence[RowError], seconds: Mapping[str, float]
@@ -249,6 +304,8 @@ class Collection:
 
     def _unit(self, index: int) -> Unit:
         units = self.plan().units
+        if index >= len(units):
+            units = self._plan_now().units
         if not 0 <= index < len(units):
             raise StoreError(
                 f"{self.url} has units 0 to {len(units) - 1}, got {index}: use the plan that start() returned"
@@ -274,32 +331,32 @@ class Collection:
                 failed = errors.metadata.num_rows
                 yield PartRecord(name=name, done=len(unit.ids) - failed, failed=failed, **written)
 
-    def _tables(self, columns: Sequence[str] | None, ids: Iterable[str] | None) -> Iterator[pa.Table]:
+    def _tables(
+        self, columns: Sequence[str] | None, ids: Iterable[str] | None, to_sort: bool = False
+    ) -> Iterator[pa.Table]:
         if isinstance(columns, str) or isinstance(ids, str):
             raise ValueError(
                 f"columns and ids are lists, got the string {columns if isinstance(columns, str) else ids!r}"
             )
-        plan, done = self.plan(), self.done()
         wanted = None if ids is None else self._by_unit(ids)
+        plan, done = self.plan(), self.done()
+        if to_sort and plan.additions and columns is not None and "image_id" not in columns:
+            columns = [*columns, "image_id"]
         for unit in plan.units:
             here = None if wanted is None else wanted.get(unit.index)
             if unit.index in done and (wanted is None or here):
                 yield read_part(self.objects, self._file("part", unit.index), columns, here)
 
     def _by_unit(self, ids: Iterable[str]) -> dict[int, set[str]]:
-        """Ids by the index of the unit that they belong to. Units are runs of the sorted ids (``Plan.of``), so that few of a
-        million ids are looked at."""
-        units = [unit for unit in self._plan.units if unit.ids]
-        firsts = [unit.ids[0] for unit in units]
-        found: dict[int, set[str]] = {}
-        for image_id in set(ids):
-            unit = units[max(bisect_right(firsts, image_id) - 1, 0)] if units else None
-            found.setdefault(-1 if unit is None else unit.index, set()).add(image_id)
-        members = {unit.index: set(unit.ids) for unit in units if unit.index in found}
-        if unknown := sorted(i for index, some in found.items() for i in some - members.get(index, set())):
-            hint = _nearest(unknown[0], self._plan.ids)
+        """Ids by the index of the unit that they belong to."""
+        ids, plan = set(ids), self.plan()
+        found, unknown = plan.by_unit(ids)
+        if unknown and self._plan_now() is not plan:
+            found, unknown = self.plan().by_unit(ids)
+        if unknown:
+            hint = _nearest(min(unknown), self.plan().ids)
             raise StoreError(
-                f"{self.url} was never to hold {len(unknown)} of these ids, the first {unknown[0]!r}{hint}"
+                f"{self.url} was never to hold {len(unknown)} of these ids, the first {min(unknown)!r}{hint}"
             )
         return found
 

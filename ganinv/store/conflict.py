@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from ganinv.config import digest
 from ganinv.errors import RunConflict
 from ganinv.store.plan import Plan
 
+Reread = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""A configuration, as it is to be compared."""
 
-def same_run(there: Plan, now: Plan, url: str) -> Plan:
+
+def same_run(there: Plan, now: Plan, url: str, *, grows: bool = False, reread: Reread | None = None) -> Plan:
     """``there``, when ``now`` would compute the same rows; else a :class:`RunConflict` that names the differences.
 
     Compared are the stage, the configuration, the images, and every fingerprint in the provenance: the URL of a
     generator may stay while the file behind it changes.
+
+    Args:
+        grows: the images are not compared.
+        reread: applied to both configurations before.
     """
-    differences = _differences(there, now)
+    differences = _differences(there, now, reread or dict)
+    if not grows:
+        differences += _images(there, now)
     if not differences:
         return there
     more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
@@ -25,18 +35,21 @@ def same_run(there: Plan, now: Plan, url: str) -> Plan:
     )
 
 
-def _differences(there: Plan, now: Plan) -> list[str]:
+def _differences(there: Plan, now: Plan, reread: Reread) -> list[str]:
     found = []
     if there.stage != now.stage:
         found.append(f"stage is {there.stage!r} there, {now.stage!r} now")
     if there.config_digest != now.config_digest:
-        found += _changed(_flat(there.config), _flat(now.config)) or ["the configuration"]
-    found += _changed(_fingerprints(there), _fingerprints(now))
+        old, new = reread(there.config), reread(now.config)
+        found += _changed(_flat(old), _flat(new)) or ([] if digest(old) == digest(new) else ["the configuration"])
+    return found + _changed(_fingerprints(there), _fingerprints(now))
+
+
+def _images(there: Plan, now: Plan) -> list[str]:
     old, new = set(there.ids), set(now.ids)
-    if old != new:
-        example = min(old ^ new)
-        found.append(f"{len(new - old)} images came and {len(old - new)} went, such as {example!r}")
-    return found
+    if old == new:
+        return []
+    return [f"{len(new - old)} images came and {len(old - new)} went, such as {min(old ^ new)!r}"]
 
 
 def _changed(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,11 @@ def in_words(action: str, url: str) -> Iterator[None]:
         raise kind(f"cannot {action} {url}: {reason(error)}") from error
 
 
+def is_absent(error: StoreError) -> bool:
+    """Whether an object could not be read because there is none."""
+    return isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+
+
 def is_passing(error: BaseException | None) -> bool:
     """Whether the same call may work later: a time-out, throttling (503), a connection that broke, a server's own error.
 

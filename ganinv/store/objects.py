@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ganinv.errors import ConfigError, StoreError
-from ganinv.store.failures import in_words
+from ganinv.store.failures import in_words, is_absent
 from ganinv.store.local import create_file, replace_file
 from ganinv.store.opening import open_url
 from ganinv.store.patience import patient
@@ -61,7 +61,7 @@ class Objects:
         try:
             return self.read(path)
         except StoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            if is_absent(error):
                 return None
             raise
 

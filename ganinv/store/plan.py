@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -34,12 +35,14 @@ class Plan(StrictModel):
         config: everything that shapes the result, JSON-able. Its digest decides whether a run is *the same* run.
         provenance: where it comes from (generator name and fingerprint, code version, seed, ...), JSON-able.
         units: the images, cut into units.
+        additions: of a plan that grew (``ganinv.store.growth``), the index of the first unit of each addition.
     """
 
     stage: str
     config: dict[str, Any]
     provenance: dict[str, Any]
     units: tuple[Unit, ...]
+    additions: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -52,13 +55,25 @@ class Plan(StrictModel):
         twice = next((a for a, b in pairwise(ordered) if a == b), None)
         if twice is not None:
             raise StoreError(f"image ids must be unique, {twice!r} came twice: give every image an id of its own")
-        units = (ordered[start : start + unit_size] for start in range(0, len(ordered), unit_size))
         return cls(
             stage=stage,
             config=_plain(config, "config"),
             provenance=_plain(provenance, "provenance"),
-            units=tuple(Unit(index=i, ids=tuple(members)) for i, members in enumerate(units)),
+            units=_cut(ordered, unit_size, 0),
         )
+
+    def lacking(self, now: Plan) -> tuple[Unit, ...]:
+        """The images of ``now`` that this plan does not have, in units after its own, of the size that ``now`` has them."""
+        known = set(self.ids)
+        new = [image_id for image_id in now.ids if image_id not in known]
+        return _cut(new, max((len(unit.ids) for unit in now.units), default=1), len(self.units))
+
+    def extended(self, units: Sequence[Unit]) -> Plan:
+        """This plan with one more addition, or itself where that is empty."""
+        if not units:
+            return self
+        more = {"units": (*self.units, *units), "additions": (*self.additions, len(self.units))}
+        return self.model_copy(update=more)
 
     @property
     def config_digest(self) -> str:
@@ -66,12 +81,32 @@ class Plan(StrictModel):
 
     @property
     def units_digest(self) -> str:
-        return digest([unit.digest for unit in self.units])
+        return digest_of(self.units)
 
     @property
     def ids(self) -> list[str]:
         """All image ids, sorted."""
-        return [image_id for unit in self.units for image_id in unit.ids]
+        ids = [image_id for unit in self.units for image_id in unit.ids]
+        return sorted(ids) if self.additions else ids
+
+    def by_unit(self, ids: Iterable[str]) -> tuple[dict[int, set[str]], set[str]]:
+        """``ids`` by the index of the unit that they belong to, and those that were never planned.
+
+        Units are runs of the sorted ids, in the first plan and in each addition, so that few of a million ids are looked at.
+        """
+        found: dict[int, set[str]] = {}
+        left = set(ids)
+        for first, end in pairwise((0, *self.additions, len(self.units))):
+            units = [unit for unit in self.units[first:end] if unit.ids]
+            starts = [unit.ids[0] for unit in units]
+            here: dict[int, set[str]] = {}
+            for image_id in left if units else ():
+                here.setdefault(max(bisect_right(starts, image_id) - 1, 0), set()).add(image_id)
+            for place, some in here.items():
+                if members := some.intersection(units[place].ids):
+                    found[units[place].index] = members
+                    left -= members
+        return found, left
 
     def header(self) -> dict[str, Any]:
         """What every Parquet file of the collection says about itself (schema metadata ``ganinv``)."""
@@ -86,20 +121,15 @@ class Plan(StrictModel):
             "units_digest": self.units_digest,
             "config": self.config,
             "provenance": self.provenance,
-            "units": [],
         }
-        text = json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False)
-        # One unit a line: Python's indenting encoder takes seconds for 100,000 ids.
-        units = ({"index": unit.index, "digest": unit.digest, "ids": unit.ids} for unit in self.units)
-        lines = ",\n  ".join(json.dumps(unit, sort_keys=True, ensure_ascii=False) for unit in units)
-        return text.replace('\n "units": []', f'\n "units": [\n  {lines}\n ]', 1).encode()
+        return with_units(record, self.units)
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Plan:
         """Read a plan back; a :class:`StoreError` when it is damaged or was changed by hand."""
         try:
             record = json.loads(data)
-            units = tuple(Unit(index=unit["index"], ids=unit["ids"]) for unit in record["units"])
+            units = read_units(record)
             fields = {key: record[key] for key in ("stage", "config", "provenance")}
             plan = cls(**fields, units=units)
             intact = record["config_digest"] == plan.config_digest and record["units_digest"] == plan.units_digest
@@ -163,6 +193,29 @@ class Manifest(StrictModel):
     @property
     def failed(self) -> int:
         return sum(part.failed for part in self.parts)
+
+
+def digest_of(units: Sequence[Unit]) -> str:
+    """sha256 over the digests of some units."""
+    return digest([unit.digest for unit in units])
+
+
+def with_units(record: Mapping[str, Any], units: Sequence[Unit]) -> bytes:
+    """A record with its units as JSON, one unit a line: Python's indenting encoder takes seconds for 100,000 ids."""
+    text = json.dumps({**record, "units": []}, indent=1, sort_keys=True, ensure_ascii=False)
+    each = ({"index": unit.index, "digest": unit.digest, "ids": unit.ids} for unit in units)
+    lines = ",\n  ".join(json.dumps(unit, sort_keys=True, ensure_ascii=False) for unit in each)
+    return text.replace('\n "units": []', f'\n "units": [\n  {lines}\n ]', 1).encode()
+
+
+def read_units(record: Mapping[str, Any]) -> tuple[Unit, ...]:
+    """The units of a record that :func:`with_units` wrote; ``KeyError``, ``TypeError`` or ``ValueError`` for others."""
+    return tuple(Unit(index=unit["index"], ids=unit["ids"]) for unit in record["units"])
+
+
+def _cut(ordered: Sequence[str], unit_size: int, first: int) -> tuple[Unit, ...]:
+    units = (ordered[start : start + unit_size] for start in range(0, len(ordered), unit_size))
+    return tuple(Unit(index=i, ids=tuple(members)) for i, members in enumerate(units, first))
 
 
 def _plain(value: Mapping[str, Any], what: str) -> dict[str, Any]:

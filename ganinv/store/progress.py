@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from ganinv.errors import StoreError
 from ganinv.store.collection import Collection
+from ganinv.store.growth import is_addition
 from ganinv.store.objects import Entry
 from ganinv.store.store import Store, open_store
 
@@ -91,7 +92,8 @@ def progress(collection: Collection) -> Progress:
     failed = _failed(collection, errors) if manifest is None else manifest.failed
     planned, reached = sum(sizes.values()), sum(sizes[index] for index in parts)
     steps = sorted((entry.modified, sizes[index]) for index, entry in parts.items() if entry.modified is not None)
-    rate, silent = _pace(steps, time.time())
+    grown = max((entry.modified or 0.0 for entry in entries if is_addition(entry.name)), default=0.0)
+    rate, silent = _pace(steps, time.time(), grown)
     left = planned - reached
     return Progress(
         collection=collection.path,
@@ -106,8 +108,9 @@ def progress(collection: Collection) -> Progress:
     )
 
 
-def _pace(steps: Sequence[tuple[float, int]], now: float) -> tuple[float | None, bool]:
+def _pace(steps: Sequence[tuple[float, int]], now: float, grown: float) -> tuple[float | None, bool]:
     """Images per second since the last pause, and whether the run pauses now. ``steps``: (time, images) by time.
+    ``grown``: when images were last added to the plan.
 
     Times are the storage's own, so the rate needs no clock to agree with another.
     """
@@ -120,7 +123,7 @@ def _pace(steps: Sequence[tuple[float, int]], now: float) -> tuple[float | None,
     took = since[-1][0] - since[0][0]
     # What the first part took began before it was written: its images are not counted.
     rate = sum(images for _, images in since[1:]) / took if took > 0 else None
-    return rate, now - steps[-1][0] > longest
+    return rate, now - max(steps[-1][0], grown) > longest
 
 
 EMPTY_SLACK = 64

@@ -11,8 +11,11 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from ganinv.data import open_dataset
+from ganinv.data import Dataset, open_dataset
+from ganinv.data.index import GROUP, SourceIndex, write_index
+from ganinv.data.source import Place, SourceRef
 from ganinv.store import Plan, open_store
+from ganinv.store.objects import Objects
 from tasks import pool_ledger
 from tasks.pool import WorkerSpec, open_pool
 from tests.chaos.proxy import FaultyProxy
@@ -56,6 +59,20 @@ def test_no_row_is_lost_and_no_image_blamed(s3_options: dict[str, str], target: 
     assert all(proxy.hits[fault] >= 2 for fault in shares), proxy.hits
     files.rm(f"{root}/out", recursive=True)
     assert through.equals(make(f"s3://{root}", s3_options))
+
+
+def test_where_images_are_is_read_with_patience(s3_options: dict[str, str], target: str) -> None:
+    sources = {f"{k:04d}": SourceRef(uri=f"s3://x/{k}.png", path=f"x/{k}.png", length=k) for k in range(4 * GROUP)}
+    whole, url = Dataset(Place("s3://x"), sources), f"s3://ganinv-test/{uuid.uuid4().hex}"
+    ids, late = whole.ids[::1000], whole.ids[5::1000]
+    with FaultyProxy(target, {"slow_down": 0.2, "cut": 0.1}, seed=2) as proxy:
+        objects = Objects(url, {**s3_options, **RUN, "endpoint_url": proxy.url})
+        write_index(whole, objects, "a", set(whole.ids) - set(late))
+        index = SourceIndex(whole.place, objects, "a")
+        assert dict(index.dataset(ids).sources) == {i: sources[i] for i in ids}
+        write_index(whole, objects, "a", late)
+        assert dict(index.dataset(late).sources) == {i: sources[i] for i in late}
+    assert all(proxy.hits[fault] >= 2 for fault in ("slow_down", "cut")), proxy.hits
 
 
 def test_a_plan_whose_answer_was_lost_is_this_runs_own(s3_options: dict[str, str], target: str) -> None:

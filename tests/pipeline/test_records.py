@@ -174,7 +174,7 @@ def test_killed_in_the_middle_of_a_unit(tuned: Path, faces: Path, tmp_path: Path
 
 
 def test_another_record_is_another_run(store: Path, faces: Path) -> None:
-    with pytest.raises(RunConflict, match=r"record\.dtype is new \('int8'\)"):
+    with pytest.raises(RunConflict, match=r"record\.dtype is 'float16' there, 'int8' now"):
         run(run_invert, invert_job(store, faces, record=RecordConfig(dtype="int8")))
 
 

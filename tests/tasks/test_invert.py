@@ -17,7 +17,7 @@ from ganinv.methods import method_config
 from ganinv.store import open_store
 from ganinv.store.tensors import tensor_numpy
 from tasks.engine import Engine, open_pools
-from tasks.invert import INDEX, DatasetRef, InvertJob, InvertWorker, _unit_size, plan_invert, run_invert
+from tasks.invert import DatasetRef, InvertJob, InvertWorker, _unit_size, plan_invert, run_invert
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_next_batch_is_read_while_one_is_computed(tmp_path: Path, faces: Pat
     dataset = job.dataset.open()
     plan = plan_invert(job, dataset)
     collection = open_store(job.store).latents["e4e"]
-    write_index(dataset, collection.objects, f"{collection.path}/{INDEX}")
+    write_index(dataset, collection.objects, collection.path, plan.ids)
     worker = Watched(job)
     rows = worker.process(plan.ids)
     assert len(rows) == 40

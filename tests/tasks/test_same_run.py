@@ -1,0 +1,80 @@
+"""A run that an older version began goes on where today's settings mean the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from ganinv.config import StrictModel, reread
+from ganinv.errors import RunConflict
+from ganinv.methods import MethodConfig
+from ganinv.store import Plan, open_store
+from tasks.edit import EditJob
+from tasks.fit import FitJob
+from tasks.invert import compared
+from tasks.train import TrainJob
+
+OLD = (Path(__file__).parent / "plan-before-precision.json").read_bytes()
+"""Of the demo, from before methods had a precision; its data set's URL was made relative."""
+
+
+def today(**method: Any) -> Plan:
+    """What this version plans for the same job."""
+    there = Plan.from_json(OLD, "")
+    read = MethodConfig.model_validate(there.config["method"] | method).model_dump(mode="json")
+    dataset = {**there.config["dataset"], "limit": 11}
+    return Plan.of(there.stage, {**there.config, "method": read, "dataset": dataset}, there.provenance, there.ids, 4)
+
+
+def test_a_plan_from_before_a_key_with_a_default_goes_on(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.objects.put("latents/e4e/plan.json", OLD)
+    with pytest.raises(RunConflict, match=r"method\.precision is new \('float32'\)"):
+        store.latents["e4e"].start(today())
+    assert store.latents["e4e"].start(today(), reread=compared) == Plan.from_json(OLD, "")
+    assert store.objects.read("latents/e4e/plan.json") == OLD
+    with pytest.raises(RunConflict, match=r"other settings: method\.precision is 'float32' there, 'bfloat16' now\. "):
+        store.latents["e4e"].start(today(precision="bfloat16"), reread=compared)
+    with pytest.raises(RunConflict, match=r"other settings: method\.batch_size is 64 there, 32 now\. "):
+        store.latents["e4e"].start(today(batch_size=32), reread=compared)
+
+
+def test_a_key_that_is_gone_is_named(tmp_path: Path) -> None:
+    there = Plan.from_json(OLD, "")
+    config = {**there.config, "method": {**there.config["method"], "flips": True}}
+    store = open_store(str(tmp_path))
+    store.latents["e4e"].start(Plan.of(there.stage, config, there.provenance, there.ids, 12))
+    with pytest.raises(RunConflict, match=r"method\.flips is missing \(True there\)"):
+        store.latents["e4e"].start(today(), reread=compared)
+
+
+class Inner(StrictModel):
+    old: int = 1
+    new: tuple[float, ...] = (0.5,)
+
+
+class Job(StrictModel):
+    store: str
+    inner: Inner = Inner()
+    form: Literal["a", "b"] = "a"
+
+
+def test_an_older_configuration_gets_todays_defaults_at_any_depth() -> None:
+    assert reread(Job, {"inner": {"old": 2}}) == {"inner": {"old": 2, "new": [0.5]}, "form": "a"}
+    strange = {"inner": {"older": 3}, "form": "c", "latents_digest": "f00"}
+    assert reread(Job, strange) == strange
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (EditJob, {"store": "s", "latents": "a", "edits": [{"name": "x", "directions": {"smile": "1sd", "age": 2}}]}),
+        (FitJob, {"store": "s", "layers": {"glasses": [0, 4]}, "conditions": {"smile": ["age"]}}),
+        (TrainJob, {"store": "s", "dataset": {"url": "x", "limit": 3}}),
+    ],
+)
+def test_what_this_version_plans_is_read_as_it_is(model: type[StrictModel], fields: dict[str, Any]) -> None:
+    config = model.model_validate(fields).model_dump(mode="json")
+    assert reread(model, config) == config
