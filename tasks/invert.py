@@ -88,7 +88,7 @@ def run_invert(
     job: InvertJob, pools: Pools, plan: Plan | None = None, dataset: Dataset | None = None
 ) -> dict[str, Any]:
     """Fill ``latents/<name>``. Returns counts and the collection's URL. ``plan`` and ``dataset``: of :func:`plan_invert`, if
-    they were made."""
+    they were made. The data set is empty afterwards."""
     dataset = dataset or list_images(job)
     plan = plan or plan_invert(job, dataset)
     collection = open_store(job.store).latents[job.collection_name]
@@ -96,6 +96,7 @@ def run_invert(
 
     def index(whole: Plan) -> None:
         write_index(dataset, collection.objects, collection.path, whole.ids)
+        dataset.forget()  # nobody reads it in this process, and the run may go on for days
 
     label = f"invert {plan.provenance['method']}"
     return drive(collection, plan, spec, pools, label, grows=True, reread=compared, prepare=index)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
@@ -35,13 +35,12 @@ _SCHEMA = pa.schema(
 )
 
 
-def write_index(dataset: Dataset, objects: Objects, folder: str, ids: Iterable[str]) -> None:
+def write_index(dataset: Dataset, objects: Objects, folder: str, ids: Collection[str]) -> None:
     """Write into ``folder`` where those of ``ids`` are that no index there has yet. What is there already never changes."""
-    wanted = set(ids)
     while True:
         files = _files_after(objects, folder, 0)
         known = {image_id for file in files for image_id in _ids(objects, file)}
-        new = sorted(wanted.intersection(dataset.sources) - known)
+        new = sorted(image_id for image_id in ids if image_id in dataset.sources and image_id not in known)
         if not new:
             return
         try:

@@ -46,9 +46,9 @@ def _differences(there: Plan, now: Plan, reread: Reread) -> list[str]:
 
 
 def _images(there: Plan, now: Plan) -> list[str]:
-    old, new = set(there.ids), set(now.ids)
-    if old == new:
+    if there.ids == now.ids:
         return []
+    old, new = set(there.ids), set(now.ids)
     return [f"{len(new - old)} images came and {len(old - new)} went, such as {min(old ^ new)!r}"]
 
 
