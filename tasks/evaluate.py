@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -25,7 +25,7 @@ from ganinv.store.segment_moves import with_moves
 from ganinv.store.style_offsets import COLUMN
 from tasks.edit import check_generator
 from tasks.engine import Pools, default_device, drive, provenance
-from tasks.pool import WorkerSpec
+from tasks.pool import Worker, WorkerSpec
 from tasks.records import load_sources
 from tasks.sources import sources_of
 
@@ -75,8 +75,8 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
         size = max(len(unit.ids) for unit in planned.units)
         plan = Plan.of("evaluate", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
         target = store.collection(METRICS[kind], name)
-        worker = {"latents": InversionWorker, "edits": EditMetricsWorker}[kind]
-        spec = WorkerSpec(worker, {"job": job, "protocol": protocol})
+        workers: dict[str, Callable[..., Worker]] = {"latents": InversionWorker, "edits": EditMetricsWorker}
+        spec = WorkerSpec(workers[kind], {"job": job, "protocol": protocol})
         results[kind] = drive(
             target, plan, spec, pools, f"evaluate {name}", grows=True, reread=partial(reread, _Planned)
         )
@@ -156,7 +156,7 @@ class EditMetricsWorker:
             count = edited.num_rows
             columns = [name for name in ("image_id", "w", COLUMN) if name in edited.schema.names]
             moved = table_to_code(edited.select(columns), self.store)  # w and what was added to the styles
-            repeated = original.map(lambda t, n=count: t.expand(n, *t.shape[1:]))
+            repeated = original.map(partial(_repeated, count))
             repeated = with_moves(add_styles(repeated.with_w(moved.w), moved.styles or {}), edited)
             images = self.generator.render(repeated.to(self.generator.device))
             before = self.generator.render(original.to(self.generator.device)).expand_as(images)
@@ -179,6 +179,11 @@ class EditMetricsWorker:
         flat = [(i, {"edit": e, "strength": s}, values) for i, edits in rows for e, s, values in edits]
         _write(self.collection, unit, flat, failures)
         return {}
+
+
+def _repeated(count: int, tensor: Tensor) -> Tensor:
+    """[1, ...] as [count, ...]."""
+    return tensor.expand(count, *tensor.shape[1:])
 
 
 def _write(collection: Any, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> None:
