@@ -172,6 +172,9 @@ def fit(
     estimator: Literal["svc", "linear-svc", "logistic", "ridge"] = "svc",
     tails: float = 0.1,
     components: int = 10,
+    source: Annotated[Literal["samples", "latents"], typer.Option(help="Samples, or inverted images.")] = "samples",
+    space: Annotated[Literal["z", "w", "w+"], typer.Option(help="Of boundaries; w+ for inverted images.")] = "w",
+    generator: Annotated[str | None, typer.Option(help="Where it is, if not where the samples' was.")] = None,
     engine: EngineKind = "ray",
     slots: Slots = None,
     as_json: AsJson = False,
@@ -188,6 +191,9 @@ def fit(
         "attributes": attributes or [],
         "interfacegan": {"estimator": estimator, "tails": tails},
         "components": components,
+        "source": source,
+        "space": space,
+        "generator": generator,
     }
     _run(run_fit, _job(FitJob, fields), engine, slots, as_json)
 

@@ -29,11 +29,14 @@ class Changes:
     Args:
         samples: the collection they were fitted on; its first ``count`` rows are edited, rendered and scored.
         count: 0 compares without rendering.
+        generator: where it is opened; None takes where the samples' was.
     """
 
-    def __init__(self, store: Store, samples: Collection, labeller: str, count: int) -> None:
+    def __init__(
+        self, store: Store, samples: Collection, labeller: str, count: int, generator: str | None = None
+    ) -> None:
         self.store, self.samples, self.count = store, samples, count
-        self._labeller_name = labeller
+        self._labeller_name, self._generator_uri = labeller, generator
 
     def of(self, direction: Direction) -> dict[str, Any] | None:
         """See ``changes_since``; None where there is no version before it for this generator."""
@@ -54,7 +57,7 @@ class Changes:
     @cached_property
     def generator(self) -> Generator:
         origin, config = self.samples.provenance(), self.samples.plan().config
-        generator = open_generator(str(config.get("generator", EMBEDDED)), default_device())
+        generator = open_generator(self._generator_uri or str(config.get("generator", EMBEDDED)), default_device())
         if generator.fingerprint != origin["generator_fingerprint"]:
             raise GeneratorMismatch(
                 f"samples {self.samples.name!r} belong to generator {origin['generator_name']!r} "

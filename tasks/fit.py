@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ganinv.config import StrictModel, reread
 from ganinv.directions.calibration import CalibrationConfig
@@ -40,6 +40,8 @@ class FitJob(StrictModel):
             the samples' own.
         labeller: measures what directions do; its gradients are those of ``classifier-gradient``.
         attributes: for which attributes; empty takes every score column.
+        generator: where it is opened; None takes where the samples' was, and for latents the embedded one. No part of the
+            configuration's digest: its fingerprint is compared with the samples'.
         space: of InterFaceGAN's boundaries. ``w+`` needs inverted images.
         conditions: attribute -> attributes to project out of its boundary (Gram solve).
         conditions_by: what stands for a condition: ``boundary``, the normal of its own boundary, as published; or
@@ -62,6 +64,7 @@ class FitJob(StrictModel):
     source: Literal["samples", "latents"] = "samples"
     labels: str | None = None
     labeller: str = "portraits-64"
+    generator: str | None = None
     attributes: tuple[str, ...] = ()
     space: LatentSpace = "w"
     interfacegan: InterFaceGanConfig = InterFaceGanConfig(tails=0.1, estimator="svc")
@@ -77,6 +80,12 @@ class FitJob(StrictModel):
     calibration: CalibrationConfig = CalibrationConfig()
     prefix: str = ""
     compare: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> FitJob:
+        if self.compare is not None and self.source != "samples":
+            raise ValueError("compare edits the samples of a fit: leave it out with source: latents")
+        return self
 
 
 OPTIONAL = (
@@ -103,7 +112,7 @@ def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
     store = open_store(job.store)
     fitter = Fitter(job, store)
     plain = {key for key in OPTIONAL if getattr(job, key) == FitJob.model_fields[key].default}
-    config = job.model_dump(mode="json", exclude={"store", "name", "compare"} | plain)
+    config = job.model_dump(mode="json", exclude={"store", "name", "compare", "generator"} | plain)
     config |= _state("samples", fitter.collection)
     if job.labels is not None:
         config |= _state("labels", fitter.samples.scores)
@@ -134,7 +143,9 @@ class FitWorker:
         self.fitter = Fitter(job, self.store)
         self.changes = None
         if job.compare is not None:
-            self.changes = Changes(self.store, self.store.samples[job.samples], job.labeller, job.compare)
+            self.changes = Changes(
+                self.store, self.store.samples[job.samples], job.labeller, job.compare, job.generator
+            )
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         rows: list[Any] = []

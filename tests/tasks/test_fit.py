@@ -16,7 +16,7 @@ from ganinv.code import Code
 from ganinv.directions import Direction
 from ganinv.directions.calibration import in_score_units
 from ganinv.directions.effects import Start, edited
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, open_labeller
@@ -248,7 +248,7 @@ def test_codes_in_w_plus(root: Path, g: Generator, labeller: Labeller, store: St
     ids = [f"photo-{i:03d}" for i in range(80)]
     origin = {"code_version": "0", "generator_name": g.name, "generator_fingerprint": g.fingerprint}
     collection = store.latents["photos"]
-    collection.start(Plan.of("invert", {"generator": str(root / "tiny")}, origin, ids, 40))
+    collection.start(Plan.of("invert", {"generator": g.fingerprint}, origin, ids, 40))
     for unit in collection.plan().units:
         rows = [ids.index(i) for i in unit.ids]
         collection.write_part(unit.index, code_to_table(Code(w=w[rows]), list(unit.ids), collection), [], {})
@@ -261,6 +261,9 @@ def test_codes_in_w_plus(root: Path, g: Generator, labeller: Labeller, store: St
     np.testing.assert_allclose(scores["score_red"].to_numpy(), expected, atol=1e-5)
     config = {"tails": 0.4, "estimator": "linear-svc", "bootstrap": 0}
     given = {"samples": "photos", "source": "latents", "labels": "photos", "space": "w+", "interfacegan": config}
+    with pytest.raises(GeneratorMismatch, match="portraits-64"):  # no generator named: the embedded one is not theirs
+        fit(root, "flat", **given)
+    given["generator"] = str(root / "tiny")
     found = fit(root, "flat", **given)["red"]
     assert (found.space, found.vector.shape) == ("w+", (g.num_ws, g.w_dim))
     assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
