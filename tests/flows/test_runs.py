@@ -196,6 +196,6 @@ def test_a_dry_run_says_what_it_would_cost(
     arguments = [f"--store={tmp_path}/s", f"--dataset={faces}", "--method=e4e", "--engine=inline"]
     code, out, err = run_here(monkeypatch, capsys, "invert", *arguments, "--dry-run", "--json")
     assert code == 0
-    assert (json.loads(out)["left"], json.loads(out)["seconds"]) == (4, pytest.approx(4 * 0.06))
+    assert (json.loads(out)["left"], json.loads(out)["seconds"]) == (4, pytest.approx(4 * 0.05))
     assert "4 of 4 images to invert" in err
     assert not (tmp_path / "s").exists()
