@@ -40,6 +40,7 @@ def refit(store: str, **more: Any) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_prefect")
 def test_refits(fitted: str) -> None:
     from prefect.artifacts import Artifact
@@ -87,6 +88,7 @@ def test_refits(fitted: str) -> None:
     assert '"direction": "smile"' in str(table.data)
 
 
+@pytest.mark.slow
 def test_an_interrupted_refit_is_gone_on_with(fitted: str) -> None:
     from tasks.refit import run_refit
 

@@ -45,8 +45,9 @@ def short() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("engine", ["inline", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["inline", "ray"])
 def test_credentials_are_written_nowhere(
     engine: str, s3_options: dict[str, str], faces: Path, tmp_path: Path, short: Path
 ) -> None:

@@ -187,7 +187,7 @@ def as_before(store: Path, units: int) -> None:
     (store / "latents/short-pti/_manifest.json").unlink()
 
 
-@pytest.mark.parametrize("units", [1, 2])
+@pytest.mark.parametrize("units", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_runs_of_older_versions_go_on_and_are_read(store: Path, faces: Path, tmp_path: Path, units: int) -> None:
     as_before(store, units)
     if units == 1:  # a run that the new version goes on with: one part of each kind
@@ -209,6 +209,7 @@ def test_runs_of_older_versions_go_on_and_are_read(store: Path, faces: Path, tmp
     assert open_store(str(store)).latents["small"].read()["stored_distance"].null_count == 0
 
 
+@pytest.mark.slow
 def test_compress_and_what_it_says(store: Path, faces: Path) -> None:
     root = open_store(str(store))
     before = hashes(root.latents["short-pti"])
