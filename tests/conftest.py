@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -79,3 +80,19 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str
     if request.param == "memory":
         return f"memory://{root}", {}
     return f"s3://ganinv-test/{root}", request.getfixturevalue("s3_options")
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """URLs of the data sets that were listed in this process, as it happens."""
+    from tasks.invert import DatasetRef
+
+    urls: list[str] = []
+    whole = DatasetRef.open
+
+    def noted(self: DatasetRef) -> Any:
+        urls.append(self.url)
+        return whole(self)
+
+    monkeypatch.setattr(DatasetRef, "open", noted)
+    return urls

@@ -87,7 +87,7 @@ def files(store: Store) -> dict[str, tuple[bytes, int]]:
 
 
 def test_every_step_grows_and_computes_only_what_is_new(
-    tmp_path: Path, faces: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, faces: Callable[[str], None], listed: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     store, g = open_store(str(tmp_path / "store")), open_generator()
     vector = np.random.default_rng(0).normal(size=g.w_dim)
@@ -116,14 +116,7 @@ def test_every_step_grows_and_computes_only_what_is_new(
     (tmp_path / "data/d.png").unlink()
     cost = estimate(store, store.latents["e4e"], plan_invert(invert_job(tmp_path)), INLINE)
     assert (cost.images, cost.left, cost.units) == (10, 4, 2)
-    listed: list[str] = []
-    whole = DatasetRef.open
-
-    def noted(self: DatasetRef) -> Any:
-        listed.append(self.url)
-        return whole(self)
-
-    monkeypatch.setattr(DatasetRef, "open", noted)
+    listed.clear()
     with caplog.at_level(logging.WARNING, "ganinv.store"):
         assert run_all(tmp_path) == dict.fromkeys(GROWING, 2)
     assert len(listed) == 1  # by the plan of the inversion; the steps after it know where the images are

@@ -100,15 +100,7 @@ def test_without_measuring_it_is_another_run(tmp_path: Path, faces: Path) -> Non
     assert "measure" not in measured.config  # runs from before there was a choice go on
 
 
-def test_workers_do_not_list_the_data_set(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed: list[str] = []
-    whole = DatasetRef.open
-
-    def noted(self: DatasetRef) -> Any:
-        listed.append(self.url)
-        return whole(self)
-
-    monkeypatch.setattr(DatasetRef, "open", noted)
+def test_workers_do_not_list_the_data_set(tmp_path: Path, faces: Path, listed: list[str]) -> None:
     job = job_of(tmp_path, faces, measure=False, unit_size=16)
     collection = invert(job)
     assert len(listed) == 1  # by the plan
