@@ -64,6 +64,6 @@ format: setup
 	$(BIN)/ruff format .
 
 bench: setup
-	$(BIN)/python -m benchmarks.speed --images 4
-	$(BIN)/python -m benchmarks.opening --rounds 7
-	$(BIN)/python -m benchmarks.synthesis --rounds 20 --ranks 8
+	$(BIN)/python -m benchmarks.inversion.speed --images 4
+	$(BIN)/python -m benchmarks.generator.opening --rounds 7
+	$(BIN)/python -m benchmarks.generator.synthesis --rounds 20 --ranks 8

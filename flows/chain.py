@@ -13,15 +13,15 @@ from flows.cancelling import cancel_watch
 from flows.runtime import ProgressArtifact, as_flow, as_task, markdown, summary, table
 from ganinv.config import StrictModel, config_path, load_yaml, validate
 from ganinv.generators.files import EMBEDDED
-from tasks.edit import EditJob, run_edit
 from tasks.engine import Engine, Pools, open_pools
-from tasks.evaluate import EvaluateJob, run_evaluate
-from tasks.fit import FitJob, run_fit
-from tasks.invert import DatasetRef, InvertJob, run_invert
-from tasks.label import LabelJob, run_label
-from tasks.report import ReportJob, run_report
-from tasks.sample import SampleJob, run_sample
-from tasks.train import TrainJob, run_train
+from tasks.steps.edit import EditJob, run_edit
+from tasks.steps.evaluate import EvaluateJob, run_evaluate
+from tasks.steps.fit import FitJob, run_fit
+from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.steps.label import LabelJob, run_label
+from tasks.steps.report import ReportJob, run_report
+from tasks.steps.sample import SampleJob, run_sample
+from tasks.steps.train import TrainJob, run_train
 
 STEPS = ("sample", "label", "fit", "train", "invert", "edit", "evaluate", "report")
 

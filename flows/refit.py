@@ -8,7 +8,7 @@ from typing import Any
 from flows.runtime import as_flow, markdown, table
 from flows.steps import run_step
 from tasks.engine import Engine
-from tasks.refit import RefitJob, run_refit
+from tasks.steps.refit import RefitJob, run_refit
 
 
 def _refit(job: RefitJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008  # frozen

@@ -9,15 +9,16 @@ from urllib.parse import quote
 import pyarrow as pa
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.editing import Edit
 from ganinv.errors import ConfigError
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.store import Store, open_store, table_to_code
+from ganinv.records import table_to_code
+from ganinv.store import Store, open_store
 from ganinv.store.names import quoted_id
-from tasks.edit import check_generator, png_bytes
 from tasks.engine import default_device
+from tasks.steps.edit import check_generator, png_bytes
 
 Weights = Mapping[str, float]
 """One edit: direction -> strength, named as in ``ganinv.editing.notation``."""

@@ -29,7 +29,7 @@ from uuid import UUID
 
 from ganinv.errors import GaninvError, Unavailable
 from tasks.pool import RunStopped
-from tasks.progress import Progress
+from tasks.pool.progress import Progress
 from tasks.summary import read_summary
 
 if TYPE_CHECKING:

@@ -7,16 +7,16 @@ from typing import Any
 
 from flows.cancelling import cancel_watch
 from flows.runtime import ProgressArtifact, as_flow, as_task, summary
-from tasks.compress import CompressJob, run_compress
-from tasks.edit import EditJob, run_edit
 from tasks.engine import Engine, Pools, open_pools
-from tasks.evaluate import EvaluateJob, run_evaluate
-from tasks.fit import FitJob, run_fit
-from tasks.invert import InvertJob, run_invert
-from tasks.label import LabelJob, run_label
-from tasks.report import ReportJob, run_report
-from tasks.sample import SampleJob, run_sample
-from tasks.train import TrainJob, run_train
+from tasks.steps.compress import CompressJob, run_compress
+from tasks.steps.edit import EditJob, run_edit
+from tasks.steps.evaluate import EvaluateJob, run_evaluate
+from tasks.steps.fit import FitJob, run_fit
+from tasks.steps.invert import InvertJob, run_invert
+from tasks.steps.label import LabelJob, run_label
+from tasks.steps.report import ReportJob, run_report
+from tasks.steps.sample import SampleJob, run_sample
+from tasks.steps.train import TrainJob, run_train
 
 
 def run_step(run: Callable[[Any, Pools], dict[str, Any]], job: Any, engine: Engine, name: str) -> dict[str, Any]:

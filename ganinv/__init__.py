@@ -6,11 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ganinv.code import Code, Feature, HeadCode, LowRank, Masked
+    from ganinv.codes.code import Code, Feature, HeadCode, LowRank, Masked
     from ganinv.directions.direction import Direction
     from ganinv.editing import Edit
-    from ganinv.encoders.checkpoints import open_encoder_checkpoint
-    from ganinv.encoders.files import open_encoder, save_encoder
     from ganinv.errors import (
         ConfigError,
         DataError,
@@ -22,18 +20,20 @@ if TYPE_CHECKING:
     )
     from ganinv.generators.files import open_generator, save_generator
     from ganinv.generators.stylegan2 import Generator, GeneratorConfig
-    from ganinv.importing import import_weights
-    from ganinv.inspection import inspect_weights
-    from ganinv.methods import Inversion, Method, load_method
+    from ganinv.methods.files import open_encoder, save_encoder
+    from ganinv.methods.method import Inversion, Method, load_method
+    from ganinv.methods.published.checkpoints import open_encoder_checkpoint
     from ganinv.store import Store, open_store
     from ganinv.target import Target
+    from ganinv.weights.importing import import_weights
+    from ganinv.weights.inspection import inspect_weights
 
 _HOMES = {
-    "ganinv.code": ("Code", "Feature", "HeadCode", "LowRank", "Masked"),
+    "ganinv.codes.code": ("Code", "Feature", "HeadCode", "LowRank", "Masked"),
     "ganinv.directions.direction": ("Direction",),
     "ganinv.editing": ("Edit",),
-    "ganinv.encoders.checkpoints": ("open_encoder_checkpoint",),
-    "ganinv.encoders.files": ("open_encoder", "save_encoder"),
+    "ganinv.methods.published.checkpoints": ("open_encoder_checkpoint",),
+    "ganinv.methods.files": ("open_encoder", "save_encoder"),
     "ganinv.errors": (
         "ConfigError",
         "DataError",
@@ -45,9 +45,9 @@ _HOMES = {
     ),
     "ganinv.generators.files": ("open_generator", "save_generator"),
     "ganinv.generators.stylegan2": ("Generator", "GeneratorConfig"),
-    "ganinv.importing": ("import_weights",),
-    "ganinv.inspection": ("inspect_weights",),
-    "ganinv.methods": ("Inversion", "Method", "load_method"),
+    "ganinv.weights.importing": ("import_weights",),
+    "ganinv.weights.inspection": ("inspect_weights",),
+    "ganinv.methods.method": ("Inversion", "Method", "load_method"),
     "ganinv.store": ("Store", "open_store"),
     "ganinv.target": ("Target",),
 }

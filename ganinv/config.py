@@ -33,7 +33,9 @@ def config_path(kind: str, name: str) -> Path:
         return path
     known = config_names(kind)
     if name not in known:
-        raise ConfigError(f"unknown {kind.rstrip('s')} {name!r}{_nearest(name, known)}; there are: {', '.join(known)}")
+        raise ConfigError(
+            f"unknown {kind.rstrip('s')} {name!r}{nearest_hint(name, known)}; there are: {', '.join(known)}"
+        )
     return _configs() / kind / f"{name}.yaml"
 
 
@@ -92,7 +94,7 @@ def _explain(model: type[BaseModel], error: Any) -> str:
     location = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
-        return f"unknown key {location!r}{_nearest(key, sorted(_all_fields(model)))}"
+        return f"unknown key {location!r}{nearest_hint(key, sorted(_all_fields(model)))}"
     return f"{location or 'value'}: {error['msg']} (got {error.get('input')!r:.80})"
 
 
@@ -105,7 +107,7 @@ def _all_fields(model: type[BaseModel]) -> set[str]:
     return names
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest_hint(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
 

@@ -18,8 +18,8 @@ from ganinv.errors import StoreError
 from ganinv.store import Collection, Plan, Store
 from ganinv.store.conflict import same_run
 from tasks.engine import Engine
-from tasks.invert import compared
-from tasks.progress import spell
+from tasks.pool.progress import spell
+from tasks.steps.invert import compared
 from tasks.summary import ran_on_gpus
 
 
@@ -110,7 +110,7 @@ def _slots(engine: Engine, units: int) -> int | None:
         return None  # as many as the cluster holds, and it may grow
     if engine.slots is None and engine.gpus_per_slot:
         return None
-    from tasks.ray_local import cores
+    from tasks.pool.ray_local import cores
 
     slots = engine.slots or max(1, int(cores() / (engine.cpus_per_slot or 1)))
     return max(1, min(slots, units))

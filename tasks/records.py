@@ -9,12 +9,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.data import LoadedBatch
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between, open_distance
-from ganinv.store import Collection, RowError, records_to_table
-from ganinv.store.verified import Record
+from ganinv.records import records_to_table
+from ganinv.records.verify import Record
+from ganinv.store import Collection, RowError
 
 
 class Measurer:

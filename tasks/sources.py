@@ -5,8 +5,8 @@ from __future__ import annotations
 from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
 from ganinv.store import Collection, Store
-from tasks.invert import DatasetRef
 from tasks.records import Sources
+from tasks.steps.invert import DatasetRef
 
 
 def sources_of(latents: Collection, store: Store) -> Sources:

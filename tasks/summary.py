@@ -25,7 +25,7 @@ from ganinv.store import Collection, open_store
 from ganinv.store.progress import Progress, progress
 from ganinv.store.tensors import parquet_bytes
 from tasks.pool import RunStopped, RunSummary, UnitReport
-from tasks.progress import spell
+from tasks.pool.progress import spell
 
 TABLE, TEXT = "_summary.parquet", "_summary.md"
 _SCHEMA = pa.schema(

@@ -23,7 +23,7 @@ if "PREFECT_HOME" not in os.environ:  # not the user's own data base
 os.environ.pop("RAY_ADDRESS", None)  # tests start a Ray of their own, or join the one below by name
 
 from flows.runtime import prepare_environment as prepare_prefect
-from tasks.ray_local import prepare_environment as prepare_ray
+from tasks.pool.ray_local import prepare_environment as prepare_ray
 
 prepare_ray(local=True)
 prepare_prefect()
@@ -43,7 +43,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """One Ray for the whole test run: loopback only, two CPUs, no dashboard."""
-    from tasks.ray_local import connected
+    from tasks.pool.ray_local import connected
 
     with connected(num_cpus=2, object_store_bytes=100 * 2**20):
         yield
@@ -85,7 +85,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """URLs of the data sets that were listed in this process, as it happens."""
-    from tasks.invert import DatasetRef
+    from tasks.steps.invert import DatasetRef
 
     urls: list[str] = []
     whole = DatasetRef.open

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ganinv.catalogue import find_source, load_catalogue
 from ganinv.errors import ConfigError
 from ganinv.generators.files import ASSETS
+from ganinv.weights.catalogue import find_source, load_catalogue
 
 ENTRY = {"url": "https://host/x.pkl", "licence": "free", "resolution": 64}
 LICENCES = {"free": {"name": "CC0", "summary": "Do as you like.", "url": "https://host/cc0"}}

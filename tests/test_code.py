@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ganinv.code import Code, LowRank
+from ganinv.codes.code import Code, LowRank
 
 
 def full(batch: int, rank: int = 2, seed: int = 0) -> Code:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 _SCRIPT = """
-from ganinv._compat import ensure_torchvision
+from ganinv.losses._compat import ensure_torchvision
 first = ensure_torchvision()
 assert ensure_torchvision() == first
 import lpips, torch, torchvision.transforms

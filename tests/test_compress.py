@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.code import Code, HeadCode, LowRank
-from ganinv.compress import compress, truncated
+from ganinv.codes.code import Code, HeadCode, LowRank
+from ganinv.codes.truncation import compress, truncated
 from tests.tiny import random_w, tiny_generator
 
 

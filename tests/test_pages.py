@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.directions_page import write_pages
+from benchmarks.directions.page import write_pages
 from benchmarks.pages import write_part
 
 ROOT = Path(__file__).parents[1]

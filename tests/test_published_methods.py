@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganinv.code import Code
-from ganinv.encoders.files import open_encoder
+from ganinv.codes.code import Code
 from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods import Inversion, load_method, method_config
+from ganinv.methods.files import open_encoder
+from ganinv.methods.method import Inversion, load_method, method_config
 from ganinv.target import Target
 from tests.losses.vgg_file import random_vgg16, write_hub
 from tests.tiny import random_w

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.code import Code, Segments
+from ganinv.codes.code import Code, Segments
 from ganinv.errors import ConfigError
 from tests.generators.narrow import full_code, narrow_generator, normal, w_plus
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganinv.config import _nearest
+from ganinv.config import nearest_hint
 from ganinv.data.decode import ImageRefused, decode_image
 from ganinv.data.discover import discover
 from ganinv.data.resize import to_resolution
@@ -157,7 +157,7 @@ class Dataset:
         try:
             return self.sources[image_id]
         except KeyError:
-            hint = _nearest(image_id, self.ids)
+            hint = nearest_hint(image_id, self.ids)
             raise DataError(f"no image {image_id!r} among the {len(self)} of {self.place.url}{hint}") from None
 
 

@@ -1,17 +1,21 @@
 """Directions: what a ``Direction`` is, and one file per way to fit one, and how published ones come in and go out."""
 
-from ganinv.directions.calibration import CalibrationConfig, calibrate, in_score_units
-from ganinv.directions.classifier_gradient import ClassifierGradientEditor, fit_classifier_gradient, image_scores
 from ganinv.directions.direction import Direction, Mode, Space
-from ganinv.directions.effects import Effects, Start, measure_effects
-from ganinv.directions.exporting import export_direction, export_directions
-from ganinv.directions.files import read_direction_file
-from ganinv.directions.ganspace import GanSpaceConfig, PrincipalComponents, fit_ganspace
-from ganinv.directions.importing import import_directions
-from ganinv.directions.interfacegan import Boundary, InterFaceGanConfig, fit_boundary, fit_interfacegan
-from ganinv.directions.projection import project_out
-from ganinv.directions.sefa import SefaConfig, fit_sefa
-from ganinv.directions.stated import StatedGenerator
+from ganinv.directions.exchange.exporting import export_direction, export_directions
+from ganinv.directions.exchange.files import read_direction_file
+from ganinv.directions.exchange.importing import import_directions
+from ganinv.directions.exchange.stated import StatedGenerator
+from ganinv.directions.fitting.classifier_gradient import (
+    ClassifierGradientEditor,
+    fit_classifier_gradient,
+    image_scores,
+)
+from ganinv.directions.fitting.ganspace import GanSpaceConfig, PrincipalComponents, fit_ganspace
+from ganinv.directions.fitting.interfacegan import Boundary, InterFaceGanConfig, fit_boundary, fit_interfacegan
+from ganinv.directions.fitting.projection import project_out
+from ganinv.directions.fitting.sefa import SefaConfig, fit_sefa
+from ganinv.directions.measuring.calibration import CalibrationConfig, calibrate, in_score_units
+from ganinv.directions.measuring.effects import Effects, Start, measure_effects
 from ganinv.directions.styles import StyleLayout
 
 __all__ = [

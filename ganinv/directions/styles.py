@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.stylegan2 import Generator

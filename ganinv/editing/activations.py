@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ganinv.code import Code, Feature, Masked
+from ganinv.codes.code import Code, Feature, Masked
 from ganinv.editing.masks import shrunk
 from ganinv.generators.stylegan2 import Generator
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.editing.activations import copy_activations
 from ganinv.editing.embedding import Embedder, Part
 from ganinv.editing.masks import blurred

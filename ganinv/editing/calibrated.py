@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions.direction import Direction
 from ganinv.editing.edit import Directions, Edit
 from ganinv.editing.search import Outcome, StrengthSearch, find

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ganinv.directions.direction import Direction
-from ganinv.directions.projection import project_out
+from ganinv.directions.fitting.projection import project_out
 from ganinv.errors import ConfigError
 
 

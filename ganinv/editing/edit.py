@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions.direction import Direction
 from ganinv.editing.conditional import conditioned
 from ganinv.editing.moves import moved, moved_in_segment

@@ -15,18 +15,18 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from ganinv.code import Code, Masked
+from ganinv.codes.code import Code, Masked
+from ganinv.codes.parts import masked
 from ganinv.config import StrictModel
 from ganinv.editing.masks import shrunk
-from ganinv.encoders.files import open_encoder
 from ganinv.errors import ConfigError, NotFinite
-from ganinv.extras import masked
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.files import open_encoder
+from ganinv.optim.batched import Adam
 from ganinv.stages.base import Context
 from ganinv.stages.descent import Descent
 from ganinv.stages.objective import ReconstructionLoss, Together
 from ganinv.stages.optimize import ramps
-from ganinv.stages.optimizers import Adam
 from ganinv.stages.variables import Latent, Moment, NoiseMaps, Tensors
 from ganinv.target import Target
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
+from ganinv.codes.parts import masked
 from ganinv.directions.direction import Direction
 from ganinv.errors import ConfigError
-from ganinv.extras import masked
 
 if TYPE_CHECKING:
     from ganinv.generators.stylegan2 import Generator

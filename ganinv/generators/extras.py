@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
-from ganinv.extras import Delta, Feature, HeadCode, LowRank, Masked, dense, map_tensors, masked
+from ganinv.codes.code import Code
+from ganinv.codes.parts import Delta, Feature, HeadCode, LowRank, Masked, dense, map_tensors, masked
 from ganinv.generators import low_rank
 
 if TYPE_CHECKING:

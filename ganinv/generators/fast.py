@@ -6,7 +6,7 @@ filter as sixteen shifted sums). ``step``: a step of optimisation or tuning rend
 (``ganinv.stages.descent``), which takes a minute or more to compile for each stage.
 
 Both are off unless ``fast_path(mode)`` or ``GANINV_FAST=mode`` asks for one; where it cannot be had, one warning says so and
-the plain path goes on. ``benchmarks/fast_path.py`` measures whether they pay.
+the plain path goes on. ``benchmarks/generator/fast_path.py`` measures whether they pay.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ganinv.catalogue import catalogue_hint
 from ganinv.config import validate
 from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.config import GeneratorConfig
@@ -35,6 +34,7 @@ from ganinv.reading.checkpoint import Checkpoint, open_checkpoint
 from ganinv.reading.fetch import path_kind
 from ganinv.reading.machine import DAMAGE
 from ganinv.reading.tensors import StoredTensor
+from ganinv.weights.catalogue import catalogue_hint
 
 ASSETS = Path(__file__).parent / "assets"
 EMBEDDED = "portraits-64"

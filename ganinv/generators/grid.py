@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
 
 _PIXELS = 2**18  # in one pass: 64 images of 64x64, or one of 512x512 or more

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganinv.extras import LowRank
+from ganinv.codes.parts import LowRank
 from ganinv.generators import low_rank
 from ganinv.generators.padding import frame
 from ganinv.generators.pointwise import pointwise

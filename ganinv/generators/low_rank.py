@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganinv.extras import LowRank, map_tensors
+from ganinv.codes.parts import LowRank, map_tensors
 from ganinv.generators.pointwise import pointwise
 
 SHARE = 1 / 3
@@ -29,8 +29,8 @@ def pays(offset: LowRank, shape: Sequence[int]) -> bool:
     An affine sees one vector, and its factors always cost less than their product. An offset that the batch shares is one
     sum, and every sample then costs what the plain layer does. A convolution with a weight for each sample costs three of
     its size, forward and backward; with a low-rank offset two, and three times the share r (I k^2 + O) / (O I k^2) of
-    one: less for shares below 1/3. Measured, it is faster up to about there (``benchmarks/synthesis.py``). Layers of few
-    channels are above it, and toRGB at any rank.
+    one: less for shares below 1/3. Measured, it is faster up to about there (``benchmarks/generator/synthesis.py``). Layers of
+    few channels are above it, and toRGB at any rank.
     """
     left, right = offset.left, offset.right
     if len(shape) == 2:

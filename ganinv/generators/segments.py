@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ganinv.codes.segments import Segments
 from ganinv.generators.config import GeneratorConfig
-from ganinv.segments import Segments
 
 
 def check_segments(segments: Segments, batch: int, cfg: GeneratorConfig) -> None:

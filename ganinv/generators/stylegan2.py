@@ -16,7 +16,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.extras import check_capture, check_extras

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganinv.code import Code, LowRank
+from ganinv.codes.code import Code, LowRank
 from ganinv.generators import fast, low_rank
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.extras import Extras, Tap, blend_noise

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganinv._compat import ensure_torchvision
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError
 from ganinv.labels.architectures import _first
 from ganinv.labels.graphs import INSTALL
 from ganinv.labels.inputs import InputSpec
 from ganinv.labels.network import module_sha256
+from ganinv.losses._compat import ensure_torchvision
 from ganinv.reading.fetch import fetch
 
 SCALE = 100.0

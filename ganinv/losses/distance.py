@@ -189,7 +189,7 @@ def gram(features: Tensor) -> Tensor:
 
 def lpips_model(net: str, backbone: dict[str, Tensor]) -> Any:
     """The ``lpips`` package's model with a torchvision backbone state dict put in by hand (it would download it)."""
-    from ganinv._compat import ensure_torchvision
+    from ganinv.losses._compat import ensure_torchvision
 
     ensure_torchvision()
     import lpips

@@ -1,7 +1,7 @@
 """The heads of HyperStyle's hypernetwork (Alaluf et al. 2022, section 3): vectors to offsets of convolution weights.
 
 Each head is affine in its vector. The offsets of T refinement passes add up, so their sum is the head of the summed vectors
-``S`` with its bias taken T times: what ``ganinv.extras.HeadCode`` keeps instead of the offsets themselves.
+``S`` with its bias taken T times: what ``ganinv.codes.parts.HeadCode`` keeps instead of the offsets themselves.
 """
 
 from __future__ import annotations

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions.direction import Direction
 from ganinv.editing import Edit
 from ganinv.errors import ConfigError
+from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.report.images import pixels
-from ganinv.sampling import sample_z
 
 STRENGTHS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 TRUNCATION = 0.7

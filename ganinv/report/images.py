@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import GaninvError
 from ganinv.generators.stylegan2 import Generator
+from ganinv.records import table_to_code
 from ganinv.report.runs import columns_of
-from ganinv.store import Collection, Store, table_to_code
+from ganinv.store import Collection, Store
 
 SourceImages = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 """Image ids to uint8 [H, W, 3] images; ids that cannot be read may be missing."""

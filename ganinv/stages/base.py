@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import Distance, DistanceName, ReducedDistance, open_distance
 from ganinv.target import Target

@@ -20,16 +20,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
+from ganinv.codes.parts import map_tensors
 from ganinv.config import StrictModel
-from ganinv.extras import map_tensors
 from ganinv.generators import fast
 from ganinv.generators.stylegan2 import Generator
+from ganinv.optim.batched import Matrix, Optimizer, State
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import idle
 from ganinv.stages.memory import Gauge
 from ganinv.stages.objective import Objective
-from ganinv.stages.optimizers import Matrix, Optimizer, State
 from ganinv.stages.variables import Moment, Variable
 from ganinv.target import Target
 

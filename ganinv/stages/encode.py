@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.config import StrictModel
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import batches

@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ganinv.code import Code, Segments
+from ganinv.codes.code import Code, Segments
+from ganinv.codes.segments import in_turn
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
-from ganinv.segments import in_turn
+from ganinv.optim.batched import Adam
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.descent import Descent, Stop
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import ramps
-from ganinv.stages.optimizers import Adam
 from ganinv.stages.variables import Free, Moment, Tensors, Variable
 from ganinv.target import Target
 

@@ -12,10 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
+from ganinv.codes.segments import in_turn
 from ganinv.config import StrictModel
 from ganinv.losses.distance import Distance, DistanceName, between, halved
-from ganinv.segments import in_turn
 from ganinv.stages.base import Context
 from ganinv.target import Target
 

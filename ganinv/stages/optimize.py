@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.config import StrictModel
+from ganinv.optim.batched import LBFGS, Adam
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.descent import Descent, Stop
 from ganinv.stages.objective import ReconstructionLoss
-from ganinv.stages.optimizers import LBFGS, Adam
 from ganinv.stages.variables import FeatureOffset, Latent, LatentSpace, NoiseMaps, Variable
 from ganinv.target import Target
 

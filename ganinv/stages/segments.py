@@ -14,11 +14,11 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from ganinv.code import Code, Segments
+from ganinv.codes.code import Code, Segments
+from ganinv.codes.segments import in_turn
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
-from ganinv.segments import in_turn
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import batches
 from ganinv.stages.masks import MaskSource, dilate

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
+from ganinv.optim.batched import Adam
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.objective import Objective
-from ganinv.stages.optimizers import Adam
 from ganinv.stages.variables import Moment, Weights
 from ganinv.target import Target
 

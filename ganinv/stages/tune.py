@@ -13,13 +13,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.config import StrictModel
 from ganinv.losses.distance import between
+from ganinv.optim.batched import Adam, Muon
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.descent import Descent, Stop
 from ganinv.stages.objective import ReconstructionLoss
-from ganinv.stages.optimizers import Adam, Muon
 from ganinv.stages.together import tune_together
 from ganinv.stages.variables import Moment, WeightForm, Weights
 from ganinv.target import Target

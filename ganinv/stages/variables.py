@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from ganinv.code import Code, Feature, LowRank, Masked
+from ganinv.codes.code import Code, Feature, LowRank, Masked
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.stages.base import Context

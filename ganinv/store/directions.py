@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ganinv.config import _nearest
+from ganinv.config import nearest_hint
 from ganinv.errors import ConfigError, GeneratorMismatch, StoreError
 from ganinv.store.names import checked_name
 from ganinv.store.objects import Objects
@@ -131,7 +131,7 @@ class DirectionStore:
         if not versions:
             known = self.objects.names("directions")
             raise ConfigError(
-                f"unknown direction {name!r}{_nearest(name, known)}; there are: {', '.join(known) or 'none yet'}"
+                f"unknown direction {name!r}{nearest_hint(name, known)}; there are: {', '.join(known) or 'none yet'}"
             )
         if version is not None and version not in versions:
             raise ConfigError(

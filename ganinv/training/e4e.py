@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.config import StrictModel
-from ganinv.encoders.e4e import E4e, E4eConfig
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between, open_distance
+from ganinv.methods.e4e import E4e, E4eConfig
 from ganinv.networks.blocks import LatentDiscriminator
+from ganinv.optim.muon import MuonAdam
 from ganinv.training.augment import jitter
-from ganinv.training.muon import MuonAdam
 
 
 class E4eTrainingConfig(StrictModel):

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.config import config_path, load_yaml, validate
 from ganinv.data import open_dataset
 from ganinv.generators.files import open_generator, save_generator

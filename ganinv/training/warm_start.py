@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
-from ganinv.training.muon import MuonAdam
+from ganinv.optim.muon import MuonAdam
 
 
 class WarmStartConfig(BaseModel):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.ray_local import LOOPBACK, token_file
+from tasks.pool.ray_local import LOOPBACK, token_file
 from tests.chaos.processes import MARK, answers, command, family, free_port, holding, kill, kill_all, marked, wait_for
 
 _log = logging.getLogger("ganinv.chaos")

@@ -16,8 +16,8 @@ from ganinv.data.index import GROUP, SourceIndex, write_index
 from ganinv.data.source import Place, SourceRef
 from ganinv.store import Plan, open_store
 from ganinv.store.objects import Objects
-from tasks import pool_ledger
 from tasks.pool import WorkerSpec, open_pool
+from tasks.pool import ledger as pool_ledger
 from tests.chaos.proxy import FaultyProxy
 from tests.chaos.workers import MeanWorker
 from tests.data.pictures import encoded, noise

@@ -14,7 +14,7 @@ import pytest
 
 from ganinv.store import Collection, Plan, open_store
 from tasks.pool import PoolError
-from tasks.ray_head import HEAD_SECONDS, Head
+from tasks.pool.ray_head import HEAD_SECONDS, Head
 from tests.chaos.cluster import RayCluster
 from tests.chaos.processes import MARK, family, kill, wait_for
 

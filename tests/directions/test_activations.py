@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions import GanSpaceConfig, fit_ganspace
-from ganinv.directions.activations import ActivationConfig, fit_activations
-from ganinv.directions.ganspace import named_by
-from ganinv.directions.streams import stream_mapped, stream_w
+from ganinv.directions.fitting.activations import ActivationConfig, fit_activations
+from ganinv.directions.fitting.ganspace import named_by
+from ganinv.directions.fitting.streams import stream_mapped, stream_w
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.metrics import Moments

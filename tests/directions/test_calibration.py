@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions import Direction
-from ganinv.directions.calibration import CalibrationConfig, calibrate, in_score_units, read_calibration
-from ganinv.directions.effects import Effects, Start, edited, measure_effects, score_codes
+from ganinv.directions.measuring.calibration import CalibrationConfig, calibrate, in_score_units, read_calibration
+from ganinv.directions.measuring.effects import Effects, Start, edited, measure_effects, score_codes
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, TableLabeller

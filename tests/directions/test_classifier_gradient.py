@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganinv.code import Code
-from ganinv.directions.classifier_gradient import (
+from ganinv.codes.code import Code
+from ganinv.directions.fitting.classifier_gradient import (
     ClassifierGradientEditor,
     GradientConfig,
     fit_classifier_gradient,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ganinv.directions import Direction
-from ganinv.directions.comparing import compare_directions
 from ganinv.directions.direction import UNVERIFIED
+from ganinv.directions.measuring.comparing import compare_directions
 from ganinv.editing import conditioned
 from ganinv.errors import ConfigError, GeneratorMismatch
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.directions import Direction, StatedGenerator, files, import_directions, project_out, read_direction_file
+from ganinv.directions import Direction, StatedGenerator, import_directions, project_out, read_direction_file
 from ganinv.directions.direction import UNVERIFIED
+from ganinv.directions.exchange import files
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch, WeightsRefused
 from tests.reading.pickles import call
 from tests.tiny import tiny_generator

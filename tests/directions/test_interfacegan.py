@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ganinv.directions import InterFaceGanConfig, fit_interfacegan, project_out
-from ganinv.directions.interfacegan import select_tails
+from ganinv.directions.fitting.interfacegan import select_tails
 from ganinv.errors import DataError
 
 SHARED = Path(os.environ.get("GANINV_SHARED", Path(__file__).parents[2].parent / "shared"))

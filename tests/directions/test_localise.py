@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ganinv.code import Code
-from ganinv.directions.localise import LocaliseConfig, RegionVotes, gradient_maps, localise
+from ganinv.codes.code import Code
+from ganinv.directions.measuring.localise import LocaliseConfig, RegionVotes, gradient_maps, localise
 from ganinv.directions.styles import StyleLayer, StyleLayout
 from ganinv.errors import DataError
 from ganinv.labels.segments import open_segmenter

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.directions.effects import Start
-from ganinv.directions.sefa import SefaConfig, fit_sefa
+from ganinv.directions.fitting.sefa import SefaConfig, fit_sefa
+from ganinv.directions.measuring.effects import Start
 from ganinv.errors import ConfigError
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig

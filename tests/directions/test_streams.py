@@ -9,9 +9,9 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from ganinv.directions.interfacegan import InterFaceGanConfig, fit_boundary, fit_interfacegan
-from ganinv.directions.samples import Block, Draws
-from ganinv.directions.tails import Tails, select_tails
+from ganinv.directions.fitting.interfacegan import InterFaceGanConfig, fit_boundary, fit_interfacegan
+from ganinv.directions.fitting.samples import Block, Draws
+from ganinv.directions.fitting.tails import Tails, select_tails
 from ganinv.errors import DataError
 
 DIM = 16

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code
-from ganinv.directions.effects import Start, edited
-from ganinv.directions.screening import screen_channels
+from ganinv.codes.code import Code
+from ganinv.directions.fitting.screening import screen_channels
+from ganinv.directions.fitting.stylespace import (
+    StyleSpaceConfig,
+    attribute_channels,
+    channel_direction,
+    channels_direction,
+    choose_positives,
+)
+from ganinv.directions.measuring.effects import Start, edited
 from ganinv.directions.styles import (
     StyleLayout,
     StyleStatistics,
     code_from_styles,
     style_statistics,
     styles_of,
-)
-from ganinv.directions.stylespace import (
-    StyleSpaceConfig,
-    attribute_channels,
-    channel_direction,
-    channels_direction,
-    choose_positives,
 )
 from ganinv.editing import Edit
 from ganinv.errors import ConfigError, DataError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code, LowRank
+from ganinv.codes.code import Code, LowRank
 from ganinv.directions import Direction
 from ganinv.editing import Edit, Response, find_strengths, parse_edit, parse_strength
 from ganinv.errors import ConfigError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code, LowRank
+from ganinv.codes.code import Code, LowRank
 from ganinv.directions import Direction
 from ganinv.directions.direction import UNVERIFIED
 from ganinv.editing import Edit, conditioned

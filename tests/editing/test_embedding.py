@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.editing.activations import copy_activations
 from ganinv.editing.applications import crossover, inpaint, local_style, reconstruct, scribble, transfer
 from ganinv.editing.embedding import Embedder, EmbeddingConfig, Part

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions import StatedGenerator, import_directions
 from ganinv.editing import Edit
 from ganinv.store import Store, open_store

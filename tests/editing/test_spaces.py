@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code, LowRank, Masked
+from ganinv.codes.code import Code, LowRank, Masked
 from ganinv.directions import Direction
 from ganinv.editing import Edit
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.stylegan2 import Generator
-from ganinv.store import Plan, code_to_table, open_store, table_to_code
+from ganinv.records import code_to_table, table_to_code
+from ganinv.store import Plan, open_store
 from tests.tiny import tiny_generator
 
 

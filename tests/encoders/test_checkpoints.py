@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.encoders.checkpoints import describe_encoder_checkpoint, open_encoder_checkpoint
-from ganinv.encoders.files import open_encoder, save_encoder
-from ganinv.encoders.in_domain import InDomainEncoder
-from ganinv.encoders.psp import Psp
-from ganinv.encoders.published import describe
-from ganinv.encoders.restyle import ReStyle
-from ganinv.encoders.rows import RowEncoderConfig
 from ganinv.errors import GeneratorMismatch, WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods import load_method
+from ganinv.methods.files import open_encoder, save_encoder
+from ganinv.methods.in_domain import InDomainEncoder
+from ganinv.methods.method import load_method
+from ganinv.methods.psp import Psp
+from ganinv.methods.published.checkpoints import describe_encoder_checkpoint, open_encoder_checkpoint
+from ganinv.methods.published.describe import describe
+from ganinv.methods.restyle import ReStyle
+from ganinv.methods.rows import RowEncoderConfig
 from ganinv.target import Target
 from tests.tiny import tiny_generator
 

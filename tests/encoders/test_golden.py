@@ -16,19 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganinv.code import Code
-from ganinv.encoders.checkpoints import EncoderCheckpoint, open_encoder_checkpoint
-from ganinv.encoders.e4e import E4e
-from ganinv.encoders.files import open_encoder
-from ganinv.encoders.hfgi import Hfgi
-from ganinv.encoders.hyperstyle import HyperStyle
-from ganinv.encoders.in_domain import InDomainEncoder
-from ganinv.encoders.psp import Psp
-from ganinv.encoders.restyle import ReStyle
-from ganinv.encoders.rows import RowEncoder
-from ganinv.encoders.w import WEncoder
+from ganinv.codes.code import Code
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.e4e import E4e
+from ganinv.methods.files import open_encoder
+from ganinv.methods.hfgi import Hfgi
+from ganinv.methods.hyperstyle import HyperStyle
+from ganinv.methods.in_domain import InDomainEncoder
+from ganinv.methods.psp import Psp
+from ganinv.methods.published.checkpoints import EncoderCheckpoint, open_encoder_checkpoint
+from ganinv.methods.restyle import ReStyle
+from ganinv.methods.rows import RowEncoder
+from ganinv.methods.w import WEncoder
 from tests.closed_form import closed_form_checkpoint, golden_images
 
 FIRST: dict[str, Any] = {"atol": 1e-3, "rtol": 1e-3}
@@ -216,7 +216,7 @@ def test_hyperstyle(encoders: Path) -> None:
 def check_offset(
     code: Code, generator: Generator, layer: str, arrays: Arrays, name: str, tolerance: dict[str, Any]
 ) -> None:
-    from ganinv.extras import dense
+    from ganinv.codes.parts import dense
 
     assert code.scales is not None
     shape = generator.synthesis.get_parameter(f"{layer}.weight").shape

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
-from ganinv.encoders.hfgi import Hfgi
+from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.hfgi import Hfgi
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
 from tests.tiny import random_w, tiny_generator
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ganinv.code import Code
-from ganinv.encoders.hyperstyle import HyperStyle
-from ganinv.encoders.inputs import pool
-from ganinv.encoders.psp import Psp
-from ganinv.encoders.rows import RowEncoderConfig
-from ganinv.extras import dense
+from ganinv.codes.code import Code
+from ganinv.codes.parts import dense
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.hyperstyle import HyperStyle
+from ganinv.methods.inputs import pool
+from ganinv.methods.psp import Psp
+from ganinv.methods.rows import RowEncoderConfig
 from ganinv.networks.hypernet import HyperNetwork
 from tests.tiny import tiny_generator
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
-from ganinv.encoders.e4e import E4e
-from ganinv.encoders.inputs import pool
-from ganinv.encoders.psp import Psp
-from ganinv.encoders.restyle import ReStyle
-from ganinv.encoders.rows import RowEncoder, RowEncoderConfig
+from ganinv.codes.code import Code
 from ganinv.errors import GeneratorMismatch
 from ganinv.generators.layers import EqualLinear
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.e4e import E4e
+from ganinv.methods.inputs import pool
+from ganinv.methods.psp import Psp
+from ganinv.methods.restyle import ReStyle
+from ganinv.methods.rows import RowEncoder, RowEncoderConfig
 from tests.tiny import tiny_generator
 
 

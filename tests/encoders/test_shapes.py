@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from ganinv.encoders.e4e import E4e
-from ganinv.encoders.in_domain import InDomainConfig, InDomainEncoder
-from ganinv.encoders.inputs import band, fit, pool
-from ganinv.encoders.psp import Psp
-from ganinv.encoders.rows import RowEncoder, RowEncoderConfig
-from ganinv.encoders.w import NaiveWPlusEncoder, WEncoder, WEncoderConfig
+from ganinv.methods.e4e import E4e
+from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
+from ganinv.methods.inputs import band, fit, pool
+from ganinv.methods.psp import Psp
+from ganinv.methods.rows import RowEncoder, RowEncoderConfig
+from ganinv.methods.w import NaiveWPlusEncoder, WEncoder, WEncoderConfig
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
 from ganinv.networks.heads import Map2Style
 from ganinv.networks.hypernet import HyperNetwork, Shape

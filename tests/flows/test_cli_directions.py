@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from flows import cli
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions import Direction
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.store import Plan, code_to_table, open_store
+from ganinv.records import code_to_table
+from ganinv.store import Plan, open_store
 
 STATED = ("--generator-name", "stylegan2-ffhq", "--resolution", "1024")
 

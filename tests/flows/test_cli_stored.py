@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 
 from flows import cli
-from ganinv.code import Code, LowRank
+from ganinv.codes.code import Code, LowRank
 from ganinv.data import open_dataset
 from ganinv.directions.direction import Direction
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.store import Plan, RecordConfig, code_to_table, open_store, table_to_code
+from ganinv.records import RecordConfig, code_to_table, table_to_code
+from ganinv.store import Plan, open_store
 from ganinv.store.tensors import tensor_numpy
-from tasks.edit import png_bytes
+from tasks.steps.edit import png_bytes
 
 IDS = ["a/b", "c", "d"]
 SIZE = 64
@@ -217,8 +218,8 @@ def test_an_edit_as_strong_as_changes_the_score_by_so_much(
 def test_curves_of_what_is_left_along_an_edit(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tasks.edit import EditJob, EditSpec, run_edit
     from tasks.engine import Engine, open_pools
+    from tasks.steps.edit import EditJob, EditSpec, run_edit
 
     spec = EditSpec(name="smile", directions={"smile": 1.0}, strengths=(-1.0, 0.0, 1.0))
     with open_pools(Engine(kind="inline", quiet=True)) as pools:

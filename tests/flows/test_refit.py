@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from flows.refit import refit_directions
-from ganinv.directions.calibration import CalibrationConfig
-from ganinv.directions.interfacegan import InterFaceGanConfig
+from ganinv.directions.fitting.interfacegan import InterFaceGanConfig
+from ganinv.directions.measuring.calibration import CalibrationConfig
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
-from tasks.fit import FitJob, run_fit
-from tasks.refit import RefitJob
-from tasks.sample import SampleJob, run_sample
+from tasks.steps.fit import FitJob, run_fit
+from tasks.steps.refit import RefitJob
+from tasks.steps.sample import SampleJob, run_sample
 
 INLINE = Engine(kind="inline", quiet=True)
 
@@ -90,7 +90,7 @@ def test_refits(fitted: str) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_refit_is_gone_on_with(fitted: str) -> None:
-    from tasks.refit import run_refit
+    from tasks.steps.refit import run_refit
 
     job = RefitJob(fit=fit_job(fitted).model_copy(update={"name": "again"}), measured=0)
     job = job.model_copy(update={"sample": SampleJob(store=fitted, name="fresh", count=100, seed=50)})
@@ -111,7 +111,7 @@ def test_an_interrupted_refit_is_gone_on_with(fitted: str) -> None:
 
 
 def test_the_first_version_has_nothing_before_it(tmp_path: Path) -> None:
-    from tasks.refit import run_refit
+    from tasks.steps.refit import run_refit
 
     store = str(tmp_path / "s")
     job = RefitJob(fit=fit_job(store), sample=SampleJob(store=store, count=100), measured=4)

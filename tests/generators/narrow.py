@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganinv.code import Code, Feature, HeadCode, LowRank, Masked
+from ganinv.codes.code import Code, Feature, HeadCode, LowRank, Masked
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.stylegan2 import Generator
 from ganinv.networks.weight_heads import ChannelHead, KernelHead

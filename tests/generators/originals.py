@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
 from ganinv.reading.checkpoint import read_checkpoint
 from ganinv.reading.stub import Stub

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.stylegan2 import Generator
 

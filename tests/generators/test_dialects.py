@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from tests.generators.test_formats_other import genforce_state

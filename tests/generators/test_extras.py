@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganinv.code import Code, Feature, HeadCode, LowRank, Masked
-from ganinv.extras import map_tensors
+from ganinv.codes.code import Code, Feature, HeadCode, LowRank, Masked
+from ganinv.codes.parts import map_tensors
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.layers import DEMOD_EPS, modulated_conv2d
 from ganinv.generators.padding import centre, frame, ring_of

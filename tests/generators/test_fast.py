@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import ConfigError
 from ganinv.generators import fast
 from ganinv.generators.layers import FIR, after_convolution
@@ -131,7 +131,7 @@ def test_compiled_steps_go_where_the_plain_ones_go() -> None:
 def test_without_a_compiler_one_warning_and_the_plain_path(tmp_path: Path) -> None:
     program = (
         "import torch\n"
-        "from ganinv.code import Code\n"
+        "from ganinv.codes.code import Code\n"
         "from tests.tiny import random_w, tiny_generator\n"
         "g = tiny_generator()\n"
         "for _ in range(2):\n"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.files import open_generator, save_generator
 from tests.tiny import random_w, tiny_generator

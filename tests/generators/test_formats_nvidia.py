@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import WeightsRefused
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.files import open_generator

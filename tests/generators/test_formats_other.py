@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import WeightsRefused
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.files import open_generator, save_generator

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import ConfigError
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.files import EMBEDDED, open_generator, save_generator

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.files import EMBEDDED, open_generator, save_generator
 from ganinv.generators.grid import sample_grid
 from ganinv.generators.stylegan2 import Generator
-from ganinv.inspection import inspect_weights
+from ganinv.weights.inspection import inspect_weights
 from tests.tiny import tiny_generator
 
 

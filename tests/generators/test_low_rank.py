@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ganinv.code import Code, LowRank
-from ganinv.extras import dense
+from ganinv.codes.code import Code, LowRank
+from ganinv.codes.parts import dense
 from ganinv.generators import low_rank
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.layers import FIR, modulated_conv2d

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ganinv.code import Code, HeadCode, LowRank
+from ganinv.codes.code import Code, HeadCode, LowRank
 from tests.generators.narrow import CHANNELS, extras_of, full_code, narrow_generator, normal, w_plus
 
 

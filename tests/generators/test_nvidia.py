@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.stylegan2 import Generator
 from tests.generators.nvidia import nvidia_generator, own_name

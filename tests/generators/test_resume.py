@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ganinv.code import Code, Feature, Masked
+from ganinv.codes.code import Code, Feature, Masked
 from ganinv.generators.synthesis import State
 from tests.generators.narrow import CHANNELS, full_code, narrow_generator, normal, w_plus
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code, LowRank
+from ganinv.codes.code import Code, LowRank
 from ganinv.generators.layers import FIR, modulated_conv2d
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from tests.tiny import random_w, tiny_generator

@@ -55,7 +55,7 @@ def check(labeller: Labeller, swapped: Labeller, images: Tensor) -> None:
 
 @pytest.fixture
 def open_clip() -> Any:
-    from ganinv._compat import ensure_torchvision
+    from ganinv.losses._compat import ensure_torchvision
 
     ensure_torchvision()
     return pytest.importorskip("open_clip", reason="install ganinv[labellers] to run this test")
@@ -104,7 +104,7 @@ def test_open_clip_offline(tmp_path: Path, open_clip: Any, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_transformers(tmp_path: Path, images: Tensor, family: str) -> None:
-    from ganinv._compat import ensure_torchvision
+    from ganinv.losses._compat import ensure_torchvision
 
     ensure_torchvision()
     transformers = pytest.importorskip("transformers", reason="install ganinv[labellers] to run this test")
@@ -153,7 +153,7 @@ def letters(transformers: Any, folder: Path) -> None:
 
 
 def test_transformers_without_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ganinv._compat import ensure_torchvision
+    from ganinv.losses._compat import ensure_torchvision
 
     ensure_torchvision()
     pytest.importorskip("transformers", reason="install ganinv[labellers] to run this test")

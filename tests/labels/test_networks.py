@@ -220,7 +220,7 @@ def test_onnx_without_the_runtime_says_what_to_install(tmp_path: Path, monkeypat
 def test_family_c_resnet_with_two_logits_per_attribute(tmp_path: Path, images: Tensor, nesting: str) -> None:
     """Card attribute-labelling, check 4: a random resnet50 with 80 outputs, CelebA's 40 names, softmax of pairs."""
     images = images[:2]
-    from ganinv._compat import ensure_torchvision
+    from ganinv.losses._compat import ensure_torchvision
 
     ensure_torchvision()
     from torchvision.models import resnet50
@@ -261,7 +261,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path, net: Classi
 
 
 def test_timm_classifier_with_own_weights(tmp_path: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ganinv._compat import ensure_torchvision
+    from ganinv.losses._compat import ensure_torchvision
 
     ensure_torchvision()
     timm = pytest.importorskip("timm", reason="install ganinv[labellers] to run this test")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import ConfigError
 from ganinv.losses.distance import LpipsDistance, between, open_distance
 from tests.tiny import random_w, tiny_generator

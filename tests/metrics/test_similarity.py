@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator

@@ -14,18 +14,19 @@ from PIL import Image
 from safetensors.torch import load
 
 from flows.chain import ChainJob, load_chain, run_chain
-from ganinv.code import Code, LowRank
+from ganinv.codes.code import Code, LowRank
 from ganinv.config import validate
 from ganinv.editing import Response
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch, RunConflict
 from ganinv.generators.files import open_generator, save_generator
-from ganinv.store import open_store, table_to_code
-from tasks.edit import EditJob, EditSpec, run_edit
+from ganinv.records import table_to_code
+from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
-from tasks.fit import FitJob, run_fit
-from tasks.invert import DatasetRef, InvertJob, run_invert
-from tasks.label import run_label
-from tasks.sample import SampleJob, run_sample
+from tasks.steps.edit import EditJob, EditSpec, run_edit
+from tasks.steps.fit import FitJob, run_fit
+from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.steps.label import run_label
+from tasks.steps.sample import SampleJob, run_sample
 
 INLINE = Engine(kind="inline", quiet=True)
 

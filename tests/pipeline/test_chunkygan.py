@@ -14,18 +14,19 @@ from flows.render import render_latents
 from ganinv.config import config_names
 from ganinv.directions import Direction
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.methods import load_method
+from ganinv.methods.method import load_method
+from ganinv.records import table_to_code
 from ganinv.stages.base import Context
 from ganinv.stages.masks import MaskSource
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import Optimize
 from ganinv.stages.segments import Segment
-from ganinv.store import open_store, table_to_code
+from ganinv.store import open_store
 from ganinv.target import Target
-from tasks.edit import EditJob, EditSpec, run_edit
 from tasks.engine import Engine, open_pools
-from tasks.invert import DatasetRef, InvertJob, run_invert
 from tasks.records import Measurer
+from tasks.steps.edit import EditJob, EditSpec, run_edit
+from tasks.steps.invert import DatasetRef, InvertJob, run_invert
 
 SHORT = {"space": "w+", "steps": 2, "latent_noise": 0.0}
 FEWER = {"segmenter": "aligned-face", "merge": {"face": ["skin", "nose", "eye", "eyebrow"], "mouth": ["mouth"]}}

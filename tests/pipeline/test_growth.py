@@ -16,17 +16,17 @@ from ganinv.directions import Direction
 from ganinv.errors import RunConflict
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.store import Plan, Store, open_store
-from tasks.compress import CompressJob, run_compress
-from tasks.edit import EditJob, EditSpec, run_edit
 from tasks.engine import Engine, open_pools
 from tasks.estimate import estimate
-from tasks.evaluate import EvaluateJob, run_evaluate
-from tasks.fit import FitJob, run_fit
-from tasks.invert import DatasetRef, InvertJob, compared, plan_invert, run_invert
-from tasks.label import LabelJob, run_label
-from tasks.report import ReportJob, run_report
-from tasks.sample import SampleJob, run_sample
-from tasks.train import TrainJob, run_train
+from tasks.steps.compress import CompressJob, run_compress
+from tasks.steps.edit import EditJob, EditSpec, run_edit
+from tasks.steps.evaluate import EvaluateJob, run_evaluate
+from tasks.steps.fit import FitJob, run_fit
+from tasks.steps.invert import DatasetRef, InvertJob, compared, plan_invert, run_invert
+from tasks.steps.label import LabelJob, run_label
+from tasks.steps.report import ReportJob, run_report
+from tasks.steps.sample import SampleJob, run_sample
+from tasks.steps.train import TrainJob, run_train
 from tests.tiny import tiny_generator
 
 INLINE = Engine(kind="inline", quiet=True)

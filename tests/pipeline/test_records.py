@@ -18,15 +18,16 @@ import pytest
 import torch
 
 from flows.render import render_latents
-from ganinv.code import Code, LowRank
+from ganinv.codes.code import Code, LowRank
 from ganinv.errors import ConfigError, RunConflict
 from ganinv.generators.files import open_generator
-from ganinv.store import Collection, RecordConfig, open_store, table_to_code
-from tasks.compress import CompressJob, run_compress
+from ganinv.records import RecordConfig, table_to_code
+from ganinv.store import Collection, open_store
 from tasks.engine import Engine, open_pools
-from tasks.evaluate import EvaluateJob, run_evaluate
-from tasks.invert import DatasetRef, InvertJob, run_invert
-from tasks.report import ReportJob, run_report
+from tasks.steps.compress import CompressJob, run_compress
+from tasks.steps.evaluate import EvaluateJob, run_evaluate
+from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.steps.report import ReportJob, run_report
 
 INLINE = Engine(kind="inline", quiet=True)
 METHOD = """
@@ -76,7 +77,7 @@ def store(tuned: Path, tmp_path: Path) -> Path:
 INVERT = """
 import sys
 from tasks.engine import Engine, open_pools
-from tasks.invert import InvertJob, run_invert
+from tasks.steps.invert import InvertJob, run_invert
 with open_pools(Engine(kind="inline", quiet=True)) as pools:
     run_invert(InvertJob.model_validate_json(sys.argv[1]), pools)
 """
@@ -86,7 +87,8 @@ import json, sys
 from ganinv.data import open_dataset
 from ganinv.generators.files import open_generator
 from ganinv.losses.distance import between, open_distance
-from ganinv.store import open_store, table_to_code
+from ganinv.records import table_to_code
+from ganinv.store import open_store
 url, name, faces = sys.argv[1:]
 store, g = open_store(url), open_generator()
 distance = open_distance("embedded", g)

@@ -31,7 +31,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import GaninvError
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig

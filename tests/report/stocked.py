@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions.direction import Direction
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
+from ganinv.records import code_to_table
 from ganinv.report.images import pixels
-from ganinv.store import Collection, Plan, RowError, Store, code_to_table, open_store, tensor_array
+from ganinv.store import Collection, Plan, RowError, Store, open_store, tensor_array
 
 NASTY = '<script>alert("x")</script> & $\\alpha$'
 IDS = [f"image-{i:02d}" for i in range(13)] + [NASTY]

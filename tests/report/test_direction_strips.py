@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions import Direction
 from ganinv.directions.direction import UNVERIFIED
 from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.report.direction_strips import direction_strips
 from ganinv.report.images import pixels
-from ganinv.sampling import sample_z
 from tests.tiny import tiny_generator
 
 CELL, STEP, LEFT, TOP = 112, 116, 12, 76

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.optim.batched import LBFGS, Adam, Matrix, Muon
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import batches
 from ganinv.stages.descent import Stop
 from ganinv.stages.memory import Gauge, lanes_that_fit
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import FeatureSettings, NoiseSettings, Optimize
-from ganinv.stages.optimizers import LBFGS, Adam, Matrix, Muon
 from ganinv.stages.tune import Locality, Tune
 from ganinv.target import Target
 from tests.tiny import random_w, tiny_generator

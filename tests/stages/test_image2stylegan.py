@@ -8,10 +8,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import between
-from ganinv.methods import Method, MethodConfig
+from ganinv.methods.method import Method, MethodConfig
 from ganinv.metrics import psnr
 from ganinv.stages.base import Context
 from ganinv.stages.objective import ReconstructionLoss

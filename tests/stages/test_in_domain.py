@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ganinv.code import Code
-from ganinv.encoders.in_domain import InDomainConfig, InDomainEncoder
+from ganinv.codes.code import Code
+from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
 from ganinv.stages.base import Context
 from ganinv.stages.objective import DomainLoss, ReconstructionLoss
 from ganinv.stages.optimize import Optimize

@@ -8,17 +8,17 @@ import pytest
 import skimage.data
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.data import open_dataset
 from ganinv.data.demo import demo_dataset
 from ganinv.directions import InterFaceGanConfig, fit_interfacegan
-from ganinv.encoders.files import open_encoder
 from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
-from ganinv.methods import Inversion, load_method
+from ganinv.methods.files import open_encoder
+from ganinv.methods.method import Inversion, load_method
 from ganinv.metrics import mse, psnr
-from ganinv.sampling import sample_z
 from ganinv.stages.base import Context
 from ganinv.stages.objective import DomainLoss, ReconstructionLoss
 from ganinv.stages.optimize import Optimize

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.stages.base import Context
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import NoiseSettings, Optimize

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ganinv.code import Code, LowRank
+from ganinv.codes.code import Code, LowRank
 from ganinv.generators.files import open_generator
-from ganinv.methods import load_method
+from ganinv.methods.method import load_method
 from ganinv.target import Target
 from tests.tiny import random_w, tiny_generator
 
@@ -38,7 +38,7 @@ def test_methods_in_bfloat16_come_as_close() -> None:
     assert half.code.w.dtype == torch.float32
     assert not torch.equal(g.render(half.code), g.render(full.code))
     assert half.error == [None] * 4
-    # The bar of 2 % is for whole runs on the embedded generator (`benchmarks/floor.py`).
+    # The bar of 2 % is for whole runs on the embedded generator (`benchmarks/generator/floor.py`).
     assert torch.tensor(half.metrics["distance"]).mean() < 1.1 * torch.tensor(full.metrics["distance"]).mean()
 
 

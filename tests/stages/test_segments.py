@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ganinv.code import Code, Segments
+from ganinv.codes.code import Code, Segments
 from ganinv.directions import Direction
 from ganinv.editing import Edit
 from ganinv.errors import ConfigError

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import ConfigError
 from ganinv.stages.base import Context
 from ganinv.stages.descent import Stop

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from ganinv.code import Code, Feature, HeadCode, LowRank, Masked
+from ganinv.codes.code import Code, Feature, HeadCode, LowRank, Masked
 from ganinv.errors import StoreError, WeightsRefused
-from ganinv.store import RecordConfig, Store, code_to_table, open_store, table_to_code
-from ganinv.store.extras import unflatten
+from ganinv.records import RecordConfig, code_to_table, table_to_code
+from ganinv.records.extras import unflatten
+from ganinv.store import Store, open_store
 from tests.generators.narrow import HEADS, full_code, narrow_generator, w_plus
 
 

@@ -7,16 +7,16 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ganinv.code import Code, HeadCode, LowRank
+from ganinv.codes.code import Code, HeadCode, LowRank
+from ganinv.codes.parts import Delta
 from ganinv.config import validate
 from ganinv.errors import ConfigError, GaninvError
-from ganinv.extras import Delta
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.store import RecordConfig
-from ganinv.store.record import decode, encode
-from ganinv.store.verified import verified
+from ganinv.records import RecordConfig
+from ganinv.records.record import decode, encode
+from ganinv.records.verify import verified
 from tests.tiny import random_w, tiny_generator
 
 INT8 = RecordConfig(dtype="int8")

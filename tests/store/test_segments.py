@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.code import Code, Segments
+from ganinv.codes.code import Code, Segments
 from ganinv.errors import WeightsRefused
-from ganinv.store import RecordConfig, Store, code_to_table, table_to_code
-from ganinv.store.extras import flatten, unflatten
-from ganinv.store.record import decode, encode
+from ganinv.records import RecordConfig, code_to_table, table_to_code
+from ganinv.records.extras import flatten, unflatten
+from ganinv.records.record import decode, encode
+from ganinv.store import Store
 
 R = 16
 

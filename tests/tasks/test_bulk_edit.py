@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions import Direction
 from ganinv.editing import Edit
 from ganinv.editing.moves import moved
@@ -17,10 +17,10 @@ from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Plan, Store, open_store, tensor_array
 from ganinv.store.tensors import tensor_numpy
-from tasks import edit as step
-from tasks.edit import EditJob, EditSpec, run_edit
-from tasks.edit_table import EXTRAS
 from tasks.engine import Engine, open_pools
+from tasks.steps import edit as step
+from tasks.steps.edit import EditJob, EditSpec, run_edit
+from tasks.steps.edit_table import EXTRAS
 
 COUNT, STORED = 300, 16
 SPECS = (

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganinv.code import Code, LowRank, Segments
+from ganinv.codes.code import Code, LowRank, Segments
 from ganinv.directions import Direction
 from ganinv.directions.direction import UNVERIFIED
 from ganinv.editing import Edit
@@ -23,11 +23,12 @@ from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
 from ganinv.metrics import EvaluationProtocol, evaluate_edit
+from ganinv.records import code_to_table, table_to_code
 from ganinv.report.images import pixels, read_codes
-from ganinv.store import Plan, Store, code_to_table, open_store, table_to_code
-from tasks.edit import EditJob, EditSpec, EditWorker, run_edit
+from ganinv.store import Plan, Store, open_store
 from tasks.engine import Engine, open_pools
-from tasks.evaluate import EditMetricsWorker, EvaluateJob
+from tasks.steps.edit import EditJob, EditSpec, EditWorker, run_edit
+from tasks.steps.evaluate import EditMetricsWorker, EvaluateJob
 
 IDS = ["a", "b", "c"]
 

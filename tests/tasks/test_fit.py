@@ -12,20 +12,20 @@ import pytest
 import torch
 import yaml
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.directions import Direction
-from ganinv.directions.calibration import in_score_units
-from ganinv.directions.effects import Start, edited
+from ganinv.directions.measuring.calibration import in_score_units
+from ganinv.directions.measuring.effects import Start, edited
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, open_labeller
 from ganinv.store import Store, open_store
 from tasks.engine import Engine, open_pools
-from tasks.fit import FitJob, run_fit
-from tasks.label import LabelJob, run_label
-from tasks.labelled import StoredSamples
-from tasks.sample import SampleJob, run_sample
+from tasks.steps.fit import FitJob, run_fit
+from tasks.steps.label import LabelJob, run_label
+from tasks.steps.labelled import StoredSamples
+from tasks.steps.sample import SampleJob, run_sample
 from tests.tiny import tiny_generator
 
 INLINE = Engine(kind="inline", quiet=True)
@@ -240,7 +240,8 @@ def test_scores_of_another_labeller_and_of_a_table(root: Path, g: Generator, sto
 
 def test_codes_in_w_plus(root: Path, g: Generator, labeller: Labeller, store: Store) -> None:
     """Inverted images have a w per row: their boundaries are fitted flat, on labels of their renderings."""
-    from ganinv.store import Plan, code_to_table
+    from ganinv.records import code_to_table
+    from ganinv.store import Plan
 
     w = torch.stack(
         [g.map(torch.randn(80, g.z_dim, generator=torch.Generator().manual_seed(i)))[:, 0] for i in range(g.num_ws)], 1

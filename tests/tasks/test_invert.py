@@ -13,11 +13,11 @@ import pytest
 from ganinv.data import LoadedBatch
 from ganinv.data.demo import demo_dataset
 from ganinv.data.index import write_index
-from ganinv.methods import method_config
+from ganinv.methods.method import method_config
 from ganinv.store import open_store
 from ganinv.store.tensors import tensor_numpy
 from tasks.engine import Engine, open_pools
-from tasks.invert import DatasetRef, InvertJob, InvertWorker, _unit_size, plan_invert, run_invert
+from tasks.steps.invert import DatasetRef, InvertJob, InvertWorker, _unit_size, plan_invert, run_invert
 
 
 @pytest.fixture(scope="module")

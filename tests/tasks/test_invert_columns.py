@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from ganinv.data.demo import demo_dataset
-from ganinv.encoders.files import open_encoder, save_encoder
 from ganinv.generators.files import open_generator
-from ganinv.methods import load_method
+from ganinv.methods.files import open_encoder, save_encoder
+from ganinv.methods.method import load_method
 from ganinv.store import open_store
 from ganinv.target import Target
 from tasks.engine import Engine, open_pools
-from tasks.invert import DatasetRef, InvertJob, plan_invert, run_invert
+from tasks.steps.invert import DatasetRef, InvertJob, plan_invert, run_invert
 
 JUDGED = """
 name: judged

@@ -9,14 +9,14 @@ import pytest
 import torch
 import yaml
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.errors import GeneratorMismatch, RunConflict
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.labels import open_labeller
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
-from tasks.label import LabelJob, run_label
-from tasks.sample import SampleJob, run_sample
+from tasks.steps.label import LabelJob, run_label
+from tasks.steps.sample import SampleJob, run_sample
 from tests.tiny import tiny_generator
 
 INLINE = Engine(kind="inline", quiet=True)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from ganinv.errors import ConfigError, GeneratorMismatch, StoreError
-from tasks import pool_ledger, pool_slot
 from tasks.pool import PoolError, RunSummary, UnitReport, WorkerSpec, open_pool
-from tasks.pool_slot import cut
+from tasks.pool import ledger as pool_ledger
+from tasks.pool import slot as pool_slot
+from tasks.pool.slot import cut
 from tests.tasks.workers import FolderWorker, broken_factory, calls, commits, parts, units_of
 
 

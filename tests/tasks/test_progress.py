@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from tasks import progress
-from tasks.progress import Progress, spell
+from tasks.pool import progress
+from tasks.pool.progress import Progress, spell
 
 
 def log(quiet: bool = False) -> tuple[Progress, io.StringIO]:

@@ -15,7 +15,7 @@ import pytest
 
 from ganinv.errors import ConfigError, GeneratorMismatch
 from tasks.pool import PoolError, RunSummary, UnitReport, WorkerSpec, open_pool
-from tasks.ray_local import _join
+from tasks.pool.ray_local import _join
 from tests.tasks.workers import FolderWorker, broken_factory, calls, commits, parts, units_of
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -78,7 +78,7 @@ def test_a_batch_that_the_system_kills_for_its_memory_is_cut(tmp_path: Path) -> 
 
 
 def test_a_node_that_takes_its_workers_with_it_counts_once() -> None:
-    from tasks.ray_engine import Setbacks
+    from tasks.pool.ray_engine import Setbacks
 
     crashes = Setbacks()
     assert [crashes.add(100.0 + k / 100) for k in range(16)] == [100.5] * 16
@@ -108,7 +108,7 @@ def test_a_cluster_that_is_not_there_is_named() -> None:
 DRIVER = """
 import sys
 from tasks.pool import WorkerSpec, open_pool
-from tasks.ray_local import _join
+from tasks.pool.ray_local import _join
 from tests.tasks.workers import FolderWorker, units_of
 with open_pool("ray", slots=2, address=sys.argv[2], quiet=True) as pool:
     pool.run(WorkerSpec(FolderWorker, {"folder": sys.argv[1], "seconds": 0.2}), units_of(20, 2))

@@ -9,12 +9,12 @@ import pytest
 
 from ganinv.config import StrictModel, reread
 from ganinv.errors import RunConflict
-from ganinv.methods import MethodConfig
+from ganinv.methods.method import MethodConfig
 from ganinv.store import Plan, open_store
-from tasks.edit import EditJob
-from tasks.fit import FitJob
-from tasks.invert import compared
-from tasks.train import TrainJob
+from tasks.steps.edit import EditJob
+from tasks.steps.fit import FitJob
+from tasks.steps.invert import compared
+from tasks.steps.train import TrainJob
 
 OLD = (Path(__file__).parent / "plan-before-precision.json").read_bytes()
 """Of the demo, from before methods had a precision; its data set's URL was made relative."""

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from benchmarks.simulate import MILLION, WORKS, World, measure_memory, simulate, storage
+from benchmarks.scale.simulate import MILLION, WORKS, World, measure_memory, simulate, storage
 
 PTI = next(work for work in WORKS if work.name == "PTI, dense")
 

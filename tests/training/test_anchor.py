@@ -25,7 +25,7 @@ def test_anchored_half_renders_its_own_latents() -> None:
     assert anchored is not None
     assert trainer.anchors is not None
     w = trainer.g.map(trainer.anchors[anchored])
-    from ganinv.code import Code
+    from ganinv.codes.code import Code
 
     torch.testing.assert_close(fake[:4], trainer.g.synthesize(Code(w=w), noise="none"), atol=1e-4, rtol=1e-3)
 
@@ -48,7 +48,7 @@ def test_anchored_training_keeps_the_images() -> None:
     trainer = GanTrainer(CFG.model_copy(update={"z_dim": 3, "lr": 0.005}), images)
 
     def error() -> float:
-        from ganinv.code import Code
+        from ganinv.codes.code import Code
 
         with torch.no_grad():
             rendered = trainer.g.synthesize(Code(w=trainer.g.map(trainer.anchors[:4])), noise="none")

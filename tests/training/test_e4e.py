@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ganinv.code import Code
-from ganinv.encoders.e4e import E4e, E4eConfig
-from ganinv.encoders.files import open_encoder, save_encoder
+from ganinv.codes.code import Code
 from ganinv.errors import GeneratorMismatch, WeightsRefused
+from ganinv.methods.e4e import E4e, E4eConfig
+from ganinv.methods.files import open_encoder, save_encoder
 from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig, LatentPool
 from tests.tiny import random_w, tiny_generator
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ganinv.code import Code
+from ganinv.codes.code import Code
 from ganinv.generators.discriminator import Discriminator
 from ganinv.training.augment import AdaptiveProbability, augment, jitter
 from ganinv.training.gan import GanTrainer, GanTrainingConfig, train

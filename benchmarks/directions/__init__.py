@@ -1,0 +1,1 @@
+"""Directions: what they do, cost and look like."""

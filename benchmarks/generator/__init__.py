@@ -1,0 +1,1 @@
+"""The generator: synthesis and opening files."""

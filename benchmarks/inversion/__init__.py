@@ -1,0 +1,1 @@
+"""Methods: quality against seconds and bytes."""

@@ -1,0 +1,44 @@
+"""The command line: ``ganinv``. A command is a typed function; errors end in one sentence and exit code 1."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+from rich.console import Console
+from rich.markup import escape
+
+from flows.cli import directions, latents, pipeline, runs, weights
+from flows.cli.apps import app
+from ganinv.errors import GaninvError
+
+__all__ = ["app", "directions", "latents", "main", "pipeline", "runs", "weights"]
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit code of who is ended by SIGTERM, by convention."""
+
+
+def main() -> None:
+    """Entry point: turns every deliberate error into one message, and a supervisor's SIGTERM too."""
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except GaninvError as error:
+        _complain(str(error))
+        sys.exit(1)
+    except SystemExit as left:
+        if left.code in (signal.SIGTERM, TERMINATED):  # Ray's handler, while it starts, leaves with the bare number
+            _complain("ended by a signal. What is done is kept: run the same command again to go on")
+            sys.exit(TERMINATED)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(f"[bold red]ganinv:[/] {escape(text)}", soft_wrap=True, highlight=False)

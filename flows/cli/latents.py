@@ -1,0 +1,151 @@
+"""Commands on stored inversions: ``ganinv render``, ``compress``, ``editability``, ``latents list | show | render``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.cli.apps import app, latents
+from flows.cli.jobs import job_of, run_step
+from flows.cli.options import AsJson, EngineKind, GeneratorUri, Slots, StoreUrl
+from flows.cli.output import print_table, show
+
+Name = Annotated[str, typer.Argument(help="Which inversions: pti, or latents/pti.")]
+
+
+@app.command()
+def render(
+    name: Name,
+    store: StoreUrl,
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
+    image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
+    edits: Annotated[list[str] | None, typer.Option("--edit", help="smile=2, or a sum: smile=2,age=-1")] = None,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="One picture per image: a line per edit, over strengths.")
+    ] = False,
+    generator: GeneratorUri = "portraits-64",
+) -> None:
+    """Render stored inversions to PNG, as they are and edited.
+
+    Example: ganinv render pti --store runs/a --out renders --id anna --edit smile=2 --edit age=-1 --strip
+    """
+    from flows.render import render_latents
+    from ganinv.editing.notation import parse_numbers
+
+    weights = [parse_numbers(text) for text in edits or ()]
+    written = render_latents(store, _plain(name), out, image_id, generator, weights, strip)
+    Console().print(f"{written} images in {out}")
+
+
+@app.command()
+def compress(
+    name: Name,
+    store: StoreUrl,
+    to: Annotated[str, typer.Option(help="Name of the compressed inversions.")],
+    error: Annotated[
+        float | None, typer.Option(help="Low rank: relative error that each weight tensor may have, such as 0.2.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Low rank: the most that any tensor gets.")] = None,
+    dtype: Literal["float32", "float16", "int8"] = "float16",
+    max_rise: Annotated[
+        float, typer.Option(help="Records whose distance would rise by more than this part of it are kept as they are.")
+    ] = 0.05,
+    generator: GeneratorUri = "portraits-64",
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store inversions again in less room: low rank (--error, --rank), --dtype int8, or both. The source stays.
+
+    Example: ganinv compress pti --store runs/a --to pti-small --error 0.2 --dtype int8
+    """
+    from tasks.steps.compress import CompressJob, run_compress
+
+    record: dict[str, Any] = {"dtype": dtype, "max_rise": max_rise}
+    if error is not None or rank is not None:
+        # A rank alone is a rank, whatever the error.
+        record |= {"form": "low-rank", "error": error or 0.0, "max_rank": rank}
+    fields = {"store": store, "latents": _plain(name), "name": _plain(to), "record": record, "generator": generator}
+    run_step(run_compress, job_of(CompressJob, fields), engine, slots, as_json)
+
+
+@app.command()
+def editability(
+    store: StoreUrl,
+    edits: Annotated[list[str], typer.Option(help="Collections of edits, one per inversion method, evaluated.")],
+    out: Annotated[Path, typer.Option(help="Folder for editability.md and a plot per edit.")],
+) -> None:
+    """What is left of a person along an edit, per inversion method, at an equal change of the attribute.
+
+    Example: ganinv editability --store runs/a --edits e4e --edits pti --out curves
+    (before: ganinv evaluate --store runs/a --latents pti --edits pti --similarity embedded)
+    """
+    from ganinv.report.editability import read_curves
+    from ganinv.report.editability_page import editability_page
+    from ganinv.store import open_store
+
+    root = open_store(store)
+    measured = {name: root.collection("edit-metrics", name) for name in edits}
+    labels = {str(each.provenance().get("method") or name): each for name, each in measured.items()}
+    methods = labels if len(labels) == len(measured) else measured
+    curves = read_curves(root, methods)
+    out.mkdir(parents=True, exist_ok=True)
+    name = next(iter(methods.values())).provenance()["similarity_name"]
+    for file, text in editability_page(curves, name).items():
+        (out / file).write_text(text)
+    Console().print(f"{len(curves)} curves in {out / 'editability.md'}")
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("latents/")
+
+
+@latents.command("list")
+def latents_list(store: StoreUrl, as_json: AsJson = False) -> None:
+    """Every inverted collection with its counts. Example: ganinv latents list --store runs/a"""
+    from ganinv.store import open_store
+
+    root = open_store(store)
+    rows = []
+    for name in root.list("latents"):
+        collection = root.latents[name]
+        status, origin = collection.status(), collection.provenance()
+        rows.append(
+            {"name": name, "method": origin.get("method"), **vars(status), "generator": origin["generator_name"]}
+        )
+    if as_json:
+        show(rows, True)
+        return
+    table = Table("name", "method", "planned", "done", "failed", "left", "generator")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    print_table(table)
+
+
+@latents.command("show")
+def latents_show(name: str, store: StoreUrl, as_json: AsJson = False) -> None:
+    """Provenance, counts and errors of one collection. Example: ganinv latents show pti --store runs/a"""
+    from ganinv.store import open_store
+
+    collection = open_store(store).latents[name]
+    errors = collection.errors().to_pylist()
+    show({"url": collection.url, **vars(collection.status()), **collection.provenance(), "errors": errors}, as_json)
+
+
+@latents.command("render")
+def latents_render(
+    name: str,
+    store: StoreUrl,
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
+    image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
+    generator: GeneratorUri = "portraits-64",
+) -> None:
+    """Render stored inversions to PNG. Example: ganinv latents render pti --store runs/a --out renders"""
+    from flows.render import render_latents
+
+    written = render_latents(store, name, out, image_id, generator)
+    Console().print(f"{written} images in {out}")

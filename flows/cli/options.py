@@ -1,0 +1,26 @@
+"""Options that several commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+StoreUrl = Annotated[str, typer.Option(help="Root of the store: a folder or any fsspec URL, such as s3://bucket/root.")]
+EngineKind = Annotated[
+    Literal["ray", "inline"], typer.Option("--engine", help="ray: worker processes or a cluster; inline: this process.")
+]
+Slots = Annotated[int | None, typer.Option(help="Worker processes; as many as fit by default.")]
+Measure = Annotated[
+    bool,
+    typer.Option(
+        help="Compare each result with its image. Of an encoder's work this is most; evaluate can do it later."
+    ),
+]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also the images that failed in an earlier run.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+LabellerName = Annotated[str, typer.Option(help="A shipped one, one of configs/labellers, or a YAML file.")]
+FitMethod = Literal["interfacegan", "ganspace", "stylespace", "sefa", "classifier-gradient"]
+GeneratorUri = Annotated[
+    str, typer.Option(help="An embedded generator's name, a weight file, or what ganinv import printed.")
+]

@@ -1,0 +1,206 @@
+"""Commands on runs: ``ganinv submit``, ``runs``, ``logs``, ``cancel``; and ``status``, which asks the storage alone."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from flows.cli.apps import app
+from flows.cli.jobs import job_of, pairs
+from flows.cli.options import (
+    AsJson,
+    EngineKind,
+    GeneratorUri,
+    Measure,
+    RetryFailed,
+    Slots,
+    StoreUrl,
+)
+from flows.cli.output import print_table, show
+from ganinv.errors import ConfigError
+
+RunName = Annotated[
+    str, typer.Argument(help="A name or an id that ganinv runs lists; the beginning of an id is enough.")
+]
+
+
+@app.command()
+def submit(
+    dataset: Annotated[str, typer.Argument(help="Folder, glob, tar shards or Parquet; any URL.")],
+    store: StoreUrl,
+    method: str = "pti",
+    to: Annotated[str | None, typer.Option(help="A deployment, such as invert; without it the flow runs here.")] = None,
+    name: Annotated[str | None, typer.Option(help="The method's name by default.")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="Rows of a Parquet data set: --where split=test")] = None,
+    limit: int | None = None,
+    encoder: Annotated[str | None, typer.Option(help="Folder of an encoder you trained.")] = None,
+    generator: GeneratorUri = "portraits-64",
+    seed: int = 0,
+    measure: Measure = True,
+    engine: EngineKind = "ray",
+    slots: Slots = None,
+    gpus_per_slot: Annotated[float, typer.Option(help="A fraction shares a device.")] = 0.0,
+    retry_failed: RetryFailed = False,
+    as_json: AsJson = False,
+) -> None:
+    """Invert a data set as a Prefect flow: on a server's deployment with --to, else in this process.
+
+    Example: ganinv submit s3://bucket/photos --store s3://bucket/store --method pti --to invert
+    """
+    fields: dict[str, Any] = {
+        "store": store,
+        "dataset": {"url": dataset, "where": pairs(where), "limit": limit},
+        "method": method,
+        "name": name,
+        "encoder": encoder,
+        "generator": generator,
+        "seed": seed,
+        "measure": measure,
+    }
+    how = {"kind": engine, "slots": slots, "gpus_per_slot": gpus_per_slot, "retry_failed": retry_failed}
+    if to is None:
+        from flows.server import own_server
+
+        with own_server() as ready:
+            from prefect.exceptions import CancelledRun
+
+            from flows.steps import invert
+            from tasks.engine import Engine
+            from tasks.steps.invert import InvertJob
+
+            job, where_it_runs = job_of(InvertJob, fields), job_of(Engine, how)
+            ready()
+            try:
+                result = invert(job, where_it_runs)
+            except CancelledRun as cancelled:
+                raise ConfigError(f"the run was cancelled: {cancelled}") from None
+        show(result, as_json)
+        return
+    from tasks.engine import Engine
+    from tasks.steps.invert import InvertJob
+
+    job, where_it_runs = job_of(InvertJob, fields), job_of(Engine, how)
+    from flows.runs import submit as hand_over
+    from ganinv.store.names import no_secrets
+
+    for what, place in {"--store": store, "the data set": dataset, "--encoder": encoder or "/"}.items():
+        if "://" not in place and not place.startswith("/"):
+            raise ConfigError(
+                f"{what} {place!r} is a path on this machine, and the run is elsewhere: give a URL, or an absolute path "
+                "that the worker has too"
+            )
+    no_secrets([store, dataset, encoder, generator], "the job")
+    parameters = {"job": job.model_dump(mode="json"), "engine": where_it_runs.model_dump(mode="json")}
+    run = hand_over(to, parameters, flow="invert")
+    if as_json:
+        show(vars(run), True)
+    else:
+        Console().print(f"{run.name} is {run.state.lower()}: ganinv logs {run.name} --follow", highlight=False)
+
+
+@app.command()
+def runs(
+    limit: int = 20,
+    state: Annotated[str | None, typer.Option(help="running, completed, failed, scheduled, ...")] = None,
+    deployment: Annotated[str | None, typer.Option(help="Only runs of this deployment.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, the newest first. Example: ganinv runs --state running"""
+    from flows.runs import list_runs
+
+    found = list_runs(limit, state, deployment)
+    if as_json:
+        show([vars(run) for run in found], True)
+        return
+    table = Table(
+        Column("run", no_wrap=True), Column("id", no_wrap=True), "flow", "deployment", "state", "started", "took"
+    )
+    for run in found:
+        started = f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else "-"
+        table.add_row(run.name, run.id[:8], run.flow, run.deployment or "-", run.state, started, f"{run.seconds:.0f}s")
+    print_table(table)
+
+
+@app.command()
+def logs(
+    run: RunName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a run logged. Example: ganinv logs brave-otter --follow"""
+    from flows.runs import read_log, read_run
+
+    shown = 0
+    while True:
+        over = not follow or read_run(run).state in FINAL  # asked first, so that the last lines are not missed
+        lines = read_log(run, skip=shown)
+        shown += len(lines)
+        for line in lines:
+            if as_json:
+                show(vars(line), True)
+            else:
+                text = f"{line.time.astimezone():%H:%M:%S} {line.level:8} {escape(line.message)}"
+                Console().print(text, highlight=False, soft_wrap=True)
+        if over:
+            return
+        time.sleep(2)
+
+
+@app.command()
+def cancel(
+    run: RunName,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until it has stopped.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Stop a run. What it finished stays; submitted again, it goes on from there. Example: ganinv cancel brave-otter"""
+    from flows.runs import cancel as stop
+
+    stopped = stop(run, wait)
+    if as_json:
+        show(vars(stopped), True)
+    else:
+        Console().print(f"{stopped.name} is {stopped.state.lower()}", highlight=False)
+        if stopped.state not in FINAL:
+            Console().print(
+                "It has not answered yet. If its process was killed, it never will; nothing is running then."
+            )
+
+
+FINAL = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut")
+
+
+@app.command()
+def status(
+    url: Annotated[str, typer.Argument(help="A store, or a collection in it: s3://bucket/store/latents/pti.")],
+    as_json: AsJson = False,
+) -> None:
+    """How far runs came: done, failed, left, rate, time left. Asks the storage alone, so runs of other machines too.
+
+    Example: ganinv status s3://bucket/store/latents/pti
+    """
+    from ganinv.store.progress import progress_at
+    from tasks.pool.progress import spell
+
+    found = progress_at(url)
+    if as_json:
+        show([vars(each) for each in found], True)
+        return
+    table = Table(
+        Column("collection", no_wrap=True),
+        Column("state", no_wrap=True),
+        *("planned", "done", "failed", "left", "images/s", "time left"),
+        Column("last part", no_wrap=True),
+    )
+    for each in found:
+        counts = (str(n) for n in (each.planned, each.done, each.failed, each.left))
+        rate = f"{each.rate:.3g}" if each.rate else "-"
+        left = spell(each.seconds_left) if each.seconds_left is not None else "-"
+        last = f"{datetime.fromtimestamp(each.last_part):%d %b %H:%M}" if each.last_part else "-"
+        table.add_row(each.collection, each.state, *counts, rate, left, last)
+    print_table(table)

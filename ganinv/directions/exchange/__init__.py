@@ -1,0 +1,1 @@
+"""Directions from other programs, and for them."""

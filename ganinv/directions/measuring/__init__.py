@@ -1,0 +1,1 @@
+"""What a direction does, and how two differ."""

@@ -1,0 +1,186 @@
+"""A method is a list of stages in YAML. ``load_method("pti").invert(target) -> Inversion``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ganinv.codes.code import Code
+from ganinv.config import StrictModel, config_path, digest, load_yaml, validate
+from ganinv.errors import ConfigError
+from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.distance import DistanceName, between
+from ganinv.metrics.images import mse
+from ganinv.stages.base import Context, Encoder
+from ganinv.stages.batches import batches
+from ganinv.stages.encode import Encode
+from ganinv.stages.joint_segments import JointSegments
+from ganinv.stages.optimize import Optimize
+from ganinv.stages.segments import Segment
+from ganinv.stages.tune import Tune
+from ganinv.stages.variables import original_noise
+from ganinv.target import Target
+
+AnyStage = Annotated[Encode | Optimize | Tune | Segment | JointSegments, Field(discriminator="kind")]
+
+
+class MethodConfig(StrictModel):
+    """One file of ``configs/methods``."""
+
+    name: str
+    summary: str
+    space: str
+    """The space of the codes it makes: ``w`` or ``w+``."""
+    stages: tuple[AnyStage, ...] = Field(min_length=1)
+    distance: DistanceName = "embedded"
+    """The distance that is reported with each result."""
+    batch_size: int | None = Field(None, ge=1)
+    """Images worked on at once; null is 16, and on a GPU as many as its memory holds. Halved when that does not hold them."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What features, encoders and distances are computed in while an image is inverted. Latents, weights, optimiser state
+    and loss sums are float32, and so is the rendering that the reported metrics are of."""
+
+    @property
+    def lanes(self) -> int:
+        """Images that are worked on at once, at first."""
+        return self.batch_size or 16
+
+    @property
+    def single_pass(self) -> bool:
+        """Encoders alone: milliseconds an image, so that reading and writing images count."""
+        return all(stage.kind == "encode" for stage in self.stages)
+
+    @property
+    def digest(self) -> str:
+        return digest(self)
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """The inverted batch, one entry per image.
+
+    ``error[i]`` is None where the image went well; the code's rows of failed images are not to be used. ``metrics`` holds
+    ``mse``, ``psnr`` and ``distance`` of the final rendering; of codes with noise maps of their own also ``mse_plain``,
+    ``psnr_plain`` and ``distance_plain``, with the generator's. ``loss`` is the concatenated loss curve of all stages.
+    """
+
+    ids: list[str]
+    code: Code
+    error: list[str | None]
+    metrics: dict[str, list[float]]
+    loss: list[list[float]]
+    steps: list[int]
+    stop_reason: list[str]
+    seconds: float = field(compare=False, default=0.0)
+
+
+class Method:
+    """A configured method on a generator."""
+
+    def __init__(self, cfg: MethodConfig, context: Context) -> None:
+        self.cfg, self.context = cfg, context
+
+    def invert(self, target: Target, start: Code | None = None, *, measure: bool = True) -> Inversion:
+        """Invert images [B, 3, R, R], ``batch_size`` at once. An image's result does not depend on the others.
+
+        Args:
+            start: codes of the same images that the first stage begins from (``start: code``), such as stored ones.
+            measure: render the result and compare it with the images; without, ``metrics`` is empty.
+        """
+        generator = self.context.generator
+        size = generator.resolution
+        if target.images.shape[1:] != (generator.img_channels, size, size):
+            raise ConfigError(
+                f"generator {generator.name!r} takes images of {generator.img_channels}x{size}x{size}, "
+                f"got {'x'.join(map(str, target.images.shape[1:]))}; resize them first"
+            )
+        if start is not None and len(start) != len(target):
+            raise ConfigError(f"there are {len(target)} images and {len(start)} codes to start from; give one for each")
+        started = time.perf_counter()
+        target, count = target.to(generator.device), len(target)
+        code = None if start is None else start.to(generator.device)
+        loss: list[list[float]] = [[] for _ in range(count)]
+        steps, reason = [0] * count, [""] * count
+        broken = [False] * count
+        for stage in self.cfg.stages:
+            with self.context.computing_in(self.cfg.precision):
+                result = stage(target, code, self.context)
+            code = result.code
+            loss = [a + b for a, b in zip(loss, result.loss, strict=True)]
+            steps = [a + b for a, b in zip(steps, result.steps, strict=True)]
+            reason = result.stop_reason
+            broken = [b or r == "not_finite" for b, r in zip(broken, reason, strict=True)]
+        assert code is not None
+        metrics = self._measure(target, code) if measure else {}
+        finite = torch.isfinite(code.w).flatten(1).all(1)
+        if measure:
+            finite &= torch.isfinite(metrics["mse"])
+        error = [None if f and not b else NOT_FINITE for f, b in zip(finite.tolist(), broken, strict=True)]
+        measured = {name: values.tolist() for name, values in metrics.items()}
+        seconds = time.perf_counter() - started
+        return Inversion(list(target.ids), code, error, measured, loss, steps, reason, seconds)
+
+    def _measure(self, target: Target, code: Code) -> dict[str, Tensor]:
+        measured = self._compare(target, code)
+        if code.noise is not None:
+            plain = self._compare(target, original_noise(code, self.context.generator))
+            measured |= {f"{name}_plain": values for name, values in plain.items()}
+        return measured
+
+    @torch.no_grad()
+    def _compare(self, target: Target, code: Code) -> dict[str, Tensor]:
+        distance = self.context.distance(self.cfg.distance)
+        error, far = [], []
+        for index, real in batches(len(target), self.cfg.lanes):
+            images, true = self.context.generator.synthesize(code[index]), target.images[index]
+            error.append(mse(images, true)[:real])
+            far.append(between(distance.features(images), distance.features(true))[:real])
+        squared = torch.cat(error)
+        return {"mse": squared, "psnr": 10 * torch.log10(4 / squared), "distance": torch.cat(far)}
+
+
+NOT_FINITE = "the loss or the result is not finite (NaN or infinity); check the image, or lower the learning rate"
+
+
+def load_method(
+    name: str,
+    generator: Generator,
+    *,
+    open_encoder: Callable[[str], Encoder] | None = None,
+    seed: int = 0,
+    **overrides: Any,
+) -> Method:
+    """A method by name (``configs/methods/<name>.yaml``) or YAML path.
+
+    Args:
+        overrides: replace top-level keys (``batch_size=4``), or keys of a stage by its position (``stages={1: {...}}``).
+    """
+    cfg = method_config(name, **overrides)
+    if open_encoder is None:
+        from ganinv.methods.files import open_encoder as open_file
+
+        def open_encoder(encoder: str) -> Encoder:
+            return open_file(encoder, generator=generator)
+
+    return Method(cfg, Context(generator, open_encoder, seed, lanes=cfg.lanes, grow=cfg.batch_size is None))
+
+
+def method_config(name: str, **overrides: Any) -> MethodConfig:
+    """Read and check a method's configuration."""
+    path = config_path("methods", name)
+    data = load_yaml(path)
+    for position, changes in overrides.pop("stages", {}).items():
+        try:
+            data["stages"][int(position)].update(changes)
+        except (IndexError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"method {name!r} has {len(data.get('stages', []))} stages, no stage {position!r}"
+            ) from error
+    return validate(MethodConfig, {**data, **overrides}, str(path.name))

@@ -1,0 +1,1 @@
+"""Published checkpoints of encoders: what a file is, networks of its shape, its weights in them."""

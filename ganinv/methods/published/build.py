@@ -1,0 +1,156 @@
+"""Networks of a published checkpoint from its description: the right shape, its tensors taken over, frozen."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ganinv.errors import WeightsRefused
+from ganinv.generators.formats import rosinality
+from ganinv.generators.formats.build import build_generator
+from ganinv.generators.formats.parts import State
+from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.base import ImageEncoder
+from ganinv.methods.e4e import E4e
+from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
+from ganinv.methods.psp import Psp
+from ganinv.methods.published.describe import ENCODER_TYPES, EncoderDescription, Tensors
+from ganinv.methods.rows import RowEncoderConfig
+from ganinv.methods.w import NaiveWPlusEncoder, WEncoder, WEncoderConfig
+from ganinv.networks import keymaps
+from ganinv.networks.adopt import Rules, adopt, finite, loaded
+from ganinv.networks.hypernet import HyperNetwork, Shape
+
+M = TypeVar("M", bound=nn.Module)
+W_DIM = 512  # of everything published but In-Domain inversion
+
+
+def mean_latent(what: EncoderDescription, generator: Generator | None, where: str) -> tuple[Tensor | None, str]:
+    """The mean latent [n_styles, w_dim] that offsets are added to, and where it comes from; None where none is needed."""
+    if what.method == "in-domain":
+        return None, "none is used"
+    if what.latent_avg is not None:
+        given = finite(loaded(what.latent_avg), f"{where}: latent_avg")
+        return _rows(given, what.n_styles, where), "the file"
+    if what.method in ("psp", "e4e", "w", "naive-w+") and what.opts.get("start_from_latent_avg") is False:
+        return torch.zeros(what.n_styles, W_DIM), "none is used (start_from_latent_avg is false)"
+    if "encoder" not in what.parts:
+        return None, "the file has none"
+    if generator is None:
+        raise WeightsRefused(
+            f"{where} has no latent_avg, which its encoder's output is added to, and no decoder.* to compute it from"
+        )
+    if generator.w_dim != W_DIM:
+        raise WeightsRefused(f"{where}: its decoder has w_dim {generator.w_dim}, expected {W_DIM}")
+    return generator.w_mean.expand(what.n_styles, -1), "the mean of 10000 mapped draws, seed 123"
+
+
+def _rows(latent_avg: Tensor, n_styles: int, where: str) -> Tensor:
+    """[512], [1, 512] or [m, 512] with m of at least n_styles to [n_styles, 512]."""
+    rows = latent_avg[None] if latent_avg.ndim == 1 else latent_avg
+    if rows.ndim == 2 and rows.shape[1] == W_DIM and len(rows) == 1:
+        return rows.expand(n_styles, -1)
+    if rows.ndim == 2 and rows.shape[1] == W_DIM and len(rows) >= n_styles:
+        return rows[:n_styles]
+    raise WeightsRefused(
+        f"{where}: latent_avg has shape {tuple(latent_avg.shape)}, expected [{W_DIM}], [1, {W_DIM}] or [{n_styles}, {W_DIM}]"
+    )
+
+
+def build_encoder(what: EncoderDescription, latent_avg: Tensor | None, where: str) -> ImageEncoder:
+    """``encoder.*``."""
+    tensors, where = what.parts["encoder"], f"{where}: encoder"
+    if what.method == "in-domain":
+        return _in_domain(what, tensors, where)
+    assert what.encoder_type is not None
+    assert latent_avg is not None
+    kind = ENCODER_TYPES[what.encoder_type]
+    common: dict[str, Any] = {
+        "num_ws": what.n_styles,
+        "w_dim": latent_avg.shape[1],
+        "resolution": what.input_size[1],
+        "input_height": what.input_size[0] if what.input_size[0] != what.input_size[1] else None,
+        "img_channels": what.input_channels // (2 if what.sees_rendering else 1),
+        "latent_avg_per_row": bool((latent_avg != latent_avg[0]).any()),
+    }
+    tensors = {**tensors, "latent_avg": latent_avg if common["latent_avg_per_row"] else latent_avg[0]}
+    if kind.family in ("w", "naive-w+"):
+        single = kind.family == "w"
+        build: Callable[[WEncoderConfig], ImageEncoder] = WEncoder if single else NaiveWPlusEncoder
+        with torch.device("meta"):
+            network = build(WEncoderConfig(**common))
+        return adopt(network, tensors, keymaps.W_ENCODER if single else keymaps.NAIVE_W_PLUS, where)
+    cfg = RowEncoderConfig(**common, backbone=kind.backbone, pyramid=kind.pyramid, sees_rendering=what.sees_rendering)
+    with torch.device("meta"):
+        rows = Psp(cfg) if kind.family == "psp" else E4e(cfg)
+    rules = keymaps.IR_SE_50_ROWS if kind.backbone == "ir-se-50" else keymaps.RESNET_34_ROWS
+    return adopt(rows, tensors, rules, where)
+
+
+def _in_domain(what: EncoderDescription, tensors: Tensors, where: str) -> ImageEncoder:
+    levels = what.n_styles // 2
+    rows, features = tensors[f"block{levels}.fc.weight"].shape
+    cfg = InDomainConfig(
+        resolution=what.input_size[0],
+        w_dim=rows // what.n_styles,
+        img_channels=what.input_channels,
+        base_channels=tensors["block0.conv.weight"].shape[0],
+        max_channels=features // 16,
+        batch_norm="block0.bn.bn.weight" in tensors,
+    )
+    with torch.device("meta"):
+        network = InDomainEncoder(cfg)
+    return adopt(network, {**tensors, "latent_avg": torch.zeros(cfg.w_dim)}, keymaps.in_domain(levels), where)
+
+
+def build_hypernet(what: EncoderDescription, generator: Generator | None, where: str) -> HyperNetwork:
+    """``hypernet.*``. ``generator``: the one whose weights it changes; its layers are counted in the order of use."""
+    tensors, where = what.parts["hypernet"], f"{where}: hypernet"
+    if generator is None:
+        raise WeightsRefused(
+            f"{where}: there is no decoder.* whose weights it changes; give the generator it belongs to"
+        )
+    if any(re.match(r"refinement_blocks\.\d{1,3}\.output\.0\.", name) for name in tensors):
+        raise WeightsRefused(f"{where} changes toRGB layers as well, which is not known here; only convolutions are")
+    names = generator.style_names
+    indices = sorted({int(m[1]) for name in tensors if (m := re.match(r"refinement_blocks\.(\d{1,3})\.", name))})
+    if indices and indices[-1] >= len(names):
+        raise WeightsRefused(f"{where} changes layer {indices[-1]}, its generator has the layers 0 to {len(names) - 1}")
+    layers = {names[i]: _shape(generator, names[i]) for i in indices}
+    # Every block that uses the shared head lists it again under its own name.
+    aliases = [name for name in tensors if re.match(r"refinement_blocks\.\d+\.hypernet\.", name)]
+    with torch.device("meta"):
+        network = HyperNetwork(layers, what.input_channels)
+    return adopt(network, tensors, keymaps.hyper_network(dict(zip(layers, indices, strict=True))), where, aliases)
+
+
+def _shape(generator: Generator, layer: str) -> Shape:
+    out_ch, in_ch, height, width = generator.synthesis.get_parameter(f"{layer}.weight").shape
+    return out_ch, in_ch, height, width
+
+
+def build_part(what: EncoderDescription, part: str, build: Callable[[], M], rules: Rules, where: str) -> M | None:
+    """A part of one fixed shape, or None where the file lacks it."""
+    if part not in what.parts:
+        return None
+    with torch.device("meta"):
+        network = build()
+    return adopt(network, what.parts[part], rules, f"{where}: {part}")
+
+
+def build_decoder(what: EncoderDescription, where: str) -> Generator:
+    """``decoder.*``: the generator."""
+    tensors = what.parts["decoder"]
+    size = sum(tensor.dtype.itemsize * math.prod(tensor.shape) for tensor in tensors.values())
+    try:
+        description = rosinality.describe_generator(State(tensors), what.latent_avg)
+        generator = build_generator(description, size)
+    except WeightsRefused as error:
+        raise WeightsRefused(f"{where}: decoder: {error}") from error
+    generator.measure_w_later(keep_mean="w_mean" in description.parts)
+    return generator.eval().requires_grad_(False)

@@ -1,0 +1,165 @@
+"""Open a published encoder checkpoint: what it is, and its networks, loaded and frozen. Nothing in the file runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ganinv.errors import GeneratorMismatch, WeightsRefused
+from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.base import ImageEncoder
+from ganinv.methods.hfgi import Hfgi
+from ganinv.methods.hyperstyle import HyperStyle
+from ganinv.methods.published.build import build_decoder, build_encoder, build_hypernet, build_part, mean_latent
+from ganinv.methods.published.describe import EncoderDescription, describe
+from ganinv.methods.restyle import ReStyle
+from ganinv.methods.rows import RowEncoder
+from ganinv.networks import keymaps
+from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
+from ganinv.networks.hypernet import HyperNetwork
+from ganinv.reading.checkpoint import open_checkpoint
+
+Inverter = ImageEncoder | ReStyle | HyperStyle | Hfgi
+"""Each is called on images [B, 3, R, R] in [-1, 1] and gives a ``Code``."""
+
+
+@dataclass(frozen=True)
+class EncoderCheckpoint:
+    """A published checkpoint with its networks; those that the file lacks are None.
+
+    Args:
+        what: method, options, rows of W+, the parts that are there.
+        latent_avg: the mean latent [n_styles, w_dim] that the encoder's offsets are added to; zeros where the options
+            say that none is used. None when the file has no mean latent and no generator to compute it from.
+        latent_avg_source: where that comes from, in words.
+        generator: ``decoder.*``. hypernet: ``hypernet.*``. aligner: ``grid_align.*``. consultant: ``residue.*``.
+    """
+
+    what: EncoderDescription
+    latent_avg: Tensor | None
+    latent_avg_source: str
+    encoder: ImageEncoder | None
+    generator: Generator | None
+    hypernet: HyperNetwork | None = None
+    aligner: ResidualAligner | None = None
+    consultant: ConsultationEncoder | None = None
+
+    method = property(lambda self: self.what.method)
+    opts = property(lambda self: self.what.opts)
+    n_styles = property(lambda self: self.what.n_styles)
+    parts = property(lambda self: tuple(self.what.parts))
+
+    def inverter(
+        self,
+        generator: Generator | None = None,
+        *,
+        w_encoder: ImageEncoder | None = None,
+        steps: int | None = None,
+    ) -> Inverter:
+        """The method as one callable: images [B, 3, R, R] in [-1, 1] to a ``Code``.
+
+        Args:
+            generator: renders between the steps of ReStyle, HyperStyle and HFGI; the file's own by default.
+            w_encoder: HyperStyle's encoder into W, which is a file of its own.
+            steps: of ReStyle and HyperStyle; as in training by default.
+
+        Raises:
+            GeneratorMismatch: the generator is not the one that the file's networks were trained with.
+            WeightsRefused: a generator or an encoder into W is needed and neither given nor in the file.
+        """
+        if generator is not None:
+            self._check(generator)
+        generator = generator or self.generator
+        device = generator.device if generator is not None else torch.device("cpu")
+        for network in (self.encoder, self.hypernet, self.aligner, self.consultant, w_encoder):
+            if network is not None:
+                network.to(device)
+        if self.method in ("psp", "e4e", "w", "naive-w+", "in-domain"):
+            assert self.encoder is not None
+            return self.encoder
+        if generator is None:
+            raise WeightsRefused(f"this {self.method} checkpoint has no decoder.*: give the generator it belongs to")
+        steps = steps or int(self.opts.get("n_iters_per_batch") or 5)
+        if self.hypernet is not None:
+            if w_encoder is None:
+                raise WeightsRefused(
+                    "HyperStyle starts from an encoder into W, which is a file of its own: give w_encoder"
+                )
+            latent_avg = None if self.latent_avg is None else self.latent_avg.to(device)
+            return HyperStyle(w_encoder, self.hypernet, generator, latent_avg=latent_avg, steps=steps)
+        if self.aligner is not None:
+            assert self.consultant is not None
+            return Hfgi(self.encoder, self.aligner, self.consultant, generator, self.what.input_size)
+        assert isinstance(self.encoder, RowEncoder)
+        return ReStyle(self.encoder, generator, steps)
+
+    def _check(self, generator: Generator) -> None:
+        width = generator.w_dim if self.encoder is None else self.encoder.w_dim
+        if (generator.num_ws, generator.w_dim) != (self.n_styles, width):
+            raise GeneratorMismatch(
+                f"this {self.method} checkpoint gives latents of {self.n_styles}x{width}, "
+                f"generator {generator.name!r} of resolution {generator.resolution} takes "
+                f"{generator.num_ws}x{generator.w_dim}"
+            )
+        if self.generator is None:
+            return
+        theirs = dict(generator.named_parameters())
+        for name, own in self.generator.named_parameters():
+            other = theirs.get(name)
+            # Other dialects store the same weights with another rounding.
+            if other is None or other.shape != own.shape or not torch.allclose(other.cpu(), own, rtol=1e-3, atol=1e-5):
+                raise GeneratorMismatch(
+                    f"this {self.method} checkpoint was trained with another generator than {generator.name!r}: "
+                    f"{name} of its decoder differs; open_generator() opens the decoder from the checkpoint itself"
+                )
+
+
+def open_encoder_checkpoint(
+    source: str | Mapping[str, Any], *, encoder_type: str | None = None, generator: Generator | None = None
+) -> EncoderCheckpoint:
+    """Open a checkpoint of pSp, e4e, ReStyle, HyperStyle (or its W encoder), HFGI or In-Domain inversion.
+
+    Args:
+        source: path or fsspec URL, or the checkpoint's tree when it is in memory already.
+        encoder_type: the published class (``GradualStyleEncoder``, ...), for files whose options do not name it.
+        generator: stands in for ``decoder.*`` of a HyperStyle file that has none.
+
+    Raises:
+        WeightsRefused: no encoder checkpoint, an unknown kind, missing or unexpected tensors, values not finite.
+    """
+    with _tree(source) as (tree, where):
+        what = describe(tree, encoder_type=encoder_type, where=where)
+        own = build_decoder(what, where) if "decoder" in what.parts else None
+        latent_avg, latent_source = mean_latent(what, own, where)
+        return EncoderCheckpoint(
+            what=what,
+            latent_avg=latent_avg,
+            latent_avg_source=latent_source,
+            encoder=build_encoder(what, latent_avg, where) if "encoder" in what.parts else None,
+            generator=own,
+            hypernet=build_hypernet(what, own or generator, where) if "hypernet" in what.parts else None,
+            aligner=build_part(what, "grid_align", ResidualAligner, keymaps.RESIDUAL_ALIGNER, where),
+            consultant=build_part(what, "residue", ConsultationEncoder, keymaps.CONSULTATION, where),
+        )
+
+
+def describe_encoder_checkpoint(
+    source: str | Mapping[str, Any], *, encoder_type: str | None = None
+) -> EncoderDescription:
+    """What a checkpoint is, from its names and shapes: no weights are read. Arguments and errors as for opening it."""
+    with _tree(source) as (tree, where):
+        return describe(tree, encoder_type=encoder_type, where=where)
+
+
+@contextlib.contextmanager
+def _tree(source: str | Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
+    if not isinstance(source, str):
+        yield source, "the checkpoint"
+        return
+    with open_checkpoint(source) as checkpoint:  # tensors are read when a network takes them over
+        yield checkpoint.tree, source

@@ -1,0 +1,8 @@
+"""How a ``Code`` becomes a row of Parquet with an object beside it, and comes back."""
+
+from __future__ import annotations
+
+from ganinv.records.codes import code_to_table, records_to_table, table_to_code
+from ganinv.records.record import RecordConfig
+
+__all__ = ["RecordConfig", "code_to_table", "records_to_table", "table_to_code"]

@@ -1,0 +1,79 @@
+"""The unit pool: many units of images, a few long-lived workers. ``open_pool`` opens one, ``contract`` says what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from ganinv.errors import ConfigError
+from tasks.pool.contract import (
+    Pool,
+    PoolError,
+    RowError,
+    RunStopped,
+    RunSummary,
+    Unit,
+    UnitReport,
+    Worker,
+    WorkerSpec,
+)
+
+__all__ = [
+    "Pool",
+    "PoolError",
+    "RowError",
+    "RunStopped",
+    "RunSummary",
+    "Unit",
+    "UnitReport",
+    "Worker",
+    "WorkerSpec",
+    "open_pool",
+]
+
+
+@contextmanager
+def open_pool(
+    engine: Literal["inline", "ray"] = "inline",
+    slots: int | None = None,
+    *,
+    cpus_per_slot: float = 1,
+    gpus_per_slot: float = 0,
+    deadline_seconds: float = 1800,
+    address: str | None = None,
+    quiet: bool = False,
+) -> Iterator[Pool]:
+    """A pool; with ``ray``, a connection to a cluster that lasts as long as the block.
+
+    Args:
+        engine: ``inline`` works in this process, one unit after the other, without Ray; a crash or a hanging image is
+            then the caller's. ``ray`` works in processes of their own.
+        slots: how many workers. None: as many as the cluster's CPUs (or GPUs, when ``gpus_per_slot`` is set) hold.
+            With one slot units are worked on in their order.
+        gpus_per_slot: may be a fraction: four slots of 0.25 share a device.
+        deadline_seconds: how long one try of one unit may take before its worker is replaced (``ray`` only). After a
+            network partition calls hang without an error, so there always is a deadline.
+        address: of a Ray cluster; None takes ``RAY_ADDRESS``, and without it starts Ray on this machine, loopback only.
+        quiet: no progress line.
+    """
+    if deadline_seconds <= 0 or cpus_per_slot < 0 or gpus_per_slot < 0 or (slots is not None and slots < 1):
+        raise ConfigError(
+            "a pool needs slots >= 1, cpus_per_slot >= 0, gpus_per_slot >= 0 and deadline_seconds > 0, got "
+            f"slots={slots}, cpus_per_slot={cpus_per_slot}, gpus_per_slot={gpus_per_slot}, "
+            f"deadline_seconds={deadline_seconds}"
+        )
+    if engine == "inline":
+        from tasks.pool.inline import InlinePool
+
+        yield InlinePool(quiet=quiet)
+    elif engine == "ray":
+        # Ray takes a second to import, and its switches act at import: only who asks for Ray pays for it.
+        from tasks.pool.ray_local import connected
+
+        with connected(address):
+            from tasks.pool.ray_engine import RayPool
+
+            yield RayPool(slots, cpus_per_slot, gpus_per_slot, deadline_seconds, quiet=quiet)
+    else:
+        raise ConfigError(f"unknown engine {engine!r}; there are: inline, ray")

@@ -1,0 +1,146 @@
+"""The unit pool: many units of images, a few long-lived workers, and a rule for every way in which work can fail.
+
+A step driver says how a worker is built (:class:`WorkerSpec`) and which units are left; the pool hands them out::
+
+    with open_pool("ray", slots=None, gpus_per_slot=0.5, deadline_seconds=900) as pool:
+        summary = pool.run(WorkerSpec(InvertWorker, {"job": job}), units, on_report=log_unit, label="invert")
+
+Only ids, counts and messages pass through the pool. Pixels are read and results are written by the worker.
+
+What happens when something goes wrong (the rules are in ``tasks.pool.ledger``):
+
+===============================================  ====================================================================
+what happened                                    what the pool does
+===============================================  ====================================================================
+``process`` returns a :class:`RowError`          the image becomes an error row, the others are committed
+``process`` raises                               not tried again as it was: halves are tried until the images that raise
+                                                 are found; these become error rows, the rest is committed
+out of memory                                    the unit is processed in twice as many pieces, down to single images
+the worker's process dies, or the deadline       a new worker after a growing pause, the unit again; from the third
+passes                                           time on the images to blame are searched for as above
+the node is lost or preempted, an object of      the same, but it is never an image's fault (twenty times in a row it
+Ray's is lost                                    would have to be)
+the worker does not answer                       it is asked again with growing pauses, then replaced
+storage times out, throttles (503), breaks off   the call again with growing pauses (``ganinv.store.patience``), then the
+                                                 unit again, ten times with growing pauses, then the run stops
+``commit`` raises, or the store cannot be used   the unit again, four times with growing pauses, then the run stops
+ConfigError, WeightsRefused, GeneratorMismatch,  the run stops with this error: it would come for every unit
+RunConflict
+the cluster's head does not answer for 30 s      the run stops: no cluster lives without it, and Ray would end the driver
+every image of the first three units raises      the run stops, nothing of it was written: it is not the images
+===============================================  ====================================================================
+
+Images that failed are not tried again by a later run, unless it asks for that (``Engine.retry_failed``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from ganinv.errors import GaninvError
+from ganinv.store import RowError, Unit
+
+
+class PoolError(GaninvError):
+    """The units cannot be worked on: no worker comes up, workers keep dying, or every image fails."""
+
+
+class RunStopped(GaninvError):
+    """Somebody asked the run to stop. What it committed is kept; the same run goes on from there."""
+
+
+class Worker(Protocol):
+    """Works on units. Built once per slot, so it may hold generators and encoders; used by one thread.
+
+    A unit may be worked on more than once (after a retry, or when a node was cut off and finished all the same), so
+    both methods must give equal results when they are repeated: seeds come from image ids.
+    """
+
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        """Compute some images of one unit; write nothing that counts as done.
+
+        Returns:
+            Rows in whatever form :meth:`commit` understands, plus a :class:`RowError` for each image that cannot be
+            done. The rows never leave the process. Lists of several calls are joined.
+        """
+        ...
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        """Write the unit's part. Every id of the unit is in ``rows`` or in ``failures``; ``rows`` may be empty.
+
+        Returns:
+            What the report should carry besides the counts: a small JSON-able mapping, may be empty.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """How to build a worker in another process: ``factory(**kwargs)``. Both are pickled, so no tensors in kwargs."""
+
+    factory: Callable[..., Worker]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> Worker:
+        return self.factory(**self.kwargs)
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """What became of a unit that is committed. ``seconds`` is the time of its last, successful try, ``cpu_seconds`` that of
+    all threads in it; ``reasons`` counts the failed images by the code of their error."""
+
+    index: int
+    ok: int
+    failed: int
+    seconds: float
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a whole run did: units and images, wall-clock seconds, tries that failed, workers that were replaced."""
+
+    units: int
+    ok: int
+    failed: int
+    seconds: float
+    retries: int = 0
+    replaced_workers: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Pool(Protocol):
+    """An engine that runs units."""
+
+    def run(
+        self,
+        spec: WorkerSpec,
+        units: Sequence[Unit],
+        *,
+        on_report: Callable[[UnitReport], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        label: str = "images",
+    ) -> RunSummary:
+        """Work on every unit once; returns when all are committed.
+
+        Args:
+            on_report: called in this process for each committed unit, in the order of completion.
+            should_stop: asked again and again; when it says yes, workers are ended. Inline, between two units.
+            label: what the progress line calls the work.
+
+        Raises:
+            RunStopped: ``should_stop`` said so; committed units stay.
+            PoolError: the pool gave up; committed units stay.
+            GaninvError: what a worker raised, when it concerns the whole run.
+        """
+        ...

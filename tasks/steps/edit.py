@@ -1,0 +1,330 @@
+"""``edit``: named directions with strengths on stored inversions; images on request."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from PIL import Image
+from pydantic import BeforeValidator, Field, model_validator
+from torch import Tensor
+
+from ganinv.codes.code import Code
+from ganinv.config import StrictModel, reread
+from ganinv.directions.direction import Direction
+from ganinv.editing import Edit, FoundStrengths, Response, StrengthSearch, find_strengths, parse_strength
+from ganinv.editing.calibrated import target_of
+from ganinv.editing.moves import moved
+from ganinv.editing.strength import scaled
+from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.generators.stylegan2 import Generator
+from ganinv.labels import open_labeller
+from ganinv.records import table_to_code
+from ganinv.records.segment_moves import SegmentMove
+from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
+from ganinv.store.names import quoted_id
+from tasks.engine import Pools, default_device, drive, provenance
+from tasks.pool import WorkerSpec
+from tasks.steps.edit_table import EXTRAS, EditColumns, Edited, edits_table, no_edits
+from tasks.steps.sample import weights_of
+
+UNIT_BYTES = 64 * 2**20
+"""The most that the latents of one unit come to: a worker holds them twice, once as they are encoded."""
+
+
+def _written(weight: Any) -> Any:
+    """A strength as it stands in YAML: a number, or the text of a ``Response``."""
+    strength = parse_strength(weight) if isinstance(weight, str) else weight
+    if strength is None:
+        raise ValueError(f"expected a number, or a change of a score such as 1sd or 0.5score, got {weight!r}")
+    return str(strength) if isinstance(strength, Response) else strength
+
+
+Weight = Annotated[float | str, BeforeValidator(_written)]
+
+
+class EditSpec(StrictModel):
+    """One edit over a range of strengths: strength s moves each direction by s times its weight.
+
+    Args:
+        directions: direction -> weight: ``{smile: 1}``, or several for a combined edit. Named as in
+            ``ganinv.editing.notation``: ``smile@3`` is a version, ``smile(0-3)`` and ``E(v1,0-3)`` some rows of W+. The
+            weight of one of them may be the change of a score that the whole edit is to bring about, ``{smile: 1sd}`` or
+            ``{yaw: 10score}``: strength s then is s times that change, and how far an image is moved for it is found by
+            rendering and scoring it.
+        conditions: directions to hold still.
+        trust: names of imported directions whose generator was only stated, to be applied all the same.
+        segment: the one segment, by name, that is edited, of codes that have segments; images without it stay as they are.
+    """
+
+    name: str
+    directions: Mapping[str, Weight] = Field(min_length=1)
+    strengths: tuple[float, ...] = Field((-2.0, -1.0, 0.0, 1.0, 2.0), min_length=1)
+    conditions: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
+    segment: str | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> EditSpec:
+        if sum(isinstance(weight, str) for weight in self.directions.values()) > 1:
+            raise ValueError(f"one weight of an edit can be the change of a score, got {dict(self.directions)}")
+        return self
+
+    def edit(self, strength: float | Tensor) -> Edit:
+        """The edit at one strength, or at one per sample [B], of a whole image."""
+        weights = {n: parse_strength(w) if isinstance(w, str) else w for n, w in self.directions.items()}
+        strengths = {n: scaled(weight, strength) for n, weight in weights.items() if weight is not None}
+        return Edit(strengths, self.conditions or None, self.trust)
+
+
+class EditJob(StrictModel):
+    """Apply ``edits`` to ``latents/<latents>`` into ``edits/<name>``.
+
+    Args:
+        images: ``none`` stores latents only; ``files`` writes a PNG per image, edit and strength beside the table;
+            ``shards`` puts the PNG into a column of the table.
+        labeller: whose scores are followed where an edit states the change of one. search: how far and how long.
+    """
+
+    store: str
+    latents: str
+    edits: tuple[EditSpec, ...] = Field(min_length=1)
+    name: str = "edits"
+    generator: str = EMBEDDED
+    images: Literal["none", "files", "shards"] = "none"
+    labeller: str = "portraits-64"
+    search: StrengthSearch = StrengthSearch()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether any edit states the change of a score."""
+        return any(spec.edit(1.0).responses for spec in self.edits)
+
+    @property
+    def rows_each(self) -> int:
+        """Rows per image."""
+        return sum(len(spec.strengths) for spec in self.edits)
+
+    @model_validator(mode="after")
+    def _unique(self) -> EditJob:
+        names = [e.name for e in self.edits]
+        if len(set(names)) != len(names):
+            raise ValueError(f"edits must have names of their own, got {names}")
+        return self
+
+
+def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
+    """Fill ``edits/<name>``: one row per image, edit and strength. Returns counts and the collection's URL; with calibrated
+    strengths also how many of them were ``reached``, ``out_of_reach``, ..."""
+    store, generator = open_store(job.store), open_generator(job.generator)
+    latents = store.latents[job.latents]
+    origin = latents.provenance()
+    check_generator(origin, generator.fingerprint, generator.name, f"latents {job.latents!r}")
+    directions = _newest(job, store, generator)
+    _try_out(job, directions, generator)
+    config = job.model_dump(mode="json", exclude={"store", "name"} if job.calibrated else _UNCALIBRATED)
+    if job.calibrated:
+        config |= weights_of(job.labeller, open_labeller(job.labeller))
+    for spec in config["edits"]:  # so that plans made before there was such a thing are still the same
+        for name in ("trust", "segment"):
+            if not spec[name]:
+                del spec[name]
+    versions = {key: direction.version for key, direction in directions.items()}
+    config |= {"latents_digest": origin["config_digest"], "direction_versions": versions}
+    units = latents.plan()
+    good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
+    ids = [i for i in units.ids if i in good]
+    size = max(1, UNIT_BYTES // (generator.num_ws * generator.w_dim * 4 * job.rows_each))
+    if job.images != "none" or job.calibrated or any(spec.segment for spec in job.edits):
+        size = min(size, max(len(unit.ids) for unit in units.units))  # these take time, not memory
+    more = {k: origin[k] for k in ("method", "distance_name") if k in origin}
+    plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
+    collection = store.edits[job.name]
+    spec, same = WorkerSpec(EditWorker, {"job": job}), partial(reread, EditJob)
+    result = drive(collection, plan, spec, pools, "edit", grows=True, reread=same)
+    return result | ({"outcomes": _outcomes(collection)} if job.calibrated else {})
+
+
+_UNCALIBRATED = {"store", "name", "labeller", "search"}
+
+
+def _outcomes(collection: Collection) -> dict[str, int]:
+    """How many of the strengths that were looked for came to what."""
+    count: Counter[str] = Counter()
+    for batch in collection.scan(["outcome"], batch_size=65536):
+        count.update(outcome for outcome in batch["outcome"].to_pylist() if outcome)
+    return dict(count)
+
+
+def _newest(job: EditJob, store: Store, generator: Generator) -> dict[str, Direction]:
+    """Every direction of the edits, ``smile`` or ``smile@3``, for this generator."""
+    found: dict[str, Direction] = {}
+    for spec in job.edits:
+        for reference in spec.edit(1.0).references:
+            trust = reference.name in spec.trust
+            get = store.directions.get
+            found[reference.stored] = get(reference.name, generator.fingerprint, reference.version, trust=trust)
+    return found
+
+
+def _try_out(job: EditJob, directions: Mapping[str, Direction], generator: Generator) -> None:
+    """Apply every edit to the mean of W, to refuse what fits no code before any work is done."""
+    labeller = open_labeller(job.labeller) if job.calibrated else None
+    w = generator.w_mean.expand(1, generator.num_ws, -1)
+    code = Code(w=w, z=w.new_zeros(1, generator.z_dim))
+    for spec in job.edits:
+        edit = spec.edit(1.0)
+        if labeller is not None and edit.responses:
+            target_of(edit, edit.resolve(directions, generator.fingerprint, generator.name), labeller)
+            edit = replace(edit, strengths=dict.fromkeys(edit.strengths, 1.0))
+        edited = edit.apply(code, directions, generator=generator)
+        try:
+            generator.synthesize(edited, stop=0)
+        except ValueError as error:  # layers of S that this generator does not have
+            raise ConfigError(f"edit {spec.name!r} is not for generator {generator.name!r}: {error}") from error
+
+
+def check_generator(origin: Mapping[str, Any], fingerprint: str, name: str, what: str) -> None:
+    """Refuse a collection of another generator."""
+    if origin.get("generator_fingerprint") != fingerprint:
+        raise GeneratorMismatch(
+            f"{what} belong to generator {origin.get('generator_name')!r} "
+            f"({str(origin.get('generator_fingerprint'))[:12]}), not to {name!r} ({fingerprint[:12]})"
+        )
+
+
+class EditWorker:
+    """Edits the codes of a unit, and renders them where images are asked for."""
+
+    def __init__(self, job: EditJob) -> None:
+        self.job = job
+        self.store = open_store(job.store)
+        self.latents = self.store.latents[job.latents]
+        self.collection = self.store.edits[job.name]
+        self.generator = open_generator(job.generator, default_device())
+        # The versions of the plan: a direction that is refitted in the meantime does not mix with them.
+        versions = self.collection.plan().config["direction_versions"]
+        self.directions = {
+            key: self.store.directions.get(key.partition("@")[0], version=version) for key, version in versions.items()
+        }
+        # Found and made conditional once, not for every unit and strength.
+        g = self.generator
+        self.steps: dict[str, list[tuple[Direction, Any]]] = {
+            spec.name: list(spec.edit(1.0).resolve(self.directions, g.fingerprint, g.name)) for spec in job.edits
+        }
+        self.labeller = open_labeller(job.labeller).to(self.generator.device) if job.calibrated else None
+        spaces = {direction.space for direction in self.directions.values()}
+        in_segments = any(spec.segment for spec in job.edits)
+        rendered = job.images != "none"
+        self.needs_extras = rendered or job.calibrated or "z" in spaces or in_segments
+        self.columns = EditColumns("s" in spaces, in_segments, job.calibrated, rendered)
+        known = self.latents.read(ids=[]).schema.names
+        self.reads = [name for name in ("image_id", "w", "space", *EXTRAS) if name in known]
+
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        table = self.latents.read(self.reads, ids)
+        in_s = "space" in self.reads and "s" in pc.unique(table["space"]).to_pylist()
+        # Tuned weights are large: they are read only where they are rendered, or where they hold what is to be moved.
+        extras = (self.needs_extras or in_s) and table["extras_uri"].null_count < table.num_rows
+        # Extras of two images may differ in shape, and the edits of one image share its weights when they are rendered.
+        together = 1 if extras or self.job.images != "none" else max(1, table.num_rows)
+        columns = replace(self.columns, styles=self.columns.styles or in_s)
+        parts = (table.slice(at, together) for at in range(0, table.num_rows, together))
+        return [self.edited(part, extras, columns) for part in parts]
+
+    def edited(self, source: pa.Table, extras: bool, columns: EditColumns) -> pa.Table:
+        """Every edit and strength of some rows of ``latents``, as rows of ``edits``.
+
+        Args:
+            extras: whether these images have any that are needed.
+        """
+        code = self.code_of(source, extras)
+        # As NumPy allocates it, in large pages: at this size small ones take longer to come by than to fill.
+        w = torch.from_numpy(np.empty((len(code), self.job.rows_each, *code.w.shape[1:]), np.float32))
+        edits = self.edit_all(code, w)
+        if columns.png:
+            images = self.generator.render(Code.cat([e.on(code) for e in edits]).to(self.generator.device)).cpu()
+            edits = [replace(e, png=png_bytes(image)) for e, image in zip(edits, images, strict=True)]
+        return edits_table(source, w, edits, columns)
+
+    def code_of(self, source: pa.Table, extras: bool) -> Code:
+        """The code of some rows of ``latents``, with extras or without."""
+        return table_to_code(source if extras else source.select(["image_id", "w"]), self.store)
+
+    def edit_all(self, code: Code, w: Tensor) -> list[Edited]:
+        """Every edit and strength of a code; the new latents are written into w [B, edits, num_ws, w_dim]."""
+        edits: list[Edited] = []
+        for spec in self.job.edits:
+            edits += self._apply(code, spec, w[:, len(edits) : len(edits) + len(spec.strengths)])
+        return edits
+
+    def _apply(self, code: Code, spec: EditSpec, w: Tensor) -> list[Edited]:
+        """The strengths of one edit; the new latents are written into w [B, strengths, num_ws, w_dim]."""
+        if spec.segment is not None:
+            return self._in_segment(code, spec, w)
+        plain, edits = replace(code, styles=None), []  # so that the styles of an edited code are what was added
+        for k, (strength, found) in enumerate(zip(spec.strengths, self._found(code, spec), strict=True)):
+            if found is None:
+                steps = [(d, torch.as_tensor(weight) * strength) for d, weight in self.steps[spec.name]]
+            else:
+                given = found.edit.strengths.values()
+                steps = [(d, torch.as_tensor(s)) for (d, _), s in zip(self.steps[spec.name], given, strict=True)]
+            after = moved(plain, steps, self.generator, out=w[:, k])
+            edits.append(Edited(spec.name, strength, after.w, after.styles or {}, found=found))
+        return edits
+
+    def _in_segment(self, code: Code, spec: EditSpec, w: Tensor) -> list[Edited]:
+        """As ``_apply``, of one segment: the code's own latent stays."""
+        w[:] = code.w[:, None]
+        if code.segments is None or spec.segment is None or spec.segment not in code.segments.names:
+            return [Edited(spec.name, strength, code.w) for strength in spec.strengths]
+        plain, edits = replace(code.segment(spec.segment), styles=None), []
+        for strength, found in zip(spec.strengths, self._found(code, spec), strict=True):
+            edit = spec.edit(strength) if found is None else replace(found.edit, segment=None)
+            after = edit.apply(plain, self.directions, generator=self.generator)
+            move = SegmentMove(spec.segment, after.w - plain.w, after.styles or {})
+            edits.append(Edited(spec.name, strength, code.w, move=move, found=found))
+        return edits
+
+    def _found(self, code: Code, spec: EditSpec) -> Sequence[FoundStrengths | None]:
+        """Per strength, what it comes to where it is stated as the change of a score."""
+        if self.labeller is None or not spec.edit(1.0).responses:
+            return [None] * len(spec.strengths)
+        # All strengths are looked for at once: each is a lane of its own.
+        count, batch = len(spec.strengths), len(code)
+        lanes = Code.cat([code] * count)
+        if lanes.z is not None and len(lanes.z) < len(lanes):
+            lanes = replace(lanes, z=lanes.z.expand(len(lanes), -1))
+        edit = replace(spec.edit(torch.tensor(spec.strengths).repeat_interleave(batch)), segment=spec.segment)
+        found = find_strengths(edit, lanes, self.directions, self.generator, self.labeller, self.job.search)
+        return [found[slice(k * batch, (k + 1) * batch)] for k in range(count)]
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        table = pa.concat_tables(rows) if rows else no_edits(self.generator, self.columns)
+        if self.job.images == "files":
+            for image_id, edit, strength, png in zip(*(table[c].to_pylist() for c in _FILE), strict=True):
+                path = f"{self.collection.path}/images/{quoted_id(edit)}/{strength:+.2f}/{quoted_id(image_id)}.png"
+                self.collection.objects.put(path, png)
+            table = table.drop_columns(["image_png"])
+        self.collection.write_part(unit.index, table, failures, {})
+        return {}
+
+
+_FILE = ("image_id", "edit", "strength", "image_png")
+
+
+def png_bytes(image: Tensor) -> bytes:
+    """One image [3, R, R] in [-1, 1] as PNG."""
+    array = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()

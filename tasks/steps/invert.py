@@ -1,0 +1,314 @@
+"""``invert``: a data set with a method, in units of fixed membership; every image ends as a row or as an error."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+
+from ganinv.codes.code import Code
+from ganinv.config import StrictModel, reread
+from ganinv.data import Dataset, LoadedBatch, open_dataset
+from ganinv.data.index import SourceIndex, write_index
+from ganinv.data.source import Place
+from ganinv.errors import NotFinite
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.methods.files import open_encoder
+from ganinv.methods.method import MethodConfig, load_method, method_config
+from ganinv.records import RecordConfig, table_to_code
+from ganinv.records.verify import Record, verified
+from ganinv.stages.base import Encoder
+from ganinv.store import Plan, RowError, Unit, open_store
+from ganinv.target import Target
+from tasks.engine import Pools, default_device, drive, provenance
+from tasks.pool import WorkerSpec
+from tasks.records import Measurer, records_table
+from tasks.steps.edit import check_generator
+
+MANY_UNITS = 64
+"""A data set is cut into at least so many units before they grow, so that every worker gets some."""
+BATCHES_PER_UNIT = 8
+"""Of a method of a single pass: reading runs ahead of computing within a unit, and objects stay few."""
+MOST_UNITS = 20_000
+"""Of a method of a single pass, before units grow again: the driver can follow some hundred units a second (docs/scale.md)."""
+
+
+class DatasetRef(StrictModel):
+    """Which images: a folder, a glob, tar shards or Parquet with an image column, at any fsspec URL."""
+
+    url: str
+    image_column: str | None = None
+    where: Mapping[str, str] = Field(default_factory=dict)
+    limit: int | None = Field(None, ge=1)
+
+    def open(self) -> Dataset:
+        return open_dataset(self.url, image_column=self.image_column, where=dict(self.where) or None, limit=self.limit)
+
+
+class InvertJob(StrictModel):
+    """Invert ``dataset`` with ``method`` into ``latents/<name>`` (the method's name by default).
+
+    Args:
+        encoder: where encoders that the method names are opened from; None takes the one that ships.
+        overrides: values to replace in the method's YAML, as in ``load_method``.
+        record: how precisely the codes are stored.
+        start: a collection of latents of the same images that the first stage begins from (``start: code``).
+        measure: render each result and compare it with its image. Of an encoder's work this is most; without it ``mse``
+            and ``distance`` are null, and ``ganinv evaluate`` can still measure any of them.
+    """
+
+    store: str
+    dataset: DatasetRef
+    name: str | None = None
+    method: str = "pti"
+    generator: str = EMBEDDED
+    encoder: str | None = None
+    seed: int = 0
+    unit_size: int | None = Field(None, ge=1)
+    overrides: Mapping[str, Any] = Field(default_factory=dict)
+    record: RecordConfig = RecordConfig()
+    start: str | None = None
+    measure: bool = True
+
+    @property
+    def collection_name(self) -> str:
+        return self.name or method_config(self.method).name
+
+
+def run_invert(
+    job: InvertJob, pools: Pools, plan: Plan | None = None, dataset: Dataset | None = None
+) -> dict[str, Any]:
+    """Fill ``latents/<name>``. Returns counts and the collection's URL. ``plan`` and ``dataset``: of :func:`plan_invert`, if
+    they were made. The data set is empty afterwards."""
+    dataset = dataset or list_images(job)
+    plan = plan or plan_invert(job, dataset)
+    collection = open_store(job.store).latents[job.collection_name]
+    spec = WorkerSpec(InvertWorker, {"job": job})
+
+    def index(whole: Plan) -> None:
+        write_index(dataset, collection.objects, collection.path, whole.ids)
+        dataset.forget()  # nobody reads it in this process, and the run may go on for days
+
+    label = f"invert {plan.provenance['method']}"
+    return drive(collection, plan, spec, pools, label, grows=True, reread=compared, prepare=index)
+
+
+class _Planned(StrictModel):
+    """What the configuration of a plan holds of today's models."""
+
+    dataset: DatasetRef
+    method: MethodConfig
+    record: RecordConfig = RecordConfig()
+    measure: bool = True
+
+
+def compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a plan, as it is compared: as today's models read it, without what only chooses images."""
+    now = reread(_Planned, config)
+    if "dataset" in now:
+        now["dataset"] = {key: value for key, value in now["dataset"].items() if key not in ("where", "limit")}
+    return now
+
+
+def list_images(job: InvertJob) -> Dataset:
+    """The data set, listed. A million files take a while, so what is quick to refuse is refused before."""
+    method_config(job.method, **job.overrides)
+    return job.dataset.open()
+
+
+def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
+    """Which images, in which units, with which configuration. Lists the data set if it was not, writes nothing."""
+    generator = open_generator(job.generator)
+    method = method_config(job.method, **job.overrides)
+    dataset = dataset or list_images(job)
+    config: dict[str, Any] = {
+        "dataset": job.dataset.model_dump(mode="json"),
+        "method": method.model_dump(mode="json"),
+        "generator": generator.fingerprint,
+        "seed": job.seed,
+    }
+    if job.record != RecordConfig():  # runs from before there was a choice have no such key, and go on
+        config["record"] = job.record.model_dump(mode="json")
+    if job.start is not None:
+        begun = open_store(job.store).latents[job.start]
+        check_generator(begun.provenance(), generator.fingerprint, generator.name, f"latents {job.start!r}")
+        config["start"] = {"latents": job.start, "config": begun.plan().config_digest}
+    if not job.measure:
+        config["measure"] = False
+    origin: dict[str, Any] = {"method": method.name, "distance_name": method.distance, "seed": job.seed}
+    named = dict.fromkeys(_encoders(config["method"]["stages"]))
+    prints = {name: open_encoder(job.encoder or name, generator=generator).fingerprint for name in named}
+    if prints:
+        config["encoder"] = origin["encoder_fingerprint"] = next(iter(prints.values()))
+    if len(set(prints.values())) > 1:
+        config["encoders"] = origin["encoder_fingerprints"] = prints
+    unit_size = job.unit_size or _unit_size(method, len(dataset))
+    return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
+
+
+def _encoders(part: Any) -> Iterator[str]:
+    """Every encoder that a method's stages name, to start from or in a loss (``loss.domain.encoder``), in their order."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+        if key == "encoder" and isinstance(value, str):
+            yield value
+        elif isinstance(value, dict | list):
+            yield from _encoders(value)
+
+
+def _unit_size(method: MethodConfig, images: int) -> int:
+    """Images per unit: what is worked on at once, and of a single pass several such batches where there are many images."""
+    batch = max(method.lanes, 16)
+    if not method.single_pass:
+        return batch
+    several = max(1, min(BATCHES_PER_UNIT, images // (MANY_UNITS * batch)))
+    return batch * max(several, -(-images // (MOST_UNITS * batch)))
+
+
+@dataclass(frozen=True)
+class _Row:
+    image_id: str
+    record: Record
+    source_uri: str
+    source_sha256: str
+    mse: float | None
+    distance: float | None
+    plain: Mapping[str, float]
+    loss: list[float]
+    steps: int
+    stop_reason: str
+    seconds: float
+
+
+class InvertWorker:
+    """Holds generator and method; reads, inverts and writes its units."""
+
+    def __init__(self, job: InvertJob) -> None:
+        self.job = job
+        self.collection = open_store(job.store).latents[job.collection_name]
+        self.generator = open_generator(job.generator, default_device())
+        self.method = load_method(
+            job.method, self.generator, open_encoder=self._open_encoder, seed=job.seed, **job.overrides
+        )
+        self.index = SourceIndex(Place(job.dataset.url), self.collection.objects, self.collection.path)
+        self.measurer = Measurer(self.generator, self.method.cfg.distance)
+        # A device computes faster than one core decodes.
+        self.readers = torch.get_num_threads() if self.generator.device.type == "cuda" else 1
+        self._planned: set[str] | None = None
+
+    def _begun(self, name: str, ids: Sequence[str]) -> dict[str, Code]:
+        """The stored codes of some images."""
+        store = open_store(self.job.store)
+        collection, found = store.latents[name], dict[str, Code]()
+        if self._planned is None:
+            self._planned = {image_id for unit in collection.plan().units for image_id in unit.ids}
+        for batch in collection.scan(ids=[i for i in ids if i in self._planned], batch_size=16):
+            table = pa.Table.from_batches([batch])
+            code = table_to_code(table, store)
+            found |= {image_id: code[k] for k, image_id in enumerate(table["image_id"].to_pylist())}
+        return found
+
+    def _open_encoder(self, name: str) -> Encoder:
+        return open_encoder(self.job.encoder or name, generator=self.generator)
+
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        started, rows = time.perf_counter(), list[Any]()
+        for loaded in self._loaded(ids):
+            rows += loaded.errors
+            if loaded.ids:
+                rows += self._inverted(loaded, started)
+            started = time.perf_counter()
+        return rows
+
+    def _loaded(self, ids: Sequence[str]) -> Iterator[LoadedBatch]:
+        """The images, batch by batch; of a method of a single pass the next are read and decoded meanwhile."""
+        size = max(self.method.cfg.lanes, 16) if self.method.cfg.single_pass else len(ids)
+        batches = (ids[first : first + size] for first in range(0, len(ids), size))
+        with ThreadPoolExecutor(self.readers) as pool:
+            ahead = deque(pool.submit(self._load, batch) for batch in islice(batches, self.readers))
+            while ahead:
+                loaded = ahead.popleft().result()
+                ahead.extend(pool.submit(self._load, batch) for batch in islice(batches, 1))
+                yield loaded
+
+    def _load(self, ids: Sequence[str]) -> LoadedBatch:
+        return self.index.load(ids, self.generator.resolution)
+
+    def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
+        rows: list[Any] = []
+        target, start = Target(loaded.images, loaded.ids), None
+        if self.job.start is not None:
+            begun = self._begun(self.job.start, loaded.ids)
+            missing = [i for i in loaded.ids if i not in begun]
+            rows += [RowError(i, "no_start", f"latents {self.job.start!r} have no code for it") for i in missing]
+            there = [k for k, i in enumerate(loaded.ids) if i in begun]
+            if not there:
+                return rows
+            target = Target(loaded.images[there], [loaded.ids[k] for k in there])
+            start = Code.cat([begun[i] for i in target.ids])
+        inversion = self.method.invert(target, start, measure=self.job.measure)
+        seconds = (time.perf_counter() - started) / len(loaded.ids)
+        code = inversion.code.to("cpu")
+        unknown: list[Any] = [None] * len(inversion.ids)
+        measured = inversion.metrics or {"mse": unknown, "distance": unknown}
+        sources = self.index.dataset(loaded.ids).sources
+        place = {image_id: k for k, image_id in enumerate(loaded.ids)}
+        for k, image_id in enumerate(inversion.ids):
+            mse, distance = measured["mse"][k], measured["distance"][k]
+            error, record = inversion.error[k], None
+            if error is None:
+                measure = partial(self.measurer, image=target.images[k : k + 1])
+                try:
+                    record = verified(code[k], mse, distance, self.job.record, measure)
+                except NotFinite as refused:
+                    error = str(refused)
+            if record is None:
+                rows.append(RowError(image_id, "not_finite", str(error)))
+                continue
+            rows.append(
+                _Row(
+                    image_id=image_id,
+                    record=record,
+                    source_uri=sources[image_id].uri,
+                    source_sha256=loaded.sha256[place[image_id]],
+                    mse=mse,
+                    distance=distance,
+                    plain={name: v[k] for name, v in measured.items() if name.endswith("_plain")},
+                    loss=inversion.loss[k],
+                    steps=inversion.steps[k],
+                    stop_reason=inversion.stop_reason[k],
+                    seconds=seconds,
+                )
+            )
+        return rows
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        rows.sort(key=lambda row: row.image_id)
+        table = records_table([r.image_id for r in rows], [r.record for r in rows], self.collection, self.generator)
+        columns = {
+            "source_uri": pa.array([r.source_uri for r in rows], pa.string()),
+            "source_sha256": pa.array([r.source_sha256 for r in rows], pa.string()),
+            "space": pa.array([self.method.cfg.space] * len(rows), pa.string()),
+            "mse": pa.array([r.mse for r in rows], pa.float32()),
+            "distance": pa.array([r.distance for r in rows], pa.float32()),
+            "steps": pa.array([r.steps for r in rows], pa.int32()),
+            "stop_reason": pa.array([r.stop_reason for r in rows], pa.string()),
+            "loss": pa.array([r.loss for r in rows], pa.list_(pa.float32())),
+        }
+        for name in sorted({name for row in rows for name in row.plain}):  # of codes with noise maps: without them
+            columns[name] = pa.array([row.plain.get(name) for row in rows], pa.float32())
+        for name, column in columns.items():
+            table = table.append_column(name, column)
+        seconds = {row.image_id: row.seconds for row in rows}
+        self.collection.write_part(unit.index, table, failures, seconds)
+        errors = [r.mse for r in rows if r.mse is not None]
+        return {"mse": float(np.mean(errors)) if errors else None}
