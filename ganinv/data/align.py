@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from ganinv.data.decode import upright
 from ganinv.errors import DataError
 
 Point = Sequence[float] | np.ndarray
@@ -24,18 +25,22 @@ def align_face(
 ) -> Image.Image:
     """The face as FFHQ frames it, RGB [size, size].
 
-    Left and right are the viewer's: ``left_eye`` has the smaller x in an upright picture.
+    Left and right are the viewer's: ``left_eye`` has the smaller x in an upright picture. Many detectors name eyes by the
+    person's side instead, so theirs must be swapped; points that would mirror or turn the face are refused.
 
     Args:
-        image: RGB.
-        left_eye, right_eye: centres of the eyes, (x, y) in pixels.
+        image: of any mode. Where it has an EXIF orientation, that is applied first, as viewers show it.
+        left_eye, right_eye: centres of the eyes, (x, y) in pixels of the upright picture.
         mouth_left, mouth_right: corners of the mouth, (x, y) in pixels.
         size: of the result, in pixels.
         supersample: warp at so many times the size, then reduce with antialiasing. 1 is what most inversion code does,
             4 is how FFHQ itself was made.
+
+    Raises:
+        DataError: points that are no face, lie outside the picture, or would mirror it or turn it by more than 90 degrees.
     """
     quad = _quad(left_eye, right_eye, mouth_left, mouth_right)
-    image, quad = _shrink(image.convert("RGB"), quad, size)
+    image, quad = _shrink(upright(image).convert("RGB"), quad, size)
     image, quad = _crop(image, quad)
     image, quad = _pad(image, quad)
     corners = tuple((quad + 0.5).ravel().tolist())
@@ -60,12 +65,33 @@ def _quad(left_eye: Point, right_eye: Point, mouth_left: Point, mouth_right: Poi
     eye_to_eye, eye_to_mouth = points[1] - points[0], mouth - eyes
     x = eye_to_eye - _quarter_turn(eye_to_mouth)
     length = float(np.hypot(*x))
-    if length == 0:
-        raise DataError("eyes and mouth lie on one point: there is no face to align")
+    if length == 0 or not eye_to_eye.any() or not eye_to_mouth.any():
+        raise DataError("eyes and mouth lie on one point or line: there is no face to align")
+    _check_sides(points, eye_to_eye, eye_to_mouth, x)
     x *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8) / length
     y = _quarter_turn(x)
     centre = eyes + 0.1 * eye_to_mouth
     return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
+
+
+def _check_sides(points: np.ndarray, eye_to_eye: np.ndarray, eye_to_mouth: np.ndarray, x: np.ndarray) -> None:
+    """Refuse points whose square would show the face mirrored or upside down: nothing in the result would say so."""
+    given = f"eyes {points[:2].tolist()}, corners of the mouth {points[2:].tolist()}"
+    if eye_to_eye[0] * eye_to_mouth[1] <= eye_to_eye[1] * eye_to_mouth[0]:
+        raise DataError(
+            f"these points mirror the face ({given}): left is the viewer's left, so left_eye has the smaller x. Swap left and "
+            "right where a detector names them by the person's side, and give points as (x, y), with y growing downwards"
+        )
+    if eye_to_eye @ (points[3] - points[2]) < 0:
+        raise DataError(
+            f"these points name the eyes by one side and the corners of the mouth by the other ({given}): left is the "
+            "viewer's left for both. Swap the pair whose left point has the larger x"
+        )
+    if x[0] <= 0:
+        raise DataError(
+            f"these points turn the face by more than 90 degrees ({given}): the mouth lies above the eyes. Turn the picture "
+            "upright first, and its points with it"
+        )
 
 
 def _quarter_turn(vector: np.ndarray) -> np.ndarray:

@@ -69,7 +69,7 @@ def decode_image(data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 *
         code = "truncated" if _is_cut(error) else "damaged"
         what = "ends before the image does" if code == "truncated" else "is damaged"
         raise ImageRefused(code, f"the file {what} ({error}): copy it again") from error
-    return _to_rgb(_upright(image))
+    return _to_rgb(upright(image))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -93,7 +93,8 @@ def _is_cut(error: BaseException) -> bool:
     )
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation has it shown."""
     try:
         return ImageOps.exif_transpose(image)
     except (*_DECODER_ERRORS, ZeroDivisionError):  # damaged EXIF says nothing about the pixels

@@ -64,3 +64,40 @@ def test_points_that_make_no_face() -> None:
         align_face(noise(), (5, float("nan")), (5, 5), (5, 5), (5, 5))
     with pytest.raises(DataError, match="expected 68 landmarks"):
         landmarks68_to_points(np.zeros((5, 2)))
+
+
+EYES_AND_MOUTH = ((40.0, 40.0), (80.0, 42.0), (45.0, 85.0), (75.0, 86.0))
+"""Of a face in a picture of 120x120, a little tilted."""
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        ((1, 0, 3, 2), "mirror the face"),  # a detector that names sides by the person
+        ((1, 0, 2, 3), "mirror the face"),
+        ((0, 1, 3, 2), "Swap the pair"),
+        ((2, 3, 0, 1), "mirror the face"),  # the mouth for the eyes
+        ((3, 2, 1, 0), "turn the face"),
+    ],
+)
+def test_points_that_would_mirror_or_turn_the_face_are_refused(order: tuple[int, ...], says: str) -> None:
+    points = [EYES_AND_MOUTH[k] for k in order]
+    with pytest.raises(DataError, match=says):
+        align_face(noise(120, 120), *points)
+
+
+def test_points_of_other_conventions_are_refused() -> None:
+    """(row, column), and y that grows upwards, both mirror the face."""
+    for points in ([(y, x) for x, y in EYES_AND_MOUTH], [(x, 120 - y) for x, y in EYES_AND_MOUTH]):
+        with pytest.raises(DataError, match="mirror the face"):
+            align_face(noise(120, 120), *points)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_the_exif_orientation_is_applied_before_the_points(orientation: int) -> None:
+    shown = noise(120, 120)
+    undone = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # what stores the shown picture under each orientation
+    stored = shown.transpose(Image.Transpose(undone[orientation]))
+    stored.getexif()[0x0112] = orientation
+    expected = np.asarray(align_face(shown, *EYES_AND_MOUTH, 64))
+    np.testing.assert_array_equal(np.asarray(align_face(stored, *EYES_AND_MOUTH, 64)), expected)
