@@ -6,7 +6,6 @@ alone, on the data base of this user: runs of this machine can be listed, but th
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from flows.address import check_address, in_words
 from flows.runtime import prepare_environment
 from ganinv.errors import ConfigError
 
@@ -144,24 +144,13 @@ def cancel(run: str, wait_seconds: float = 60.0) -> Run:
 def _client() -> Iterator[SyncPrefectClient]:
     """A connection; what goes wrong with it is said in words."""
     prepare_environment()
-    import httpx
     from prefect.client.orchestration import get_client
-    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.settings import get_current_settings
 
-    try:
-        with get_client(sync_client=True) as client:
-            yield client
-    except PrefectHTTPStatusError as error:
-        if error.response.status_code not in (401, 403):
-            raise
-        raise ConfigError(
-            "the Prefect server refuses this request: set PREFECT_API_AUTH_STRING to the user:password that the server "
-            "was started with (PREFECT_SERVER_API_AUTH_STRING)"
-        ) from None
-    except httpx.TransportError as error:
-        raise ConfigError(
-            f"the Prefect server at {os.environ.get('PREFECT_API_URL', 'PREFECT_API_URL')} cannot be reached: {error}"
-        ) from error
+    settings = get_current_settings()
+    check_address(settings)
+    with in_words(settings.api.url), get_client(sync_client=True) as client:
+        yield client
 
 
 def _server_is_named() -> bool:

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from flows.address import check_address, in_words
 from flows.runtime import prepare_environment
 from ganinv.errors import Unavailable
 
@@ -44,7 +45,9 @@ def own_server() -> Iterator[Callable[[], None]]:
     # What is current is asked with half of Prefect's modules, which nobody has imported yet: nothing was changed either.
     settings = get_current_settings() if "prefect.context" in sys.modules else Settings()
     if settings.api.url or not settings.server.ephemeral.enabled:
-        yield lambda: None
+        check_address(settings)
+        with in_words(settings.api.url):
+            yield lambda: None
         return
     auth = f"ganinv:{secrets.token_hex(16)}"
     with socket.create_server(("127.0.0.1", 0)) as listening:
