@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, core_schema
 
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, did_you_mean
+from ganinv.registry import Registry
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -22,6 +32,38 @@ class StrictModel(BaseModel):
     """Base of all configurations: immutable, unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChosenBy:
+    """``Annotated[Base, ChosenBy("method", METHODS)]``: a field that is one of a registry's configurations, as its key says.
+
+    A discriminated union whose members are looked up when a value comes, so that an entry registered later is one of them.
+    """
+
+    def __init__(self, key: str, registry: Registry[Any]) -> None:
+        self.key, self.registry = key, registry
+
+    def _read(self, value: Any) -> Any:
+        if isinstance(value, BaseModel):
+            return value
+        if not isinstance(value, Mapping) or not isinstance(value.get(self.key), str):
+            raise ValueError(f"expected a mapping with {self.key}: one of {', '.join(self.registry.names)}")
+        try:
+            model = self.registry[value[self.key]]
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return model.model_validate(dict(value))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        dump = core_schema.plain_serializer_function_ser_schema(
+            lambda value, info: value.model_dump(mode=info.mode), info_arg=True
+        )
+        return core_schema.no_info_plain_validator_function(self._read, serialization=dump)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        members = [self.registry[name] for name in self.registry]
+        union: Any = Annotated[reduce(lambda a, b: a | b, members), Field(discriminator=self.key)]
+        return handler(TypeAdapter(union).core_schema)
 
 
 def config_path(kind: str, name: str) -> Path:
@@ -34,7 +76,7 @@ def config_path(kind: str, name: str) -> Path:
     known = config_names(kind)
     if name not in known:
         raise ConfigError(
-            f"unknown {kind.rstrip('s')} {name!r}{nearest_hint(name, known)}; there are: {', '.join(known)}"
+            f"unknown {kind.rstrip('s')} {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
         )
     return _configs() / kind / f"{name}.yaml"
 
@@ -94,7 +136,7 @@ def _explain(model: type[BaseModel], error: Any) -> str:
     location = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
-        return f"unknown key {location!r}{nearest_hint(key, sorted(_all_fields(model)))}"
+        return f"unknown key {location!r}{did_you_mean(key, sorted(_all_fields(model)))}"
     return f"{location or 'value'}: {error['msg']} (got {error.get('input')!r:.80})"
 
 
@@ -105,11 +147,6 @@ def _all_fields(model: type[BaseModel]) -> set[str]:
     for inner in schema.get("$defs", {}).values():
         names |= set(inner.get("properties", {}))
     return names
-
-
-def nearest_hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def digest(value: Any) -> str:

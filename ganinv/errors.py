@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 
 class GaninvError(Exception):
     """Base of every error that ganinv raises on purpose."""
@@ -45,3 +48,9 @@ class StoreUnavailable(StoreError, Unavailable):
 
 class RunConflict(StoreError):
     """A run of this name exists already with another configuration."""
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """The end of a message about an unknown name: ``, did you mean 'smile'?``, or nothing where no known one is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""

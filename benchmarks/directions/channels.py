@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.directions.fitting.screening import Screening, screen_channels
 from ganinv.directions.fitting.streams import stream_w
 from ganinv.directions.fitting.stylespace import channel_direction

@@ -113,7 +113,7 @@ def fit_boundaries(folder: str, count: int) -> None:
 
 def stream_components(folder: str, count: int) -> None:
     """GANSpace in W without a store."""
-    from ganinv.directions import GanSpaceConfig, fit_ganspace
+    from ganinv.directions.fitting.ganspace import GanSpaceConfig, fit_ganspace
     from ganinv.directions.fitting.streams import stream_w
     from ganinv.generators.files import open_generator
 

@@ -28,7 +28,7 @@ from benchmarks.directions.cost import INLINE, memory, whole_path
 from benchmarks.directions.page import write_pages
 from benchmarks.directions.pictures import draw_strip
 from ganinv.codes.code import Code
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.directions.measuring.effects import Effects, Start, edited, measure_effects, score_codes
 from ganinv.directions.measuring.localise import LocaliseConfig, localise
 from ganinv.directions.styles import StyleLayout, styles_of

@@ -27,7 +27,8 @@ from PIL import Image
 from benchmarks.inversion.reference import project, tune
 from ganinv.codes.code import Code
 from ganinv.data import open_dataset
-from ganinv.directions import Direction, fit_interfacegan
+from ganinv.directions.direction import Direction
+from ganinv.directions.fitting.interfacegan import fit_interfacegan
 from ganinv.generators.files import open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator

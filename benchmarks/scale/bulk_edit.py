@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Plan, Store, open_store, tensor_array

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganinv.config import nearest_hint
 from ganinv.data.decode import ImageRefused, decode_image
 from ganinv.data.discover import discover
 from ganinv.data.resize import to_resolution
 from ganinv.data.source import Place, SourceRef
 from ganinv.data.table import read_rows
-from ganinv.errors import ConfigError, DataError
+from ganinv.errors import ConfigError, DataError, did_you_mean
 from ganinv.store.plan import RowError
 
 MAX_BYTES = 64 * 2**20
@@ -157,7 +156,7 @@ class Dataset:
         try:
             return self.sources[image_id]
         except KeyError:
-            hint = nearest_hint(image_id, self.ids)
+            hint = did_you_mean(image_id, self.ids)
             raise DataError(f"no image {image_id!r} among the {len(self)} of {self.place.url}{hint}") from None
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ganinv.config import nearest_hint
 from ganinv.data.folder import check_unique
 from ganinv.data.source import Place, SourceRef, clean_id, reading
-from ganinv.errors import DataError
+from ganinv.errors import DataError, did_you_mean
 from ganinv.store.patience import patient
 
 _USUAL_NAMES = ("image", "img", "image_bytes", "image_png", "png", "jpg", "jpeg", "bytes")
@@ -88,7 +87,7 @@ def _image_column(schema: pa.Schema, asked: str | None, uri: str) -> str:
     there = f"columns that can hold images: {', '.join(possible) or 'none'}"
     if asked is not None:
         if asked not in possible:
-            hint = nearest_hint(asked, possible)
+            hint = did_you_mean(asked, possible)
             raise DataError(f"{uri} has no image column {asked!r}{hint}; {there}")
         return asked
     usual = [name for name in _USUAL_NAMES if name in possible]
@@ -107,7 +106,7 @@ def _holds_images(kind: pa.DataType) -> bool:
 def _known(where: Mapping[str, str], schema: pa.Schema, uri: str) -> list[str]:
     for key in where:
         if key not in schema.names:
-            hint = nearest_hint(key, schema.names)
+            hint = did_you_mean(key, schema.names)
             raise DataError(
                 f"{uri} has no column {key!r} to choose rows by{hint}; there are: {', '.join(schema.names)}"
             )

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ganinv.config import nearest_hint
-from ganinv.errors import ConfigError, WeightsRefused
+from ganinv.errors import ConfigError, WeightsRefused, did_you_mean
 from ganinv.labels.graphs import INSTALL
 from ganinv.labels.inputs import InputSpec, Resize
 from ganinv.labels.network import module_sha256
@@ -30,7 +29,7 @@ def open_torchvision(architecture: str, outputs: int, weights: str, sha256: str 
 
     known = models.list_models(module=models)
     if architecture not in known:
-        raise ConfigError(f"torchvision has no classifier {architecture!r}{nearest_hint(architecture, known)}")
+        raise ConfigError(f"torchvision has no classifier {architecture!r}{did_you_mean(architecture, known)}")
     net = models.get_model(architecture, weights=None, num_classes=outputs)
     return net, _load(net, f"torchvision's {architecture} with {outputs} outputs", weights, sha256)
 
@@ -51,7 +50,7 @@ def open_timm(
         raise ConfigError(f"a timm labeller needs the package timm: {INSTALL}") from error
     plain = architecture.partition(".")[0]
     if not architecture.startswith(("hf-hub:", "hf_hub:")) and not timm.is_model(plain):
-        raise ConfigError(f"timm {timm.__version__} has no model {plain!r}{nearest_hint(plain, timm.list_models())}")
+        raise ConfigError(f"timm {timm.__version__} has no model {plain!r}{did_you_mean(plain, timm.list_models())}")
     if weights is None and not pretrained:
         raise ConfigError(f"timm labeller {architecture!r} needs weights: give a file, or set pretrained: true")
     more = {} if outputs is None else {"num_classes": outputs}

@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ganinv.config import nearest_hint
-from ganinv.errors import ConfigError, DataError
+from ganinv.errors import ConfigError, DataError, did_you_mean
 from ganinv.labels.base import Attribute, Labeller
 
 
@@ -83,7 +82,7 @@ def read_labels(
     for column in (id_column, *wanted.values()):
         if column not in table.column_names:
             raise ConfigError(
-                f"{path} has no column {column!r}{nearest_hint(column, table.column_names)}; "
+                f"{path} has no column {column!r}{did_you_mean(column, table.column_names)}; "
                 f"there are: {', '.join(table.column_names)}"
             )
     if not wanted:

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ganinv.config import nearest_hint
-from ganinv.errors import StoreError
+from ganinv.errors import StoreError, did_you_mean
 from ganinv.store.conflict import Reread, same_run
 from ganinv.store.growth import Planned, grow, is_addition, read_on
 from ganinv.store.names import checked_name
@@ -106,7 +105,7 @@ class Collection:
             known = self.objects.names(self.kind)
             there = ", ".join(known) or "none yet"
             raise StoreError(
-                f"no {self.kind} named {self.name!r} in the store {self.objects.url}{nearest_hint(self.name, known)}; "
+                f"no {self.kind} named {self.name!r} in the store {self.objects.url}{did_you_mean(self.name, known)}; "
                 f"there are: {there}. Run the step that makes it first, or check the store's URL"
             )
         return read_on(self.objects, self.path, Planned.of(data, f"{self.url}/plan.json"))
@@ -354,7 +353,7 @@ class Collection:
         if unknown and self._plan_now() is not plan:
             found, unknown = self.plan().by_unit(ids)
         if unknown:
-            hint = nearest_hint(min(unknown), self.plan().ids)
+            hint = did_you_mean(min(unknown), self.plan().ids)
             raise StoreError(
                 f"{self.url} was never to hold {len(unknown)} of these ids, the first {min(unknown)!r}{hint}"
             )

@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ganinv.config import nearest_hint
-from ganinv.errors import ConfigError, GeneratorMismatch, StoreError
+from ganinv.errors import ConfigError, GeneratorMismatch, StoreError, did_you_mean
 from ganinv.store.names import checked_name
 from ganinv.store.objects import Objects
 from ganinv.store.tensors import parquet_bytes, read_header
@@ -131,7 +130,7 @@ class DirectionStore:
         if not versions:
             known = self.objects.names("directions")
             raise ConfigError(
-                f"unknown direction {name!r}{nearest_hint(name, known)}; there are: {', '.join(known) or 'none yet'}"
+                f"unknown direction {name!r}{did_you_mean(name, known)}; there are: {', '.join(known) or 'none yet'}"
             )
         if version is not None and version not in versions:
             raise ConfigError(

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ganinv.config import nearest_hint
-from ganinv.errors import StoreError
+from ganinv.errors import StoreError, did_you_mean
 from ganinv.store.failures import in_words, is_passing
 from ganinv.store.objects import Objects
 from ganinv.store.patience import patient
@@ -62,7 +61,7 @@ def _read(file: Any, where: str, columns: Sequence[str] | None, ids: Sized[str] 
 def _wanted(schema: pa.Schema, columns: Sequence[str] | None, where: str) -> list[str]:
     for name in columns or ():
         if name not in schema.names:
-            hint = nearest_hint(name, schema.names)
+            hint = did_you_mean(name, schema.names)
             raise StoreError(f"{where} has no column {name!r}{hint}; there are: {', '.join(schema.names)}")
     return list(schema.names if columns is None else columns)
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ganinv.config import StrictModel, config_file, load_yaml, nearest_hint, validate
-from ganinv.errors import ConfigError
+from ganinv.config import StrictModel, config_file, load_yaml, validate
+from ganinv.errors import ConfigError, did_you_mean
 
 _SHA256 = r"^[0-9a-f]{64}$"
 
@@ -116,5 +116,5 @@ def catalogue_hint(asked: str) -> str:
     names = sorted(load_catalogue())
     if asked in names:
         return f". The catalogue has one of this name; bring it to a store with: ganinv import {asked}"
-    near = nearest_hint(asked, names)
+    near = did_you_mean(asked, names)
     return f". The catalogue has one of nearly this name{near}" if near else ""

@@ -7,9 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from ganinv.config import nearest_hint
 from ganinv.directions.fitting.samples import Block
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, did_you_mean
 from ganinv.generators.sampling import sample_index, sample_z
 from ganinv.store import Collection, tensor_numpy
 
@@ -54,7 +53,7 @@ class StoredSamples:
         """Samples with their scores, NaN where there is none, in the order of their ids."""
         if attribute not in self.columns:
             raise ConfigError(
-                f"{self.scores.url} has no score of {attribute!r}{nearest_hint(attribute, self.attributes)}; "
+                f"{self.scores.url} has no score of {attribute!r}{did_you_mean(attribute, self.attributes)}; "
                 f"there are: {', '.join(self.attributes)}"
             )
         column = self.columns[attribute]

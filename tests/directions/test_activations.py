@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code
-from ganinv.directions import GanSpaceConfig, fit_ganspace
 from ganinv.directions.fitting.activations import ActivationConfig, fit_activations
-from ganinv.directions.fitting.ganspace import named_by
+from ganinv.directions.fitting.ganspace import GanSpaceConfig, fit_ganspace, named_by
 from ganinv.directions.fitting.streams import stream_mapped, stream_w
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.stylegan2 import Generator

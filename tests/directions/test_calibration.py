@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.directions.measuring.calibration import CalibrationConfig, calibrate, in_score_units, read_calibration
 from ganinv.directions.measuring.effects import Effects, Start, edited, measure_effects, score_codes
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ganinv.directions import Direction
-from ganinv.directions.direction import UNVERIFIED
+from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.directions.measuring.comparing import compare_directions
 from ganinv.editing import conditioned
 from ganinv.errors import ConfigError, GeneratorMismatch

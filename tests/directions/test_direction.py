@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.directions import Direction
-from ganinv.directions.direction import UNVERIFIED
+from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch
 
 ROWS, DIM = 6, 16

@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.directions import (
-    Direction,
-    GanSpaceConfig,
-    StatedGenerator,
-    export_direction,
-    export_directions,
-    fit_ganspace,
-    import_directions,
-)
+from ganinv.directions.direction import Direction
+from ganinv.directions.exchange.exporting import export_direction, export_directions
+from ganinv.directions.exchange.importing import import_directions
+from ganinv.directions.exchange.stated import StatedGenerator
+from ganinv.directions.fitting.ganspace import GanSpaceConfig, fit_ganspace
 from ganinv.errors import ConfigError, DataError, StoreError
 
 FFHQ = StatedGenerator("stylegan2-ffhq", 1024)

@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.directions import (
-    Direction,
-    GanSpaceConfig,
-    PrincipalComponents,
-    StatedGenerator,
-    fit_ganspace,
-    import_directions,
-)
+from ganinv.directions.direction import Direction
+from ganinv.directions.exchange.importing import import_directions
+from ganinv.directions.exchange.stated import StatedGenerator
+from ganinv.directions.fitting.ganspace import GanSpaceConfig, PrincipalComponents, fit_ganspace
 from ganinv.errors import ConfigError, DataError
 from ganinv.metrics import Moments
 

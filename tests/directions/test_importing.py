@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.directions import Direction, StatedGenerator, import_directions, project_out, read_direction_file
-from ganinv.directions.direction import UNVERIFIED
+from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.directions.exchange import files
+from ganinv.directions.exchange.files import read_direction_file
+from ganinv.directions.exchange.importing import import_directions
+from ganinv.directions.exchange.stated import StatedGenerator
+from ganinv.directions.fitting.projection import project_out
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch, WeightsRefused
 from tests.reading.pickles import call
 from tests.tiny import tiny_generator

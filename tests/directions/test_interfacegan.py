@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganinv.directions import InterFaceGanConfig, fit_interfacegan, project_out
-from ganinv.directions.fitting.interfacegan import select_tails
+from ganinv.directions.fitting.interfacegan import InterFaceGanConfig, fit_interfacegan, select_tails
+from ganinv.directions.fitting.projection import project_out
 from ganinv.errors import DataError
 
 SHARED = Path(os.environ.get("GANINV_SHARED", Path(__file__).parents[2].parent / "shared"))
@@ -221,7 +221,7 @@ def test_golden_interpolation() -> None:
         "generator_fingerprint": "0",
         "method": "interfacegan",
     }
-    from ganinv.directions import Direction
+    from ganinv.directions.direction import Direction
 
     absolute = Direction(name="a", space="w", mode="absolute", **common)
     w = torch.tensor(golden["w"])[:, None].expand(7, 1, -1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code, LowRank
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.editing import Edit, Response, find_strengths, parse_edit, parse_strength
 from ganinv.errors import ConfigError
 from ganinv.generators.files import open_generator

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code, LowRank
-from ganinv.directions import Direction
-from ganinv.directions.direction import UNVERIFIED
+from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.editing import Edit, conditioned
 from ganinv.errors import ConfigError, GeneratorMismatch
 

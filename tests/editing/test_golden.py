@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code
-from ganinv.directions import StatedGenerator, import_directions
+from ganinv.directions.exchange.importing import import_directions
+from ganinv.directions.exchange.stated import StatedGenerator
 from ganinv.editing import Edit
 from ganinv.store import Store, open_store
 

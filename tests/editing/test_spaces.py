@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code, LowRank, Masked
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.editing import Edit
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.stylegan2 import Generator

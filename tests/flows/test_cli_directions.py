@@ -15,7 +15,7 @@ from PIL import Image
 
 from flows import cli
 from ganinv.codes.code import Code
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.records import code_to_table

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from ganinv.directions import InterFaceGanConfig, fit_interfacegan
+from ganinv.directions.fitting.interfacegan import InterFaceGanConfig, fit_interfacegan
 from ganinv.errors import ConfigError, DataError
 from ganinv.labels import TableLabeller, open_labeller
 from ganinv.labels.published import CELEBA_40, read_published

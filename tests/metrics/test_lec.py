@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.errors import ConfigError, DataError
 from ganinv.metrics import EditingConsistency, editing_consistency
 from ganinv.metrics.lec import within_percentiles

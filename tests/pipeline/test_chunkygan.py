@@ -12,7 +12,7 @@ from PIL import Image
 
 from flows.render import render_latents
 from ganinv.config import config_names
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.methods.method import load_method
 from ganinv.records import table_to_code

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ganinv.data.demo import demo_dataset
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.errors import RunConflict
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.store import Plan, Store, open_store

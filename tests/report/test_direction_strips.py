@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from ganinv.codes.code import Code
-from ganinv.directions import Direction
-from ganinv.directions.direction import UNVERIFIED
+from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator

@@ -11,7 +11,7 @@ import torch
 from ganinv.codes.code import Code
 from ganinv.data import open_dataset
 from ganinv.data.demo import demo_dataset
-from ganinv.directions import InterFaceGanConfig, fit_interfacegan
+from ganinv.directions.fitting.interfacegan import InterFaceGanConfig, fit_interfacegan
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code, Segments
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.editing import Edit
 from ganinv.errors import ConfigError
 from ganinv.stages.base import Context, StageResult

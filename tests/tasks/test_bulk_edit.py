@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.editing import Edit
 from ganinv.editing.moves import moved
 from ganinv.generators.files import open_generator

@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 
 from ganinv.codes.code import Code, LowRank, Segments
-from ganinv.directions import Direction
-from ganinv.directions.direction import UNVERIFIED
+from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.editing import Edit
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.files import open_generator

@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from ganinv.codes.code import Code
-from ganinv.directions import Direction
+from ganinv.directions.direction import Direction
 from ganinv.directions.measuring.calibration import in_score_units
 from ganinv.directions.measuring.effects import Start, edited
 from ganinv.errors import ConfigError, GeneratorMismatch
