@@ -106,9 +106,9 @@ def fill(folder: str, count: int) -> None:
 def fit_boundaries(folder: str, count: int) -> None:
     """Ten of them."""
     for config in ({"tails": 400, "estimator": "svc", "bootstrap": 1}, {"tails": 400, "estimator": "ridge"}):
-        given = {"store": folder, "name": config["estimator"], "components": 0, "calibration": {"samples": 0}}
+        given = {"store": folder, "name": config["estimator"], "calibration": {"samples": 0}}
         with open_pools(INLINE) as pools:
-            run_fit(FitJob.model_validate({**given, "interfacegan": config}), pools)
+            run_fit(FitJob.model_validate({**given, "methods": [{"method": "interfacegan", **config}]}), pools)
 
 
 def stream_components(folder: str, count: int) -> None:

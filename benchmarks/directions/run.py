@@ -29,6 +29,7 @@ from benchmarks.directions.page import write_pages
 from benchmarks.directions.pictures import draw_strip
 from ganinv.codes.code import Code
 from ganinv.directions.direction import Direction
+from ganinv.directions.fitting.context import FRESH
 from ganinv.directions.measuring.effects import Effects, Start, edited, measure_effects, score_codes
 from ganinv.directions.measuring.localise import LocaliseConfig, localise
 from ganinv.directions.styles import StyleLayout, styles_of
@@ -40,7 +41,6 @@ from ganinv.metrics import DciConfig, attribute_dependency, dci
 from ganinv.store import open_store
 from tasks.engine import open_pools
 from tasks.steps.fit import FitJob, run_fit
-from tasks.steps.fit_context import FRESH
 from tasks.steps.labelled import StoredSamples
 from tasks.steps.sample import SampleJob, run_sample
 
@@ -48,26 +48,31 @@ SAMPLES, PSI = 20_000, 0.8
 LAYERS = {"glasses": (0, 4)}
 TAILS = {"tails": 0.02, "estimator": "svc"}
 RIDGE = {"tails": 0.02, "estimator": "ridge"}
+
+
+def by(method: str, **settings: Any) -> dict[str, Any]:
+    """Fields of a fit by one method."""
+    return {"methods": [{"method": method, **settings}]}
+
+
 FITS: dict[str, dict[str, Any]] = {
-    "published": {"interfacegan": TAILS, "layers": LAYERS},
-    "ridge": {"interfacegan": RIDGE, "layers": LAYERS, "prefix": "ridge-"},
-    "logistic": {"interfacegan": {"tails": 0.1, "estimator": "logistic"}, "layers": LAYERS, "prefix": "logistic-"},
-    "in-z": {"interfacegan": RIDGE, "space": "z", "prefix": "z-"},
-    "gradient": {"method": "classifier-gradient", "gradient": {"samples": 96}, "prefix": "gradient-"},
+    "published": by("interfacegan", **TAILS, layers=LAYERS),
+    "ridge": by("interfacegan", **RIDGE, layers=LAYERS) | {"prefix": "ridge-"},
+    "logistic": by("interfacegan", tails=0.1, estimator="logistic", layers=LAYERS) | {"prefix": "logistic-"},
+    "in-z": by("interfacegan", **RIDGE, space="z") | {"prefix": "z-"},
+    "gradient": by("classifier-gradient", samples=96) | {"prefix": "gradient-"},
     "channels": {
-        "method": "stylespace",
-        "stylespace": {"ranking": "gradient", "channels": 8, "response": 0.5},
+        **by("stylespace", ranking="gradient", channels=8, response=0.5),
         "attributes": ("glasses", "smile"),
         "prefix": "channel-",
     },
     "few-positives": {
-        "method": "stylespace",
-        "stylespace": {"channels": 8, "response": 0.5},
+        **by("stylespace", channels=8, response=0.5),
         "attributes": ("glasses", "smile"),
         "prefix": "common-",
     },
-    "components": {"method": "ganspace", "components": 8},
-    "factors": {"method": "sefa", "sefa": {"components": 4}},
+    "components": by("ganspace", components=8),
+    "factors": by("sefa", components=4),
 }
 STRENGTHS = (-2.0, -1.0, 1.0, 2.0)
 
@@ -94,7 +99,7 @@ def main() -> None:
         write_pages(args.numbers, args.docs)
     elif args.action == "time":
         sample = {"count": args.samples, "truncation_psi": PSI}
-        write_numbers(args.numbers, "time", whole_path(sample, {"components": 0, **FITS["published"]}, args.slots))
+        write_numbers(args.numbers, "time", whole_path(sample, FITS["published"], args.slots))
     else:
         Bench(args).measure()
 
@@ -143,7 +148,7 @@ class Bench:
         return {d.name: {"unit": d.unit, "space": d.space, "meaning": d.positive_means, **d.report} for d in directions}
 
     def fitted(self, name: str, fields: dict[str, Any]) -> list[Direction]:
-        job = FitJob.model_validate({"store": self.store.url, "name": name, "components": 0, **fields})
+        job = FitJob.model_validate({"store": self.store.url, "name": name, **fields})
         with open_pools(INLINE) as pools:
             run_fit(job, pools)
         return self.of(name, job.prefix)
@@ -244,8 +249,9 @@ class Bench:
         """The directions of a fit, each with one attribute held still."""
         name = f"held-{way}-{fit}"
         conditions = {attribute: (other,) for attribute, other in held.items()}
-        more = {"conditions": conditions, "conditions_by": way, "prefix": f"{name}-", "calibration": {"samples": 0}}
-        return self.fitted(name, {**FITS[fit], **more})
+        (method,) = FITS[fit]["methods"]
+        methods = [{**method, "conditions": conditions, "conditions_by": way}]
+        return self.fitted(name, {"methods": methods, "prefix": f"{name}-", "calibration": {"samples": 0}})
 
     def dependency(self) -> dict[str, Any]:
         """Attribute Dependency of each method's direction, both ways, at equal change of the target."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from ganinv.directions.fitting.registry import METHODS
 
 StoreUrl = Annotated[str, typer.Option(help="Root of the store: a folder or any fsspec URL, such as s3://bucket/root.")]
 EngineKind = Annotated[
@@ -19,8 +21,11 @@ Measure = Annotated[
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also the images that failed in an earlier run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+if TYPE_CHECKING:
+    FitMethod = str
+else:
+    FitMethod = Literal[METHODS.names]  # of the registry: names that nobody lists twice
 LabellerName = Annotated[str, typer.Option(help="A shipped one, one of configs/labellers, or a YAML file.")]
-FitMethod = Literal["interfacegan", "ganspace", "stylespace", "sefa", "classifier-gradient"]
 GeneratorUri = Annotated[
     str, typer.Option(help="An embedded generator's name, a weight file, or what ganinv import printed.")
 ]

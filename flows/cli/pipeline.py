@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -120,11 +121,17 @@ def fit(
     method: Annotated[FitMethod, typer.Option(help="How directions are found.")] = "interfacegan",
     attributes: Annotated[list[str] | None, typer.Option(help="All scored ones by default.")] = None,
     labels: Annotated[str | None, typer.Option(help="Scores of `ganinv label`, in place of the samples' own.")] = None,
-    estimator: Literal["svc", "linear-svc", "logistic", "ridge"] = "svc",
-    tails: float = 0.1,
-    components: int = 10,
+    estimator: Annotated[
+        Literal["svc", "linear-svc", "logistic", "ridge"] | None, typer.Option(help="Of boundaries: svc by default.")
+    ] = None,
+    tails: Annotated[float | None, typer.Option(help="Share of the samples in each: 0.1 by default.")] = None,
+    components: Annotated[
+        int | None, typer.Option(help="How many; of interfacegan: principal components beside, 10 by default.")
+    ] = None,
     source: Annotated[Literal["samples", "latents"], typer.Option(help="Samples, or inverted images.")] = "samples",
-    space: Annotated[Literal["z", "w", "w+"], typer.Option(help="Of boundaries; w+ for inverted images.")] = "w",
+    space: Annotated[
+        Literal["z", "w", "w+"] | None, typer.Option(help="Of boundaries: w by default; w+ for inverted images.")
+    ] = None,
     generator: Annotated[str | None, typer.Option(help="Where it is, if not where the samples' was.")] = None,
     engine: EngineKind = "ray",
     slots: Slots = None,
@@ -137,16 +144,22 @@ def fit(
         "store": store,
         "samples": samples,
         "name": name,
-        "method": method,
+        "methods": _methods(method, {"estimator": estimator, "tails": tails, "components": components, "space": space}),
         "labels": labels,
         "attributes": attributes or [],
-        "interfacegan": {"estimator": estimator, "tails": tails},
-        "components": components,
         "source": source,
-        "space": space,
         "generator": generator,
     }
     run_step(run_fit, job_of(FitJob, fields), engine, slots, as_json)
+
+
+def _methods(method: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The methods of a fit: the one that is named, and beside boundaries the principal components."""
+    fields = {key: value for key, value in given.items() if value is not None}
+    if method != "interfacegan":
+        return [{"method": method, **fields}]
+    components = fields.pop("components", 10)
+    return [{"method": method, "tails": 0.1, **fields}, {"method": "ganspace", "components": components}]
 
 
 @app.command()

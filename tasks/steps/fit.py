@@ -1,4 +1,4 @@
-"""``fit``: directions from labelled samples, by one of the methods, and what each is worth."""
+"""``fit``: directions from labelled samples, by one or more methods, and what each is worth."""
 
 from __future__ import annotations
 
@@ -11,46 +11,40 @@ from pydantic import Field, model_validator
 
 from ganinv.config import StrictModel, reread
 from ganinv.directions.direction import Direction
-from ganinv.directions.fitting.classifier_gradient import GradientConfig
-from ganinv.directions.fitting.ganspace import GanSpaceConfig
-from ganinv.directions.fitting.interfacegan import InterFaceGanConfig
-from ganinv.directions.fitting.sefa import SefaConfig
-from ganinv.directions.fitting.stylespace import StyleSpaceConfig
+from ganinv.directions.fitting.context import FitContext
+from ganinv.directions.fitting.fits import DirectionFits
+from ganinv.directions.fitting.method import AnyMethod, DirectionMethod
+from ganinv.directions.fitting.registry import METHODS
 from ganinv.directions.measuring.calibration import CalibrationConfig
 from ganinv.errors import DataError
-from ganinv.store import Collection, Plan, RowError, Unit, open_store
-from tasks.engine import Pools, drive
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.generators.stylegan2 import Generator
+from ganinv.labels import open_labeller
+from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
+from tasks.engine import Pools, default_device, drive
 from tasks.pool import WorkerSpec
 from tasks.steps.changes import Changes
-from tasks.steps.fitters import Fitter
-from tasks.steps.labelled import LatentSpace
+from tasks.steps.label import generator_is
+from tasks.steps.labelled import StoredSamples
 
-Method = Literal["interfacegan", "ganspace", "stylespace", "sefa", "classifier-gradient"]
+
+def _usual() -> tuple[DirectionMethod, ...]:
+    return METHODS["interfacegan"].model_validate({"tails": 0.1}), METHODS["ganspace"].model_validate({})
 
 
 class FitJob(StrictModel):
     """Which directions to fit on the collection ``samples/<samples>``.
 
     Args:
-        method: ``interfacegan`` makes one direction per attribute, and ``components`` principal components beside them;
-            ``ganspace`` the components alone; ``stylespace`` the best single channel of S per attribute; ``sefa``
-            factors of the weights; ``classifier-gradient`` the labeller's mean gradient per attribute.
+        methods: any of ``ganinv.directions.fitting.registry.METHODS``, each with its settings. A boundary per attribute and
+            ten principal components by default.
         source: ``latents`` fits on ``latents/<samples>``, inverted images, in place of samples.
         labels: scores come from ``labels/<labels>`` (see the step ``label``) or ``metrics/<labels>``; by default they are
             the samples' own.
-        labeller: measures what directions do; its gradients are those of ``classifier-gradient``.
+        labeller: measures what directions do, and has the gradients that some methods take.
         attributes: for which attributes; empty takes every score column.
         generator: where it is opened; None takes where the samples' was, and for latents the embedded one. No part of the
             configuration's digest: its fingerprint is compared with the samples'.
-        space: of InterFaceGAN's boundaries. ``w+`` needs inverted images.
-        conditions: attribute -> attributes to project out of its boundary (Gram solve).
-        conditions_by: what stands for a condition: ``boundary``, the normal of its own boundary, as published; or
-            ``gradient``, the mean gradient of its score (log-odds of a probability) over fresh samples, summed over the rows
-            that the direction moves. Of boundaries of correlated scores the first may leave the side effect, or turn it
-            round; the second holds the mean score still to first order. It needs the labeller's gradients, and ``space`` w
-            or w+.
-        layers: attribute -> W+ rows [start, end) that its direction moves; all rows where it says nothing.
-        components: how many GANSpace components; 0 for none.
         calibration: how each direction's response is measured: the unit of a step in standard deviations of the score.
         prefix: of the directions' names, to keep those of one method apart from another's.
         compare: record in each direction's report what changed since its version before, and edit and render this many
@@ -59,24 +53,13 @@ class FitJob(StrictModel):
 
     store: str
     name: str = "directions"
-    method: Method = "interfacegan"
+    methods: tuple[AnyMethod, ...] = Field(default_factory=_usual, min_length=1)
     samples: str = "samples"
     source: Literal["samples", "latents"] = "samples"
     labels: str | None = None
     labeller: str = "portraits-64"
     generator: str | None = None
     attributes: tuple[str, ...] = ()
-    space: LatentSpace = "w"
-    interfacegan: InterFaceGanConfig = InterFaceGanConfig(tails=0.1, estimator="svc")
-    conditions: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    conditions_by: Literal["boundary", "gradient"] = "boundary"
-    layers: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
-    components: int = Field(10, ge=0)
-    component_layers: tuple[int, int] | None = None
-    ganspace: GanSpaceConfig = GanSpaceConfig()
-    stylespace: StyleSpaceConfig = StyleSpaceConfig()
-    sefa: SefaConfig = SefaConfig()
-    gradient: GradientConfig = GradientConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     prefix: str = ""
     compare: int | None = Field(None, ge=0)
@@ -88,20 +71,43 @@ class FitJob(StrictModel):
         return self
 
 
-OPTIONAL = (
-    "method",
-    "source",
-    "labels",
-    "space",
-    "conditions_by",
-    "ganspace",
-    "stylespace",
-    "sefa",
-    "gradient",
-    "calibration",
-    "prefix",
-)
-"""Fields that are part of a run's digest only where they say something: runs from before they existed go on."""
+class _Sources:
+    """What a job fits on, opened from the store."""
+
+    def __init__(self, job: FitJob, store: Store) -> None:
+        self.job = job
+        self.latents = store.collection(job.source, job.samples)
+        self.origin = self.latents.provenance()
+        self.scores: Collection | None = None
+        if job.labels is not None:
+            kind = "labels" if job.labels in store.list("labels") else "metrics"
+            self.scores = store.collection(kind, job.labels)
+            labeller = {k: v for k, v in self.scores.provenance().items() if k.startswith("labeller")}
+            self.origin = {**self.origin, **labeller}
+
+    def fits(self) -> DirectionFits:
+        job, plan = self.job, self.latents.plan()
+        context = FitContext(
+            lambda space: StoredSamples(
+                self.latents, self.scores, space, context.generator.z_dim if space == "z" else 0
+            ),
+            "w" if job.source == "samples" else "w+",
+            self.origin,
+            self._generator,
+            lambda: open_labeller(job.labeller).to(default_device()),
+            job.calibration,
+            job.attributes,
+            psi=float(plan.config.get("truncation_psi", 1.0)),
+            seed=int(plan.config.get("seed", 0)),
+        )
+        return DirectionFits(job.methods, context, job.prefix)
+
+    def _generator(self) -> Generator:
+        sampled = self.job.source == "samples"  # an inversion knows its generator by the fingerprint alone
+        known = self.latents.plan().config.get("generator", EMBEDDED) if sampled else EMBEDDED
+        generator = open_generator(self.job.generator or str(known), default_device())
+        generator_is(self.origin, generator.fingerprint, generator.name, self.latents.url)
+        return generator
 
 
 def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
@@ -110,13 +116,12 @@ def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
     Returns counts, the collection's URL, and as ``not_fitted`` why some could not be fitted, where there are such.
     """
     store = open_store(job.store)
-    fitter = Fitter(job, store)
-    plain = {key for key in OPTIONAL if getattr(job, key) == FitJob.model_fields[key].default}
-    config = job.model_dump(mode="json", exclude={"store", "name", "compare", "generator"} | plain)
-    config |= _state("samples", fitter.collection)
-    if job.labels is not None:
-        config |= _state("labels", fitter.samples.scores)
-    plan = Plan.of("fit", config, {k: fitter.origin.get(k) for k in ORIGIN}, fitter.names(), 1)
+    sources = _Sources(job, store)
+    config = job.model_dump(mode="json", exclude={"store", "name", "compare", "generator"})
+    config |= _state("samples", sources.latents)
+    if sources.scores is not None:
+        config |= _state("labels", sources.scores)
+    plan = Plan.of("fit", config, {k: sources.origin.get(k) for k in ORIGIN}, sources.fits().names, 1)
     collection = store.collection("fits", job.name)
     spec = WorkerSpec(FitWorker, {"job": job})
     result = drive(collection, plan, spec, pools, "fit", reread=partial(reread, FitJob))
@@ -140,7 +145,7 @@ class FitWorker:
     def __init__(self, job: FitJob) -> None:
         self.store = open_store(job.store)
         self.collection = self.store.collection("fits", job.name)
-        self.fitter = Fitter(job, self.store)
+        self.fits = _Sources(job, self.store).fits()
         self.changes = None
         if job.compare is not None:
             self.changes = Changes(
@@ -151,7 +156,7 @@ class FitWorker:
         rows: list[Any] = []
         for name in ids:
             try:
-                rows.append((name, self.fitter.fit(name)))
+                rows.append((name, self.fits.fit(name)))
             except DataError as error:  # this attribute cannot be fitted; the others can
                 rows.append(RowError(name, "not_fitted", str(error)))
         return rows

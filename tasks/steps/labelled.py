@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ganinv.directions.fitting.samples import Block
+from ganinv.directions.fitting.samples import Block, LatentSpace
 from ganinv.errors import ConfigError, did_you_mean
 from ganinv.generators.sampling import sample_index, sample_z
 from ganinv.store import Collection, tensor_numpy
-
-LatentSpace = Literal["z", "w", "w+"]
 
 
 class StoredSamples:
@@ -32,9 +29,11 @@ class StoredSamples:
         self.latents, self.space, self.z_dim = latents, space, z_dim
         self.scores = scores or latents
         columns = self.scores.read(ids=[]).schema.names
-        self.columns = {_attribute(column): column for column in columns if column.startswith("score_")}
+        self.columns: Mapping[str, str] = {
+            _attribute(column): column for column in columns if column.startswith("score_")
+        }
         shape = self.latents.read(["w"], ids=[])["w"].type.shape
-        self.rows = int(shape[0]) if len(shape) == 2 else None
+        self.rows: int | None = int(shape[0]) if len(shape) == 2 else None
         if space == "w+" and self.rows is None:
             raise ConfigError(
                 f"{latents.url} holds one w for all rows; directions in W+ are fitted on inverted images: source: latents"

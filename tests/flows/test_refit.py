@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from flows.refit import refit_directions
-from ganinv.directions.fitting.interfacegan import InterFaceGanConfig
+from ganinv.directions.fitting.boundaries import Boundaries
+from ganinv.directions.fitting.components import Components
 from ganinv.directions.measuring.calibration import CalibrationConfig
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
@@ -30,9 +31,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def fit_job(store: str) -> FitJob:
-    config = InterFaceGanConfig(tails=0.25, estimator="ridge")
+    methods = (Boundaries(tails=0.25, estimator="ridge"), Components(components=1))
     plain = CalibrationConfig(samples=0)
-    return FitJob(store=store, attributes=("smile", "age"), interfacegan=config, components=1, calibration=plain)
+    return FitJob(store=store, attributes=("smile", "age"), methods=methods, calibration=plain)
 
 
 def refit(store: str, **more: Any) -> dict[str, Any]:

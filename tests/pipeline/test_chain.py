@@ -34,10 +34,11 @@ SMALL: dict[str, Any] = {
     "engine": {"kind": "inline", "quiet": True},
     "sample": {"count": 240, "unit_size": 100},
     "fit": {
-        "interfacegan": {"tails": 0.2},
-        "components": 2,
+        "methods": [
+            {"method": "interfacegan", "tails": 0.2, "layers": {"glasses": [0, 4]}},
+            {"method": "ganspace", "components": 2},
+        ],
         "attributes": ["smile", "glasses"],
-        "layers": {"glasses": [0, 4]},
         "calibration": {"samples": 4},
     },
     "train": {"training": {"steps": 4, "batch_size": 2, "real_share": 0.0}, "unit_steps": 2},
@@ -112,10 +113,9 @@ def test_several_fits_and_labels_in_one_chain(tmp_path: Path) -> None:
                 "name": "planes",
                 "labels": "again",
                 "attributes": ["smile"],
-                "interfacegan": {"tails": 0.3},
-                "components": 0,
+                "methods": [{"method": "interfacegan", "tails": 0.3}],
             },
-            {"name": "factors", "method": "sefa", "sefa": {"components": 1}},
+            {"name": "factors", "methods": [{"method": "sefa", "components": 1}]},
         ],
     }
     for fit in data["fit"]:

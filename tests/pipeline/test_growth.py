@@ -106,8 +106,9 @@ def test_every_step_grows_and_computes_only_what_is_new(
     old = Plan.of(plan.stage, {**plan.config, "method": method}, plan.provenance, plan.ids, 2)
     store.objects.put("latents/e4e/plan.json", old.to_json())
     assert run_all(tmp_path) == {"latents/e4e": 0} | dict.fromkeys(GROWING[1:], 3)
-    fields = {"samples": "e4e", "source": "latents", "labels": "e4e", "space": "w+", "attributes": ["smile"]}
-    small = {"interfacegan": {"tails": 0.5, "estimator": "ridge"}, "components": 0, "calibration": {"samples": 0}}
+    fields = {"samples": "e4e", "source": "latents", "labels": "e4e", "attributes": ["smile"]}
+    boundary = {"method": "interfacegan", "space": "w+", "tails": 0.5, "estimator": "ridge"}
+    small = {"methods": [boundary], "calibration": {"samples": 0}}
     fit = FitJob.model_validate({"store": store.url, "name": "f", **fields, **small})
     assert run(run_fit, fit)["units_computed"] == 1
     before = files(store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +13,11 @@ import torch
 import yaml
 
 from ganinv.codes.code import Code
+from ganinv.config import validate
 from ganinv.directions.direction import Direction
+from ganinv.directions.fitting.context import FitContext
+from ganinv.directions.fitting.method import DirectionMethod, Fit
+from ganinv.directions.fitting.registry import METHODS
 from ganinv.directions.measuring.calibration import in_score_units
 from ganinv.directions.measuring.effects import Start, edited
 from ganinv.errors import ConfigError, GeneratorMismatch
@@ -85,11 +89,12 @@ def store(root: Path) -> Store:
     return open_store(str(root / "store"))
 
 
-def fit(root: Path, name: str, **changes: Any) -> dict[str, Direction]:
-    """Fit, and read back what was stored."""
+def fit(root: Path, name: str, method: str, settings: dict[str, Any], **changes: Any) -> dict[str, Direction]:
+    """Fit by one method, and read back what was stored."""
     store = open_store(str(root / "store"))
-    given = {"labeller": str(root / "colours.yaml"), "calibration": CALIBRATION, "components": 0, "prefix": f"{name}-"}
-    job = FitJob.model_validate({"store": store.url, "name": name, **given, **changes})
+    given = {"labeller": str(root / "colours.yaml"), "calibration": CALIBRATION, "prefix": f"{name}-"}
+    methods = [{"method": method, **settings}]
+    job = FitJob.model_validate({"store": store.url, "name": name, "methods": methods, **given, **changes})
     with open_pools(INLINE) as pools:
         assert run_fit(job, pools)["failed"] == 0
     rows = store.collection("fits", name).read().to_pylist()
@@ -107,30 +112,22 @@ def moves(g: Generator, labeller: Labeller, direction: Direction, attribute: str
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "space", "method"),
+    ("name", "method", "settings", "space", "found_by"),
     [
-        ("svc", {"interfacegan": {"tails": 0.2}}, "w", "interfacegan-svc"),
-        ("ridge", {"interfacegan": {"tails": 0.2, "estimator": "ridge"}}, "w", "interfacegan-ridge"),
-        ("in-z", {"space": "z", "interfacegan": {"tails": 0.2, "estimator": "ridge"}}, "z", "interfacegan-ridge"),
-        ("gradient", {"method": "classifier-gradient", "gradient": {"samples": 24}}, "w+", "classifier-gradient"),
-        (
-            "channel",
-            {
-                "method": "stylespace",
-                "stylespace": FEW,
-            },
-            "s",
-            "stylespace",
-        ),
+        ("svc", "interfacegan", {"tails": 0.2}, "w", "interfacegan-svc"),
+        ("ridge", "interfacegan", {"tails": 0.2, "estimator": "ridge"}, "w", "interfacegan-ridge"),
+        ("in-z", "interfacegan", {"space": "z", "tails": 0.2, "estimator": "ridge"}, "z", "interfacegan-ridge"),
+        ("gradient", "classifier-gradient", {"samples": 24}, "w+", "classifier-gradient"),
+        ("channel", "stylespace", FEW, "s", "stylespace"),
     ],
 )
 def test_every_method_finds_what_moves_the_score(
-    root: Path, g: Generator, labeller: Labeller, name: str, changes: dict, space: str, method: str
+    root: Path, g: Generator, labeller: Labeller, name: str, method: str, settings: dict, space: str, found_by: str
 ) -> None:
-    found = fit(root, name, **changes)
+    found = fit(root, name, method, settings)
     assert set(found) == {"red", "green"}
     for attribute, direction in found.items():
-        assert (direction.space, direction.method) == (space, method)
+        assert (direction.space, direction.method) == (space, found_by)
         assert direction.name == f"{name}-{attribute}"
         assert direction.labeller == "colours@1"
         calibration = direction.report["calibration"]
@@ -147,12 +144,7 @@ def test_every_method_finds_what_moves_the_score(
 
 
 def test_a_channel_is_chosen_by_what_else_it_changes(root: Path) -> None:
-    found = fit(
-        root,
-        "channel",
-        method="stylespace",
-        stylespace=FEW,
-    )["red"]
+    found = fit(root, "channel", "stylespace", FEW)["red"]
     candidates = found.report["candidates"]
     assert 1 <= len(candidates) <= 16
     assert all(not candidate["layer"].startswith("torgbs") for candidate in candidates)
@@ -164,13 +156,11 @@ def test_a_channel_is_chosen_by_what_else_it_changes(root: Path) -> None:
 
 
 def test_components_and_factors_are_named_by_what_they_move(root: Path, g: Generator) -> None:
-    pca = fit(root, "pca", method="ganspace", components=3)
+    pca = fit(root, "pca", "ganspace", {"components": 3})
     assert list(pca) == ["pca-00", "pca-01", "pca-02"]
-    drawn = fit(root, "drawn", method="ganspace", components=2, ganspace={"samples": 3000})
-    features = fit(
-        root, "features", method="ganspace", components=2, ganspace={"activations": "act[1]", "samples": 500}
-    )
-    factors = fit(root, "sefa", method="sefa", sefa={"components": 2, "rows": (1, 2)})
+    drawn = fit(root, "drawn", "ganspace", {"components": 2, "samples": 3000})
+    features = fit(root, "features", "ganspace", {"components": 2, "activations": "act[1]", "samples": 500})
+    factors = fit(root, "sefa", "sefa", {"components": 2, "rows": (1, 2)})
     assert drawn["pca-00"].report["samples"] == 3000
     assert features["pca-01"].report["source"] == "act[1]"
     assert factors["sefa-00"].layers == (1, 3)
@@ -180,42 +170,96 @@ def test_components_and_factors_are_named_by_what_they_move(root: Path, g: Gener
     assert set(pca["pca-00"].report["correlations"]) == {"red", "green"}
 
 
-def test_the_old_configuration_still_means_boundaries_and_components(root: Path) -> None:
-    found = fit(root, "both", components=2, attributes=("red",), interfacegan={"tails": 0.2}, layers={"red": (0, 3)})
+def test_several_methods_fit_on_the_same_samples(root: Path) -> None:
+    boundary = {"method": "interfacegan", "tails": 0.2, "layers": {"red": (0, 3)}}
+    methods = [boundary, {"method": "ganspace", "components": 2, "layers": (1, 4)}]
+    found = fit(root, "both", "", {}, methods=methods, attributes=("red",))
     assert list(found) == ["pca-00", "pca-01", "red"]
     assert found["red"].layers == (0, 3)
+    assert found["pca-01"].layers == (1, 4)
+    with pytest.raises(ConfigError, match="interfacegan and stylespace both make a direction 'red'"):
+        fit(root, "twice", "", {}, methods=[{"method": "interfacegan"}, {"method": "stylespace"}])
+
+
+class Random(DirectionMethod):
+    """A method from outside the package."""
+
+    method: Literal["random"] = "random"
+    length: float = 2.0
+
+    def names(self, context: FitContext) -> list[str]:
+        return [f"random-{name}" for name in context.attributes]
+
+    def fit(self, context: FitContext) -> Fit:
+        def one(name: str) -> Direction:
+            vector = np.random.default_rng(len(name)).normal(size=context.generator.w_dim).astype(np.float32)
+            vector /= np.linalg.norm(vector)
+            origin = {key: context.origin[key] for key in ("generator_name", "generator_fingerprint")}
+            found = Direction(name, vector, space="w", method="random", unit=self.length, **origin)
+            return context.calibrated(found, name.removeprefix("random-"))
+
+        return one
+
+
+def test_a_method_that_is_registered_is_fitted_and_stored_as_the_others(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METHODS, "_homes", dict(METHODS._homes))
+    METHODS.register("random", Random)
+    found = fit(root, "registered", "random", {"length": 3.0})
+    assert list(found) == ["random-green", "random-red"]
+    assert found["random-red"].unit == 3.0
+    assert found["random-red"].report["calibration"]["attribute"] == "red"
+    with pytest.raises(ConfigError, match="there is a direction method 'sefa' already"):
+        METHODS.register("sefa", Random)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_registry_knows_each_method_by_its_own_name(name: str) -> None:
+    config = METHODS[name].model_validate({})
+    assert config.method == name
+    job = FitJob.model_validate({"store": "s", "methods": [{"method": name}]})
+    assert job.methods == (config,)
+    assert FitJob.model_validate_json(job.model_dump_json()) == job
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ([{"method": "sefia"}], "unknown direction method 'sefia', did you mean 'sefa'?"),
+        ([{"method": "sefa", "component": 3}], r"unknown key 'methods.0.component', did you mean 'components'?"),
+        ([{"components": 3}], "expected a mapping with method: one of interfacegan, "),
+        ([], "at least 1 item"),
+    ],
+)
+def test_a_method_that_cannot_be_is_named(methods: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        validate(FitJob, {"store": "s", "methods": methods}, "fit")
 
 
 def test_conditions_are_projected_out_in_every_space(root: Path) -> None:
     for name, space in (("cond-w", "w"), ("cond-z", "z")):
-        given = {"space": space, "interfacegan": {"tails": 0.2, "estimator": "ridge"}, "calibration": {"samples": 0}}
-        plain = fit(root, name, **given)
-        held = fit(root, f"{name}-held", **given, conditions={"red": ("green",)})["red"]
+        given = {"space": space, "tails": 0.2, "estimator": "ridge"}
+        off = {"calibration": {"samples": 0}}
+        plain = fit(root, name, "interfacegan", given, **off)
+        held = fit(root, f"{name}-held", "interfacegan", {**given, "conditions": {"red": ("green",)}}, **off)["red"]
         assert abs(held.vector @ plain["green"].vector) < 1e-5
         assert held.report["conditions"] == ["green"]
         assert "calibration" not in held.report
 
 
 def test_conditions_by_gradient_hold_the_mean_score_still(root: Path, g: Generator, labeller: Labeller) -> None:
-    given = {"interfacegan": {"tails": 0.2, "estimator": "ridge"}, "layers": {"red": (1, 4)}}
-    plain = fit(root, "free", **given)["red"]
-    more = {"conditions": {"red": ("green",)}, "conditions_by": "gradient", "gradient": {"samples": 48}}
-    held = fit(root, "held", **given, **more)["red"]
+    given = {"tails": 0.2, "estimator": "ridge", "layers": {"red": (1, 4)}}
+    plain = fit(root, "free", "interfacegan", given)["red"]
+    given |= {"conditions": {"red": ("green",)}, "conditions_by": "gradient", "gradient_samples": 48}
+    held = fit(root, "held", "interfacegan", given)["red"]
     assert held.report["conditions_by"] == "gradient"
     assert held.layers == (1, 4)
     before, after = (moves(g, labeller, d, "green", 0.2) for d in (plain, held))
     assert abs(after) < 0.3 * abs(before)
     assert moves(g, labeller, held, "red", 0.2) > 0.3 * moves(g, labeller, plain, "red", 0.2) > 0
     with pytest.raises(ConfigError, match="take space w, or conditions_by: boundary"):
-        fit(root, "held-z", **given, **more, space="z")
-
-
-def test_the_digest_of_plain_jobs_is_what_it_was(root: Path, store: Store) -> None:
-    job = FitJob(store=store.url, labeller=str(root / "colours.yaml"), components=1, attributes=("red",), name="plain")
-    with open_pools(INLINE) as pools:
-        run_fit(job.model_copy(update={"calibration": job.calibration}), pools)
-    config = store.collection("fits", "plain").plan().config
-    assert not set(config) & {"method", "space", "labels", "calibration", "stylespace", "prefix", "conditions_by"}
+        fit(root, "held-z", "interfacegan", {**given, "space": "z"})
 
 
 def test_scores_of_another_labeller_and_of_a_table(root: Path, g: Generator, store: Store) -> None:
@@ -228,14 +272,14 @@ def test_scores_of_another_labeller_and_of_a_table(root: Path, g: Generator, sto
         given = {"store": store.url, "generator": str(root / "tiny"), "unit_size": 130}
         run_label(LabelJob(**given, name="warm", labeller=str(root / "table.yaml")), pools)
     left = {"tails": 100, "missing": "leave out", "bootstrap": 0}
-    found = fit(root, "by-hand", labels="warm", interfacegan=left)["warm"]
-    plain = fit(root, "by-net", interfacegan=left)["red"]
+    found = fit(root, "by-hand", "interfacegan", left, labels="warm")["warm"]
+    plain = fit(root, "by-net", "interfacegan", left)["red"]
     assert found.labeller == "mine@1"
     assert found.report["left_out"] == 100
     assert found.vector @ plain.vector > 0.5
     assert "calibration" not in found.report  # nobody who sees images knows this attribute
     with pytest.raises(ConfigError, match="no score of 'hot'; there are: warm"):
-        fit(root, "unknown", labels="warm", attributes=("hot",))
+        fit(root, "unknown", "interfacegan", left, labels="warm", attributes=("hot",))
 
 
 def test_codes_in_w_plus(root: Path, g: Generator, labeller: Labeller, store: Store) -> None:
@@ -260,19 +304,21 @@ def test_codes_in_w_plus(root: Path, g: Generator, labeller: Labeller, store: St
     scores = store.collection("labels", "photos").read()
     expected = labeller(g.render(Code(w=w)))["red"].numpy()
     np.testing.assert_allclose(scores["score_red"].to_numpy(), expected, atol=1e-5)
-    config = {"tails": 0.4, "estimator": "linear-svc", "bootstrap": 0}
-    given = {"samples": "photos", "source": "latents", "labels": "photos", "space": "w+", "interfacegan": config}
+    flat = {"tails": 0.4, "estimator": "linear-svc", "bootstrap": 0, "space": "w+"}
+    given = {"samples": "photos", "source": "latents", "labels": "photos"}
     with pytest.raises(GeneratorMismatch, match="portraits-64"):  # no generator named: the embedded one is not theirs
-        fit(root, "flat", **given)
+        fit(root, "flat", "interfacegan", flat, **given)
     given["generator"] = str(root / "tiny")
-    found = fit(root, "flat", **given)["red"]
+    found = fit(root, "flat", "interfacegan", flat, **given)["red"]
     assert (found.space, found.vector.shape) == ("w+", (g.num_ws, g.w_dim))
     assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
     assert moves(g, labeller, found, "red", 1.0) > 0
     with pytest.raises(ConfigError, match="set space: w\\+"):
-        fit(root, "flat-w", **{**given, "space": "w"})
+        fit(root, "flat-w", "interfacegan", {**flat, "space": "w"}, **given)
     with pytest.raises(ConfigError, match="source: latents"):
-        fit(root, "flat-samples", space="w+")
+        fit(root, "flat-samples", "interfacegan", flat)
+    with pytest.raises(ConfigError, match="set samples of ganspace"):
+        fit(root, "flat-components", "ganspace", {}, **given)
     with pytest.raises(ConfigError, match="have no z"):
         StoredSamples(collection, store.collection("labels", "photos"), "z", g.z_dim)
 
@@ -288,12 +334,12 @@ def test_z_is_drawn_again(root: Path, g: Generator, store: Store) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [{"interfacegan": {"tails": 0.05}}, {"interfacegan": {"tails": 0.05, "estimator": "ridge"}}],
+    [{"tails": 0.05}, {"tails": 0.05, "estimator": "ridge"}],
     ids=["svc", "ridge"],
 )
 def test_scores_that_cannot_be_fitted_are_named_and_the_others_are_fitted(root: Path, store: Store, how: dict) -> None:
     """Bad input of a user's own table, as the step meets it: constant, ten positives, missing, and one good column."""
-    name = how["interfacegan"].get("estimator", "svc")
+    name = how.get("estimator", "svc")
     samples = store.samples["samples"].read(["image_id", "score_red"])
     red = samples["score_red"].to_numpy()
     ten = red >= np.sort(red)[-10]
@@ -305,9 +351,8 @@ def test_scores_that_cannot_be_fitted_are_named_and_the_others_are_fitted(root: 
     given = {"store": store.url, "name": f"bad-{name}"}
     with open_pools(INLINE) as pools:
         run_label(LabelJob(**given, generator=str(root / "tiny"), labeller=str(root / f"{name}.yaml")), pools)
-        job = FitJob.model_validate(
-            {**given, "labels": f"bad-{name}", "components": 0, "prefix": f"bad-{name}-", **how}
-        )
+        methods = [{"method": "interfacegan", **how}]
+        job = FitJob.model_validate({**given, "labels": f"bad-{name}", "prefix": f"bad-{name}-", "methods": methods})
         result = run_fit(job, pools)
     assert (result["failed"], len(result["not_fitted"])) == (3, 3)
     fits = store.collection("fits", f"bad-{name}")

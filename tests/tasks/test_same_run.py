@@ -71,7 +71,7 @@ def test_an_older_configuration_gets_todays_defaults_at_any_depth() -> None:
     ("model", "fields"),
     [
         (EditJob, {"store": "s", "latents": "a", "edits": [{"name": "x", "directions": {"smile": "1sd", "age": 2}}]}),
-        (FitJob, {"store": "s", "layers": {"glasses": [0, 4]}, "conditions": {"smile": ["age"]}}),
+        (FitJob, {"store": "s", "methods": [{"method": "interfacegan", "layers": {"glasses": [0, 4]}}]}),
         (TrainJob, {"store": "s", "dataset": {"url": "x", "limit": 3}}),
     ],
 )

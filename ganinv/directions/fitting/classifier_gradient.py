@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.config import StrictModel
 from ganinv.directions.direction import Direction
+from ganinv.directions.fitting.context import FitContext
+from ganinv.directions.fitting.method import DirectionMethod, Fit
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels.base import Labeller
@@ -39,6 +42,37 @@ class GradientConfig(StrictModel):
     """Attributes whose gradients are projected out of each sample's direction, row by row."""
     rows: tuple[int, int] | None = None
     """W+ rows [start, end) that move; None is all of them."""
+
+
+class ClassifierGradient(GradientConfig, DirectionMethod):
+    """The method ``classifier-gradient``: per attribute the mean gradient of the labeller's own score.
+
+    Args:
+        layers: attribute -> W+ rows [start, end) that its direction moves; ``rows`` where it says nothing.
+    """
+
+    method: Literal["classifier-gradient"] = "classifier-gradient"
+    layers: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
+
+    def names(self, context: FitContext) -> list[str]:
+        context.scored(self.layers)
+        return context.attributes
+
+    def fit(self, context: FitContext) -> Fit:
+        def direction(attribute: str) -> Direction:
+            context.has_gradient(attribute)
+            found = fit_classifier_gradient(
+                image_scores(context.generator, context.labeller),
+                context.fresh(self.samples).w,
+                attribute,
+                context.generator,
+                self.model_copy(update={"rows": self.layers.get(attribute, self.rows)}),
+                positive_means=context.meaning(attribute),
+                labeller=context.labeller.identity,
+            )
+            return context.calibrated(found, attribute)
+
+        return direction
 
 
 @dataclass(frozen=True)

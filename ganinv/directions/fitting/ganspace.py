@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ganinv.config import StrictModel
 from ganinv.directions.direction import Direction, Mode
+from ganinv.directions.fitting.context import FitContext
 from ganinv.directions.fitting.samples import ArraySamples, Samples
 from ganinv.errors import ConfigError, DataError
 from ganinv.metrics.moments import Moments
@@ -174,6 +175,14 @@ def named_by(direction: Direction, moves: Mapping[str, float], least: float = 0.
     words = ", ".join(f"{name} {moves[name]:+.2f}" for name in strong) or "none of the measured attributes"
     report = {**direction.report, "moves": {name: float(change) for name, change in moves.items()}}
     return replace(direction, positive_means=words, report=report)
+
+
+def named(direction: Direction, context: FitContext) -> Direction:
+    """A direction that was found without labels, named by what it does, where that can be measured."""
+    if not context.can_measure():
+        return direction
+    effects = context.measured(direction, (-2.0, 2.0))
+    return named_by(direction, dict(zip(effects.attributes, effects.slope().tolist(), strict=True)))
 
 
 def correlate(components: np.ndarray, samples: Samples, attribute: str) -> list[float]:

@@ -10,43 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from ganinv.config import StrictModel
 from ganinv.directions.direction import Direction, Mode, Space
+from ganinv.directions.fitting.interfacegan_config import InterFaceGanConfig
 from ganinv.directions.fitting.passes import Gathered, choose_tails, gather, judge_along, look_at
 from ganinv.directions.fitting.projection import project_out
 from ganinv.directions.fitting.samples import ArraySamples, Samples
-from ganinv.directions.fitting.separate import Estimator, Plane, fit_tails, trains
+from ganinv.directions.fitting.separate import Plane, fit_tails, trains
 from ganinv.directions.fitting.tails import Tails, select_tails
 from ganinv.errors import DataError
 
 __all__ = ["Boundary", "InterFaceGanConfig", "fit_boundary", "fit_interfacegan", "project_out", "select_tails"]
-
-
-class InterFaceGanConfig(StrictModel):
-    """How a boundary is fitted. Defaults are the published ones."""
-
-    tails: float = Field(default=0.02, gt=0)
-    """Size of each tail: a ratio of the samples when at most 1, else a count. At most half of the samples."""
-    split: float = Field(default=0.7, gt=0, le=1)
-    """Share of each tail that trains; the rest validates."""
-    estimator: Estimator = "svc"
-    """``svc``, ``linear-svc`` and ``logistic`` separate the tails; ``ridge`` regresses all scores."""
-    regularisation: float = Field(default=1.0, gt=0)
-    """C of the classifiers. Ridge chooses its own on held-out samples."""
-    invalid_value: float | None = None
-    """Samples with this score are left out, as the published code does."""
-    missing: Literal["refuse", "leave out"] = "refuse"
-    """What to do with samples whose score is NaN."""
-    bootstrap: int = Field(default=5, ge=0)
-    """Refits on resampled training data, for the stability in the report."""
-    minimum: int = Field(default=10, ge=2)
-    """Fewest samples per tail."""
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ganinv.directions.fitting.interfacegan_config import InterFaceGanConfig
 from ganinv.directions.fitting.samples import Block, Samples
 from ganinv.directions.fitting.separate import RidgeSums
 from ganinv.directions.fitting.tails import Tails
 from ganinv.errors import DataError
-
-if TYPE_CHECKING:
-    from ganinv.directions.fitting.interfacegan import InterFaceGanConfig
 
 RIDGE_DIMENSIONS = 4096
 """Most dimensions that ridge takes: it keeps several matrices of this size squared."""

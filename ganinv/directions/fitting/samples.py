@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from ganinv.errors import DataError
 
 BLOCK = 8192
+LatentSpace = Literal["z", "w", "w+"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,21 @@ class Samples(Protocol):
     """A table of labelled latents. ``blocks`` may be called any number of times and gives the same rows each time."""
 
     def blocks(self, attribute: str, *, latents: bool) -> Iterator[Block]: ...
+
+
+class LabelledSamples(Samples, Protocol):
+    """Samples with scores of several attributes.
+
+    Attributes:
+        columns: attribute -> the column its scores are in. rows: of W+, where latents are [num_ws, w_dim]; else None.
+    """
+
+    columns: Mapping[str, str]
+    rows: int | None
+
+    def of_ids(self, names: list[str]) -> np.ndarray:
+        """Latents of some samples, in the order of ``names``: [n, D], or [n, num_ws, w_dim] in W+."""
+        ...
 
 
 class ArraySamples:

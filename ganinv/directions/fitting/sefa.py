@@ -14,7 +14,9 @@ from pydantic import Field
 
 from ganinv.config import StrictModel
 from ganinv.directions.direction import Direction
-from ganinv.directions.fitting.ganspace import SIGN_RULE, signed
+from ganinv.directions.fitting.context import FitContext
+from ganinv.directions.fitting.ganspace import SIGN_RULE, named, signed
+from ganinv.directions.fitting.method import DirectionMethod, Fit
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 
@@ -31,6 +33,19 @@ class SefaConfig(StrictModel):
     """``genforce``: the convolution of each row, for the last row the last toRGB; unit columns. ``rosinality``: all rows
     and always all layers but the higher toRGBs, columns as they are. ``e4e``: convolutions only; edits land one row lower
     than the weights that were factorised, and row 0 is dropped. That is a slip of the original, kept to reproduce it."""
+
+
+class Sefa(SefaConfig, DirectionMethod):
+    """The method ``sefa``: factors ``sefa-00``, ``sefa-01``, ..., named by what they move."""
+
+    method: Literal["sefa"] = "sefa"
+
+    def names(self, context: FitContext) -> list[str]:
+        return [f"sefa-{i:02d}" for i in range(self.components)]
+
+    def fit(self, context: FitContext) -> Fit:
+        factors = fit_sefa(context.generator, self)
+        return lambda name: named(factors.direction(int(name.removeprefix("sefa-")), context.generator), context)
 
 
 @dataclass(frozen=True)
