@@ -66,6 +66,25 @@ class ChosenBy:
         return handler(TypeAdapter(union).core_schema)
 
 
+class NameOf:
+    """``Annotated[str, NameOf(DISTANCES)]``: a field that is a name of a registry; nothing is imported to check it."""
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self.registry = registry
+
+    def _check(self, name: str) -> str:
+        try:
+            return self.registry.check(name)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.registry.names)}
+
+
 def config_path(kind: str, name: str) -> Path:
     """``configs/<kind>/<name>.yaml`` of this installation, or ``name`` itself when it is a path to a YAML file."""
     if name.endswith((".yaml", ".yml")):

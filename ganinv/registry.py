@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from ganinv.errors import ConfigError, did_you_mean
@@ -16,10 +17,10 @@ class Registry(Generic[T]):
 
     Args:
         what: a noun for messages, such as ``distance``.
-        homes: name -> ``package.module:object``.
+        homes: name -> ``package.module:object``, or the object itself where it is at hand.
     """
 
-    def __init__(self, what: str, homes: Mapping[str, str]) -> None:
+    def __init__(self, what: str, homes: Mapping[str, T | str]) -> None:
         self.what = what
         self._homes: dict[str, Any] = dict(homes)
 
@@ -44,7 +45,7 @@ class Registry(Generic[T]):
         entry = self._homes[name]
         if isinstance(entry, str):
             module, _, attribute = entry.partition(":")
-            entry = self._homes[name] = getattr(importlib.import_module(module), attribute)
+            entry = self._homes[name] = attrgetter(attribute)(importlib.import_module(module))
         return entry  # type: ignore[no-any-return]
 
     def check(self, name: str) -> str:

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganinv.config import NameOf
 from ganinv.errors import ConfigError
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.vgg import hub_file, missing, open_vgg16
+from ganinv.registry import Registry
 
-DistanceName = Literal[
-    "embedded",
-    "lpips-alex",
-    "lpips-vgg",
-    "lpips-squeeze",
-    "vgg16-features",
-    "vgg16-features-raw",
-    "gram-embedded",
-    "gram-vgg16",
-]
 Features = Sequence[Tensor]
 
 LPIPS_BACKBONES = {
@@ -59,30 +51,6 @@ def halved(images: Tensor, most: int | None) -> Tensor:
     return images
 
 
-def open_distance(name: DistanceName, generator: Generator) -> Distance:
-    """A distance by name.
-
-    ``embedded`` and ``gram-embedded`` need a generator that comes with its discriminator, and nothing else; the others
-    need the file of their backbone in torch's hub cache (``torch.hub.get_dir()/checkpoints``). Nothing is downloaded.
-
-    Raises:
-        ConfigError: what it needs is not there.
-    """
-    if name in ("embedded", "gram-embedded"):
-        if generator.discriminator is None:
-            raise ConfigError(
-                f"the {name} distance needs the discriminator of generator {generator.name!r}, and it has none; "
-                "use distance: lpips-alex, or a generator saved with its discriminator"
-            )
-        cls = EmbeddedDistance if name == "embedded" else EmbeddedGram
-        return cls(generator.discriminator)
-    if name == "gram-vgg16":
-        return VggGram(generator.device)
-    if name.startswith("vgg16-features"):
-        return VggDistance(generator.device, imagenet_norm=not name.endswith("-raw"))
-    return LpipsDistance(name.removeprefix("lpips-"), generator.device)
-
-
 class EmbeddedDistance:
     """Distance in the discriminator's features: needs no download (Pan et al. 2020, Deep Generative Prior, section 3.2).
 
@@ -94,6 +62,10 @@ class EmbeddedDistance:
 
     def __init__(self, discriminator: Discriminator) -> None:
         self.discriminator = discriminator.eval().requires_grad_(False)
+
+    @classmethod
+    def of(cls, generator: Generator) -> EmbeddedDistance:
+        return cls(discriminator_of(generator, cls.name))
 
     def features(self, images: Tensor) -> Features:
         return [_normalized(f) for f in self.discriminator.features(images) if f.shape[-1] >= 8]
@@ -176,9 +148,27 @@ class EmbeddedGram:
     def __init__(self, discriminator: Discriminator) -> None:
         self.discriminator = discriminator.eval().requires_grad_(False)
 
+    @classmethod
+    def of(cls, generator: Generator) -> EmbeddedGram:
+        return cls(discriminator_of(generator, cls.name))
+
     def features(self, images: Tensor) -> Features:
         size = max(8, images.shape[-1] // 4)
         return [gram(f) for f in self.discriminator.features(images) if f.shape[-1] == size]
+
+
+def discriminator_of(generator: Generator, distance: str) -> Discriminator:
+    """The discriminator that a generator comes with.
+
+    Raises:
+        ConfigError: it comes with none.
+    """
+    if generator.discriminator is None:
+        raise ConfigError(
+            f"the {distance} distance needs the discriminator of generator {generator.name!r}, and it has none; "
+            "use distance: lpips-alex, or a generator saved with its discriminator"
+        )
+    return generator.discriminator
 
 
 def gram(features: Tensor) -> Tensor:
@@ -206,3 +196,33 @@ def _normalized(features: Tensor, eps: float = 1e-8) -> Tensor:
     """Unit length over channels at each position, divided by the square root of the number of positions."""
     norm = features.square().sum(dim=1, keepdim=True).add(eps).sqrt()
     return features / norm / math.sqrt(features.shape[2] * features.shape[3])
+
+
+DISTANCES: Registry[Callable[[Generator], Distance]] = Registry(
+    "distance",
+    {
+        "embedded": EmbeddedDistance.of,
+        "lpips-alex": lambda generator: LpipsDistance("alex", generator.device),
+        "lpips-vgg": lambda generator: LpipsDistance("vgg", generator.device),
+        "lpips-squeeze": lambda generator: LpipsDistance("squeeze", generator.device),
+        "vgg16-features": lambda generator: VggDistance(generator.device),
+        "vgg16-features-raw": lambda generator: VggDistance(generator.device, imagenet_norm=False),
+        "gram-embedded": EmbeddedGram.of,
+        "gram-vgg16": lambda generator: VggGram(generator.device),
+    },
+)
+"""Every distance by name: what opens it for a generator's images. Another one is an entry here, or ``DISTANCES.register``."""
+
+DistanceName = Annotated[str, NameOf(DISTANCES)]
+
+
+def open_distance(name: DistanceName, generator: Generator) -> Distance:
+    """A distance by name.
+
+    ``embedded`` and ``gram-embedded`` need a generator that comes with its discriminator, and nothing else; the others
+    need the file of their backbone in torch's hub cache (``torch.hub.get_dir()/checkpoints``). Nothing is downloaded.
+
+    Raises:
+        ConfigError: an unknown name, or what it needs is not there.
+    """
+    return DISTANCES[name](generator)

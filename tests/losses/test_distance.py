@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code
+from ganinv.config import validate
 from ganinv.errors import ConfigError
-from ganinv.losses.distance import LpipsDistance, between, open_distance
+from ganinv.losses.distance import DISTANCES, LpipsDistance, between, open_distance
+from ganinv.stages.objective import ReconstructionLoss
 from tests.tiny import random_w, tiny_generator
 
 
@@ -79,3 +81,28 @@ def test_embedded_distance_needs_a_discriminator() -> None:
     g.discriminator = None
     with pytest.raises(ConfigError, match="needs the discriminator of generator 'tiny'"):
         open_distance("embedded", g)
+
+
+class Brightness:
+    """A distance from outside the package: of mean brightness."""
+
+    name = "brightness"
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [images.mean((1, 2, 3))[:, None]]
+
+
+def test_a_distance_that_is_registered_is_one_of_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        ConfigError, match=r"distance: .*unknown distance 'brightness'; there are: embedded, lpips-alex"
+    ):
+        validate(ReconstructionLoss, {"distance": "brightness"}, "a loss")
+    monkeypatch.setattr(DISTANCES, "_homes", dict(DISTANCES._homes))
+    DISTANCES.register("brightness", lambda generator: Brightness())
+    loss = validate(ReconstructionLoss, {"distance": "brightness"}, "a loss")
+    assert "brightness" in ReconstructionLoss.model_json_schema()["properties"]["distance"]["enum"]
+    distance = open_distance(loss.distance, tiny_generator())
+    dark, light = torch.zeros(2, 3, 8, 8), torch.full((2, 3, 8, 8), 0.5)
+    torch.testing.assert_close(between(distance.features(dark), distance.features(light)), torch.full((2,), 0.25))
+    with pytest.raises(ConfigError, match="did you mean 'brightness'"):
+        open_distance("brightnes", tiny_generator())
