@@ -53,7 +53,7 @@ fuzz: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy ganinv tasks flows
+	$(BIN)/mypy ganinv tasks flows benchmarks
 	$(BIN)/lint-imports
 
 audit:

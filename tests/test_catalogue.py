@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from ganinv.errors import ConfigError
+from ganinv.generators.catalogue import find_source, load_catalogue
 from ganinv.generators.files import ASSETS
-from ganinv.weights.catalogue import find_source, load_catalogue
 
 ENTRY = {"url": "https://host/x.pkl", "licence": "free", "resolution": 64}
 LICENCES = {"free": {"name": "CC0", "summary": "Do as you like.", "url": "https://host/cc0"}}

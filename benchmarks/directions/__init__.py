@@ -1,1 +1,1 @@
-"""Directions: what they do, cost and look like."""
+"""How well directions fit, what they change, what they cost."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from ganinv.directions.measuring.effects import Effects
 from ganinv.directions.styles import StyleLayout, StyleStatistics, style_statistics
 from ganinv.metrics import attribute_dependency
 
-if TYPE_CHECKING:
-    from benchmarks.directions.run import Bench
-
 FINE = (0.25, 0.5, 1.0, 2.0, 3.0)
 """Strengths of directions in W, in their units."""
 CHANNEL = (2.5, 5.0, 10.0, 20.0)
@@ -33,7 +30,7 @@ LEAST = 0.02
 """The change of the target that a channel must make to be a candidate, in standard deviations of both."""
 
 
-def compare_channels(bench: Bench, attributes: tuple[str, ...] = ("glasses", "smile")) -> dict[str, Any]:
+def compare_channels(bench: Any, attributes: tuple[str, ...] = ("glasses", "smile")) -> dict[str, Any]:
     """Per attribute the best channel for each way and response, with its rivals."""
     layout, statistics = StyleLayout.of(bench.generator), style_statistics_of(bench)
     choose, judge = samples(bench)
@@ -71,7 +68,7 @@ def spread(screening: Screening, attribute: str) -> dict[str, float]:
 
 
 def candidates(
-    bench: Bench, layout: StyleLayout, statistics: StyleStatistics, screening: Screening, attribute: str
+    bench: Any, layout: StyleLayout, statistics: StyleStatistics, screening: Screening, attribute: str
 ) -> dict[tuple[str, int], Direction]:
     """The channels with the least side effects to first order, by (layer, channel)."""
     found = {}
@@ -88,7 +85,7 @@ def candidates(
     return found
 
 
-def rivals_in_w(bench: Bench, attribute: str) -> dict[str, Direction]:
+def rivals_in_w(bench: Any, attribute: str) -> dict[str, Direction]:
     """InterFaceGAN's directions: of the published recipe and of ridge, as fitted and on all rows of W+."""
     found = {}
     for fit in ("published", "ridge"):
@@ -100,7 +97,7 @@ def rivals_in_w(bench: Bench, attribute: str) -> dict[str, Direction]:
 
 
 def one_way(
-    bench: Bench,
+    bench: Any,
     channels: Mapping[tuple[str, int], Direction],
     rivals: Mapping[str, Direction],
     attribute: str,
@@ -136,13 +133,13 @@ def one_way(
     return rows
 
 
-def samples(bench: Bench) -> tuple[slice, slice]:
+def samples(bench: Any) -> tuple[slice, slice]:
     """The fresh samples to choose on, and twice as many to judge on."""
     count = bench.args.compare
     return slice(0, count), slice(count, 3 * count)
 
 
-def measure(bench: Bench, direction: Direction, which: slice, grid: tuple[float, ...], sign: float) -> Effects:
+def measure(bench: Any, direction: Direction, which: slice, grid: tuple[float, ...], sign: float) -> Effects:
     return bench.edit(direction, tuple(sign * strength for strength in grid), which)
 
 
@@ -166,7 +163,7 @@ def interval(channel: Effects, rival: Effects, attribute: str, response: float) 
     return [float(value) for value in np.quantile(finite, [0.025, 0.975])] if len(finite) > 200 else None
 
 
-def small_ratio(bench: Bench, direction: Direction, attribute: str) -> float:
+def small_ratio(bench: Any, direction: Direction, attribute: str) -> float:
     """Mean |change| of the other scores over that of the target, for a small step: what screening has of channels."""
     found = bench.edit(direction, (-0.1, 0.1), samples(bench)[0])
     change = np.abs(found.change()).mean((0, 1))
@@ -174,7 +171,7 @@ def small_ratio(bench: Bench, direction: Direction, attribute: str) -> float:
     return float(np.delete(change, at).mean() / change[at])
 
 
-def style_statistics_of(bench: Bench) -> StyleStatistics:
+def style_statistics_of(bench: Any) -> StyleStatistics:
     return style_statistics(bench.generator, stream_w(bench.generator, bench.args.samples, 0))
 
 

@@ -109,6 +109,11 @@ def write_numbers(folder: Path, part: str, numbers: Any) -> None:
     (folder / f"{part}.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 
 
+def largest(changes: dict[str, float]) -> str:
+    """Whose change is the largest, up or down."""
+    return max(changes, key=lambda name: abs(changes[name]))
+
+
 class Bench:
     """The parts of the benchmark, on one store."""
 
@@ -234,7 +239,7 @@ class Bench:
         out: dict[str, Any] = {}
         for fit in ("published", "ridge"):
             side_effects = {a: found["slope"] for a, found in self.numbers("effects")[fit].items()}
-            held = {a: max((o for o in s if o != a), key=lambda o, s=s: abs(s[o])) for a, s in side_effects.items()}
+            held = {a: largest({o: s[o] for o in s if o != a}) for a, s in side_effects.items()}
             found: dict[str, dict[str, Any]] = {a: {"held": o} for a, o in held.items()}
             for way in ("without", "boundary", "gradient"):
                 for direction in self.of(fit) if way == "without" else self.held(fit, held, way):

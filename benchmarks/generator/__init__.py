@@ -1,1 +1,1 @@
-"""The generator: synthesis and opening files."""
+"""Time of opening and running a generator."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
@@ -28,7 +28,7 @@ from benchmarks.generator.synthesis import device_words, generator_of
 from ganinv.codes.code import Code
 from ganinv.generators.fast import Mode, fast_path
 from ganinv.generators.stylegan2 import Generator
-from ganinv.losses.distance import Distance, LpipsDistance
+from ganinv.losses.distance import Distance, LpipsDistance, ReducedDistance
 from ganinv.methods.e4e import E4e
 from ganinv.methods.hyperstyle import HyperStyle
 from ganinv.methods.rows import RowEncoderConfig
@@ -85,6 +85,21 @@ def words(line: dict[str, Any]) -> str:
     return f"{head}{s:10.4f}{1 / s:11.2f}{flop:14.3f}{flop / s:10.2f}{line['of_peak']:10.1%}"
 
 
+class Given(Context):
+    """A context with distances that no file holds."""
+
+    def __init__(self, distances: Mapping[str, Distance], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.given = distances
+
+    def distance(self, name: str) -> Distance:
+        return self.given[name] if self.precision == "float32" else ReducedDistance(self.given[name], self.device)
+
+    @property
+    def device(self) -> str:
+        return self.generator.device.type
+
+
 class Work:
     """One job in one precision."""
 
@@ -117,10 +132,8 @@ class Work:
         _wait(self.g.device)
         return time.perf_counter() - started
 
-    def context(self, batch: int = 64, **distances: Distance) -> Context:
-        context = Context(self.g, lambda name: None, lanes=batch)  # type: ignore[arg-type,return-value]
-        context._distances.update(distances)
-        return context
+    def context(self, distances: Mapping[str, Distance], batch: int = 64) -> Context:
+        return Given(distances, self.g, lambda name: None, lanes=batch)  # type: ignore[arg-type,return-value]
 
     def e4e(self) -> Callable[[Target], object]:
         shape = RowEncoderConfig(resolution=INPUT, num_ws=self.g.num_ws, w_dim=512, backbone="ir-se-50")
@@ -146,13 +159,13 @@ class Work:
         return run
 
     def projection(self) -> Callable[[Target], object]:
-        context = self.context(**{"lpips-vgg": random_lpips("vgg", self.g)})
+        context = self.context({"lpips-vgg": random_lpips("vgg", self.g)})
         loss = ReconstructionLoss(distance="lpips-vgg", mse_weight=0.0, distance_resolution=INPUT)
         stage = Optimize(space="w", steps=self.steps, noise_maps=NoiseSettings(), loss=loss)
         return lambda target: self._stage(stage, target, None, context)
 
     def pti(self, form: Literal["dense", "low-rank"]) -> Callable[[Target], object]:
-        context = self.context(**{"lpips-alex": random_lpips("alex", self.g)})
+        context = self.context({"lpips-alex": random_lpips("alex", self.g)})
         stage = Tune(
             steps=self.steps, form=form, loss=ReconstructionLoss(distance="lpips-alex"),
             optimizer="muon" if form == "low-rank" else "adam",

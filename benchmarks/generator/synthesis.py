@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median, quantiles
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,7 @@ def device_words(device: torch.device) -> str:
 
 def bare(g: Generator, w: Tensor) -> Tensor:
     """The plain forward pass of a skip generator written in one place: no extras, no hooks, no names."""
-    net = g.synthesis
+    net: Any = g.synthesis  # modules by name, which torch types as tensors or modules
     x, image = net.const.expand(len(w), -1, -1, -1), None
     for k, conv in enumerate(net.convs):
         style = F.linear(w[:, k], conv.affine.weight * conv.affine.weight_gain) + conv.affine.bias
@@ -72,7 +73,8 @@ def bare(g: Generator, w: Tensor) -> Tensor:
 def convolutions(g: Generator, batch: int, grouped: bool) -> Callable[[], None]:
     """All 3x3 convolutions of ``g`` on random features, with weights shared by the batch or one per sample."""
     calls = []
-    for conv in g.synthesis.convs:
+    layers: list[Any] = list(g.synthesis.convs)
+    for conv in layers:
         size = conv.resolution // 2 if conv.up else conv.resolution
         x = torch.randn(batch, conv.weight.shape[1], size, size, device=g.device)
         weight = conv.weight.expand(batch, -1, -1, -1, -1).contiguous() if grouped else conv.weight
@@ -96,7 +98,8 @@ def with_gradient(render: Callable[[Tensor], Tensor], w: Tensor) -> Callable[[],
 def low_rank_offsets(g: Generator, batch: int, rank: int) -> dict[str, LowRank]:
     """A low-rank offset to every 3x3 convolution, for each sample."""
     out = {}
-    for k, conv in enumerate(g.synthesis.convs):
+    layers: list[Any] = list(g.synthesis.convs)
+    for k, conv in enumerate(layers):
         left = torch.randn(batch, conv.weight.shape[0], rank, device=g.device) * 0.01
         right = torch.randn(batch, rank, conv.weight[0].numel(), device=g.device)
         out[f"convs.{k}.weight"] = LowRank(left, right)
@@ -181,7 +184,11 @@ def latents(g: Generator, batch: int) -> Tensor:
 def print_overhead(g: Generator, batch: int, rounds: int) -> None:
     """``synthesize`` without extras against ``bare``."""
     w = latents(g, batch)
-    renders = {"plain": lambda w: g.synthesize(Code(w=w)), "bare": partial(bare, g), "bare again": partial(bare, g)}
+    renders: dict[str, Callable[[Tensor], Tensor]] = {
+        "plain": lambda w: g.synthesize(Code(w=w)),
+        "bare": partial(bare, g),
+        "bare again": partial(bare, g),
+    }
     torch.testing.assert_close(renders["plain"](w), renders["bare"](w), atol=1e-4, rtol=1e-4)
     with torch.inference_mode():
         forward = Timing({name: partial(render, w) for name, render in renders.items()}, rounds, g.device)
@@ -205,7 +212,7 @@ def print_offsets(g: Generator, batch: int, rounds: int) -> None:
         "offset": lambda w: g.synthesize(Code(w=w, weights=offsets)),
     }
     with torch.inference_mode():
-        runs = {name: partial(render, w) for name, render in renders.items()}
+        runs: dict[str, Callable[[], object]] = {name: partial(render, w) for name, render in renders.items()}
         runs |= {"dense": convolutions(g, batch, False), "grouped": convolutions(g, batch, True)}
         f = Timing(runs, rounds, g.device)
     b = Timing({name: with_gradient(render, w) for name, render in renders.items()}, rounds, g.device)

@@ -1,1 +1,1 @@
-"""Methods: quality against seconds and bytes."""
+"""Quality and time of inversion methods."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from typing import Any
 
 import torch
 
@@ -47,9 +48,9 @@ def curve(name: str, images: torch.Tensor, steps: int) -> list[float]:
         both = MuonAdam(g, muon_lr=0.02, adam_lr=0.003, mapping_scale=0.3, mapping_lr_mul=g.cfg.mapping_lr_mul)
     else:
         both = MuonAdam(g, muon_lr=0.02, adam_lr=0.003)
-        mapping = {"params": list(g.mapping.parameters()), "lr": 0.003 * 30}
+        mapping: dict[str, Any] = {"params": list(g.mapping.parameters()), "lr": 0.003 * 30}
         both.parts = [torch.optim.Adam([mapping, {"params": list(g.synthesis.parameters())}], 0.003, betas=(0.9, 0.99))]
-        both._full = [[group["lr"] for group in both.parts[0].param_groups]]
+        both.full_rates = [[group["lr"] for group in both.parts[0].param_groups]]
     rng, losses = torch.Generator().manual_seed(0), []
     for step in range(steps):
         index = torch.randint(len(images), (16,), generator=rng)

@@ -129,8 +129,8 @@ def run(args: argparse.Namespace) -> None:
     g = open_generator("portraits-64", "cuda" if torch.cuda.is_available() else "cpu")
     known = {line["key"] for line in _lines(args.results)}
     todo: list[tuple[str, MethodConfig]] = []
-    for name, stages in candidates():
-        cfg = MethodConfig(name=name, summary="", space="w+", stages=stages)  # type: ignore[arg-type]
+    for name, dicts in candidates():
+        cfg = MethodConfig(name=name, summary="", space="w+", stages=dicts)  # type: ignore[arg-type]
         key = digest([[s.model_dump(mode="json") for s in cfg.stages], args.images, g.fingerprint])
         if args.only in name and key not in known:
             todo.append((key, cfg))
@@ -194,7 +194,12 @@ class Judge:
 
 def _tensors(code: Code) -> list[torch.Tensor]:
     found: list[torch.Tensor] = []
-    code.map(lambda t: (found.append(t), t)[1])
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        found.append(tensor)
+        return tensor
+
+    code.map(keep)
     return found
 
 
@@ -257,7 +262,8 @@ def response_of(line: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, 
     """How far the scores go, absolutely: of older lines, by way of the latent that they start from."""
     if "response" in line:
         return dict(line["response"])
-    start = next((x["response"] for x in lines if x["name"] == line["name"].split(",")[0] and "response" in x), {})
+    first = line["name"].split(",")[0]
+    start: dict[str, float] = next((x["response"] for x in lines if x["name"] == first and "response" in x), {})
     return {d: share * start[d] for d, share in line["edits"].items() if d in start}
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.generators import synthesis
-from ganinv.generators.layers import DEMOD_EPS, FIR, _conv
+from ganinv.generators.layers import DEMOD_EPS, FIR, convolve
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import Distance, between
 from ganinv.stages.optimize import Optimize
@@ -42,7 +43,7 @@ def _fused(
     if demodulate:
         w = w * (w.square().sum(dim=(2, 3, 4), keepdim=True) + DEMOD_EPS).rsqrt()
     kernel = w.shape[-1]
-    y = _conv(
+    y = convolve(
         x.reshape(1, batch * in_ch, *x.shape[2:]), w.reshape(-1, in_ch, kernel, kernel), kernel // 2, up, groups=batch
     )
     y = y.reshape(batch, -1, *y.shape[2:])
@@ -57,9 +58,10 @@ def project(g: Generator, image: Tensor, distance: Distance, cfg: Optimize, seed
     assert cfg.noise_maps is not None
     rng = torch.Generator().manual_seed(seed)
     w = g.w_mean.expand(1, 1, -1).clone().requires_grad_(True)
+    layers: list[Any] = list(g.synthesis.convs)
     noise = {
-        k: torch.randn(1, 1, *layer.noise.shape, generator=rng).to(w).requires_grad_(True)  # type: ignore[arg-type]
-        for k, layer in enumerate(g.synthesis.convs)
+        k: torch.randn(1, 1, *layer.noise.shape, generator=rng).to(w).requires_grad_(True)
+        for k, layer in enumerate(layers)
     }
     adam = torch.optim.Adam([w, *noise.values()], betas=(0.9, 0.999))
     with fused_modulation():

@@ -1,1 +1,1 @@
-"""What the pipeline costs over a bare loop, and far beyond this machine."""
+"""What the pipeline costs, and runs that are simulated."""

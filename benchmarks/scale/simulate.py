@@ -32,7 +32,7 @@ from tasks.pool import UnitReport
 from tasks.pool.ledger import Ledger
 from tasks.pool.progress import spell
 from tasks.pool.slot import Order, Outcome
-from tasks.steps.invert import _unit_size
+from tasks.steps.invert import shard_size
 
 KEYS_PER_LIST = 1000  # of S3
 MILLION = 1_000_000
@@ -114,7 +114,7 @@ class Result:
 
 def simulate(work: Work, images: int, gpus: int, world: World, unit_size: int | None = None) -> Result:
     """Run one collection to its end."""
-    size = unit_size or _unit_size(method_config(work.method), images)
+    size = unit_size or shard_size(method_config(work.method), images)
     units = -(-images // size)
     last = images - (units - 1) * size
     rng, order_of_events = random.Random(world.seed), count()

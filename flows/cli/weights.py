@@ -23,8 +23,8 @@ from flows.cli.output import print_table, show
 from ganinv.errors import WeightsRefused
 
 if TYPE_CHECKING:
+    from ganinv.generators.catalogue import Source
     from ganinv.reading.download import Progress as Report
-    from ganinv.weights.catalogue import Source
     from ganinv.weights.inspection import Inspection
 
 Weights = Annotated[
@@ -151,7 +151,7 @@ def catalogue_(catalogue: CatalogueFile = None, as_json: AsJson = False) -> None
 
     Example: ganinv catalogue --json
     """
-    from ganinv.weights.catalogue import load_catalogue
+    from ganinv.generators.catalogue import load_catalogue
 
     entries = load_catalogue(catalogue).values()
     if as_json:
@@ -169,7 +169,7 @@ def catalogue_(catalogue: CatalogueFile = None, as_json: AsJson = False) -> None
 
 def _fetched(weights: str, sha256: str | None, catalogue: Path | None) -> Source:
     """What was asked for, in the cache if it is remote. The licence is told before anything is downloaded."""
-    from ganinv.weights.catalogue import find_source
+    from ganinv.generators.catalogue import find_source
     from ganinv.weights.importing import fetch_source
 
     source = find_source(weights, sha256=sha256, catalogue=catalogue)

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganinv.codes.code import Code
 from ganinv.codes.parts import Delta, Feature, HeadCode, LowRank, Masked, dense, map_tensors, masked
 from ganinv.generators import low_rank
 
-if TYPE_CHECKING:
-    from ganinv.generators.synthesis import Synthesis
-
 HOOK_SITE = re.compile(r"(act|block)\[(\d+)\]")
+
+
+class Layered(Protocol):
+    """What the checks below read of a synthesis."""
+
+    convs: nn.ModuleList
+    torgbs: nn.ModuleList
+
+    @property
+    def const(self) -> Tensor: ...
+
+    def layers(self) -> Sequence[tuple[str, Any, int]]: ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def get_parameter(self, target: str) -> nn.Parameter: ...
 
 
 class Extras:
@@ -104,27 +117,27 @@ class Tap:
         return after
 
 
-def sites(synthesis: Synthesis) -> list[str]:
+def sites(synthesis: Layered) -> list[str]:
     """Every site that can be captured; each also as ``<site>.before``, before the code's hook changes it."""
     last = len(synthesis.convs)
     names = [f"act[{k}]" for k in range(last)] + [f"block[{k}]" for k in range(0, last, 2)]
     return names + [f"image[{2 * b}]" for b, torgb in enumerate(synthesis.torgbs) if torgb is not None]
 
 
-def check_capture(capture: Iterable[str], synthesis: Synthesis) -> None:
+def check_capture(capture: Iterable[str], synthesis: Layered) -> None:
     """Raises ValueError for sites that this synthesis does not have."""
     known = sites(synthesis)
     if unknown := sorted(set(capture) - {*known, *(f"{site}.before" for site in known)}):
         raise ValueError(f"unknown capture sites {unknown}; this generator has {known}, each also as '<site>.before'")
 
 
-def check_extras(code: Code, synthesis: Synthesis) -> None:
+def check_extras(code: Code, synthesis: Layered) -> None:
     """Raises ValueError for extras that are not for this synthesis: a layer or site it does not have, or a shape."""
     _Check(code, synthesis).all()
 
 
 class _Check:
-    def __init__(self, code: Code, synthesis: Synthesis) -> None:
+    def __init__(self, code: Code, synthesis: Layered) -> None:
         self.code, self.synthesis, self.batch = code, synthesis, len(code)
         self.convs: list[Any] = list(synthesis.convs)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ganinv.config import validate
 from ganinv.errors import ConfigError, WeightsRefused
+from ganinv.generators.catalogue import catalogue_hint
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import Discriminator, DiscriminatorConfig
 from ganinv.generators.formats.build import (
@@ -34,7 +35,6 @@ from ganinv.reading.checkpoint import Checkpoint, open_checkpoint
 from ganinv.reading.fetch import path_kind
 from ganinv.reading.machine import DAMAGE
 from ganinv.reading.tensors import StoredTensor
-from ganinv.weights.catalogue import catalogue_hint
 
 ASSETS = Path(__file__).parent / "assets"
 EMBEDDED = "portraits-64"

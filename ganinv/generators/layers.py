@@ -190,11 +190,11 @@ def modulated_conv2d(
     if kernel == 1:
         y = pointwise(x, weight[..., 0, 0])
     elif weight.ndim == 4:
-        y = _conv(x, weight, padding, up, groups=1)
+        y = convolve(x, weight, padding, up, groups=1)
     else:
         height, width = x.shape[2:]
         flat = x.reshape(1, batch * in_ch, height, width)
-        y = _conv(flat, weight.reshape(-1, in_ch, kernel, kernel), padding, up, groups=batch)
+        y = convolve(flat, weight.reshape(-1, in_ch, kernel, kernel), padding, up, groups=batch)
         y = y.reshape(batch, -1, *y.shape[2:])
     if offset is not None:
         y = low_rank.add_conv(y, x, low_rank.cast(offset, x.dtype), kernel, padding, up)
@@ -233,7 +233,7 @@ def after_convolution(
     return act(y + as_dtype(bias, y.dtype)[..., None, None], gain, clamp)
 
 
-def _conv(x: Tensor, weight: Tensor, padding: int, up: bool, groups: int) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, padding: int, up: bool, groups: int) -> Tensor:
     if not up:
         return F.conv2d(x, weight, padding=padding, groups=groups)
     if groups == 1:

@@ -61,7 +61,7 @@ def open_timm(
         net = timm.create_model(architecture, pretrained=True, **more)
     except Exception as error:  # whatever the hub's client raises when there is no network
         raise ConfigError(
-            f"timm's weights of {architecture!r} are neither in the cache nor to be had ({_first(error)}); run once "
+            f"timm's weights of {architecture!r} are neither in the cache nor to be had ({first_line(error)}); run once "
             "with network access, set HF_HOME to a cache that has them, or give weights: a file"
         ) from error
     return net, module_sha256(net)
@@ -104,5 +104,6 @@ def state_in(tree: Any, uri: str) -> dict[str, Tensor]:
     )
 
 
-def _first(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError
-from ganinv.labels.architectures import _first
+from ganinv.labels.architectures import first_line
 from ganinv.labels.graphs import INSTALL
 from ganinv.labels.inputs import InputSpec
 from ganinv.labels.network import module_sha256
@@ -159,6 +159,6 @@ def _features(output: Any) -> Tensor:
 
 def _unavailable(what: str, error: BaseException) -> str:
     return (
-        f"{what} is unknown, or neither in the cache nor to be had ({_first(error)}); run once with network access, set "
+        f"{what} is unknown, or neither in the cache nor to be had ({first_line(error)}); run once with network access, set "
         "HF_HOME to a cache that has it, or give the path of its files"
     )

@@ -89,11 +89,11 @@ class MuonAdam:
         # A very small network may have nothing for Muon; an optimiser of nothing is refused by torch.
         if matrices := of(True, muon_lr, mapping_scale):
             self.parts.append(Muon(matrices, muon_lr, momentum))
-        self._full = [[group["lr"] for group in part.param_groups] for part in self.parts]
+        self.full_rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
 
     def scale(self, factor: float) -> None:
         """Set every learning rate to ``factor`` times what it was given as."""
-        for part, rates in zip(self.parts, self._full, strict=True):
+        for part, rates in zip(self.parts, self.full_rates, strict=True):
             for group, rate in zip(part.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
 

@@ -7,31 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from pydantic import Field
 
-from ganinv.config import StrictModel
 from ganinv.generators.stylegan2 import Generator
 from ganinv.report import sections
 from ganinv.report.images import SourceImages
+from ganinv.report.request import ReportRequest
 from ganinv.report.runs import existing, read_runs
 from ganinv.report.samples import Samples, read_samples
 from ganinv.report.tables import error_rows, provenance_blocks, versions
 from ganinv.store import Collection, Store
-
-
-class ReportRequest(StrictModel):
-    """What to report on: names of collections. What is None, missing or empty is left out of the report."""
-
-    samples: str | None = None
-    latents: tuple[str, ...] = ()
-    """Inversions of one data set, one per method, in the order they are to be shown."""
-    edits: str | None = None
-    """Edited inversions; their scores are in the ``edit-metrics`` of the same name."""
-    training: str | None = None
-    """Training curves of an encoder."""
-    title: str
-    max_strips: int = Field(default=12, ge=1)
-    """Most images shown side by side."""
 
 
 def write_report(store: Store, generator: Generator, request: ReportRequest, source_images: SourceImages) -> bytes:

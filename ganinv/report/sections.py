@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +15,13 @@ from ganinv.report.effects import Effects, read_effects
 from ganinv.report.fits import comparable as comparable_fits
 from ganinv.report.fits import cosines, measured, read_fits
 from ganinv.report.images import SourceImages
+from ganinv.report.request import ReportRequest
 from ganinv.report.runs import Run, score_names
 from ganinv.report.samples import Samples
 from ganinv.report.strips import common_ids, method_strips
 from ganinv.report.tables import method_table, order_in_words
 from ganinv.report.words import count, duration, listed, measures, number, protocol_in_words, signed
 from ganinv.store import Collection, Store
-
-if TYPE_CHECKING:
-    from ganinv.report.report import ReportRequest
 
 Section = dict[str, Any] | None
 

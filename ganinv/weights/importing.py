@@ -12,6 +12,7 @@ from typing import Any, Literal
 import fsspec
 
 from ganinv.errors import ConfigError, WeightsRefused
+from ganinv.generators.catalogue import Entry, Source, find_source
 from ganinv.generators.files import Format, embedded_names, open_generator, pack_generator, read_json, save_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import ImageEncoder
@@ -24,7 +25,6 @@ from ganinv.reading.fetch import fetch, path_kind
 from ganinv.store.folders import keep_folder
 from ganinv.store.names import checked_name
 from ganinv.store.store import Store
-from ganinv.weights.catalogue import Entry, Source, find_source
 from ganinv.weights.inspection import find_encoder
 
 Kind = Literal["generator", "encoder"]

@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from ganinv.config import StrictModel, reread
 from ganinv.directions.direction import Direction
 from ganinv.directions.fitting.context import FitContext
-from ganinv.directions.fitting.fits import DirectionFits
-from ganinv.directions.fitting.method import AnyMethod, DirectionMethod
+from ganinv.directions.fitting.fits import AnyMethod, DirectionFits
+from ganinv.directions.fitting.method import DirectionMethod
 from ganinv.directions.fitting.registry import METHODS
 from ganinv.directions.measuring.calibration import CalibrationConfig
 from ganinv.errors import DataError

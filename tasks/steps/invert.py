@@ -152,7 +152,7 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
         config["encoder"] = origin["encoder_fingerprint"] = next(iter(prints.values()))
     if len(set(prints.values())) > 1:
         config["encoders"] = origin["encoder_fingerprints"] = prints
-    unit_size = job.unit_size or _unit_size(method, len(dataset))
+    unit_size = job.unit_size or shard_size(method, len(dataset))
     return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
 
 
@@ -165,7 +165,7 @@ def _encoders(part: Any) -> Iterator[str]:
             yield from _encoders(value)
 
 
-def _unit_size(method: MethodConfig, images: int) -> int:
+def shard_size(method: MethodConfig, images: int) -> int:
     """Images per unit: what is worked on at once, and of a single pass several such batches where there are many images."""
     batch = max(method.lanes, 16)
     if not method.single_pass:

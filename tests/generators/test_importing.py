@@ -11,12 +11,12 @@ import torch
 
 from ganinv.codes.code import Code
 from ganinv.errors import ConfigError, GeneratorMismatch, RunConflict, WeightsRefused
+from ganinv.generators.catalogue import Source
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.files import EMBEDDED, open_generator, save_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.files import open_encoder
 from ganinv.store import Store, open_store
-from ganinv.weights.catalogue import Source
 from ganinv.weights.importing import _default_name, export_generator, import_weights
 from tests.tiny import tiny_generator
 

@@ -17,7 +17,7 @@ from ganinv.methods.method import method_config
 from ganinv.store import open_store
 from ganinv.store.tensors import tensor_numpy
 from tasks.engine import Engine, open_pools
-from tasks.steps.invert import DatasetRef, InvertJob, InvertWorker, _unit_size, plan_invert, run_invert
+from tasks.steps.invert import DatasetRef, InvertJob, InvertWorker, plan_invert, run_invert, shard_size
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,8 @@ class Watched(InvertWorker):
 
 def test_units_of_a_single_pass_grow_with_the_data_set() -> None:
     e4e, pti = method_config("e4e"), method_config("pti")
-    assert [_unit_size(e4e, n) for n in (12, 5_000, 10_000, 70_000, 10**8)] == [64, 64, 128, 512, 5056]
-    assert [_unit_size(pti, n) for n in (12, 70_000)] == [16, 16]
+    assert [shard_size(e4e, n) for n in (12, 5_000, 10_000, 70_000, 10**8)] == [64, 64, 128, 512, 5056]
+    assert [shard_size(pti, n) for n in (12, 70_000)] == [16, 16]
 
 
 def test_without_measuring_it_is_another_run(tmp_path: Path, faces: Path) -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Annotated
 
+from ganinv.config import ChosenBy
 from ganinv.directions.direction import Direction
 from ganinv.directions.fitting.context import FitContext
 from ganinv.directions.fitting.method import DirectionMethod, Fit
+from ganinv.directions.fitting.registry import METHODS
 from ganinv.errors import ConfigError
+
+AnyMethod = Annotated[DirectionMethod, ChosenBy("method", METHODS)]
+"""A field that is the configuration of any method: ``{method: sefa, components: 4}``."""
 
 
 class DirectionFits:

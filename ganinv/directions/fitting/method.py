@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated
 
-from ganinv.config import ChosenBy, StrictModel
+from ganinv.config import StrictModel
 from ganinv.directions.direction import Direction
 from ganinv.directions.fitting.context import FitContext
-from ganinv.directions.fitting.registry import METHODS
 
 Fit = Callable[[str], Direction]
 """Makes one direction by its name. ``DataError``: this one cannot be fitted, the others may be."""
@@ -34,7 +32,3 @@ class DirectionMethod(StrictModel, ABC):
     @abstractmethod
     def fit(self, context: FitContext) -> Fit:
         """Make ready to fit: what several directions share is computed once, when the first of them needs it."""
-
-
-AnyMethod = Annotated[DirectionMethod, ChosenBy("method", METHODS)]
-"""A field that is the configuration of any method: ``{method: sefa, components: 4}``."""

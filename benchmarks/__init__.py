@@ -1,0 +1,1 @@
+"""Measurements that are not tests: each is a command, ``python -m benchmarks.<room>.<name>``."""

@@ -1,0 +1,22 @@
+"""What a report is asked to be about."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ganinv.config import StrictModel
+
+
+class ReportRequest(StrictModel):
+    """What to report on: names of collections. What is None, missing or empty is left out of the report."""
+
+    samples: str | None = None
+    latents: tuple[str, ...] = ()
+    """Inversions of one data set, one per method, in the order they are to be shown."""
+    edits: str | None = None
+    """Edited inversions; their scores are in the ``edit-metrics`` of the same name."""
+    training: str | None = None
+    """Training curves of an encoder."""
+    title: str
+    max_strips: int = Field(default=12, ge=1)
+    """Most images shown side by side."""
