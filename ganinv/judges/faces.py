@@ -1,0 +1,134 @@
+"""Faces as dlib sees them: whether there is one, where its 68 landmarks are, and whose it is.
+
+The detector is dlib's frontal one (histograms of gradients, no weights), the landmarks are the regression trees of Kazemi and
+Sullivan (2014), the descriptor is dlib's residual network of 128 dimensions (King 2017; 0.6 is the distance under which two
+images are taken for one person). All were trained on photographs, none on anything here. The landmark model was trained on
+iBUG 300-W, whose licence leaves out commercial use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from ganinv.errors import ConfigError, DataError
+from ganinv.judges.weights import INSTALL, Judge, PackagedWeights
+
+SIDE = 256
+"""Images are enlarged to this many pixels a side: the detector's window has 80."""
+SAME_PERSON = 0.6
+"""Descriptors nearer than this are one person's, says who trained them."""
+
+_MODELS = ("face_recognition_models", "face_recognition_models")
+LANDMARKS = PackagedWeights(
+    "dlib landmarks",
+    *_MODELS,
+    "models/shape_predictor_68_face_landmarks.dat",
+    "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
+)
+DESCRIPTOR = PackagedWeights(
+    "dlib face descriptor",
+    *_MODELS,
+    "models/dlib_face_recognition_resnet_model_v1.dat",
+    "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+)
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What was found in N images.
+
+    Args:
+        pixels: uint8 [N, S, S, 3], the images as they were looked at. boxes: the faces, None where there is none.
+        confidence: [N], the detector's (0 is its threshold; NaN without a face).
+        landmarks: [N, 68, 2], x and y as fractions of the side; NaN without a face.
+    """
+
+    pixels: np.ndarray
+    boxes: list[Any]
+    confidence: np.ndarray
+    landmarks: np.ndarray
+
+    @property
+    def found(self) -> np.ndarray:
+        """[N] bool."""
+        return ~np.isnan(self.confidence)
+
+
+class FaceJudge:
+    """``FaceJudge().look(images)``: one face per image, the one that the detector is surest of.
+
+    Raises:
+        ConfigError: dlib or the models are not installed. WeightsRefused: other models than expected.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import dlib
+        except ImportError as error:
+            raise ConfigError(f"judging faces needs the package dlib-bin (or dlib): {INSTALL}") from error
+        self._dlib = dlib
+        self._detect = dlib.get_frontal_face_detector()
+        self._predict = dlib.shape_predictor(str(LANDMARKS.path()))
+
+    @property
+    def judges(self) -> tuple[Judge, Judge]:
+        """Of landmarks, and of descriptors."""
+        return LANDMARKS.judge(), DESCRIPTOR.judge()
+
+    def look(self, images: Tensor) -> Faces:
+        """Find faces and landmarks in images [N, 3, R, R] in [-1, 1] (clamped, as a saved image would be).
+
+        Raises:
+            DataError: not a batch of colour images.
+        """
+        pixels = enlarged(images, SIDE)
+        boxes: list[Any] = []
+        confidence = np.full(len(pixels), np.nan)
+        landmarks = np.full((len(pixels), 68, 2), np.nan)
+        for n, image in enumerate(pixels):
+            found, scores, _ = self._detect.run(image, 0, 0.0)
+            if not scores:
+                boxes.append(None)
+                continue
+            best = int(np.argmax(scores))
+            shape = self._predict(image, found[best])
+            boxes.append(shape)
+            confidence[n] = scores[best]
+            landmarks[n] = [(point.x / SIDE, point.y / SIDE) for point in shape.parts()]
+        return Faces(pixels, boxes, confidence, landmarks)
+
+    def describe(self, faces: Faces) -> np.ndarray:
+        """Descriptors [N, 128], NaN without a face."""
+        rows = np.full((len(faces.boxes), 128), np.nan)
+        for n, shape in enumerate(faces.boxes):
+            if shape is not None:
+                rows[n] = self._recogniser.compute_face_descriptor(faces.pixels[n], shape)
+        return rows
+
+    @cached_property
+    def _recogniser(self) -> Any:
+        return self._dlib.face_recognition_model_v1(str(DESCRIPTOR.path()))
+
+
+def identity_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[N]: how far descriptors [N, 128] are apart; under ``SAME_PERSON`` they are one person's. NaN without a face."""
+    distance: np.ndarray = np.linalg.norm(a - b, axis=-1)
+    return distance
+
+
+def enlarged(images: Tensor, side: int) -> np.ndarray:
+    """Images [N, 3, R, R] in [-1, 1] as uint8 [N, side, side, 3]: rounded to 8 bits first, as saved ones are, then resized
+    (bicubic, antialiased where they shrink)."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise DataError(f"a judge takes images [N, 3, R, R] in [-1, 1], got {tuple(images.shape)}")
+    rgb = ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    out = np.empty((len(rgb), side, side, 3), np.uint8)
+    for n, image in enumerate(rgb):
+        out[n] = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+    return out
