@@ -108,8 +108,6 @@ def run_chain(job: ChainJob) -> dict[str, Any]:
         if job.train:
             results["train"] = _step("train", run_train, job.train, pools)
         for each in job.invert:
-            if job.train and each.encoder is None:
-                each = each.model_copy(update={"encoder": job.train.encoder_url})
             name = f"invert-{each.collection_name}"
             results[name] = _step(name, run_invert, each, pools)
         for edit in job.edit:

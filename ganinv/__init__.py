@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     )
     from ganinv.generators.files import open_generator, save_generator
     from ganinv.generators.stylegan2 import Generator, GeneratorConfig
-    from ganinv.methods.files import open_encoder, save_encoder
-    from ganinv.methods.method import Inversion, Method, load_method
+    from ganinv.methods.files import open_inverter, save_inverter
     from ganinv.methods.published.checkpoints import open_encoder_checkpoint
+    from ganinv.stages.method import Inversion, Method, load_method
     from ganinv.store import Store, open_store
     from ganinv.target import Target
     from ganinv.weights.importing import import_weights
@@ -33,7 +33,7 @@ _HOMES = {
     "ganinv.directions.direction": ("Direction",),
     "ganinv.editing": ("Edit",),
     "ganinv.methods.published.checkpoints": ("open_encoder_checkpoint",),
-    "ganinv.methods.files": ("open_encoder", "save_encoder"),
+    "ganinv.methods.files": ("open_inverter", "save_inverter"),
     "ganinv.errors": (
         "ConfigError",
         "DataError",
@@ -47,7 +47,7 @@ _HOMES = {
     "ganinv.generators.stylegan2": ("Generator", "GeneratorConfig"),
     "ganinv.weights.importing": ("import_weights",),
     "ganinv.weights.inspection": ("inspect_weights",),
-    "ganinv.methods.method": ("Inversion", "Method", "load_method"),
+    "ganinv.stages.method": ("Inversion", "Method", "load_method"),
     "ganinv.store": ("Store", "open_store"),
     "ganinv.target": ("Target",),
 }
@@ -66,9 +66,9 @@ __all__ = [  # noqa: RUF022  # grouped as a reader meets them
     "save_generator",
     "inspect_weights",
     "import_weights",
-    "open_encoder",
+    "open_inverter",
     "open_encoder_checkpoint",
-    "save_encoder",
+    "save_inverter",
     "load_method",
     "Method",
     "Inversion",

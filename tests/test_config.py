@@ -9,7 +9,7 @@ import pytest
 from flows.chain import load_chain
 from ganinv.config import config_names, config_path, load_yaml, validate
 from ganinv.errors import ConfigError
-from ganinv.methods.method import method_config
+from ganinv.stages.method import method_config
 from ganinv.training.e4e import E4eTrainingConfig
 from ganinv.training.gan import GanTrainingConfig
 

@@ -11,8 +11,8 @@ from ganinv.codes.code import Code
 from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.files import open_encoder
-from ganinv.methods.method import Inversion, load_method, method_config
+from ganinv.methods.files import open_inverter
+from ganinv.stages.method import Inversion, load_method, method_config
 from ganinv.target import Target
 from tests.losses.vgg_file import random_vgg16, write_hub
 from tests.tiny import random_w
@@ -73,7 +73,7 @@ def test_published_settings() -> None:
 
 def test_the_encoder_knows_its_own_images(g: Generator) -> None:
     """Identity on generated images: E(G(w)) is closer to w than to another latent."""
-    encoder = open_encoder("e4e", generator=g)
+    encoder = open_inverter("e4e", generator=g)
     z = torch.randn(16, g.z_dim, generator=torch.Generator().manual_seed(0))
     w = g.map(z, truncation_psi=0.7)
     with torch.no_grad():

@@ -23,7 +23,7 @@ from benchmarks.inversion.per_image import Clock, targets
 from ganinv.codes.code import Code
 from ganinv.generators.fast import Mode, fast_path
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.method import load_method
+from ganinv.stages.method import load_method
 
 
 def render(g: Generator, mode: Mode) -> Callable[[Tensor], Tensor]:

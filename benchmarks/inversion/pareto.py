@@ -25,9 +25,9 @@ from ganinv.config import digest
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
-from ganinv.methods.files import open_encoder
-from ganinv.methods.method import AnyStage, MethodConfig
+from ganinv.methods.files import open_inverter
 from ganinv.stages.base import Context
+from ganinv.stages.method import AnyStage, MethodConfig
 from ganinv.target import Target
 
 RESULTS = Path(__file__).parent / "results" / "pareto.jsonl"
@@ -137,8 +137,8 @@ def run(args: argparse.Namespace) -> None:
     if not todo:
         return
     target = targets(g, args.images)
-    context = Context(g, lambda name: open_encoder(name, generator=g), lanes=args.batch)
-    context.encoder("e4e")(target.images[:4])  # warm-up
+    context = Context(g, lambda name: open_inverter(name, generator=g), lanes=args.batch)
+    context.inverter("e4e")(target.images[:4])  # warm-up
     judge = Judge(g, target)
     args.results.parent.mkdir(exist_ok=True)
     done: dict[str, tuple[Code | None, float]] = {_digest([]): (None, 0.0)}

@@ -34,9 +34,9 @@ from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, open_labeller
 from ganinv.losses.distance import between, open_distance
-from ganinv.methods.files import open_encoder
-from ganinv.methods.method import load_method, method_config
+from ganinv.methods.files import open_inverter
 from ganinv.stages.base import Context
+from ganinv.stages.method import load_method, method_config
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import NoiseSettings, Optimize
 from ganinv.stages.tune import Tune
@@ -166,7 +166,7 @@ def edits(g: Generator, args: argparse.Namespace) -> None:
     """Bar: low rank within 10 % of dense in distance; edits move the score as far as on the untuned generator, within 10 %."""
     target = targets(g, args.images or 32, args.samples)
     labeller, directions = open_labeller("portraits-64"), edit_directions(g)
-    context = Context(g, lambda name: open_encoder(name, generator=g), lanes=args.batch)
+    context = Context(g, lambda name: open_inverter(name, generator=g), lanes=args.batch)
     dense = Tune(steps=args.steps or 60, lr=3e-3, lr_rampdown=0.5)
     rows = []
     for method in ("pti", "pti-w"):

@@ -21,8 +21,8 @@ from ganinv.codes.truncation import compress, truncated
 from ganinv.data import open_dataset
 from ganinv.generators.files import open_generator
 from ganinv.losses.distance import between, open_distance
-from ganinv.methods.method import load_method
 from ganinv.records.record import RecordConfig, decode, encode
+from ganinv.stages.method import load_method
 from ganinv.target import Target
 
 ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)

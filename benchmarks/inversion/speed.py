@@ -12,7 +12,7 @@ import torch
 
 from ganinv.codes.code import Code
 from ganinv.generators.files import open_generator
-from ganinv.methods.method import load_method
+from ganinv.stages.method import load_method
 from ganinv.target import Target
 
 

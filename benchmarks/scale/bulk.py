@@ -108,10 +108,10 @@ def bare_process(folder: Path, out: Path, slot: int, args: argparse.Namespace) -
     from ganinv.data import open_dataset
     from ganinv.generators.files import open_generator
     from ganinv.losses.distance import between, open_distance
-    from ganinv.methods.files import open_encoder
+    from ganinv.methods.files import open_inverter
 
     generator = open_generator("portraits-64")
-    encoder, distance = open_encoder("e4e", generator=generator), open_distance("embedded", generator)
+    encoder, distance = open_inverter("e4e", generator=generator), open_distance("embedded", generator)
     dataset = open_dataset(str(folder))
     ids = dataset.ids[slot :: args.slots]
     (out / f"ready-{slot}").touch()

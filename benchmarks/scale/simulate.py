@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ganinv.data.source import SourceRef
-from ganinv.methods.method import method_config
+from ganinv.stages.method import method_config
 from ganinv.store import Plan, Unit
 from tasks.pool import UnitReport
 from tasks.pool.ledger import Ledger

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 else:
     FitMethod = Literal[METHODS.names]  # of the registry: names that nobody lists twice
 LabellerName = Annotated[str, typer.Option(help="A shipped one, one of configs/labellers, or a YAML file.")]
+EncoderPlaces = Annotated[
+    list[str] | None,
+    typer.Option("--encoder", help="NAME=URI: where an encoder that the method names is, if not in the store."),
+]
+NeededPlaces = Annotated[
+    list[str] | None, typer.Option("--needed", help="ROLE=URI: what an encoder starts from, such as w_encoder=w.pt.")
+]
 GeneratorUri = Annotated[
     str, typer.Option(help="An embedded generator's name, a weight file, or what ganinv import printed.")
 ]

@@ -12,11 +12,13 @@ from flows.cli.apps import app
 from flows.cli.jobs import engine_of, job_of, pairs, run_step
 from flows.cli.options import (
     AsJson,
+    EncoderPlaces,
     EngineKind,
     FitMethod,
     GeneratorUri,
     LabellerName,
     Measure,
+    NeededPlaces,
     RetryFailed,
     Slots,
     StoreUrl,
@@ -200,7 +202,8 @@ def invert(
     where: Annotated[list[str] | None, typer.Option(help="Rows of a Parquet data set: --where split=test")] = None,
     image_column: str | None = None,
     limit: int | None = None,
-    encoder: Annotated[str | None, typer.Option(help="Folder of an encoder you trained.")] = None,
+    encoder: EncoderPlaces = None,
+    needed: NeededPlaces = None,
     start: Annotated[
         str | None, typer.Option("--from", help="Latents to go on from, where a method starts: code.")
     ] = None,
@@ -227,7 +230,8 @@ def invert(
         "dataset": {"url": dataset, "where": pairs(where), "image_column": image_column, "limit": limit},
         "method": method,
         "name": name,
-        "encoder": encoder,
+        "encoders": pairs(encoder),
+        "needed": pairs(needed),
         "start": start,
         "generator": generator,
         "seed": seed,

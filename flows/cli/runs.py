@@ -15,9 +15,11 @@ from flows.cli.apps import app
 from flows.cli.jobs import job_of, pairs
 from flows.cli.options import (
     AsJson,
+    EncoderPlaces,
     EngineKind,
     GeneratorUri,
     Measure,
+    NeededPlaces,
     RetryFailed,
     Slots,
     StoreUrl,
@@ -39,7 +41,8 @@ def submit(
     name: Annotated[str | None, typer.Option(help="The method's name by default.")] = None,
     where: Annotated[list[str] | None, typer.Option(help="Rows of a Parquet data set: --where split=test")] = None,
     limit: int | None = None,
-    encoder: Annotated[str | None, typer.Option(help="Folder of an encoder you trained.")] = None,
+    encoder: EncoderPlaces = None,
+    needed: NeededPlaces = None,
     generator: GeneratorUri = "portraits-64",
     seed: int = 0,
     measure: Measure = True,
@@ -58,7 +61,8 @@ def submit(
         "dataset": {"url": dataset, "where": pairs(where), "limit": limit},
         "method": method,
         "name": name,
-        "encoder": encoder,
+        "encoders": pairs(encoder),
+        "needed": pairs(needed),
         "generator": generator,
         "seed": seed,
         "measure": measure,
@@ -89,13 +93,16 @@ def submit(
     from flows.runs import submit as hand_over
     from ganinv.store.names import no_secrets
 
-    for what, place in {"--store": store, "the data set": dataset, "--encoder": encoder or "/"}.items():
+    places = {"--store": store, "the data set": dataset}
+    places |= {f"--encoder {name}": uri for name, uri in pairs(encoder).items() if "/" in uri}
+    places |= {f"--needed {role}": uri for role, uri in pairs(needed).items() if "/" in uri}
+    for what, place in places.items():
         if "://" not in place and not place.startswith("/"):
             raise ConfigError(
                 f"{what} {place!r} is a path on this machine, and the run is elsewhere: give a URL, or an absolute path "
                 "that the worker has too"
             )
-    no_secrets([store, dataset, encoder, generator], "the job")
+    no_secrets([*places.values(), generator], "the job")
     parameters = {"job": job.model_dump(mode="json"), "engine": where_it_runs.model_dump(mode="json")}
     run = hand_over(to, parameters, flow="invert")
     if as_json:

@@ -21,7 +21,7 @@ from ganinv.config import StrictModel
 from ganinv.editing.masks import shrunk
 from ganinv.errors import ConfigError, NotFinite
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.files import open_encoder
+from ganinv.methods.files import open_inverter
 from ganinv.optim.batched import Adam
 from ganinv.stages.base import Context
 from ganinv.stages.descent import Descent
@@ -67,7 +67,7 @@ class Embedder:
         self, generator: Generator, config: EmbeddingConfig | None = None, *, seed: int = 0, lanes: int = 16
     ) -> None:
         self.generator, self.cfg = generator, config or EmbeddingConfig()
-        self.context = Context(generator, partial(open_encoder, generator=generator), seed, lanes)
+        self.context = Context(generator, partial(open_inverter, generator=generator), seed, lanes)
 
     def latent(
         self,

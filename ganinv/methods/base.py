@@ -1,35 +1,184 @@
-"""What all encoders share: ``encoder(images) -> Code``, the mean latent they start from, and a fingerprint."""
+"""What turns images into codes: ``Inverter``, the one noun for every trained method, and its commonest kind, the encoder."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from ganinv.codes.code import Code
+from ganinv.codes.parts import Head
 from ganinv.config import StrictModel
+from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.generators.carrying import carry_features
+from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.inputs import fit
 
 
-class ImageEncoder(nn.Module):
-    """``encoder(images [B, C, H, W] in [-1, 1]) -> Code``; ``latents(images)`` gives its w [B, num_ws, w_dim].
+class InverterConfig(StrictModel):
+    """The shape of an inverter: what is needed to build it again before its weights are read. ``kind`` tells them apart."""
+
+    kind: str
+
+    @classmethod
+    def for_generator(cls, generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of this model that follow from the generator, with ``given`` over them; as plain data."""
+        shape = {
+            "resolution": generator.resolution,
+            "num_ws": generator.num_ws,
+            "w_dim": generator.w_dim,
+            "img_channels": generator.img_channels,
+        }
+        filled: dict[str, Any] = {name: value for name, value in shape.items() if name in cls.model_fields} | dict(
+            given
+        )
+        for name, field in cls.model_fields.items():  # a model inside, such as ReStyle's encoder
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, InverterConfig):
+                filled[name] = inner.for_generator(generator, filled.get(name) or {})
+        return filled
+
+
+class Inverter(nn.Module):
+    """Images [B, C, H, W] in [-1, 1] to a ``Code``; trained here or read from a file, and bound to one generator.
+
+    A method with weights is a subclass and its ``Config``, in a file of this package, with a line in
+    ``ganinv.methods.registry``. Its parameters are the method's own: the generator and what it needs are held, not owned,
+    so ``state_dict()`` is what is stored.
+
+    Args:
+        cfg: its shape.
+        generator: what its codes are for. A plain encoder needs none to encode; who renders does.
+        needed: frozen inverters by role of ``needs``.
+
+    Attributes:
+        Config: the model of its configuration.
+        needs: roles of other inverters that it starts from: HyperStyle's ``w_encoder``.
+        edits_need_images: whether ``after_edit`` looks at the photo.
+        uri: where it was opened from, as ``open_inverter`` takes it; empty for one that was just built.
+    """
+
+    cfg: Any
+    Config: ClassVar[type[InverterConfig]]
+    needs: ClassVar[tuple[str, ...]] = ()
+    edits_need_images: ClassVar[bool] = False
+
+    def __init__(
+        self, cfg: InverterConfig, generator: Generator | None = None, needed: Mapping[str, Inverter] | None = None
+    ) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.needed = {role: needed[role] for role in self.needs if needed and role in needed}
+        self.uri = ""
+        self._bound = (generator,)  # in a tuple, or its parameters would count as ours
+        self.build()
+        if generator is not None:
+            self.bind(generator)
+
+    def build(self) -> None:
+        """Make the networks that ``cfg`` describes."""
+        raise NotImplementedError
+
+    @property
+    def generator(self) -> Generator:
+        """The generator that its codes are for.
+
+        Raises:
+            ConfigError: it was built without one.
+        """
+        (generator,) = self._bound
+        if generator is None:
+            raise ConfigError(f"this {self.cfg.kind} was opened without a generator: give the one it belongs to")
+        return generator
+
+    def bind(self, generator: Generator) -> None:
+        """From now on its codes are for ``generator``.
+
+        Raises:
+            GeneratorMismatch: a generator of another shape.
+        """
+        shape = (getattr(self, "num_ws", generator.num_ws), getattr(self, "w_dim", generator.w_dim))
+        if shape != (generator.num_ws, generator.w_dim):
+            raise GeneratorMismatch(
+                f"this {self.cfg.kind} gives latents of {shape[0]}x{shape[1]}, generator {generator.name!r} takes "
+                f"{generator.num_ws}x{generator.w_dim}"
+            )
+        self._bound = (generator,)
+
+    def forward(self, images: Tensor, code: Code | None = None, *, steps: int | None = None) -> Code:
+        """The code of images [B, C, H, W]: the last of :meth:`refine`."""
+        *_, last = self.refine(images, code, steps=steps)
+        return last
+
+    def need(self, role: str) -> Inverter:
+        """The inverter that plays ``role`` of ``needs``.
+
+        Raises:
+            ConfigError: it was not given. One that only goes on from codes may never ask for it.
+        """
+        if role not in self.needed:
+            raise ConfigError(
+                f"{self.cfg.kind} starts from another network, its {role}, which is not here: give it with "
+                f"--needed {role}=URI (a name of the store, a folder, or a published checkpoint)"
+            )
+        return self.needed[role]
+
+    def refine(
+        self, images: Tensor, code: Code | None = None, *, steps: int | None = None, detach: bool = False
+    ) -> Iterator[Code]:
+        """The code after each pass.
+
+        Args:
+            code: to go on from; None begins where the method begins.
+            steps: passes; None as it was trained.
+            detach: no gradients from one pass into the one before (training).
+        """
+        raise NotImplementedError
+
+    def after_edit(self, images: Tensor | None, code: Code, edited: Code) -> Code:
+        """The code to render for ``edited``, which is ``code`` moved along directions and has its extras.
+
+        By default extras stay, and stored feature maps move with the edit (``generators.carrying``).
+
+        Args:
+            images: [B, C, H, W], where ``edits_need_images``.
+        """
+        return carry_features(self.generator, code, edited)
+
+    def weight_heads(self) -> Mapping[str, Head]:
+        """Parameter name of the synthesis -> the head that its ``HeadCode`` is for. Not stored with codes: they are ours."""
+        return {}
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the weights, names sorted, and over the fingerprints of what it needs."""
+        own = fingerprint_of(self)
+        if not self.needed:
+            return own
+        digest = hashlib.sha256(own.encode())
+        for role, inverter in sorted(self.needed.items()):
+            digest.update(f"{role}={inverter.fingerprint}".encode())
+        return digest.hexdigest()
+
+
+class ImageEncoder(Inverter):
+    """An inverter of one pass into W or W+; ``latents(images)`` gives its w [B, num_ws, w_dim].
 
     An encoder predicts *offsets* to ``latent_avg`` [w_dim] or [num_ws, w_dim]. Images of any size are resized to
     ``input_size`` (height, width).
     """
 
-    cfg: StrictModel
     latent_avg: Tensor
     input_size: tuple[int, int]
     num_ws: int
     w_dim: int
 
-    def __init__(self, cfg: StrictModel) -> None:
-        super().__init__()
-        self.cfg = cfg
-
-    def forward(self, images: Tensor) -> Code:
-        return Code(w=self.latents(images))
+    def refine(
+        self, images: Tensor, code: Code | None = None, *, steps: int | None = None, detach: bool = False
+    ) -> Iterator[Code]:
+        yield Code(w=self.latents(images))
 
     def latents(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] to w [B, num_ws, w_dim]."""
@@ -38,11 +187,6 @@ class ImageEncoder(nn.Module):
     def offsets(self, images: Tensor) -> Tensor:
         """Images of ``input_size`` to what is added to ``latent_avg``: [B, num_ws, w_dim]."""
         raise NotImplementedError
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over the weights, names sorted."""
-        return fingerprint_of(self)
 
 
 def fingerprint_of(*modules: nn.Module, **tensors: Tensor) -> str:

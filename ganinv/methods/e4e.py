@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from ganinv.methods.rows import RowEncoder, RowEncoderConfig
@@ -9,6 +11,8 @@ from ganinv.methods.rows import RowEncoder, RowEncoderConfig
 
 class E4eConfig(RowEncoderConfig):
     """The shape of an e4e encoder: on a small backbone, or in the published form on IR-SE-50."""
+
+    kind: Literal["e4e"] = "e4e"
 
 
 class E4e(RowEncoder):
@@ -18,9 +22,11 @@ class E4e(RowEncoder):
     delta (progressive training, section 3.1); inference uses all.
     """
 
-    def __init__(self, cfg: RowEncoderConfig) -> None:
-        super().__init__(cfg)
-        self.stage = cfg.num_ws - 1
+    Config = E4eConfig
+
+    def build(self) -> None:
+        super().build()
+        self.stage = self.num_ws - 1
 
     def combine(self, maps: list[Tensor]) -> list[Tensor]:
         base = self.heads[0](maps[0])

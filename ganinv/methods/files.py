@@ -1,118 +1,160 @@
-"""Open and save encoders: our folder (``config.json``, ``encoder.safetensors``), and published checkpoints.
+"""Open and save inverters: our folder (``config.json`` and safetensors), and published checkpoints.
 
-An encoder belongs to a generator.
+An inverter belongs to a generator. What it needs beside itself is named in its folder where it ships with the package, and
+otherwise lies in the folder too, so that a folder can be moved.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import fsspec
 from safetensors.torch import save
 
-from ganinv.config import StrictModel, validate
 from ganinv.errors import GeneratorMismatch, WeightsRefused
 from ganinv.generators.files import load_into, pack_tensors, put_file
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.base import ImageEncoder
-from ganinv.methods.e4e import E4e, E4eConfig
-from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
-from ganinv.methods.psp import Psp
-from ganinv.methods.published.checkpoints import Inverter, open_encoder_checkpoint
-from ganinv.methods.restyle import ReStyle
-from ganinv.methods.rows import RowEncoder, RowEncoderConfig
-from ganinv.methods.w import NaiveWPlusEncoder, WEncoder, WEncoderConfig
+from ganinv.methods.base import Inverter
+from ganinv.methods.published.checkpoints import open_encoder_checkpoint
+from ganinv.methods.registry import INVERTERS, inverter_config
 from ganinv.reading.fetch import path_kind
+from ganinv.store.store import Store
 
 ASSETS = Path(__file__).parent / "assets"
+FORMAT = "ganinv-inverter-2"
 
-_METHODS: dict[str, tuple[type[StrictModel], type[ImageEncoder]]] = {
-    "e4e": (E4eConfig, E4e),
-    "psp": (RowEncoderConfig, Psp),
-    "w": (WEncoderConfig, WEncoder),
-    "naive-w+": (WEncoderConfig, NaiveWPlusEncoder),
-    "in-domain": (InDomainConfig, InDomainEncoder),
-}
+Needed = Mapping[str, "str | Inverter"]
+"""Role -> an inverter, or where it is."""
 
 
-def open_encoder(uri: str, *, generator: Generator, w_encoder: str | None = None) -> Inverter:
-    """Open an encoder, frozen, on the generator's device: ``encoder(images [B, 3, R, R] in [-1, 1]) -> Code``.
+def open_inverter(
+    uri: str, *, generator: Generator, store: Store | None = None, needed: Needed | None = None
+) -> Inverter:
+    """Open an inverter, frozen, on the generator's device: ``inverter(images [B, C, R, R] in [-1, 1]) -> Code``.
 
     Args:
-        uri: ``e4e`` for the encoder that ships with the embedded generator, a folder in our format, or a published
-            checkpoint of pSp, e4e, ReStyle, HyperStyle, HFGI or In-Domain inversion (path or any fsspec URL).
-        w_encoder: a HyperStyle checkpoint's encoder into W, which is a checkpoint of its own.
+        uri: a name: of ``<store>/encoders/<name>``, or of one that ships with the embedded generator (``e4e``); or a
+            folder in our format; or a published checkpoint of pSp, e4e, ReStyle, HyperStyle, HFGI or In-Domain inversion
+            (path or any fsspec URL).
+        needed: what it starts from, by role, where its folder or file does not have it (HyperStyle's ``w_encoder``).
 
     Raises:
         GeneratorMismatch: it was trained for another generator.
-        WeightsRefused: no encoder there, one of an unknown kind, or a damaged file.
+        WeightsRefused: no inverter there, one of an unknown kind, or a damaged file.
     """
-    folder = str(ASSETS / uri) if (ASSETS / uri / "config.json").is_file() else uri.rstrip("/")
+    folder = _find(uri, generator, store)
+    roles = {
+        role: open_inverter(given, generator=generator, store=store) if isinstance(given, str) else given
+        for role, given in (needed or {}).items()
+    }
     if path_kind(folder) == "file":
-        start = None if w_encoder is None else open_encoder_checkpoint(w_encoder).encoder
-        return open_encoder_checkpoint(folder, generator=generator).inverter(generator, w_encoder=start)
-    encoder = _open_folder(folder, uri, generator)
-    if isinstance(encoder, RowEncoder) and encoder.cfg.sees_rendering:
-        return ReStyle(encoder, generator)
-    return encoder
+        opened = open_encoder_checkpoint(folder, generator=generator).inverter(generator, needed=roles)
+    else:
+        opened = _open_folder(folder, uri, generator, store, roles)
+    opened.uri = uri if folder == str(ASSETS / uri) else folder
+    return opened.to(generator.device).eval().requires_grad_(False)
 
 
-def open_e4e(uri: str, *, generator: Generator) -> E4e:
-    """An e4e encoder in our format, to train on or to ship. Arguments and errors as ``open_encoder``."""
-    encoder = open_encoder(uri, generator=generator)
-    if not isinstance(encoder, E4e):
-        raise WeightsRefused(f"{uri} is a {type(encoder).__name__}; expected an e4e encoder")
-    return encoder
-
-
-def save_encoder(
-    encoder: ImageEncoder, uri: str, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
+def save_inverter(
+    inverter: Inverter, uri: str, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
 ) -> None:
-    """Write an encoder folder, bound to ``generator`` by its fingerprint."""
+    """Write an inverter's folder, bound to ``generator`` by its fingerprint."""
     fs, path = fsspec.url_to_fs(uri.rstrip("/"))
     fs.makedirs(path, exist_ok=True)
-    for name, data in pack_encoder(encoder, generator=generator, half=half, extra=extra).items():
+    for name, data in pack_inverter(inverter, generator=generator, half=half, extra=extra).items():
         put_file(fs, f"{path}/{name}", data)
 
 
-def pack_encoder(
-    encoder: ImageEncoder, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
+def pack_inverter(
+    inverter: Inverter, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
 ) -> dict[str, bytes]:
     """The files of our folder by name; ``config.json``, without which the folder is none, is the last."""
+    files: dict[str, bytes] = {}
     meta = {
-        "format": "ganinv-encoder-1",
-        "method": next(name for name, (_, cls) in _METHODS.items() if type(encoder) is cls),
+        "format": FORMAT,
         "generator_name": generator.name,
         "generator_fingerprint": generator.fingerprint,
-        "encoder": encoder.cfg.model_dump(mode="json"),
+        **_described(inverter, "inverter", files, half),
         **(extra or {}),
     }
-    return {
-        "encoder.safetensors": save(pack_tensors(encoder.state_dict(), half)),
-        "config.json": json.dumps(meta, indent=2).encode(),
-    }
+    return files | {"config.json": json.dumps(meta, indent=2).encode()}
 
 
-def _open_folder(folder: str, uri: str, generator: Generator) -> ImageEncoder:
+def _described(inverter: Inverter, name: str, files: dict[str, bytes], half: bool) -> dict[str, Any]:
+    """Shape and needs of one inverter; its weights go into ``files``."""
+    files[f"{name}.safetensors"] = save(pack_tensors(inverter.state_dict(), half))
+    needs: dict[str, Any] = {}
+    for role, needed in inverter.needed.items():
+        shipped = (ASSETS / needed.uri / "config.json").is_file() if needed.uri else False
+        of_role = {"name": needed.uri} if shipped else _described(needed, f"{name}.{role}", files, False)
+        needs[role] = {"fingerprint": needed.fingerprint} | of_role
+    return {"inverter": inverter.cfg.model_dump(mode="json"), "needs": needs}
+
+
+def _find(uri: str, generator: Generator, store: Store | None) -> str:
+    """Where an inverter is: a name is looked for in the store, then among those that ship."""
+    shipped = (ASSETS / uri / "config.json").is_file()
+    if store is not None and "/" not in uri:
+        data = store.objects.read_if_there(f"encoders/{uri}/config.json")
+        if data is not None and (not shipped or _generator_of(data) == generator.fingerprint):
+            return store.objects.where(f"encoders/{uri}")
+    return str(ASSETS / uri) if shipped else uri.rstrip("/")
+
+
+def _generator_of(data: bytes) -> str | None:
+    try:
+        return str(json.loads(data).get("generator_fingerprint"))
+    except (ValueError, AttributeError):
+        return None
+
+
+def _open_folder(
+    folder: str, uri: str, generator: Generator, store: Store | None, given: Mapping[str, Inverter]
+) -> Inverter:
     fs, path = fsspec.url_to_fs(folder)
     try:
         meta = json.loads(fs.cat_file(f"{path}/config.json"))
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise WeightsRefused(
-            f"no encoder at {uri!r}: expected a published checkpoint, or a folder with config.json and "
-            "encoder.safetensors; train one with: ganinv train"
+            f"no encoder at {uri!r}: expected a name of the store, a published checkpoint, or a folder with config.json and "
+            "inverter.safetensors; train one with: ganinv train"
         ) from error
+    if meta.get("format") != FORMAT:
+        raise WeightsRefused(f"{folder}: format {meta.get('format')!r} is not read here, expected {FORMAT}")
     if meta.get("generator_fingerprint") != generator.fingerprint:
         raise GeneratorMismatch(
             f"encoder {uri!r} was trained for generator {meta.get('generator_name')!r} "
             f"({str(meta.get('generator_fingerprint'))[:12]}), not for {generator.name!r} ({generator.fingerprint[:12]}); "
             "train one for this generator with: ganinv train, or take a method that needs none, such as pti-w"
         )
-    if meta.get("method") not in _METHODS:
-        raise WeightsRefused(f"{folder}: method {meta.get('method')!r} is not known; known are {', '.join(_METHODS)}")
-    config, build = _METHODS[meta["method"]]
-    encoder = build(validate(config, meta.get("encoder"), f"{folder}/config.json"))
-    load_into(encoder, f"{folder}/encoder.safetensors")
-    return encoder.to(generator.device).eval().requires_grad_(False)
+    return _opened(meta, "inverter", folder, generator, store, given)
+
+
+def _opened(
+    meta: Mapping[str, Any],
+    name: str,
+    folder: str,
+    generator: Generator,
+    store: Store | None,
+    given: Mapping[str, Inverter],
+) -> Inverter:
+    needed = dict(given)
+    for role, of_role in (meta.get("needs") or {}).items():
+        if role in needed:
+            continue
+        if "name" in of_role:
+            needed[role] = open_inverter(str(of_role["name"]), generator=generator, store=store)
+        else:
+            needed[role] = _opened(of_role, f"{name}.{role}", folder, generator, store, {})
+        if needed[role].fingerprint != of_role.get("fingerprint"):
+            raise WeightsRefused(
+                f"{folder} was trained with another {role} ({str(of_role.get('fingerprint'))[:12]}) than the one that is "
+                f"there now ({needed[role].fingerprint[:12]}): give the right one with --needed {role}=URI"
+            )
+    config = inverter_config(meta.get("inverter"), f"{folder}/config.json")
+    inverter = INVERTERS[config.kind](config, generator, needed)
+    load_into(inverter, f"{folder}/{name}.safetensors")
+    return inverter.to(generator.device).eval().requires_grad_(False)

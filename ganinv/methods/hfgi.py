@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ganinv.codes.code import Code, Feature
-from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.base import ImageEncoder, fingerprint_of
+from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import band, fit
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
 
-SITE, SIDE = "act[7]", 64  # the up-sampling convolution to 64x64
+
+class HfgiConfig(InverterConfig):
+    """The shape of HFGI, by default as it is published."""
+
+    kind: Literal["hfgi"] = "hfgi"
+    input_height: int = 256
+    input_width: int = 256
+    site: str = "act[7]"
+    """The features that are scaled and shifted: the up-sampling convolution to 64x64."""
+    side: int = 64
+    """Their height and width."""
+    channels: int = 512
+    """Their channels."""
 
 
-class Hfgi:
-    """``hfgi(images [B, 3, R, R] in [-1, 1]) -> Code`` in W+, with scale and shift of the features at ``act[7]``.
+class Hfgi(Inverter):
+    """``hfgi(images [B, 3, R, R] in [-1, 1]) -> Code`` in W+, with scale and shift of the features at one site.
 
-    Args:
-        encoder: gives the latent (e4e); None when codes are always given to ``consult``.
-        generator: the one that all networks were trained with.
+    ``needed["encoder"]`` gives the latent (e4e). An edit is consulted again against its own rendering, so it needs the photo.
     """
 
-    def __init__(
-        self,
-        encoder: ImageEncoder | None,
-        aligner: ResidualAligner,
-        consultant: ConsultationEncoder,
-        generator: Generator,
-        input_size: tuple[int, int] = (256, 256),
-    ) -> None:
-        self.encoder, self.aligner, self.consultant, self.generator = encoder, aligner, consultant, generator
-        self.input_size = encoder.input_size if encoder is not None else input_size
+    Config = HfgiConfig
+    needs = ("encoder",)
+    edits_need_images = True
+    cfg: HfgiConfig
 
-    def __call__(self, images: Tensor) -> Code:
-        if self.encoder is None:
-            raise ValueError("this HFGI has no encoder: give the latents to consult(images, code)")
-        return self.consult(images, self.encoder(images))
+    def build(self) -> None:
+        self.aligner, self.consultant = ResidualAligner(), ConsultationEncoder(self.cfg.channels)
+        self.input_size = (self.cfg.input_height, self.cfg.input_width)
+
+    def refine(
+        self, images: Tensor, code: Code | None = None, *, steps: int | None = None, detach: bool = False
+    ) -> Iterator[Code]:
+        yield self.consult(images, self.need("encoder")(images) if code is None else code)
+
+    def after_edit(self, images: Tensor | None, code: Code, edited: Code) -> Code:
+        if images is None:
+            raise ValueError("an edit of HFGI is consulted again, which needs the photo: give images")
+        return self.consult(images, replace(code, features=None), replace(edited, features=None))
 
     def consult(self, images: Tensor, code: Code, edited: Code | None = None) -> Code:
         """The code (or an edit of it) with the features that bring the image's details back.
@@ -50,17 +66,11 @@ class Hfgi:
         target = code if edited is None else edited
         shown = first if edited is None else self._small(self.generator.synthesize(edited))
         aligned = self.aligner(torch.cat([images - first, shown], dim=1))
-        scale, shift = (_resized(condition, (SIDE, SIDE)) for condition in self.consultant(aligned))
-        return Code(w=target.w, features={SITE: Feature(film=(scale, shift))})
+        scale, shift = (_resized(condition, (self.cfg.side, self.cfg.side)) for condition in self.consultant(aligned))
+        return replace(target, features={self.cfg.site: Feature(film=(scale, shift))})
 
     def _small(self, rendering: Tensor) -> Tensor:
         return _resized(band(rendering.clamp(-1, 1), self.input_size), self.input_size)
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over the weights of its networks."""
-        networks = [m for m in (self.encoder, self.aligner, self.consultant) if m is not None]
-        return fingerprint_of(*networks)
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:

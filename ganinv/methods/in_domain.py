@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from ganinv.config import StrictModel
-from ganinv.methods.base import ImageEncoder
+from ganinv.methods.base import ImageEncoder, InverterConfig
 
 SLOPE = 0.2  # of all leaky ReLUs
 
 
-class InDomainConfig(StrictModel):
+class InDomainConfig(InverterConfig):
     """The shape of a domain-guided encoder."""
+
+    kind: Literal["in-domain"] = "in-domain"
 
     resolution: int = 256
     w_dim: int = 512
@@ -48,8 +50,10 @@ class InDomainEncoder(ImageEncoder):
 
     cfg: InDomainConfig
 
-    def __init__(self, cfg: InDomainConfig) -> None:
-        super().__init__(cfg)
+    Config = InDomainConfig
+
+    def build(self) -> None:
+        cfg = self.cfg
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.resolution, cfg.resolution)
         widths = [min(cfg.base_channels * 2**i, cfg.max_channels) for i in range(cfg.levels)]

@@ -2,63 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ganinv.codes.code import Code
-from ganinv.errors import GeneratorMismatch
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.base import Inverter, InverterConfig
+from ganinv.methods.e4e import E4e, E4eConfig
 from ganinv.methods.inputs import fit, pool
-from ganinv.methods.rows import RowEncoder
+from ganinv.methods.psp import Psp, PspConfig
 
 
-class ReStyle:
+class ReStyleConfig(InverterConfig):
+    """The shape of ReStyle: the encoder inside it, pSp's or e4e's, and how often it is called."""
+
+    kind: Literal["restyle"] = "restyle"
+    encoder: Annotated[PspConfig | E4eConfig, Field(discriminator="kind")]
+    steps: int = Field(5, ge=1)
+    """Passes at inference."""
+
+    @model_validator(mode="after")
+    def _sees(self) -> ReStyleConfig:
+        if not self.encoder.sees_rendering:
+            raise ValueError("ReStyle's encoder reads an image beside a rendering: set encoder.sees_rendering to true")
+        return self
+
+    @classmethod
+    def for_generator(cls, generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
+        encoder: Mapping[str, Any] = {"kind": "psp", "sees_rendering": True, **given.get("encoder", {})}
+        of_kind = {"psp": PspConfig, "e4e": E4eConfig}.get(str(encoder["kind"]), PspConfig)
+        return {**given, "encoder": of_kind.for_generator(generator, encoder)}
+
+
+class ReStyle(Inverter):
     """``restyle(images [B, 3, R, R] in [-1, 1]) -> Code`` after ``steps`` refinements of the mean latent.
 
-    Each step adds E(image, rendering so far) to the code. It is pSp or e4e, depending on the encoder.
-
-    Args:
-        encoder: reads an image beside a rendering (``sees_rendering``).
-        generator: the one that the encoder was trained with.
+    Each pass adds E(image, rendering so far) to the code; the first sees the rendering of the mean latent.
     """
 
-    def __init__(self, encoder: RowEncoder, generator: Generator, steps: int = 5) -> None:
-        if not encoder.cfg.sees_rendering:
-            raise ValueError("ReStyle needs an encoder that sees the rendering (6 input channels), this one does not")
-        if (encoder.num_ws, encoder.w_dim) != (generator.num_ws, generator.w_dim):
-            raise GeneratorMismatch(
-                f"the encoder gives latents of {encoder.num_ws}x{encoder.w_dim}, "
-                f"generator {generator.name!r} takes {generator.num_ws}x{generator.w_dim}"
-            )
-        self.encoder, self.generator, self.steps = encoder, generator, steps
+    Config = ReStyleConfig
+    cfg: ReStyleConfig
 
-    def __call__(self, images: Tensor) -> Code:
-        *_, last = self.refine(images)
-        return last
+    def build(self) -> None:
+        cfg = self.cfg
+        self.encoder = Psp(cfg.encoder) if isinstance(cfg.encoder, PspConfig) else E4e(cfg.encoder)
+        self.num_ws, self.w_dim = self.encoder.num_ws, self.encoder.w_dim
 
-    def refine(self, images: Tensor) -> Iterator[Code]:
-        """The code after each step, the first one (from the mean latent) to the last."""
+    def refine(
+        self, images: Tensor, code: Code | None = None, *, steps: int | None = None, detach: bool = False
+    ) -> Iterator[Code]:
         size = self.encoder.input_size
         images = fit(images, size)
-        w = self.encoder.latent_avg.expand(len(images), self.encoder.num_ws, -1)
-        rendering = self.mean_rendering.expand(len(images), -1, -1, -1)
-        for step in range(self.steps):
+        if code is None:
+            w = self.encoder.latent_avg.expand(len(images), self.num_ws, -1)
+            rendering = self.mean_rendering().expand(len(images), -1, -1, -1)
+        else:
+            w, rendering = code.w, pool(self.generator.synthesize(code), size)
+        for step in range(steps or self.cfg.steps):
             if step:
                 rendering = pool(self.generator.synthesize(Code(w=w)), size)
+                w, rendering = (w.detach(), rendering.detach()) if detach else (w, rendering)
             w = w + self.encoder.offsets(torch.cat([images, rendering], dim=1))
             yield Code(w=w)
 
-    @cached_property
+    @torch.no_grad()
     def mean_rendering(self) -> Tensor:
-        """What the first step sees beside the image: the rendering of the mean latent [1, 3, *input_size]."""
-        w = self.encoder.latent_avg.expand(1, self.encoder.num_ws, -1)
-        with torch.no_grad():
-            return pool(self.generator.synthesize(Code(w=w)), self.encoder.input_size)
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 over the encoder's weights."""
-        return self.encoder.fingerprint
+        """What the first pass sees beside the image: the rendering of the mean latent [1, 3, *input_size]."""
+        w = self.encoder.latent_avg.expand(1, self.num_ws, -1)
+        return pool(self.generator.synthesize(Code(w=w)), self.encoder.input_size)

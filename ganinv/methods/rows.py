@@ -8,8 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ganinv.config import StrictModel
-from ganinv.methods.base import ImageEncoder
+from ganinv.methods.base import ImageEncoder, InverterConfig
 from ganinv.networks.blocks import PyramidBackbone, RowHead, zero_
 from ganinv.networks.heads import Map2Style
 from ganinv.networks.irse import IRSE50
@@ -19,7 +18,7 @@ from ganinv.networks.resnet import ResNet34
 COARSE_ROWS, MEDIUM_ROWS = 3, 7  # rows 0-2 read the coarse map, 3-6 the medium, the rest the fine one
 
 
-class RowEncoderConfig(StrictModel):
+class RowEncoderConfig(InverterConfig):
     """The shape of an encoder with one head per row."""
 
     resolution: int
@@ -59,8 +58,8 @@ class RowEncoder(ImageEncoder):
 
     cfg: RowEncoderConfig
 
-    def __init__(self, cfg: RowEncoderConfig) -> None:
-        super().__init__(cfg)
+    def build(self) -> None:
+        cfg = self.cfg
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.input_height or cfg.resolution, cfg.resolution)
         self.backbone = _backbone(cfg)
@@ -77,7 +76,7 @@ class RowEncoder(ImageEncoder):
     def latents(self, images: Tensor) -> Tensor:
         if self.cfg.sees_rendering:
             raise ValueError(
-                "this encoder refines a code: it reads the image beside a rendering; use it inside ganinv.methods.restyle"
+                "this encoder refines a code: it reads the image beside a rendering; it is the encoder inside ReStyle"
             )
         return super().latents(images)
 

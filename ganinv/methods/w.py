@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganinv.config import StrictModel
 from ganinv.generators.layers import EqualLinear
-from ganinv.methods.base import ImageEncoder
+from ganinv.methods.base import ImageEncoder, InverterConfig
 from ganinv.networks.irse import IRSE50
 
 
-class WEncoderConfig(StrictModel):
+class WEncoderConfig(InverterConfig):
     """The shape of an encoder into W on IR-SE-50."""
+
+    kind: Literal["w"] = "w"
 
     num_ws: int = Field(ge=1)
     """Rows that the one latent is repeated for."""
@@ -30,8 +33,10 @@ class WEncoder(ImageEncoder):
 
     cfg: WEncoderConfig
 
-    def __init__(self, cfg: WEncoderConfig) -> None:
-        super().__init__(cfg)
+    Config = WEncoderConfig
+
+    def build(self) -> None:
+        cfg = self.cfg
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.input_height or cfg.resolution, cfg.resolution)
         self.trunk = IRSE50(cfg.img_channels)
@@ -45,13 +50,27 @@ class WEncoder(ImageEncoder):
         return w[:, None].expand(-1, self.num_ws, -1)
 
 
+class NaiveWPlusConfig(InverterConfig):
+    """The shape of the naive encoder into W+ on IR-SE-50."""
+
+    kind: Literal["naive-w+"] = "naive-w+"
+    num_ws: int = Field(ge=1)
+    resolution: int = 256
+    input_height: int | None = None
+    img_channels: int = 3
+    w_dim: int = 512
+    latent_avg_per_row: bool = False
+
+
 class NaiveWPlusEncoder(ImageEncoder):
     """pSp's "naive W+" baseline: one linear layer from a W-like feature to all rows (Richardson et al. 2021, table 2)."""
 
-    cfg: WEncoderConfig
+    cfg: NaiveWPlusConfig
 
-    def __init__(self, cfg: WEncoderConfig) -> None:
-        super().__init__(cfg)
+    Config = NaiveWPlusConfig
+
+    def build(self) -> None:
+        cfg = self.cfg
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.input_height or cfg.resolution, cfg.resolution)
         self.trunk = IRSE50(cfg.img_channels)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,38 +14,39 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import Distance, DistanceName, ReducedDistance, open_distance
+from ganinv.methods.base import Inverter
 from ganinv.target import Target
 
 
-class Encoder(Protocol):
-    """``encoder(images [B, 3, R, R] in [-1, 1]) -> Code``."""
+@dataclass(frozen=True)
+class NamesInverter:
+    """Marks a field of a method that names an inverter."""
 
-    @property
-    def fingerprint(self) -> str: ...
 
-    def __call__(self, images: Tensor) -> Code: ...
+InverterName = Annotated[str, NamesInverter()]
+"""An inverter by name (of the store, or one that ships), by folder, or by a published checkpoint."""
 
 
 @dataclass
 class Context:
-    """What stages share: the frozen generator, an encoder when a stage asks for one, distances, and the run's seed.
+    """What stages share: the frozen generator, inverters when a stage asks for one, distances, and the run's seed.
 
     ``lanes`` is how many images are worked on at once; with ``grow``, more where a GPU's memory holds them.
     ``precision`` is set by ``computing_in``.
     """
 
     generator: Generator
-    open_encoder: Callable[[str], Encoder]
+    open_inverter: Callable[[str], Inverter]
     seed: int = 0
     lanes: int = 16
     grow: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     _distances: dict[str, Distance] = field(default_factory=dict)
-    _encoders: dict[str, Encoder] = field(default_factory=dict)
+    _inverters: dict[str, Inverter] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def computing_in(self, precision: Literal["float32", "bfloat16"]) -> Iterator[None]:
-        """Another precision for a while: of the generator's features, of distances and of encoders."""
+        """Another precision for a while: of the generator's features, of distances and of inverters."""
         before, self.precision = self.precision, precision
         try:
             with self.generator.computing_in(precision):
@@ -59,20 +60,20 @@ class Context:
         found = self._distances[name]
         return found if self.precision == "float32" else ReducedDistance(found, self.generator.device.type)
 
-    def encoder(self, name: str) -> Encoder:
-        """An encoder by name or URI, opened once: a published one takes a gigabyte."""
-        if name not in self._encoders:
-            self._encoders[name] = self.open_encoder(name)
-        return self._encoders[name]
+    def inverter(self, name: str) -> Inverter:
+        """An inverter by name or URI, opened once: a published one takes a gigabyte."""
+        if name not in self._inverters:
+            self._inverters[name] = self.open_inverter(name)
+        return self._inverters[name]
 
     @torch.no_grad()
-    def encode(self, name: str, images: Tensor) -> Code:
-        """What an encoder makes of images [B, 3, R, R] in [-1, 1], without gradients."""
-        encoder = self.encoder(name)
+    def encode(self, name: str, images: Tensor, code: Code | None = None, steps: int | None = None) -> Code:
+        """What an inverter makes of images [B, C, R, R] in [-1, 1], without gradients; from ``code``, if there is one."""
+        inverter = self.inverter(name)
         if self.precision == "float32":
-            return encoder(images)
+            return inverter(images, code, steps=steps)
         with torch.autocast(self.generator.device.type, torch.bfloat16):
-            return encoder(images).map(Tensor.float)
+            return inverter(images, code, steps=steps).map(Tensor.float)
 
     def stream(self, image_id: str, purpose: str) -> torch.Generator:
         """The random stream of one image: a function of seed, id and purpose, so no result depends on its batch."""

@@ -1,27 +1,40 @@
-"""Encode: a trained encoder, or a published one by its file (pSp, e4e, ReStyle, HFGI, In-Domain)."""
+"""Encode: a trained inverter, or a published one by its file."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from ganinv.codes.code import Code
 from ganinv.config import StrictModel
-from ganinv.stages.base import Context, StageResult
+from ganinv.errors import ConfigError
+from ganinv.stages.base import Context, InverterName, StageResult
 from ganinv.stages.batches import batches
 from ganinv.target import Target
 
 
 class Encode(StrictModel):
-    """Start from an encoder's code."""
+    """An inverter's code: from the images alone, or going on from the code so far (``start: code``), as HyperStyle's
+    hypernetwork and HFGI's consultation do."""
+
+    iterative: ClassVar[bool] = False
 
     kind: Literal["encode"] = "encode"
-    encoder: str = "e4e"
-    """An encoder's name (``e4e``: the one trained for this generator), a folder, or a published checkpoint."""
+    encoder: InverterName = "e4e"
+    start: Literal["none", "code"] = "none"
+    steps: int | None = Field(None, ge=1)
+    """Passes of one that refines; as it was trained by default."""
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
-        count = len(target)
-        parts = [
-            context.encode(self.encoder, target.images[index])[:real] for index, real in batches(count, context.lanes)
-        ]
-        encoded = Code.cat(parts)
-        return StageResult(encoded, [[] for _ in range(count)], [1] * count, ["single pass"] * count)
+        if self.start == "code" and code is None:
+            raise ConfigError(
+                "this encode stage goes on from codes (start: code), and there are none: put a stage before it, or give "
+                "stored ones with --from"
+            )
+        parts = []
+        for index, real in batches(len(target), context.lanes):
+            start = code[index] if self.start == "code" and code is not None else None
+            parts.append(context.encode(self.encoder, target.images[index], start, self.steps)[:real])
+        encoded, count = Code.cat(parts), len(target)
+        return StageResult(encoded, [[] for _ in range(count)], [self.steps or 1] * count, ["single pass"] * count)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,8 @@ class JointSegments(StrictModel):
 
     What the masks cover together stays what it is; how it is shared out among them is learned.
     """
+
+    iterative: ClassVar[bool] = True
 
     kind: Literal["joint-segments"] = "joint-segments"
     space: Literal["w", "w+"] | None = "w+"

@@ -16,7 +16,7 @@ from ganinv.codes.code import Code
 from ganinv.codes.segments import in_turn
 from ganinv.config import StrictModel
 from ganinv.losses.distance import Distance, DistanceName, between, halved
-from ganinv.stages.base import Context
+from ganinv.stages.base import Context, InverterName
 from ganinv.target import Target
 
 
@@ -55,7 +55,7 @@ class DomainLoss(StrictModel):
     """The encoder's opinion: ``weight * mean((w - E(x))^2)``, with x the rendering (In-Domain inversion, Zhu et al. 2020)
     or the image itself, whose code is a constant (Anycost GAN)."""
 
-    encoder: str = "e4e"
+    encoder: InverterName = "e4e"
     weight: float = Field(2.0, ge=0)
     of: Literal["rendering", "image"] = "rendering"
 
@@ -86,7 +86,7 @@ class Reconstruction:
     def __init__(self, cfg: ReconstructionLoss, target: Target, context: Context) -> None:
         self.cfg, self._target = cfg, target
         self._distance: Distance | None = context.distance(cfg.distance) if cfg.distance_weight else None
-        self._encoder = context.encoder(cfg.domain.encoder) if cfg.domain else None
+        self._encoder = context.inverter(cfg.domain.encoder) if cfg.domain else None
         self._w_mean, self._w_std = context.generator.w_mean, context.generator.w_std
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -59,6 +59,8 @@ class Optimize(StrictModel):
     Losses are summed over the images and every image has its own random streams, so an image's result does not depend on
     its batch. Noise maps, when optimised, are part of the result and stay fixed in edits.
     """
+
+    iterative: ClassVar[bool] = True
 
     kind: Literal["optimize"] = "optimize"
     space: LatentSpace | None = "w"

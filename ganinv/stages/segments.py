@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -39,6 +39,8 @@ class Segment(StrictModel):
     those of the target) and, where they do not cover the image, the photo. An image without any segment is inverted as
     one. A stage after it that moves ``w``, or tunes weights, does so for all segments.
     """
+
+    iterative: ClassVar[bool] = True
 
     kind: Literal["segment"] = "segment"
     masks: MaskSource = MaskSource(segmenter="aligned-face")

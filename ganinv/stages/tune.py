@@ -7,7 +7,7 @@ share one generator (``together``).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -45,6 +45,8 @@ class Tune(StrictModel):
     The mapping network and the noise maps are never touched. A weight is ``W + offset`` in the result's
     ``Code.weights``; ``form: styles`` gives ``Code.styles`` and biases.
     """
+
+    iterative: ClassVar[bool] = True
 
     kind: Literal["tune"] = "tune"
     steps: int = Field(350, ge=1)

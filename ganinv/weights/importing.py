@@ -15,10 +15,8 @@ from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.catalogue import Entry, Source, find_source
 from ganinv.generators.files import Format, embedded_names, open_generator, pack_generator, read_json, save_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.base import ImageEncoder
-from ganinv.methods.files import pack_encoder
+from ganinv.methods.files import FORMAT, open_inverter, pack_inverter
 from ganinv.methods.published.checkpoints import open_encoder_checkpoint
-from ganinv.methods.restyle import ReStyle
 from ganinv.reading.checkpoint import open_checkpoint
 from ganinv.reading.download import Progress
 from ganinv.reading.fetch import fetch, path_kind
@@ -36,7 +34,7 @@ class Imported:
     """Weights in a store.
 
     Attributes:
-        uri: what jobs and ``open_generator`` or ``open_encoder`` take.
+        uri: what jobs and ``open_generator`` or ``open_inverter`` take.
         already: they stood there before, whole.
         origin: the record of the file that they come from.
     """
@@ -58,6 +56,7 @@ def import_weights(
     network: Average | None = None,
     generator: str | None = None,
     encoder_type: str | None = None,
+    needed: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> list[Imported]:
     """Copy a generator to ``<store>/generators/<name>``, or a published encoder to ``<store>/encoders/<name>`` with its
@@ -70,6 +69,8 @@ def import_weights(
         network: which generator of the file; by default G_ema, or G where there is no average.
         generator: the one that an encoder is to be bound to, instead of its own decoder, which must have its weights.
         encoder_type: the published class of an encoder whose options do not name it.
+        needed: by role, what an encoder starts from and is a file of its own (HyperStyle's ``w_encoder``): a name of the
+            store, a folder or a published checkpoint. It is stored with the encoder.
         progress: called during a download.
 
     Returns:
@@ -87,13 +88,7 @@ def import_weights(
         raise WeightsRefused(f"{source.url} is no published encoder checkpoint, so there is no encoder to import")
     if method is None or only == "generator":
         return [_import_generator(source, store, name, network)]
-    if method in ("hyperstyle", "hfgi"):
-        raise WeightsRefused(
-            f"{source.url} is a {method} checkpoint, which our format has no place for: it holds encoders that turn images "
-            "into rows of W+, and nothing else. Use the file itself wherever an encoder is asked for; of the file, only "
-            "its generator can be imported"
-        )
-    return _import_encoder(source, store, name, generator, encoder_type, only)
+    return _import_encoder(source, store, name, generator, encoder_type, only, needed or {})
 
 
 def export_generator(
@@ -140,7 +135,13 @@ def _import_generator(source: Source, store: Store, name: str, network: Average 
 
 
 def _import_encoder(
-    source: Source, store: Store, name: str, generator_uri: str | None, encoder_type: str | None, only: Kind | None
+    source: Source,
+    store: Store,
+    name: str,
+    generator_uri: str | None,
+    encoder_type: str | None,
+    only: Kind | None,
+    needed: Mapping[str, str],
 ) -> list[Imported]:
     opened = open_encoder_checkpoint(source.url, encoder_type=encoder_type)
     if opened.generator is None and generator_uri is None:
@@ -155,14 +156,15 @@ def _import_encoder(
         generator.name = name
         if only is None:
             out.append(_import_generator(source, store, name, None))
-    inverter = opened.inverter(generator)  # refuses another generator
-    encoder = inverter.encoder if isinstance(inverter, ReStyle) else inverter
-    assert isinstance(encoder, ImageEncoder)
+    roles = {role: open_inverter(uri, generator=generator, store=store) for role, uri in needed.items()}
+    encoder = opened.inverter(generator, needed=roles)  # refuses another generator
+    for role in encoder.needs:
+        encoder.need(role)  # what is stored works by itself
     with open_checkpoint(source.url, sha256=source.sha256) as checkpoint:
         origin: dict[str, Any] = {"uri": source.url, "sha256": checkpoint.sha256, "container": checkpoint.container}
     origin |= {"method": opened.method, "encoder_type": opened.what.encoder_type, "opts": opened.opts}
     origin |= {"latent_avg": opened.latent_avg_source}
-    files = pack_encoder(encoder, generator=generator, extra={"origin": origin})
+    files = pack_inverter(encoder, generator=generator, extra={"origin": origin})
     return [*out, _keep(store, "encoder", name, encoder.fingerprint, files, origin)]
 
 
@@ -189,7 +191,7 @@ def _encoder_method(source: Source, encoder_type: str | None, progress: Progress
     kind = fetch_source(source, progress)
     if kind == "folder" and source.url not in embedded_names():
         record = read_json(f"{source.url.rstrip('/')}/config.json")
-        if record.get("format") == "ganinv-encoder-1":
+        if record.get("format") == FORMAT:
             raise WeightsRefused(f"{source.url} is an encoder in our format already: use it by this URL")
     if kind != "file":
         return None
@@ -221,6 +223,7 @@ def _keep(
     store: Store, kind: Kind, name: str, fingerprint: str, files: Mapping[str, bytes], origin: dict[str, Any]
 ) -> Imported:
     folder = f"{kind}s/{name}"
-    record = {"fingerprint": fingerprint, kind: json.loads(files["config.json"])[kind], "origin": origin}
+    shape = json.loads(files["config.json"])["inverter" if kind == "encoder" else kind]
+    record = {"fingerprint": fingerprint, kind: shape, "origin": origin}
     wrote = keep_folder(store.objects, folder, files, record, last="config.json")
     return Imported(kind, name, store.objects.where(folder), fingerprint, not wrote, origin)

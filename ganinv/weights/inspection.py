@@ -16,6 +16,7 @@ from ganinv.generators.files import ASSETS, open_generator, read_json
 from ganinv.generators.formats.find import Named, Network, list_networks
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.files import ASSETS as ENCODER_ASSETS
+from ganinv.methods.files import FORMAT
 from ganinv.methods.published.describe import PARTS, EncoderDescription, describe
 from ganinv.reading.checkpoint import open_checkpoint
 from ganinv.reading.fetch import path_kind
@@ -142,7 +143,7 @@ def inspect_weights(
     """What a weight file is: a generator, an encoder, or both.
 
     Args:
-        uri: what ``open_generator`` and ``open_encoder`` take: a file, a folder in our format, an embedded name.
+        uri: what ``open_generator`` and ``open_inverter`` take: a file, a folder in our format, an embedded name.
         network: the generator to look at; by default G_ema, or G where there is no average. ``D`` looks at that alone.
         sha256: refuse a file with another hash.
         encoder_type: the published class of an encoder whose options do not name it.
@@ -191,7 +192,7 @@ def _refuse(uri: str, has_discriminator: bool) -> None:
 
 def _inspect_folder(folder: str, uri: str, network: Network | None, sha256: str | None) -> Inspection:
     record = read_json(f"{folder}/config.json")
-    if record.get("format") == "ganinv-encoder-1":
+    if record.get("format") == FORMAT:
         return _inspect_encoder_folder(folder, uri, record, sha256)
     found = _opened(uri, network, sha256)
     files = ["generator.safetensors"] + ["discriminator.safetensors"] * bool(record.get("discriminator"))
@@ -204,16 +205,18 @@ def _inspect_folder(folder: str, uri: str, network: Network | None, sha256: str 
 
 
 def _inspect_encoder_folder(folder: str, uri: str, record: Mapping[str, Any], sha256: str | None) -> Inspection:
-    with open_checkpoint(f"{folder}/encoder.safetensors", sha256=sha256) as checkpoint:
-        config = record.get("encoder")
-        shape: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
-        average = checkpoint.tree.get("latent_avg")
+    with open_checkpoint(f"{folder}/inverter.safetensors", sha256=sha256) as checkpoint:
+        config = record.get("inverter")
+        whole: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
+        inner = whole.get("encoder")  # ReStyle's
+        shape: Mapping[str, Any] = inner if isinstance(inner, Mapping) else whole
+        average = checkpoint.tree.get("latent_avg", checkpoint.tree.get("encoder.latent_avg"))
         width = int(shape.get("resolution") or 0)
         encoder = EncoderFacts(
-            method=str(record.get("method")),
+            method="-".join(dict.fromkeys(str(part.get("kind")) for part in (whole, shape))),
             encoder_type=None,
             n_styles=int(shape.get("num_ws") or 2 * width.bit_length() - 4),
-            input_size=(int(shape.get("input_height") or width), width),
+            input_size=(int(shape.get("input_height") or width), int(shape.get("input_width") or width)),
             input_channels=int(shape.get("img_channels", 3)) * (2 if shape.get("sees_rendering") else 1),
             latent_avg=None if average is None else tuple(average.shape),
             parts={"encoder": sum(math.prod(tensor.shape) for tensor in checkpoint.tree.values())},

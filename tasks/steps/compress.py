@@ -67,7 +67,7 @@ def run_compress(job: CompressJob, pools: Pools) -> dict[str, Any]:
     config: dict[str, Any] = {key: planned.config[key] for key in ("dataset", "method") if key in planned.config}
     config |= {"latents": job.latents, "latents_digest": origin["config_digest"], "distance": distance}
     config["record"] = job.record.model_dump(mode="json")
-    kept = ("method", "seed", "encoder_fingerprint")
+    kept = ("method", "seed", "encoders")
     more = {key: origin[key] for key in kept if key in origin} | {"distance_name": distance, "latents": job.latents}
     good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
     size = max(len(unit.ids) for unit in planned.units)

@@ -23,11 +23,12 @@ from ganinv.data.index import SourceIndex, write_index
 from ganinv.data.source import Place
 from ganinv.errors import NotFinite
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.methods.files import open_encoder
-from ganinv.methods.method import MethodConfig, load_method, method_config
+from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.base import Inverter
+from ganinv.methods.files import open_inverter
 from ganinv.records import RecordConfig, table_to_code
 from ganinv.records.verify import Record, verified
-from ganinv.stages.base import Encoder
+from ganinv.stages.method import MethodConfig, load_method, method_config
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.target import Target
 from tasks.engine import Pools, default_device, drive, provenance
@@ -59,7 +60,9 @@ class InvertJob(StrictModel):
     """Invert ``dataset`` with ``method`` into ``latents/<name>`` (the method's name by default).
 
     Args:
-        encoder: where encoders that the method names are opened from; None takes the one that ships.
+        encoders: where the inverters that the method names are, by name; else they are looked for in the store, then among
+            those that ship.
+        needed: what these start from where their files do not have it, by role (``w_encoder``).
         overrides: values to replace in the method's YAML, as in ``load_method``.
         record: how precisely the codes are stored.
         start: a collection of latents of the same images that the first stage begins from (``start: code``).
@@ -72,7 +75,8 @@ class InvertJob(StrictModel):
     name: str | None = None
     method: str = "pti"
     generator: str = EMBEDDED
-    encoder: str | None = None
+    encoders: Mapping[str, str] = Field(default_factory=dict)
+    needed: Mapping[str, str] = Field(default_factory=dict)
     seed: int = 0
     unit_size: int | None = Field(None, ge=1)
     overrides: Mapping[str, Any] = Field(default_factory=dict)
@@ -146,23 +150,19 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
     if not job.measure:
         config["measure"] = False
     origin: dict[str, Any] = {"method": method.name, "distance_name": method.distance, "seed": job.seed}
-    named = dict.fromkeys(_encoders(config["method"]["stages"]))
-    prints = {name: open_encoder(job.encoder or name, generator=generator).fingerprint for name in named}
+    opened = {name: open_named(job, name, generator) for name in method.inverters}
+    prints = {name: inverter.fingerprint for name, inverter in opened.items()}
     if prints:
-        config["encoder"] = origin["encoder_fingerprint"] = next(iter(prints.values()))
-    if len(set(prints.values())) > 1:
-        config["encoders"] = origin["encoder_fingerprints"] = prints
+        config["encoders"] = prints
+        origin["encoders"] = {name: {"uri": one.uri, "fingerprint": one.fingerprint} for name, one in opened.items()}
     unit_size = job.unit_size or shard_size(method, len(dataset))
     return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
 
 
-def _encoders(part: Any) -> Iterator[str]:
-    """Every encoder that a method's stages name, to start from or in a loss (``loss.domain.encoder``), in their order."""
-    for key, value in part.items() if isinstance(part, dict) else enumerate(part):
-        if key == "encoder" and isinstance(value, str):
-            yield value
-        elif isinstance(value, dict | list):
-            yield from _encoders(value)
+def open_named(job: InvertJob, name: str, generator: Generator) -> Inverter:
+    """The inverter that a method calls ``name``, from where the job says it is."""
+    uri = job.encoders.get(name, name)
+    return open_inverter(uri, generator=generator, store=open_store(job.store), needed=job.needed)
 
 
 def shard_size(method: MethodConfig, images: int) -> int:
@@ -197,7 +197,7 @@ class InvertWorker:
         self.collection = open_store(job.store).latents[job.collection_name]
         self.generator = open_generator(job.generator, default_device())
         self.method = load_method(
-            job.method, self.generator, open_encoder=self._open_encoder, seed=job.seed, **job.overrides
+            job.method, self.generator, open_inverter=self._open_inverter, seed=job.seed, **job.overrides
         )
         self.index = SourceIndex(Place(job.dataset.url), self.collection.objects, self.collection.path)
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
@@ -217,8 +217,8 @@ class InvertWorker:
             found |= {image_id: code[k] for k, image_id in enumerate(table["image_id"].to_pylist())}
         return found
 
-    def _open_encoder(self, name: str) -> Encoder:
-        return open_encoder(self.job.encoder or name, generator=self.generator)
+    def _open_inverter(self, name: str) -> Inverter:
+        return open_named(self.job, name, self.generator)
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         started, rows = time.perf_counter(), list[Any]()

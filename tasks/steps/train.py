@@ -16,7 +16,9 @@ from torch.utils.tensorboard import SummaryWriter
 from ganinv.config import StrictModel, digest, reread
 from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.methods.files import open_e4e, save_encoder
+from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.e4e import E4e
+from ganinv.methods.files import open_inverter, save_inverter
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig
 from tasks.engine import Pools, default_device, drive, provenance
@@ -55,7 +57,7 @@ def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
     config = job.model_dump(mode="json", exclude={"store", "name", "unit_steps", "dataset"})
     config["dataset"] = job.dataset.model_dump(mode="json") if job.dataset else None
     if job.start:
-        config["start"] = open_e4e(job.start, generator=generator).fingerprint
+        config["start"] = _start(job.start, generator).fingerprint
     if job.dataset:  # on other images it is another training, and half of one would mix both
         config["images"] = digest(job.dataset.open().ids)
     ids = [step_id(step) for step in range(1, job.training.steps + 1)]
@@ -72,6 +74,13 @@ def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
     return result | {"encoder": job.encoder_url}
 
 
+def _start(uri: str, generator: Generator) -> E4e:
+    opened = open_inverter(uri, generator=generator)
+    if not isinstance(opened, E4e):
+        raise ConfigError(f"{uri} is a {opened.cfg.kind}; expected an e4e encoder to go on from")
+    return opened
+
+
 def step_id(step: int) -> str:
     return f"step-{step:07d}"
 
@@ -85,7 +94,7 @@ class TrainWorker:
         self.objects = store.objects
         self.collection = store.collection("training", job.name)
         self.generator = open_generator(job.generator, default_device())
-        start = open_e4e(job.start, generator=self.generator) if job.start else None
+        start = _start(job.start, self.generator) if job.start else None
         self.trainer = E4eTrainer(job.training, self.generator, self._images(), start)
         self._load_latest()
 
@@ -126,7 +135,7 @@ class TrainWorker:
             self.objects.remove(f"{folder}/checkpoint-{unit.index - 2:05d}.pt")
         self._log(rows)
         if self.trainer.steps_done == self.job.training.steps:
-            save_encoder(
+            save_inverter(
                 self.trainer.encoder,
                 self.job.encoder_url,
                 generator=self.generator,

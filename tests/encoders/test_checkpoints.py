@@ -16,14 +16,14 @@ from torch import Tensor
 from ganinv.errors import GeneratorMismatch, WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.files import open_encoder, save_encoder
+from ganinv.methods.base import Inverter
+from ganinv.methods.files import open_inverter, save_inverter
 from ganinv.methods.in_domain import InDomainEncoder
-from ganinv.methods.method import load_method
-from ganinv.methods.psp import Psp
+from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.published.checkpoints import describe_encoder_checkpoint, open_encoder_checkpoint
 from ganinv.methods.published.describe import describe
-from ganinv.methods.restyle import ReStyle
-from ganinv.methods.rows import RowEncoderConfig
+from ganinv.methods.restyle import ReStyle, ReStyleConfig
+from ganinv.stages.method import load_method
 from ganinv.target import Target
 from tests.tiny import tiny_generator
 
@@ -275,19 +275,19 @@ def test_damaged_values_are_refused_with_file_and_name(in_domain: Path, tmp_path
 
 
 def test_open_encoder_by_file_and_a_method_that_uses_it(in_domain: Path, generator: Generator) -> None:
-    encoder = open_encoder(str(in_domain), generator=generator)
+    encoder = open_inverter(str(in_domain), generator=generator)
     assert isinstance(encoder, InDomainEncoder)
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     method = load_method("e4e", generator, stages={0: {"encoder": str(in_domain)}}, distance="lpips-alex")
     stage = method.cfg.stages[0]
     result = stage(Target(images, ["a", "b"]), None, method.context)
     torch.testing.assert_close(result.code.w, encoder(images).w)
-    assert method.context.encoder(str(in_domain)) is method.context.encoder(str(in_domain))
+    assert method.context.inverter(str(in_domain)) is method.context.inverter(str(in_domain))
 
 
 def test_an_encoder_is_not_used_on_another_generator(in_domain: Path, generator: Generator) -> None:
     with pytest.raises(GeneratorMismatch, match="gives latents of 10x64, generator 'tiny' of resolution 32 takes 8x16"):
-        open_encoder(str(in_domain), generator=tiny_generator())
+        open_inverter(str(in_domain), generator=tiny_generator())
     checkpoint = dataclasses.replace(open_encoder_checkpoint(str(in_domain)), generator=generator)
     assert checkpoint.inverter(generator) is checkpoint.encoder
     torch.manual_seed(1)
@@ -299,11 +299,11 @@ def test_an_encoder_is_not_used_on_another_generator(in_domain: Path, generator:
 @pytest.mark.parametrize("sees_rendering", [False, True])
 def test_our_folder_holds_other_encoders_as_well(tmp_path: Path, sees_rendering: bool) -> None:
     g = tiny_generator()
-    cfg = RowEncoderConfig(resolution=32, num_ws=g.num_ws, w_dim=g.w_dim, sees_rendering=sees_rendering)
-    encoder = Psp(cfg).eval()
-    encoder.latent_avg.copy_(g.w_mean)
-    save_encoder(encoder, str(tmp_path / "psp"), generator=g)
-    again = open_encoder(str(tmp_path / "psp"), generator=g)
+    rows = PspConfig(resolution=32, num_ws=g.num_ws, w_dim=g.w_dim, sees_rendering=sees_rendering)
+    encoder: Inverter = ReStyle(ReStyleConfig(encoder=rows, steps=2), g) if sees_rendering else Psp(rows, g)
+    next(t for name, t in encoder.state_dict().items() if name.endswith("latent_avg")).copy_(g.w_mean)
+    save_inverter(encoder, str(tmp_path / "psp"), generator=g)
+    again = open_inverter(str(tmp_path / "psp"), generator=g)
     assert isinstance(again, ReStyle if sees_rendering else Psp)
     assert again.fingerprint == encoder.fingerprint
     assert torch.equal(again(torch.rand(1, 3, 32, 32)).w[0], g.w_mean.expand(g.num_ws, -1))

@@ -20,7 +20,7 @@ from ganinv.codes.code import Code
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.e4e import E4e
-from ganinv.methods.files import open_encoder
+from ganinv.methods.files import open_inverter
 from ganinv.methods.hfgi import Hfgi
 from ganinv.methods.hyperstyle import HyperStyle
 from ganinv.methods.in_domain import InDomainEncoder
@@ -131,12 +131,12 @@ def test_single_pass(encoders: Path, case: str, method: str, cls: type, average:
 
 
 def test_from_a_file_with_its_generator(encoders: Path, tmp_path: Path) -> None:
-    """As a user does it: ``open_generator`` takes the decoder of the same file, ``open_encoder`` is called on images."""
+    """As a user does it: ``open_generator`` takes the decoder of the same file, ``open_inverter`` is called on images."""
     file = str(tmp_path / "psp_w.pt")
     torch.save(closed_form_checkpoint(encoders / "psp_w_r32.json"), file)
     arrays = dict(np.load(encoders / "psp_w_r32.npz", allow_pickle=False))
     generator = open_generator(file)
-    encoder = open_encoder(file, generator=generator)
+    encoder = open_inverter(file, generator=generator)
     assert isinstance(encoder, WEncoder)
     images = golden_images(arrays["image_u8"])
     with features_checked(encoder.trunk, arrays):
@@ -169,7 +169,7 @@ def test_restyle(encoders: Path, case: str, method: str, cls: type) -> None:
     restyle, generator = checkpoint.inverter(steps=1), generator_of(checkpoint)
     assert isinstance(restyle, ReStyle)
     assert isinstance(restyle.encoder, cls)
-    close(restyle.mean_rendering[0], arrays, "avg_image")
+    close(restyle.mean_rendering()[0], arrays, "avg_image")
     images = golden_images(arrays["image_u8"])
     with features_checked(trunk_of(restyle.encoder), arrays):
         code = restyle(images)
@@ -198,7 +198,8 @@ def test_hyperstyle(encoders: Path) -> None:
     assert checkpoint.hypernet is not None
     assert [generator.style_names.index(n) for n in checkpoint.hypernet.layers] == arrays["delta_layers"].tolist()
     assert len(generator.style_names) == arrays["n_outputs"]
-    hyperstyle = checkpoint.inverter(w_encoder=w_encoder, steps=2)
+    assert w_encoder is not None
+    hyperstyle = checkpoint.inverter(needed={"w_encoder": w_encoder}, steps=2)
     assert isinstance(hyperstyle, HyperStyle)
     for step, code in enumerate(hyperstyle.refine(golden_images(arrays["image_u8"]))):
         tolerance = FURTHER if step else FIRST

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code
+from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.hfgi import Hfgi
-from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
+from ganinv.methods.hfgi import Hfgi, HfgiConfig
 from tests.tiny import random_w, tiny_generator
 
 
@@ -21,8 +21,8 @@ def generator() -> Generator:
 @pytest.fixture(scope="module")
 def hfgi(generator: Generator) -> Hfgi:
     torch.manual_seed(0)
-    aligner, consultant = ResidualAligner().eval(), ConsultationEncoder(generator.cfg.channels[4]).eval()
-    return Hfgi(None, aligner.requires_grad_(False), consultant.requires_grad_(False), generator, (64, 64))
+    cfg = HfgiConfig(input_height=64, input_width=64, channels=generator.cfg.channels[4])
+    return Hfgi(cfg, generator).eval().requires_grad_(False)
 
 
 def test_conditions_change_the_features_of_64x64_only(hfgi: Hfgi, generator: Generator) -> None:
@@ -54,6 +54,8 @@ def test_an_edit_is_aligned_with_its_own_rendering(hfgi: Hfgi, generator: Genera
     assert torch.equal(edited.w, code.w + 0.5)
 
 
-def test_without_an_encoder_latents_must_be_given(hfgi: Hfgi) -> None:
-    with pytest.raises(ValueError, match="give the latents to consult"):
-        hfgi(torch.rand(1, 3, 64, 64))
+def test_without_an_encoder_latents_must_be_given(hfgi: Hfgi, generator: Generator) -> None:
+    images, code = torch.rand(1, 3, 64, 64), Code(w=random_w(generator, 1))
+    with pytest.raises(ConfigError, match=r"its encoder, which is not here: give it with --needed encoder=URI"):
+        hfgi(images)
+    assert torch.equal(generator.synthesize(hfgi(images, code)), generator.synthesize(hfgi.consult(images, code)))

@@ -8,11 +8,9 @@ import torch
 from ganinv.codes.code import Code
 from ganinv.codes.parts import dense
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.hyperstyle import HyperStyle
+from ganinv.methods.hyperstyle import HyperStyle, HyperStyleConfig
 from ganinv.methods.inputs import pool
-from ganinv.methods.psp import Psp
-from ganinv.methods.rows import RowEncoderConfig
-from ganinv.networks.hypernet import HyperNetwork
+from ganinv.methods.psp import Psp, PspConfig
 from tests.tiny import tiny_generator
 
 LAYERS = ("convs.0", "convs.2", "convs.5")
@@ -27,11 +25,14 @@ def generator() -> Generator:
 def hyperstyle(generator: Generator) -> HyperStyle:
     g = generator
     torch.manual_seed(0)
-    cfg = RowEncoderConfig(resolution=64, num_ws=g.num_ws, w_dim=g.w_dim, base_channels=8, pyramid_channels=8)
+    cfg = PspConfig(resolution=64, num_ws=g.num_ws, w_dim=g.w_dim, base_channels=8, pyramid_channels=8)
     encoder = Psp(cfg).eval().requires_grad_(False)
     shapes = {name: g.synthesis.get_parameter(f"{name}.weight").shape for name in LAYERS}
-    network = HyperNetwork({n: (s[0], s[1], s[2], s[3]) for n, s in shapes.items()}).eval().requires_grad_(False)
-    return HyperStyle(encoder, network, g, latent_avg=g.w_mean, steps=3)
+    layers = {n: (s[0], s[1], s[2], s[3]) for n, s in shapes.items()}
+    config = HyperStyleConfig(layers=layers, num_ws=g.num_ws, w_dim=g.w_dim, steps=3)
+    hyperstyle = HyperStyle(config, g, {"w_encoder": encoder})
+    hyperstyle.latent_avg.copy_(g.w_mean)
+    return hyperstyle.eval().requires_grad_(False)
 
 
 def test_offsets_of_the_passes_add_up(hyperstyle: HyperStyle, generator: Generator) -> None:

@@ -11,8 +11,8 @@ from torch import nn
 from ganinv.methods.e4e import E4e
 from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
 from ganinv.methods.inputs import band, fit, pool
-from ganinv.methods.psp import Psp
-from ganinv.methods.rows import RowEncoder, RowEncoderConfig
+from ganinv.methods.psp import Psp, PspConfig
+from ganinv.methods.rows import RowEncoder
 from ganinv.methods.w import NaiveWPlusEncoder, WEncoder, WEncoderConfig
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
 from ganinv.networks.heads import Map2Style
@@ -32,7 +32,7 @@ def keys(module: nn.Module) -> int:
 
 def rows(cls: type[RowEncoder], num_ws: int, **other: Any) -> RowEncoder:
     with torch.device("meta"):
-        return cls(RowEncoderConfig(resolution=256, num_ws=num_ws, w_dim=512, **other))
+        return cls(PspConfig(resolution=256, num_ws=num_ws, w_dim=512, **other))
 
 
 @pytest.mark.parametrize("cls", [Psp, E4e])
@@ -139,9 +139,9 @@ def test_pyramid_and_its_absence_decide_which_map_a_row_reads() -> None:
 
 def test_shapes_that_do_not_go_together() -> None:
     with pytest.raises(ValueError, match="small backbone always has its pyramid"):
-        RowEncoderConfig(resolution=64, num_ws=10, w_dim=128, pyramid=False)
+        PspConfig(resolution=64, num_ws=10, w_dim=128, pyramid=False)
     with pytest.raises(ValueError, match="cannot give w_dim 64"):
-        RowEncoderConfig(resolution=256, num_ws=10, w_dim=64, backbone="ir-se-50")
+        PspConfig(resolution=256, num_ws=10, w_dim=64, backbone="ir-se-50")
 
 
 def test_inputs_are_brought_to_size() -> None:

@@ -14,10 +14,10 @@ from flows.render import render_latents
 from ganinv.config import config_names
 from ganinv.directions.direction import Direction
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.methods.method import load_method
 from ganinv.records import table_to_code
 from ganinv.stages.base import Context
 from ganinv.stages.masks import MaskSource
+from ganinv.stages.method import load_method
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import Optimize
 from ganinv.stages.segments import Segment

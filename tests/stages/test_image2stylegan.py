@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import between
-from ganinv.methods.method import Method, MethodConfig
 from ganinv.metrics import psnr
 from ganinv.stages.base import Context
+from ganinv.stages.method import Method, MethodConfig
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import NoiseSettings, Optimize
 from ganinv.stages.variables import NoiseMaps, original_noise

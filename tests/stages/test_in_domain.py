@@ -42,7 +42,7 @@ def refine(weight: float, steps: int = 40, of: str = "rendering") -> Optimize:
 def opinion(context: Context, code: Code) -> torch.Tensor:
     """mean((w - E(G(w)))^2) per image."""
     with torch.no_grad():
-        seen = context.encoder("e4e")(context.generator.render(code)).w
+        seen = context.inverter("e4e")(context.generator.render(code)).w
     return (code.w - seen).square().mean(dim=(1, 2))
 
 
@@ -52,14 +52,14 @@ def test_the_term_is_the_mean_square_of_what_the_encoder_would_change(context: C
     added = [a[0] - b[0] for a, b in zip(with_term.loss, without.loss, strict=True)]
     assert added == pytest.approx((2 * opinion(context, code)).tolist(), rel=1e-4)
     of_image = refine(2.0, steps=1, of="image")(target, code, context)
-    encoded = context.encoder("e4e")(target.images).w
+    encoded = context.inverter("e4e")(target.images).w
     added = [a[0] - b[0] for a, b in zip(of_image.loss, without.loss, strict=True)]
     assert added == pytest.approx((2 * (code.w - encoded).square().mean(dim=(1, 2))).tolist(), rel=1e-4)
 
 
 def test_the_gradient_goes_through_encoder_and_generator(context: Context) -> None:
     """Not only to the code directly: against finite differences of the whole term."""
-    g, encoder = tiny_generator(dtype=torch.float64), context.encoder("e4e")
+    g, encoder = tiny_generator(dtype=torch.float64), context.inverter("e4e")
     try:
         encoder.double()
         double = Context(g, lambda name: encoder)
@@ -84,7 +84,7 @@ def test_the_gradient_goes_through_encoder_and_generator(context: Context) -> No
 
 
 def test_the_encoder_stays_what_it_is(context: Context, target: Target) -> None:
-    encoder = context.encoder("e4e")
+    encoder = context.inverter("e4e")
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     assert any(name.endswith("running_var") for name in before)
     refine(2.0, steps=3)(target, encoder(target.images), context)
@@ -93,20 +93,20 @@ def test_the_encoder_stays_what_it_is(context: Context, target: Target) -> None:
 
 
 def test_the_loss_falls_on_every_image(context: Context, target: Target) -> None:
-    start = context.encoder("e4e")(target.images)
+    start = context.inverter("e4e")(target.images)
     assert all(curve[-1] < curve[0] for curve in refine(2.0)(target, start, context).loss)
 
 
 def test_more_weight_more_agreement(context: Context, target: Target) -> None:
     """||w - E(G(w))|| does not grow over lambda_dom 0, 2, 10. (``test_on_faces``: and the squared error does not fall.)"""
-    start = context.encoder("e4e")(target.images)
+    start = context.inverter("e4e")(target.images)
     opinions = [float(opinion(context, refine(w)(target, start, context).code).mean()) for w in (0.0, 2.0, 10.0)]
     assert opinions == sorted(opinions, reverse=True)
     assert opinions[2] < 0.9 * opinions[0]
 
 
 def test_a_batch_equals_single_runs(context: Context, target: Target) -> None:
-    start = context.encoder("e4e")(target.images)
+    start = context.inverter("e4e")(target.images)
     stage = refine(2.0, steps=5)
     together = stage(target, start, context)
     for i in range(4):

@@ -16,10 +16,10 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
-from ganinv.methods.files import open_encoder
-from ganinv.methods.method import Inversion, load_method
+from ganinv.methods.files import open_inverter
 from ganinv.metrics import mse, psnr
 from ganinv.stages.base import Context
+from ganinv.stages.method import Inversion, load_method
 from ganinv.stages.objective import DomainLoss, ReconstructionLoss
 from ganinv.stages.optimize import Optimize
 from ganinv.target import Target
@@ -36,7 +36,7 @@ def g() -> Generator:
 
 @pytest.fixture(scope="module")
 def context(g: Generator) -> Context:
-    return Context(g, lambda name: open_encoder(name, generator=g), lanes=4)
+    return Context(g, lambda name: open_inverter(name, generator=g), lanes=4)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_noise_gains_ten_decibels(g: Generator, faces: Target) -> None:
 
 
 def test_in_domain_inversion(g: Generator, context: Context, faces: Target) -> None:
-    encoder = context.encoder("e4e")
+    encoder = context.inverter("e4e")
     with torch.no_grad():
         start = encoder(faces.images)
     before = mse(g.render(start), faces.images)

@@ -6,7 +6,7 @@ import torch
 
 from ganinv.codes.code import Code, LowRank
 from ganinv.generators.files import open_generator
-from ganinv.methods.method import load_method
+from ganinv.stages.method import load_method
 from ganinv.target import Target
 from tests.tiny import random_w, tiny_generator
 

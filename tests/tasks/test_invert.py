@@ -13,7 +13,7 @@ import pytest
 from ganinv.data import LoadedBatch
 from ganinv.data.demo import demo_dataset
 from ganinv.data.index import write_index
-from ganinv.methods.method import method_config
+from ganinv.stages.method import method_config
 from ganinv.store import open_store
 from ganinv.store.tensors import tensor_numpy
 from tasks.engine import Engine, open_pools

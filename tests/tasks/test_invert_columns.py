@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from ganinv.data.demo import demo_dataset
 from ganinv.generators.files import open_generator
-from ganinv.methods.files import open_encoder, save_encoder
-from ganinv.methods.method import load_method
+from ganinv.methods.files import open_inverter, save_inverter
+from ganinv.stages.method import load_method
 from ganinv.store import open_store
 from ganinv.target import Target
 from tasks.engine import Engine, open_pools
@@ -65,25 +66,27 @@ def test_codes_without_noise_maps_have_no_such_columns(tmp_path: Path, faces: Da
 
 def test_an_encoder_that_only_judges_is_in_the_plan(tmp_path: Path, faces: DatasetRef) -> None:
     g = open_generator()
-    shipped = open_encoder("e4e", generator=g)
-    other = open_encoder("e4e", generator=g)
+    shipped = open_inverter("e4e", generator=g)
+    other = open_inverter("e4e", generator=g)
     with torch.no_grad():
         next(iter(other.parameters())).add_(0.1)
-    save_encoder(other, str(tmp_path / "other"), generator=g)
-    changed = open_encoder(str(tmp_path / "other"), generator=g).fingerprint
+    save_inverter(other, str(tmp_path / "other"), generator=g)
+    changed = open_inverter(str(tmp_path / "other"), generator=g).fingerprint
     assert changed != shipped.fingerprint
 
-    def planned(text: str, named: str, **more: str) -> dict[str, object]:
+    def planned(text: str, named: str, **more: Any) -> dict[str, object]:
         path = tmp_path / "method.yaml"
         path.write_text(text.replace("ENCODER", named))
         plan = plan_invert(InvertJob(store=str(tmp_path), dataset=faces, method=str(path), **more))
-        keys = ("encoder", "encoders")
-        assert plan.provenance["encoder_fingerprint"] == plan.config["encoder"]
-        return {key: plan.config[key] for key in keys if key in plan.config}
+        said = {name: one["fingerprint"] for name, one in plan.provenance["encoders"].items()}
+        assert said == plan.config["encoders"]
+        return said
 
-    assert planned(JUDGED, "e4e") == {"encoder": shipped.fingerprint}
-    assert planned(JUDGED, str(tmp_path / "other")) == {"encoder": changed}
-    assert planned(JUDGED, "e4e", encoder=str(tmp_path / "other")) == {"encoder": changed}
-    assert planned(STARTED, "e4e") == {"encoder": shipped.fingerprint}
-    both = {"e4e": shipped.fingerprint, str(tmp_path / "other"): changed}
-    assert planned(STARTED, str(tmp_path / "other")) == {"encoder": shipped.fingerprint, "encoders": both}
+    elsewhere = str(tmp_path / "other")
+    assert planned(JUDGED, "e4e") == {"e4e": shipped.fingerprint}
+    assert planned(JUDGED, elsewhere) == {elsewhere: changed}
+    assert planned(JUDGED, "e4e", encoders={"e4e": elsewhere}) == {"e4e": changed}
+    assert planned(STARTED, elsewhere) == {"e4e": shipped.fingerprint, elsewhere: changed}
+
+    save_inverter(other, str(tmp_path / "encoders" / "e4e"), generator=g)  # trained in this store, under the same name
+    assert planned(JUDGED, "e4e") == {"e4e": changed}

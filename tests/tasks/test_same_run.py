@@ -9,7 +9,7 @@ import pytest
 
 from ganinv.config import StrictModel, reread
 from ganinv.errors import RunConflict
-from ganinv.methods.method import MethodConfig
+from ganinv.stages.method import MethodConfig
 from ganinv.store import Plan, open_store
 from tasks.steps.edit import EditJob
 from tasks.steps.fit import FitJob

@@ -11,7 +11,7 @@ import torch
 from ganinv.codes.code import Code
 from ganinv.errors import GeneratorMismatch, WeightsRefused
 from ganinv.methods.e4e import E4e, E4eConfig
-from ganinv.methods.files import open_encoder, save_encoder
+from ganinv.methods.files import open_inverter, save_inverter
 from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig, LatentPool
 from tests.tiny import random_w, tiny_generator
 
@@ -109,12 +109,12 @@ def test_latent_pool() -> None:
 def test_encoder_folder(tmp_path: Path) -> None:
     g = tiny_generator()
     e = E4e(E4eConfig(resolution=32, num_ws=g.num_ws, w_dim=g.w_dim))
-    save_encoder(e, str(tmp_path / "e"), generator=g)
-    again = open_encoder(str(tmp_path / "e"), generator=g)
+    save_inverter(e, str(tmp_path / "e"), generator=g)
+    again = open_inverter(str(tmp_path / "e"), generator=g)
     assert again.fingerprint == e.fingerprint
     with pytest.raises(
         GeneratorMismatch, match=r"was trained for generator 'tiny' \(\w{12}\), not for 'tiny' \(\w{12}\)"
     ):
-        open_encoder(str(tmp_path / "e"), generator=tiny_generator(seed=3))
+        open_inverter(str(tmp_path / "e"), generator=tiny_generator(seed=3))
     with pytest.raises(WeightsRefused, match="no encoder at"):
-        open_encoder(str(tmp_path / "none"), generator=g)
+        open_inverter(str(tmp_path / "none"), generator=g)

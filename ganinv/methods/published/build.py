@@ -16,12 +16,11 @@ from ganinv.generators.formats.build import build_generator
 from ganinv.generators.formats.parts import State
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import ImageEncoder
-from ganinv.methods.e4e import E4e
+from ganinv.methods.e4e import E4e, E4eConfig
 from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
-from ganinv.methods.psp import Psp
+from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.published.describe import ENCODER_TYPES, EncoderDescription, Tensors
-from ganinv.methods.rows import RowEncoderConfig
-from ganinv.methods.w import NaiveWPlusEncoder, WEncoder, WEncoderConfig
+from ganinv.methods.w import NaiveWPlusConfig, NaiveWPlusEncoder, WEncoder, WEncoderConfig
 from ganinv.networks import keymaps
 from ganinv.networks.adopt import Rules, adopt, finite, loaded
 from ganinv.networks.hypernet import HyperNetwork, Shape
@@ -81,13 +80,14 @@ def build_encoder(what: EncoderDescription, latent_avg: Tensor | None, where: st
     tensors = {**tensors, "latent_avg": latent_avg if common["latent_avg_per_row"] else latent_avg[0]}
     if kind.family in ("w", "naive-w+"):
         single = kind.family == "w"
-        build: Callable[[WEncoderConfig], ImageEncoder] = WEncoder if single else NaiveWPlusEncoder
         with torch.device("meta"):
-            network = build(WEncoderConfig(**common))
+            network: ImageEncoder = (
+                WEncoder(WEncoderConfig(**common)) if single else NaiveWPlusEncoder(NaiveWPlusConfig(**common))
+            )
         return adopt(network, tensors, keymaps.W_ENCODER if single else keymaps.NAIVE_W_PLUS, where)
-    cfg = RowEncoderConfig(**common, backbone=kind.backbone, pyramid=kind.pyramid, sees_rendering=what.sees_rendering)
+    common |= {"backbone": kind.backbone, "pyramid": kind.pyramid, "sees_rendering": what.sees_rendering}
     with torch.device("meta"):
-        rows = Psp(cfg) if kind.family == "psp" else E4e(cfg)
+        rows = Psp(PspConfig(**common)) if kind.family == "psp" else E4e(E4eConfig(**common))
     rules = keymaps.IR_SE_50_ROWS if kind.backbone == "ir-se-50" else keymaps.RESNET_34_ROWS
     return adopt(rows, tensors, rules, where)
 

@@ -12,20 +12,18 @@ from torch import Tensor
 
 from ganinv.errors import GeneratorMismatch, WeightsRefused
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.base import ImageEncoder
-from ganinv.methods.hfgi import Hfgi
-from ganinv.methods.hyperstyle import HyperStyle
+from ganinv.methods.base import ImageEncoder, Inverter
+from ganinv.methods.e4e import E4e
+from ganinv.methods.hfgi import Hfgi, HfgiConfig
+from ganinv.methods.hyperstyle import HyperStyle, HyperStyleConfig
+from ganinv.methods.psp import Psp
 from ganinv.methods.published.build import build_decoder, build_encoder, build_hypernet, build_part, mean_latent
 from ganinv.methods.published.describe import EncoderDescription, describe
-from ganinv.methods.restyle import ReStyle
-from ganinv.methods.rows import RowEncoder
+from ganinv.methods.restyle import ReStyle, ReStyleConfig
 from ganinv.networks import keymaps
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
 from ganinv.networks.hypernet import HyperNetwork
 from ganinv.reading.checkpoint import open_checkpoint
-
-Inverter = ImageEncoder | ReStyle | HyperStyle | Hfgi
-"""Each is called on images [B, 3, R, R] in [-1, 1] and gives a ``Code``."""
 
 
 @dataclass(frozen=True)
@@ -58,45 +56,83 @@ class EncoderCheckpoint:
         self,
         generator: Generator | None = None,
         *,
-        w_encoder: ImageEncoder | None = None,
+        needed: Mapping[str, Inverter] | None = None,
         steps: int | None = None,
     ) -> Inverter:
         """The method as one callable: images [B, 3, R, R] in [-1, 1] to a ``Code``.
 
         Args:
             generator: renders between the steps of ReStyle, HyperStyle and HFGI; the file's own by default.
-            w_encoder: HyperStyle's encoder into W, which is a file of its own.
+            needed: by role what is a file of its own: HyperStyle's ``w_encoder``, HFGI's ``encoder`` where it has none.
             steps: of ReStyle and HyperStyle; as in training by default.
 
         Raises:
             GeneratorMismatch: the generator is not the one that the file's networks were trained with.
-            WeightsRefused: a generator or an encoder into W is needed and neither given nor in the file.
+            WeightsRefused: a generator is needed and neither given nor in the file.
         """
         if generator is not None:
             self._check(generator)
         generator = generator or self.generator
         device = generator.device if generator is not None else torch.device("cpu")
-        for network in (self.encoder, self.hypernet, self.aligner, self.consultant, w_encoder):
+        for network in (self.encoder, self.hypernet, self.aligner, self.consultant, *(needed or {}).values()):
             if network is not None:
                 network.to(device)
         if self.method in ("psp", "e4e", "w", "naive-w+", "in-domain"):
             assert self.encoder is not None
+            if generator is not None:
+                self.encoder.bind(generator)
             return self.encoder
         if generator is None:
             raise WeightsRefused(f"this {self.method} checkpoint has no decoder.*: give the generator it belongs to")
         steps = steps or int(self.opts.get("n_iters_per_batch") or 5)
+        roles = {} if needed is None else dict(needed)
         if self.hypernet is not None:
-            if w_encoder is None:
-                raise WeightsRefused(
-                    "HyperStyle starts from an encoder into W, which is a file of its own: give w_encoder"
-                )
-            latent_avg = None if self.latent_avg is None else self.latent_avg.to(device)
-            return HyperStyle(w_encoder, self.hypernet, generator, latent_avg=latent_avg, steps=steps)
+            return self._hyperstyle(self.hypernet, generator, roles, steps)
         if self.aligner is not None:
-            assert self.consultant is not None
-            return Hfgi(self.encoder, self.aligner, self.consultant, generator, self.what.input_size)
-        assert isinstance(self.encoder, RowEncoder)
-        return ReStyle(self.encoder, generator, steps)
+            return self._hfgi(generator, roles)
+        assert isinstance(self.encoder, Psp | E4e)
+        with torch.device("meta"):
+            restyle = ReStyle(ReStyleConfig(encoder=self.encoder.cfg, steps=steps), generator)
+        restyle.encoder = self.encoder
+        return restyle.eval()
+
+    def _hyperstyle(
+        self, hypernet: HyperNetwork, generator: Generator, needed: dict[str, Inverter], steps: int
+    ) -> HyperStyle:
+        latent_avg = self.latent_avg
+        if latent_avg is None:
+            encoder = needed.get("w_encoder")
+            if not isinstance(encoder, ImageEncoder):
+                raise WeightsRefused(
+                    "this HyperStyle checkpoint has no latent_avg, which is its W encoder's then: give w_encoder"
+                )
+            latent_avg = encoder.latent_avg
+        rows = latent_avg if latent_avg.ndim == 2 else latent_avg[None]
+        per_row = bool((rows != rows[0]).any())
+        cfg = HyperStyleConfig(
+            layers=hypernet.layers,
+            img_channels=generator.img_channels,
+            num_ws=generator.num_ws,
+            w_dim=generator.w_dim,
+            latent_avg_per_row=per_row,
+            steps=steps,
+        )
+        with torch.device("meta"):
+            hyperstyle = HyperStyle(cfg, generator, needed)
+        hyperstyle.hypernet = hypernet
+        hyperstyle.latent_avg = (rows if per_row else rows[0]).to(generator.device)
+        return hyperstyle.eval()
+
+    def _hfgi(self, generator: Generator, needed: dict[str, Inverter]) -> Hfgi:
+        assert self.aligner is not None
+        assert self.consultant is not None
+        if self.encoder is not None:
+            needed = {"encoder": self.encoder} | needed
+        height, width = self.what.input_size
+        with torch.device("meta"):
+            hfgi = Hfgi(HfgiConfig(input_height=height, input_width=width), generator, needed)
+        hfgi.aligner, hfgi.consultant = self.aligner, self.consultant
+        return hfgi.eval()
 
     def _check(self, generator: Generator) -> None:
         width = generator.w_dim if self.encoder is None else self.encoder.w_dim

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from ganinv.codes.code import Code
@@ -16,8 +16,9 @@ from ganinv.config import StrictModel, config_path, digest, load_yaml, validate
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between
+from ganinv.methods.base import Inverter
 from ganinv.metrics.images import mse
-from ganinv.stages.base import Context, Encoder
+from ganinv.stages.base import Context, NamesInverter
 from ganinv.stages.batches import batches
 from ganinv.stages.encode import Encode
 from ganinv.stages.joint_segments import JointSegments
@@ -54,12 +55,27 @@ class MethodConfig(StrictModel):
 
     @property
     def single_pass(self) -> bool:
-        """Encoders alone: milliseconds an image, so that reading and writing images count."""
-        return all(stage.kind == "encode" for stage in self.stages)
+        """Inverters alone: milliseconds an image, so that reading and writing images count."""
+        return not any(stage.iterative for stage in self.stages)
+
+    @property
+    def inverters(self) -> tuple[str, ...]:
+        """Every inverter that its stages name, to start from or in a loss, once each."""
+        return tuple(dict.fromkeys(name for stage in self.stages for name in _named_inverters(stage)))
 
     @property
     def digest(self) -> str:
         return digest(self)
+
+
+def _named_inverters(model: BaseModel) -> Iterator[str]:
+    """The inverters that a model and the models in it name (``stages.base.InverterName``)."""
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _named_inverters(value)
+        elif any(isinstance(mark, NamesInverter) for mark in info.metadata):
+            yield value
 
 
 @dataclass(frozen=True)
@@ -153,7 +169,7 @@ def load_method(
     name: str,
     generator: Generator,
     *,
-    open_encoder: Callable[[str], Encoder] | None = None,
+    open_inverter: Callable[[str], Inverter] | None = None,
     seed: int = 0,
     **overrides: Any,
 ) -> Method:
@@ -163,13 +179,13 @@ def load_method(
         overrides: replace top-level keys (``batch_size=4``), or keys of a stage by its position (``stages={1: {...}}``).
     """
     cfg = method_config(name, **overrides)
-    if open_encoder is None:
-        from ganinv.methods.files import open_encoder as open_file
+    if open_inverter is None:
+        from ganinv.methods.files import open_inverter as open_file
 
-        def open_encoder(encoder: str) -> Encoder:
-            return open_file(encoder, generator=generator)
+        def open_inverter(uri: str) -> Inverter:
+            return open_file(uri, generator=generator)
 
-    return Method(cfg, Context(generator, open_encoder, seed, lanes=cfg.lanes, grow=cfg.batch_size is None))
+    return Method(cfg, Context(generator, open_inverter, seed, lanes=cfg.lanes, grow=cfg.batch_size is None))
 
 
 def method_config(name: str, **overrides: Any) -> MethodConfig:

@@ -1,0 +1,36 @@
+"""Every kind of inverter. A new one: its file in this package, and a line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ganinv.config import validate
+from ganinv.errors import ConfigError, WeightsRefused
+from ganinv.methods.base import Inverter, InverterConfig
+from ganinv.registry import Registry
+
+INVERTERS: Registry[type[Inverter]] = Registry(
+    "inverter",
+    {
+        "psp": "ganinv.methods.psp:Psp",
+        "e4e": "ganinv.methods.e4e:E4e",
+        "w": "ganinv.methods.w:WEncoder",
+        "naive-w+": "ganinv.methods.w:NaiveWPlusEncoder",
+        "in-domain": "ganinv.methods.in_domain:InDomainEncoder",
+        "restyle": "ganinv.methods.restyle:ReStyle",
+        "hyperstyle": "ganinv.methods.hyperstyle:HyperStyle",
+        "hfgi": "ganinv.methods.hfgi:Hfgi",
+    },
+)
+
+
+def inverter_config(data: Any, where: str) -> InverterConfig:
+    """The checked configuration of an inverter from plain data with its ``kind``.
+
+    Raises:
+        WeightsRefused: no such kind, or a configuration that is not of it.
+    """
+    try:
+        return validate(INVERTERS[str(dict(data)["kind"])].Config, data, where)
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
+        raise WeightsRefused(f"{where} does not describe an inverter: {error}") from error
