@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ganinv.switches import prefer_reproducible_products
+
 if TYPE_CHECKING:
     from ganinv.codes.code import Code, Feature, HeadCode, LowRank, Masked
     from ganinv.directions.direction import Direction
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from ganinv.target import Target
     from ganinv.weights.importing import import_weights
     from ganinv.weights.inspection import inspect_weights
+
+prefer_reproducible_products()  # before the first product of this process; every worker comes through here too
 
 _HOMES = {
     "ganinv.codes.code": ("Code", "Feature", "HeadCode", "LowRank", "Masked"),

@@ -1,0 +1,83 @@
+"""Does an image's company leave a trace here? Whether rows of a product have the same bits in any batch is up to the processor
+and its library, so it is measured where the work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganinv.stages.batches import STRIDE
+
+MANY = 16
+"""Rows of the larger batch: what methods work on at once."""
+
+Operation = Callable[[Tensor, Tensor], Tensor]
+"""(rows [B, ...], shared weights, or those of each row [B, ...]) -> what becomes of the rows [B, ...]."""
+
+
+def gradient(of: Operation) -> Operation:
+    """The gradient of an operation's squared sum to its rows; of each row's weights, where it has some of its own."""
+
+    def operation(x: Tensor, weight: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf, own = x.detach().requires_grad_(True), weight.detach().requires_grad_(weight.shape[0] == len(x))
+            (of(leaf, own).square().sum()).backward()
+        assert leaf.grad is not None
+        grads = [leaf.grad] + ([own.grad] if own.grad is not None else [])
+        return torch.cat([g.flatten(1) for g in grads], dim=1)
+
+    return operation
+
+
+PRODUCTS: Mapping[str, Operation] = {
+    "matmul": lambda x, a: x @ a,
+    "linear": lambda x, a: F.linear(x, a.t(), a[0]),
+    "batched product": lambda x, a: torch.bmm(x[:, None], a).squeeze(1),
+    "convolution": lambda x, a: F.conv2d(x, a, padding=1),
+}
+OPERATIONS: Mapping[str, Operation] = {
+    **PRODUCTS,
+    **{f"gradient of {name}": gradient(operation) for name, operation in PRODUCTS.items()},
+}
+"""What stages are made of, and what flows back through it."""
+
+
+def example(name: str, width: int, out: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Rows [16, ...] and weights for an operation of some width."""
+    random = torch.Generator().manual_seed(width + out)
+    draw = lambda *shape: torch.randn(*shape, generator=random).to(device)  # noqa: E731
+    if name.endswith("convolution"):
+        return draw(MANY, width, 4, 4), draw(out, width, 3, 3)
+    return draw(MANY, width), draw(*((MANY,) if name.endswith("batched product") else ()), width, out)
+
+
+def leaves_a_trace(operation: Operation, x: Tensor, weight: Tensor) -> bool:
+    """Whether any ``STRIDE`` rows alone come out otherwise than among all."""
+    own = weight.shape[0] == len(x)
+    together = operation(x, weight)
+    for first in range(0, len(x), STRIDE):
+        some = slice(first, first + STRIDE)
+        if not torch.equal(operation(x[some], weight[some] if own else weight), together[some]):
+            return True
+    return False
+
+
+@cache
+def traces(device: str = "cpu") -> tuple[str, ...]:
+    """The operations in which an image's result depends on its batch, such as ``matmul 512x512``. Empty: it does not.
+
+    Takes a few milliseconds, once for each device of a process.
+    """
+    cases = [(name, *size) for name in ("matmul", "gradient of linear") for size in ((128, 128), (512, 18), (512, 512))]
+    cases += [("gradient of batched product", 32, 32), ("gradient of convolution", 16, 16)]
+    with torch.no_grad():
+        found = [
+            f"{name} {width}x{out}"
+            for name, width, out in cases
+            if leaves_a_trace(OPERATIONS[name], *example(name, width, out, device))
+        ]
+    return tuple(found)
