@@ -1,4 +1,7 @@
-"""What computes in this process: device, library, threads, and whether an image's company leaves a trace in its result."""
+"""What computes in this process: device, library, threads, and whether an image's company leaves a trace in its result.
+
+Torch is imported when it is asked.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
-
-from ganinv.stages.company import traces
 from ganinv.switches import switches_set
 
 
@@ -24,6 +24,7 @@ class Machine:
         threads: of one process.
         traces: operations in which an image's result depends on its batch, see ``ganinv.stages.company``.
         switches: variables of the environment that change what is computed, ``NAME=value``.
+        gpu: whether the device is one.
     """
 
     device: str
@@ -31,10 +32,15 @@ class Machine:
     threads: int
     traces: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
+    gpu: bool = False
 
     @classmethod
     def here(cls, device: str = "cpu") -> Machine:
         """This process, as it would work on ``device``."""
+        import torch
+
+        from ganinv.stages.company import traces
+
         gpu = torch.device(device).type == "cuda"
         return cls(
             device=torch.cuda.get_device_name(device) if gpu else processor(),
@@ -42,6 +48,7 @@ class Machine:
             threads=torch.get_num_threads(),
             traces=traces(device),
             switches=tuple(f"{name}={value}" for name, value in switches_set().items()),
+            gpu=gpu,
         )
 
     def __str__(self) -> str:
@@ -74,6 +81,8 @@ def processor() -> str:
 @cache
 def library() -> str:
     """What multiplies matrices on the processor, as PyTorch says that it was built."""
+    import torch
+
     built = torch.__config__.show()
     if mkl := re.search(r"Math Kernel Library Version (\S+?)(-\S*)?\s", built):
         return f"oneMKL {mkl[1]}"

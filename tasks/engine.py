@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.metadata import version
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from ganinv.config import StrictModel
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Plan
 from ganinv.store.conflict import Reread
+from tasks.device import default_device
+from tasks.jobs.engine import Engine
 from tasks.pool import Pool, RunStopped, UnitReport, WorkerSpec, open_pool
 from tasks.summary import Tally, summarised
 
+if TYPE_CHECKING:
+    from ganinv.machine import Machine
 
-class Engine(StrictModel):
-    """Where and how units run. ``ray`` joins the cluster of RAY_ADDRESS, or starts Ray on this machine, loopback only.
+__all__ = [
+    "Engine",
+    "Pools",
+    "Watch",
+    "Watcher",
+    "default_device",
+    "drive",
+    "gpus_expected",
+    "open_pools",
+    "provenance",
+]
 
-    Args:
-        retry_failed: also try the images again that failed in an earlier run.
-    """
-
-    kind: Literal["inline", "ray"] = "ray"
-    slots: int | None = None
-    cpus_per_slot: float = 1.0
-    gpus_per_slot: float = 0.0
-    deadline_seconds: float = 1800.0
-    quiet: bool = False
-    retry_failed: bool = False
+_log = logging.getLogger("ganinv.pool")
 
 
 class Watcher(Protocol):
@@ -44,7 +48,7 @@ Watch = Callable[[str, int], AbstractContextManager[Watcher]]
 
 
 class Pools:
-    """The pool of an engine, opened when the first step has work to do, and shared by all steps of a chain."""
+    """The pools of an engine, opened when the first step has work to do, and shared by all steps of a chain."""
 
     def __init__(
         self,
@@ -54,22 +58,31 @@ class Pools:
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self.engine, self.watch, self.should_stop, self._stack = engine, watch, should_stop, stack
-        self._pools: dict[bool, Pool] = {}
+        self._pools: dict[tuple[bool, bool], Pool] = {}
 
-    def get(self, sequential: bool = False) -> Pool:
-        """The pool; ``sequential`` gives one with a single slot, which works on units in their order."""
-        if sequential not in self._pools:
+    def get(self, sequential: bool = False, gpu: bool = True) -> Pool:
+        """A pool. ``sequential`` gives one with a single slot, which works on units in their order; without ``gpu`` its
+        workers get none, unless the engine says how many."""
+        key = sequential, gpu
+        if key not in self._pools:
             e = self.engine
             opened = open_pool(
-                e.kind,
+                e.runs,
                 1 if sequential else e.slots,
                 cpus_per_slot=e.cpus_per_slot,
-                gpus_per_slot=e.gpus_per_slot,
+                gpus_per_slot=self._gpus(gpu),
                 deadline_seconds=e.deadline_seconds,
                 quiet=e.quiet,
             )
-            self._pools[sequential] = self._stack.enter_context(opened)
-        return self._pools[sequential]
+            self._pools[key] = self._stack.enter_context(opened)
+        return self._pools[key]
+
+    def _gpus(self, gpu: bool) -> float | None:
+        """Of a slot; None leaves it to what Ray sees."""
+        given = self.engine.gpus_per_slot
+        if given is not None or not gpu:
+            return given or 0.0
+        return None if self.engine.runs == "ray" else float(torch.cuda.is_available())
 
     def close(self) -> None:
         """End the connection now. A run that was stopped need not wait until whoever opened the pools hears of it."""
@@ -95,6 +108,7 @@ def drive(
     label: str,
     *,
     sequential: bool = False,
+    gpu: bool = True,
     grows: bool = False,
     reread: Reread | None = None,
     prepare: Callable[[Plan], None] | None = None,
@@ -102,10 +116,13 @@ def drive(
     """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing.
 
     Args:
+        gpu: whether its workers can use one.
         grows, reread: of ``Collection.start``.
         prepare: called with the plan when something is missing, before the first worker, and before an addition to the plan
             can be seen by other runs.
     """
+    if plan.units and not collection.exists():  # there is work to do, and the plan says what began it
+        plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu).place.as_dict()})
     plan = collection.start(plan, grows=grows, reread=reread, prepare=prepare)
     done = collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
@@ -114,7 +131,8 @@ def drive(
     summary: dict[str, Any] = {}
     if left:
         images = sum(len(unit.ids) for unit in left)
-        tally = Tally(images, pools.engine.kind, pools.engine.gpus_per_slot)
+        pool = pools.get(sequential, gpu)
+        tally = Tally(images, pool.place)
         with ExitStack() as stack:
             watchers: list[Watcher] = [tally]
             if pools.watch is not None:
@@ -124,12 +142,17 @@ def drive(
                 for watcher in watchers:
                     watcher.report(report)
 
+            def on_worker(machine: Machine) -> None:
+                if tally.worker(machine):
+                    _warn(machine, pool.place.gpus_per_slot)
+
             if prepare is not None:
                 prepare(plan)
-            pool = pools.get(sequential)
             stack.enter_context(summarised(collection, tally))
             try:
-                tally.summary = pool.run(spec, left, label=label, on_report=on_report, should_stop=pools.should_stop)
+                tally.summary = pool.run(
+                    spec, left, label=label, on_report=on_report, on_worker=on_worker, should_stop=pools.should_stop
+                )
             except RunStopped:
                 pools.close()
                 raise
@@ -148,9 +171,27 @@ def drive(
     }
 
 
-def default_device() -> str:
-    """``cuda`` where this process sees a GPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _warn(machine: Machine, gpus_per_slot: float) -> None:
+    """Say what is otherwise than it was asked for, or promised."""
+    if gpus_per_slot and not machine.gpu:
+        _log.warning(
+            "a worker was given %g GPU and computes on its processor, %s: PyTorch there sees no CUDA device. Install a CUDA "
+            "build of PyTorch on its machine, or ask for no GPU (--gpus-per-slot 0), which fits more workers",
+            *(gpus_per_slot, machine.device),
+        )
+    if machine.traces:
+        _log.warning("%s", machine.warning)
+
+
+def gpus_expected(engine: Engine) -> float:
+    """GPUs of a slot, as far as it can be told without a connection to Ray; of a step that can use one. On a cluster elsewhere
+    it is joined to be asked."""
+    if engine.gpus_per_slot is not None:
+        return engine.gpus_per_slot
+    if engine.runs == "ray" and os.environ.get("RAY_ADDRESS"):
+        with open_pools(engine.model_copy(update={"quiet": True})) as pools:
+            return pools.get().place.gpus_per_slot
+    return float(torch.cuda.is_available())
 
 
 def provenance(generator: Generator, **more: Any) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from ganinv.config import config_file, load_yaml
 from ganinv.errors import StoreError
 from ganinv.store import Collection, Plan, Store
 from ganinv.store.conflict import same_run
-from tasks.engine import Engine
+from tasks.engine import Engine, gpus_expected
 from tasks.pool.progress import spell
 from tasks.steps.invert import compared
 from tasks.summary import ran_on_gpus
@@ -82,8 +82,9 @@ def estimate(store: Store, collection: Collection, plan: Plan, engine: Engine) -
         plan, done = there.extended(there.lacking(plan)), collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
     images = sum(len(unit.ids) for unit in left)
-    slots = _slots(engine, len(left))
-    figures = _from_store(store, plan, engine) or _from_table(plan, engine)
+    gpus = gpus_expected(engine)
+    slots = _slots(engine, gpus, len(left))
+    figures = _from_store(store, plan, gpus > 0) or _from_table(plan, gpus > 0)
     busy = images * figures.seconds if figures else None
     return Estimate(
         collection=collection.path,
@@ -93,7 +94,7 @@ def estimate(store: Store, collection: Collection, plan: Plan, engine: Engine) -
         slots=slots,
         seconds=busy / slots if busy is not None and slots else None,
         cpu_hours=busy * engine.cpus_per_slot / 3600 if busy is not None else None,
-        gpu_hours=busy * engine.gpus_per_slot / 3600 if busy is not None else None,
+        gpu_hours=busy * gpus / 3600 if busy is not None else None,
         bytes=round(images * figures.bytes) if figures else None,
         source=figures.source if figures else UNKNOWN,
     )
@@ -103,12 +104,12 @@ MEASURED_UNITS = 16
 UNKNOWN = "what one costs is not known: invert some first (--limit 16 --name trial), then ask again"
 
 
-def _slots(engine: Engine, units: int) -> int | None:
-    if engine.kind == "inline":
+def _slots(engine: Engine, gpus: float, units: int) -> int | None:
+    if engine.runs == "inline":
         return 1
     if engine.slots is None and os.environ.get("RAY_ADDRESS"):
         return None  # as many as the cluster holds, and it may grow
-    if engine.slots is None and engine.gpus_per_slot:
+    if engine.slots is None and gpus:
         return None
     from tasks.pool.ray_local import cores
 
@@ -116,9 +117,8 @@ def _slots(engine: Engine, units: int) -> int | None:
     return max(1, min(slots, units))
 
 
-def _from_store(store: Store, plan: Plan, engine: Engine) -> Figures | None:
+def _from_store(store: Store, plan: Plan, gpus: bool) -> Figures | None:
     """Of the collection with most units that the same method made with the same generator, on the same kind of device."""
-    gpus = engine.gpus_per_slot > 0
     alike: list[tuple[int, Collection]] = []
     for name in store.list("latents"):
         collection = store.latents[name]
@@ -149,8 +149,8 @@ def _measured(collection: Collection) -> Figures | None:
     return Figures(pc.mean(seconds).as_py(), size, f"measured on {len(seconds)} images of {collection.path}")
 
 
-def _from_table(plan: Plan, engine: Engine) -> Figures | None:
-    device = "cuda" if engine.gpus_per_slot else "cpu"
+def _from_table(plan: Plan, gpus: bool) -> Figures | None:
+    device = "cuda" if gpus else "cpu"
     wanted: dict[str, Any] = {
         "method": plan.provenance.get("method"),
         "generator": plan.provenance.get("generator_name"),

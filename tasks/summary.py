@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,8 +24,11 @@ from ganinv.errors import GaninvError, StoreError
 from ganinv.store import Collection, open_store
 from ganinv.store.progress import Progress, progress
 from ganinv.store.tensors import parquet_bytes
-from tasks.pool import RunStopped, RunSummary, UnitReport
+from tasks.pool import Place, RunStopped, RunSummary, UnitReport
 from tasks.pool.progress import spell
+
+if TYPE_CHECKING:
+    from ganinv.machine import Machine
 
 TABLE, TEXT = "_summary.parquet", "_summary.md"
 _SCHEMA = pa.schema(
@@ -46,6 +49,12 @@ _SCHEMA = pa.schema(
         ("reasons", pa.map_(pa.string(), pa.int64())),  # code of an error row -> images
         ("engine", pa.string()),
         ("code_version", pa.string()),
+        ("slots", pa.int64()),
+        ("cpus_per_slot", pa.float64()),
+        ("gpus_per_slot", pa.float64()),
+        ("machines", pa.list_(pa.string())),  # on which workers came up: device, library, threads
+        ("switches", pa.list_(pa.string())),  # NAME=value of what changes what is computed there
+        ("traces", pa.list_(pa.string())),  # operations in which an image's result depends on its batch there
     ]
 )
 
@@ -57,8 +66,7 @@ class Tally:
     """What a run did so far, from its reports."""
 
     images: int
-    engine: str
-    gpus_per_slot: float = 0.0
+    place: Place
     ok: int = 0
     failed: int = 0
     units: int = 0
@@ -66,6 +74,13 @@ class Tally:
     cpu_seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
     summary: RunSummary | None = None
+    machines: dict[str, Machine] = field(default_factory=dict)
+
+    def worker(self, machine: Machine) -> bool:
+        """Note what a worker computes on; whether it is the first of its kind."""
+        new = str(machine) not in self.machines
+        self.machines.setdefault(str(machine), machine)
+        return new
 
     def report(self, report: UnitReport) -> None:
         """Count a committed unit."""
@@ -91,10 +106,16 @@ class Tally:
             "replaced_workers": self.summary.replaced_workers if self.summary else None,
             "worker_seconds": self.worker_seconds,
             "cpu_seconds": self.cpu_seconds,
-            "gpu_seconds": self.worker_seconds * self.gpus_per_slot,
+            "gpu_seconds": self.worker_seconds * self.place.gpus_per_slot,
             "reasons": list(self.reasons.items()),
-            "engine": self.engine,
+            "engine": self.place.engine,
             "code_version": version("ganinv"),
+            "slots": self.place.slots,
+            "cpus_per_slot": self.place.cpus_per_slot,
+            "gpus_per_slot": self.place.gpus_per_slot,
+            "machines": list(self.machines),
+            "switches": sorted({each for machine in self.machines.values() for each in machine.switches}),
+            "traces": sorted({each for machine in self.machines.values() for each in machine.traces}),
         }
 
 
@@ -132,7 +153,7 @@ def _write(collection: Collection, row: dict[str, Any]) -> None:
         objects, path = collection.objects, f"{collection.path}/{TABLE}"
         earlier = objects.read_if_there(path)
         tables = [pq.read_table(io.BytesIO(earlier)).replace_schema_metadata()] if earlier else []
-        table = pa.concat_tables([*tables, pa.Table.from_pylist([row], _SCHEMA)])
+        table = pa.concat_tables([*tables, pa.Table.from_pylist([row], _SCHEMA)], promote_options="default")
         objects.put(path, parquet_bytes(table, collection.provenance()))
         text = _markdown(progress(collection), collection.provenance(), table.to_pylist())
         objects.put(f"{collection.path}/{TEXT}", text.encode())
@@ -147,6 +168,9 @@ def _markdown(now: Progress, origin: dict[str, Any], runs: list[dict[str, Any]])
     about += [f"Method {origin['method']}."] if isinstance(origin.get("method"), str) else []
     lines = [f"# {now.collection}", "", " ".join(about), "", _ruled(*_COLUMNS)]
     lines += [_line(*(show(run) for show in _COLUMNS.values())) for run in runs]
+    lines += [
+        f"\n{_TRACES.format(' or '.join(run['machines']), ', '.join(run['traces']))}" for run in runs if run["traces"]
+    ]
     reasons: Counter[str] = Counter()
     for run in runs:
         reasons.update(dict(run["reasons"]))
@@ -166,7 +190,22 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "new workers": lambda run: "-" if run["replaced_workers"] is None else str(run["replaced_workers"]),
     "CPU hours": lambda run: f"{run['cpu_seconds'] / 3600:.2g}",
     "GPU hours": lambda run: f"{run['gpu_seconds'] / 3600:.2g}",
+    "workers": lambda run: _workers(run),
+    "on": lambda run: "; ".join([*(run["machines"] or ["-"]), *(run["switches"] or [])]),
 }
+
+_TRACES = (
+    "**On {} an image's result depends in its last digits on its batch** ({}): the promise that it depends neither on its batch "
+    "nor its worker does not hold for these runs."
+)
+
+
+def _workers(run: dict[str, Any]) -> str:
+    """``ray: 2, each 1 CPU``; of a run of an older version, its engine."""
+    if run["slots"] is None:
+        return str(run["engine"])
+    each = f"{run['gpus_per_slot']:g} GPU" if run["gpus_per_slot"] else f"{run['cpus_per_slot']:g} CPU"
+    return f"{run['engine']}: {run['slots']}, each {each}"
 
 
 def _ruled(*names: str) -> str:

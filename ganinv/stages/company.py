@@ -19,15 +19,13 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 """(rows [B, ...], shared weights, or those of each row [B, ...]) -> what becomes of the rows [B, ...]."""
 
 
-def gradient(of: Operation) -> Operation:
-    """The gradient of an operation's squared sum to its rows; of each row's weights, where it has some of its own."""
+def gradient(of: Operation, own: bool = False) -> Operation:
+    """The gradient of an operation's squared sum to its rows; and to each row's weights, where it has its ``own``."""
 
     def operation(x: Tensor, weight: Tensor) -> Tensor:
         with torch.enable_grad():
-            leaf, own = x.detach().requires_grad_(True), weight.detach().requires_grad_(weight.shape[0] == len(x))
-            (of(leaf, own).square().sum()).backward()
-        assert leaf.grad is not None
-        grads = [leaf.grad] + ([own.grad] if own.grad is not None else [])
+            leaves = [x.detach().requires_grad_(True), weight.detach().requires_grad_(own)]
+            grads = torch.autograd.grad(of(*leaves).square().sum(), leaves[: 1 + own])
         return torch.cat([g.flatten(1) for g in grads], dim=1)
 
     return operation
@@ -41,9 +39,14 @@ PRODUCTS: Mapping[str, Operation] = {
 }
 OPERATIONS: Mapping[str, Operation] = {
     **PRODUCTS,
-    **{f"gradient of {name}": gradient(operation) for name, operation in PRODUCTS.items()},
+    **{f"gradient of {name}": gradient(operation, name == "batched product") for name, operation in PRODUCTS.items()},
 }
 """What stages are made of, and what flows back through it."""
+
+
+def has_own_weights(name: str) -> bool:
+    """Whether each row has weights of its own in an operation."""
+    return name.endswith("batched product")
 
 
 def example(name: str, width: int, out: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -52,12 +55,11 @@ def example(name: str, width: int, out: int, device: torch.device | str = "cpu")
     draw = lambda *shape: torch.randn(*shape, generator=random).to(device)  # noqa: E731
     if name.endswith("convolution"):
         return draw(MANY, width, 4, 4), draw(out, width, 3, 3)
-    return draw(MANY, width), draw(*((MANY,) if name.endswith("batched product") else ()), width, out)
+    return draw(MANY, width), draw(*((MANY,) if has_own_weights(name) else ()), width, out)
 
 
-def leaves_a_trace(operation: Operation, x: Tensor, weight: Tensor) -> bool:
-    """Whether any ``STRIDE`` rows alone come out otherwise than among all."""
-    own = weight.shape[0] == len(x)
+def leaves_a_trace(operation: Operation, x: Tensor, weight: Tensor, own: bool) -> bool:
+    """Whether any ``STRIDE`` rows alone come out otherwise than among all; ``own``: each row has weights of its own."""
     together = operation(x, weight)
     for first in range(0, len(x), STRIDE):
         some = slice(first, first + STRIDE)
@@ -78,6 +80,6 @@ def traces(device: str = "cpu") -> tuple[str, ...]:
         found = [
             f"{name} {width}x{out}"
             for name, width, out in cases
-            if leaves_a_trace(OPERATIONS[name], *example(name, width, out, device))
+            if leaves_a_trace(OPERATIONS[name], *example(name, width, out, device), has_own_weights(name))
         ]
     return tuple(found)

@@ -259,8 +259,10 @@ class Collection:
         return self._side_table("timings", _TIMINGS, units)
 
     def provenance(self) -> dict[str, Any]:
-        """Where the rows come from: what each part says in its schema metadata, without the unit."""
-        return self.plan().header()
+        """Where the rows come from: what each part says in its schema metadata, without the unit; and what the run that began
+        them computed on (``begun_on``), where it is known. What the later ones did is in ``_summary.parquet``."""
+        plan = self.plan()
+        return plan.header() | ({"begun_on": plan.begun_on} if plan.begun_on else {})
 
     def status(self) -> Status:
         """How many images are planned, done, failed, left."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from pydantic import Field
+
 from ganinv.config import StrictModel, digest
 from ganinv.errors import ConfigError, StoreError
 from ganinv.store.names import no_secrets
@@ -36,6 +38,7 @@ class Plan(StrictModel):
         provenance: where it comes from (generator name and fingerprint, code version, seed, ...), JSON-able.
         units: the images, cut into units.
         additions: of a plan that grew (``ganinv.store.growth``), the index of the first unit of each addition.
+        begun_on: what the run that began computed on; in no part, since equal units have equal bytes wherever they come from.
     """
 
     stage: str
@@ -43,6 +46,7 @@ class Plan(StrictModel):
     provenance: dict[str, Any]
     units: tuple[Unit, ...]
     additions: tuple[int, ...] = ()
+    begun_on: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
     def of(
@@ -122,6 +126,8 @@ class Plan(StrictModel):
             "config": self.config,
             "provenance": self.provenance,
         }
+        if self.begun_on:
+            record["begun_on"] = self.begun_on
         return with_units(record, self.units)
 
     @classmethod
@@ -131,7 +137,7 @@ class Plan(StrictModel):
             record = json.loads(data)
             units = read_units(record)
             fields = {key: record[key] for key in ("stage", "config", "provenance")}
-            plan = cls(**fields, units=units)
+            plan = cls(**fields, units=units, begun_on=record.get("begun_on", {}))
             intact = record["config_digest"] == plan.config_digest and record["units_digest"] == plan.units_digest
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{where} is not a plan ({error}): remove the collection and run again") from error

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ganinv.errors import ConfigError
 from tasks.pool.contract import (
+    Place,
     Pool,
     PoolError,
     RowError,
@@ -20,6 +21,7 @@ from tasks.pool.contract import (
 )
 
 __all__ = [
+    "Place",
     "Pool",
     "PoolError",
     "RowError",
@@ -39,7 +41,7 @@ def open_pool(
     slots: int | None = None,
     *,
     cpus_per_slot: float = 1,
-    gpus_per_slot: float = 0,
+    gpus_per_slot: float | None = 0,
     deadline_seconds: float = 1800,
     address: str | None = None,
     quiet: bool = False,
@@ -51,13 +53,15 @@ def open_pool(
             then the caller's. ``ray`` works in processes of their own.
         slots: how many workers. None: as many as the cluster's CPUs (or GPUs, when ``gpus_per_slot`` is set) hold.
             With one slot units are worked on in their order.
-        gpus_per_slot: may be a fraction: four slots of 0.25 share a device.
+        gpus_per_slot: may be a fraction: four slots of 0.25 share a device. None: 1 where the cluster has any. Inline, 0
+            works on the CPU, whatever there is.
         deadline_seconds: how long one try of one unit may take before its worker is replaced (``ray`` only). After a
             network partition calls hang without an error, so there always is a deadline.
         address: of a Ray cluster; None takes ``RAY_ADDRESS``, and without it starts Ray on this machine, loopback only.
         quiet: no progress line.
     """
-    if deadline_seconds <= 0 or cpus_per_slot < 0 or gpus_per_slot < 0 or (slots is not None and slots < 1):
+    negative = cpus_per_slot < 0 or (gpus_per_slot or 0) < 0
+    if deadline_seconds <= 0 or negative or (slots is not None and slots < 1):
         raise ConfigError(
             "a pool needs slots >= 1, cpus_per_slot >= 0, gpus_per_slot >= 0 and deadline_seconds > 0, got "
             f"slots={slots}, cpus_per_slot={cpus_per_slot}, gpus_per_slot={gpus_per_slot}, "
@@ -66,7 +70,7 @@ def open_pool(
     if engine == "inline":
         from tasks.pool.inline import InlinePool
 
-        yield InlinePool(quiet=quiet)
+        yield InlinePool(gpus_per_slot or 0, quiet=quiet)
     elif engine == "ray":
         # Ray takes a second to import, and its switches act at import: only who asks for Ray pays for it.
         from tasks.pool.ray_local import connected

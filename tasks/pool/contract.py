@@ -37,10 +37,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ganinv.errors import GaninvError
 from ganinv.store import RowError, Unit
+
+if TYPE_CHECKING:
+    from ganinv.machine import Machine
 
 
 class PoolError(GaninvError):
@@ -119,8 +122,42 @@ class RunSummary:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Place:
+    """What a pool computes on, as far as it is known before the first worker is up.
+
+    Args:
+        engine: ``inline`` or ``ray``.
+        slots: workers, of ``cpus_per_slot`` and ``gpus_per_slot`` each.
+        threads: of each; of a process that uses its own number, None.
+        device: name of the GPU, or of the processor; of a cluster that does not tell it, ``CPU`` or ``GPU``.
+    """
+
+    engine: str
+    slots: int
+    cpus_per_slot: float
+    gpus_per_slot: float
+    threads: int | None
+    device: str
+
+    def __str__(self) -> str:
+        """``ray, 2 workers, each 1 CPU (AMD EPYC), 1 thread``."""
+        count = f"{self.slots} worker{'s' * (self.slots != 1)}"
+        if self.gpus_per_slot:
+            what = f"{self.gpus_per_slot:g} GPU ({self.device})"
+        else:
+            what = f"{self.cpus_per_slot:g} CPU ({self.device})"
+        threads = "" if self.threads is None else f", {self.threads} thread{'s' * (self.threads != 1)}"
+        return f"{self.engine}, {count}{', each' if self.slots != 1 else ','} {what}{threads}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
 class Pool(Protocol):
-    """An engine that runs units."""
+    """An engine that runs units. ``place``: on what."""
+
+    place: Place
 
     def run(
         self,
@@ -128,6 +165,7 @@ class Pool(Protocol):
         units: Sequence[Unit],
         *,
         on_report: Callable[[UnitReport], None] | None = None,
+        on_worker: Callable[[Machine], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         label: str = "images",
     ) -> RunSummary:
@@ -135,6 +173,8 @@ class Pool(Protocol):
 
         Args:
             on_report: called in this process for each committed unit, in the order of completion.
+            on_worker: called in this process for each worker that came up, with what it computes on; not for workers
+                that compute without torch.
             should_stop: asked again and again; when it says yes, workers are ended. Inline, between two units.
             label: what the progress line calls the work.
 

@@ -19,12 +19,16 @@ class Progress:
     Args:
         label: what is counted, such as ``invert``.
         total: images.
+        where: told at the start, such as what computes.
         console: where to; standard error by default, so that standard output stays the command's own.
         quiet: show nothing.
     """
 
-    def __init__(self, label: str, total: int, *, console: Console | None = None, quiet: bool = False) -> None:
+    def __init__(
+        self, label: str, total: int, where: str = "", *, console: Console | None = None, quiet: bool = False
+    ) -> None:
         self.label, self.total, self.done, self.failed = label, total, 0, 0
+        self._where = where
         self._console = console or Console(file=sys.stderr)
         self._quiet = quiet
         self._bar: Bar | None = None
@@ -34,6 +38,8 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._started = self._last_line = time.monotonic()
+        if self._where and not self._quiet:
+            self._print(f"{self.label}: {self.total} images on {self._where}")
         if not self._quiet and self._console.is_terminal:
             self._bar = Bar(
                 TextColumn("{task.description}"),

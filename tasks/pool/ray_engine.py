@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import ray
 
 from ganinv.store import Unit
-from tasks.pool.contract import PoolError, RunStopped, RunSummary, UnitReport, WorkerSpec
+from tasks.pool.contract import Place, PoolError, RunStopped, RunSummary, UnitReport, WorkerSpec
 from tasks.pool.ledger import Ledger, pause, stop_if_fatal
 from tasks.pool.meter import Meter
 from tasks.pool.progress import Progress
 from tasks.pool.ray_head import Head
 from tasks.pool.ray_slot import RaySlot, SlotOptions
 from tasks.pool.slot import Order, Outcome
+
+if TYPE_CHECKING:
+    from ganinv.machine import Machine
 
 _log = logging.getLogger("ganinv.pool")
 
@@ -37,16 +42,20 @@ class RayPool:
         self,
         slots: int | None,
         cpus_per_slot: float,
-        gpus_per_slot: float,
+        gpus_per_slot: float | None,
         deadline_seconds: float,
         *,
         quiet: bool = False,
         start_seconds: float = START_SECONDS,
     ) -> None:
+        if gpus_per_slot is None:
+            gpus_per_slot = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
         self._slots = slots or _slots_that_fit(cpus_per_slot, gpus_per_slot)
         self._options = SlotOptions.of(self._slots, cpus_per_slot, gpus_per_slot, deadline_seconds)
         self._start_seconds = start_seconds
         self._quiet = quiet
+        threads = int(self._options.environment["OMP_NUM_THREADS"])
+        self.place = Place("ray", self._slots, cpus_per_slot, gpus_per_slot, threads, _device(gpus_per_slot))
 
     def run(
         self,
@@ -54,14 +63,16 @@ class RayPool:
         units: Sequence[Unit],
         *,
         on_report: Callable[[UnitReport], None] | None = None,
+        on_worker: Callable[[Machine], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         label: str = "images",
     ) -> RunSummary:
         if not units:
             return Ledger(units, in_order=True).summary(0.0)
-        run = _Run(spec, units, min(self._slots, len(units)), self._options, self._start_seconds)
+        run = _Run(spec, units, min(self._slots, len(units)), self._options, self._start_seconds, on_worker)
         meter = Meter(label, self._options.resources["num_gpus"])
-        with Progress(label, sum(len(unit.ids) for unit in units), quiet=self._quiet) as progress:
+        images = sum(len(unit.ids) for unit in units)
+        with Progress(label, images, str(self.place), quiet=self._quiet) as progress:
             try:
                 while not run.ledger.finished:
                     if should_stop is not None and should_stop():
@@ -107,8 +118,15 @@ class _Run:
     """One call of :meth:`RayPool.run`."""
 
     def __init__(
-        self, spec: WorkerSpec, units: Sequence[Unit], slots: int, options: SlotOptions, start_seconds: float
+        self,
+        spec: WorkerSpec,
+        units: Sequence[Unit],
+        slots: int,
+        options: SlotOptions,
+        start_seconds: float,
+        on_worker: Callable[[Machine], None] | None = None,
     ) -> None:
+        self._on_worker = on_worker
         self.ledger = Ledger(units, in_order=slots == 1)
         self.started = self._last_up = time.monotonic()
         self.replaced = 0
@@ -185,6 +203,8 @@ class _Run:
         if order is None:
             slot.ready = True
             self._failed_builds.clear()
+            if self._on_worker is not None and outcome.machine is not None:
+                self._on_worker(outcome.machine)
             return None
         if outcome.kind in ("done", "checked"):
             self._crashes.clear()
@@ -230,6 +250,18 @@ def _slots_that_fit(cpus_per_slot: float, gpus_per_slot: float) -> int:
     if gpus_per_slot:
         return max(1, int(resources.get("GPU", 0) / gpus_per_slot + 1e-6))
     return max(1, int(resources.get("CPU", 1) / cpus_per_slot + 1e-6)) if cpus_per_slot else 1
+
+
+def _device(gpus_per_slot: float) -> str:
+    """The names of the cluster's GPUs, or of this machine's processor; ``GPU`` and ``CPU`` where nobody tells them."""
+    if gpus_per_slot:
+        kinds = sorted(key.partition(":")[2] for key in ray.cluster_resources() if key.startswith("accelerator_type:"))
+        return " or ".join(kinds) or "GPU"
+    if os.environ.get("RAY_ADDRESS"):
+        return "CPU"
+    from ganinv.machine import processor
+
+    return processor()
 
 
 def _first_line(error: Exception) -> str:

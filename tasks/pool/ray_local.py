@@ -41,7 +41,11 @@ _LONGEST_FOLDER = 40  # characters: Ray puts sockets below it, and a socket's pa
 
 @contextmanager
 def connected(
-    address: str | None = None, *, num_cpus: int | None = None, object_store_bytes: int | None = None
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    object_store_bytes: int | None = None,
 ) -> Iterator[None]:
     """A block with a Ray connection. One that exists already is used and left open.
 
@@ -51,6 +55,7 @@ def connected(
     Args:
         address: of a cluster (``host:port``); None takes ``RAY_ADDRESS``, and without it starts Ray here.
         num_cpus: of the Ray started here; None takes the cores this process may use.
+        num_gpus: of the Ray started here; None lets Ray look for them.
         object_store_bytes: memory of the Ray started here; None leaves it to Ray. Results do not pass through it.
 
     Raises:
@@ -68,7 +73,7 @@ def connected(
     if address is not None:
         _join(address)
     else:
-        _start(num_cpus or cores(), object_store_bytes)
+        _start(num_cpus or cores(), num_gpus, object_store_bytes)
     try:
         if before is not None:
             signal.signal(signal.SIGTERM, _leave if before is signal.SIG_DFL else before)
@@ -92,13 +97,14 @@ def _join(address: str) -> None:
         ) from error
 
 
-def _start(num_cpus: int, object_store_bytes: int | None) -> None:
+def _start(num_cpus: int, num_gpus: int | None, object_store_bytes: int | None) -> None:
     import ray
 
     for last in (False, True):
         try:
             ray.init(
                 num_cpus=num_cpus,
+                num_gpus=num_gpus,
                 include_dashboard=False,
                 object_store_memory=object_store_bytes,
                 logging_level=logging.WARNING,

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from ganinv.errors import ConfigError
+from ganinv.switches import switches_set
 from tasks.pool.contract import WorkerSpec
 from tasks.pool.ledger import pause
 from tasks.pool.slot import Order, Slot
@@ -48,7 +49,7 @@ class SlotOptions:
         share = 0 if os.environ.get("RAY_ADDRESS") else max((n.get("CPU", 1) for n in nodes), default=1) / slots
         threads = str(max(1, int(cpus_per_slot), int(share)))
         environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-        environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | switches_set()
         if not gpus_per_slot:
             environment["CUDA_VISIBLE_DEVICES"] = ""  # who did not ask for a GPU must not fill one that others share
         return cls({"num_cpus": cpus_per_slot, "num_gpus": gpus_per_slot}, environment, deadline_seconds)

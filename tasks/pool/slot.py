@@ -13,12 +13,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ganinv.errors import ConfigError, GeneratorMismatch, RunConflict, StoreError, WeightsRefused
 from ganinv.store import RowError, Unit
 from ganinv.store.failures import is_passing
 from tasks.pool.contract import UnitReport, Worker, WorkerSpec
+
+if TYPE_CHECKING:
+    from ganinv.machine import Machine
 
 _log = logging.getLogger("ganinv.pool")
 
@@ -53,6 +56,7 @@ class Outcome:
             ``lost`` is the machine's (its node went away), ``late`` has passed the deadline.
         code, message: of the error, for an error row.
         error: the pickled exception when the run is to stop with it; empty when it cannot be pickled.
+        machine: what a worker that was built computes on.
     """
 
     kind: Kind
@@ -60,6 +64,7 @@ class Outcome:
     code: str = ""
     message: str = ""
     error: bytes = b""
+    machine: Machine | None = None
 
     def exception(self) -> BaseException | None:
         """The exception itself, when it could travel."""
@@ -87,7 +92,7 @@ class Slot:
             return _outcome("fatal", error)
         except Exception as error:
             return _outcome("unavailable" if is_passing(error) else "raised", error)
-        return Outcome("built")
+        return Outcome("built", machine=_machine())
 
     def run(self, order: Order) -> Outcome:
         """Carry out one order. ``build`` must have succeeded."""
@@ -157,6 +162,16 @@ def _kind(error: Exception) -> Kind:
     if is_passing(error):
         return "unavailable"
     return "store" if isinstance(error, StoreError) else "raised"
+
+
+def _machine() -> Machine | None:
+    """What the worker computes on; None where it has no torch, whose import it must not pay for."""
+    if "torch" not in sys.modules:
+        return None
+    from ganinv.machine import Machine
+    from tasks.device import default_device
+
+    return Machine.here(default_device())
 
 
 def _is_out_of_memory(error: Exception) -> bool:

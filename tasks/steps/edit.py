@@ -144,13 +144,14 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
     ids = [i for i in units.ids if i in good]
     size = max(1, UNIT_BYTES // (generator.num_ws * generator.w_dim * 4 * job.rows_each))
-    if job.images != "none" or job.calibrated or any(spec.segment for spec in job.edits):
+    renders = job.images != "none" or job.calibrated
+    if renders or any(spec.segment for spec in job.edits):
         size = min(size, max(len(unit.ids) for unit in units.units))  # these take time, not memory
     more = {k: origin[k] for k in ("method", "distance_name") if k in origin}
     plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
     collection = store.edits[job.name]
     spec, same = WorkerSpec(EditWorker, {"job": job}), partial(reread, EditJob)
-    result = drive(collection, plan, spec, pools, "edit", grows=True, reread=same)
+    result = drive(collection, plan, spec, pools, "edit", gpu=renders, grows=True, reread=same)
     return result | ({"outcomes": _outcomes(collection)} if job.calibrated else {})
 
 

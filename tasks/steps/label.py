@@ -50,7 +50,16 @@ def run_label(job: LabelJob, pools: Pools) -> dict[str, Any]:
     header = provenance(generator, labeller=labeller.identity, labeller_sha256=labeller.weights_sha256)
     plan = Plan.of("label", config, header, samples.read(["image_id"])["image_id"].to_pylist(), job.unit_size)
     spec, same = WorkerSpec(LabelWorker, {"job": job}), partial(reread, LabelJob)
-    return drive(store.collection("labels", job.name), plan, spec, pools, f"label {job.name}", grows=True, reread=same)
+    return drive(
+        store.collection("labels", job.name),
+        plan,
+        spec,
+        pools,
+        f"label {job.name}",
+        gpu=labeller.needs == "images",
+        grows=True,
+        reread=same,
+    )
 
 
 def generator_is(origin: Mapping[str, Any], fingerprint: str, name: str, what: str) -> None:

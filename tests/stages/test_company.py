@@ -15,7 +15,7 @@ import torch
 from ganinv.generators.layers import FIR, modulated_conv2d
 from ganinv.machine import Machine
 from ganinv.stages.batches import STRIDE
-from ganinv.stages.company import MANY, OPERATIONS, example, gradient, leaves_a_trace, traces
+from ganinv.stages.company import MANY, OPERATIONS, example, gradient, has_own_weights, leaves_a_trace, traces
 
 WIDTHS = [(n, n) for n in (128, 192, 256, 320, 384, 448, 512)]
 PUBLISHED = [(512, 18), (512, 9216), (18, 512)]
@@ -26,17 +26,17 @@ CASES = [(name, *size) for name in OPERATIONS for size in (*WIDTHS, *PUBLISHED)]
 
 
 @pytest.mark.parametrize(
-    "name, width, out",
+    ("name", "width", "out"),
     [case for case in CASES if case[1] * case[2] <= 512 * 512 or case[0].endswith(("matmul", "linear"))],
 )
 def test_rows_have_the_same_bits_in_any_company(name: str, width: int, out: int) -> None:
     with torch.no_grad():
-        assert not leaves_a_trace(OPERATIONS[name], *example(name, width, out)), where()
+        assert not leaves_a_trace(OPERATIONS[name], *example(name, width, out), has_own_weights(name)), where()
 
 
 @pytest.mark.parametrize("up", [False, True], ids=["plain", "up"])
 @pytest.mark.parametrize(
-    "channels, own", [(64, False), (64, True), (128, False), (128, True), (512, False)], ids=lambda v: str(v)
+    ("channels", "own"), [(64, False), (64, True), (128, False), (128, True), (512, False)], ids=lambda v: str(v)
 )
 def test_modulated_convolutions_too(channels: int, own: bool, up: bool) -> None:
     """A layer with weights for all or for each image, and what flows back to its input, its styles and its weights."""
@@ -50,9 +50,9 @@ def test_modulated_convolutions_too(channels: int, own: bool, up: bool) -> None:
         return modulated_conv2d(features.view(-1, channels, size, size), weight, style, up=up, fir=fir)
 
     with torch.no_grad():
-        assert not leaves_a_trace(layer, x, weight), where()
+        assert not leaves_a_trace(layer, x, weight, own), where()
         if not own or channels == 64:
-            assert not leaves_a_trace(gradient(layer), x, weight), where()
+            assert not leaves_a_trace(gradient(layer, own), x, weight, own), where()
 
 
 def test_the_probe_is_cheap_and_right_here() -> None:
