@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.data import LoadedBatch
+from ganinv.generators.channels import as_channels
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.records import records_to_table
@@ -59,15 +60,15 @@ class Sources(Protocol):
 
 
 def load_sources(
-    sources: Sources, latents: Collection, ids: Sequence[str], resolution: int
+    sources: Sources, latents: Collection, ids: Sequence[str], generator: Generator
 ) -> tuple[Tensor, pa.Table, list[RowError]]:
     """The images of stored inversions, read again.
 
     Returns:
-        Images [B, 3, R, R] in [-1, 1], their B rows of ``latents`` in the same order, and an error for each image that
-        cannot be read or is not the one that was inverted.
+        Images [B, C, R, R] in [-1, 1], as the generator makes them, their B rows of ``latents`` in the same order, and an
+        error for each image that cannot be read or is not the one that was inverted.
     """
-    loaded = sources.load(ids, resolution)
+    loaded = sources.load(ids, generator.resolution)
     table = latents.read(ids=loaded.ids)
     places = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
     recorded = table["source_sha256"].to_pylist()
@@ -76,7 +77,7 @@ def load_sources(
     errors = [RowError(i, "source_changed", "the source is not the image that was inverted") for i in changed]
     rows = [places[i] for i in loaded.ids if i not in changed]
     return (
-        loaded.images[torch.tensor(same, dtype=torch.bool)],
+        as_channels(loaded.images[torch.tensor(same, dtype=torch.bool)], generator.img_channels),
         table.take(pa.array(rows, pa.int64())),
         [*loaded.errors, *errors],
     )

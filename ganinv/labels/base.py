@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ganinv.config import StrictModel
 from ganinv.errors import DataError
+from ganinv.generators.channels import as_rgb
 
 Kind = Literal["logit", "probability", "standardised", "value", "degrees", "years", "rating", "label"]
 
@@ -100,6 +101,7 @@ class Labeller(ABC):
 
     def checked(self, images: Tensor | None) -> Tensor:
         """Images as every network gets them first: float32 in [-1, 1]."""
+        images = images if images is None or images.ndim != 4 else as_rgb(images)
         if images is None or images.ndim != 4 or images.shape[1] != 3:
             got = None if images is None else tuple(images.shape)
             raise DataError(f"labeller {self.identity} takes images [B, 3, R, R] in [-1, 1], got {got}")

@@ -85,7 +85,8 @@ def missing(what: str, path: Path) -> ConfigError:
     """The error of a distance whose weights are not there."""
     return ConfigError(
         f"{what} needs the torchvision weights {path.name} in {path.parent}; put the file there, "
-        "or use distance: embedded, which needs none"
+        "or use distance: auto, which takes what is there (ganinv invert: --method w-projection, ganinv evaluate: --distance "
+        "auto)"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError
+from ganinv.generators.channels import as_rgb
 from ganinv.labels.segments import open_segmenter
 from ganinv.target import Target
 
@@ -48,6 +49,12 @@ class MaskSource(StrictModel):
         size = 2 * self.feather + 1
         return {n: F.avg_pool2d(m, size, 1, self.feather, count_include_pad=False) for n, m in found.items()}
 
+    def check_regions(self, regions: Iterable[str]) -> None:
+        """Raises ConfigError for regions that are to be merged and not among these."""
+        known, wanted = list(regions), {name for parts in (self.merge or {}).values() for name in parts}
+        if unknown := sorted(wanted.difference(known)):
+            raise ConfigError(f"no regions {unknown} to merge; there are: {', '.join(known)}")
+
     def _regions(self, target: Target) -> Mapping[str, Tensor]:
         images = target.images
         if self.grid is not None:
@@ -58,7 +65,7 @@ class MaskSource(StrictModel):
             return {name: cell.to(images.dtype).expand(len(images), 1, -1, -1) for name, cell in cells.items()}
         if self.segmenter is not None:
             segmenter = open_segmenter(self.segmenter)
-            regions = segmenter(images)[:, None]
+            regions = segmenter(as_rgb(images))[:, None]
             return {name: (regions == k).to(images.dtype) for k, name in enumerate(segmenter.regions)}
         if not target.segments:
             raise ConfigError(
@@ -70,8 +77,7 @@ class MaskSource(StrictModel):
     def _merged(self, regions: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.merge is None:
             return dict(regions)
-        if unknown := sorted({name for parts in self.merge.values() for name in parts} - regions.keys()):
-            raise ConfigError(f"no regions {unknown} to merge; there are: {', '.join(regions)}")
+        self.check_regions(regions)
         return {
             segment: torch.stack([regions[name] for name in parts]).sum(0).clamp(0, 1)
             for segment, parts in self.merge.items()

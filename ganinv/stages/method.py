@@ -115,7 +115,8 @@ class Method:
         if target.images.shape[1:] != (generator.img_channels, size, size):
             raise ConfigError(
                 f"generator {generator.name!r} takes images of {generator.img_channels}x{size}x{size}, "
-                f"got {'x'.join(map(str, target.images.shape[1:]))}; resize them first"
+                f"got {'x'.join(map(str, target.images.shape[1:]))}; resize them (ganinv.data.to_resolution), and where the "
+                "channels differ, convert them (ganinv.generators.channels.as_channels)"
             )
         if start is not None and len(start) != len(target):
             raise ConfigError(f"there are {len(target)} images and {len(start)} codes to start from; give one for each")
@@ -178,7 +179,17 @@ def load_method(
     Args:
         overrides: replace top-level keys (``batch_size=4``), or keys of a stage by its position (``stages={1: {...}}``).
     """
-    cfg = method_config(name, **overrides)
+    return open_method(method_config(name, **overrides), generator, open_inverter=open_inverter, seed=seed)
+
+
+def open_method(
+    cfg: MethodConfig,
+    generator: Generator,
+    *,
+    open_inverter: Callable[[str], Inverter] | None = None,
+    seed: int = 0,
+) -> Method:
+    """A method by its configuration."""
     if open_inverter is None:
         from ganinv.methods.files import open_inverter as open_file
 

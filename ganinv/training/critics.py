@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ganinv.generators.discriminator import Discriminator
+from ganinv.networks.imagenet import CHANNELS, ImageNetTrunk
 from ganinv.training.augment import augment
-from ganinv.training.imagenet import CHANNELS, ImageNetTrunk
 
 DrawReal = Callable[[], Tensor]
 """A fresh batch of real images [B, 3, R, R] in [-1, 1]."""

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from ganinv.codes.code import Code
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
+from ganinv.networks.imagenet import ImageNetTrunk, feature_distance
 from ganinv.optim.muon import MuonAdam
 from ganinv.training.augment import AdaptiveProbability
 from ganinv.training.critics import Critic, DiscriminatorCritic, ProjectedCritic
-from ganinv.training.imagenet import ImageNetTrunk, feature_distance
 from ganinv.training.warm_start import WarmStartConfig, pca_latents, pyramid_loss, warm_start
 
 M = TypeVar("M", bound=nn.Module)

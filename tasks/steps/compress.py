@@ -16,7 +16,8 @@ from torch import Tensor
 from ganinv.config import StrictModel, reread
 from ganinv.errors import ConfigError, NotFinite
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.losses.distance import DistanceName
+from ganinv.losses.choosing import choose_distance
+from ganinv.losses.distance import DistanceName, open_distance
 from ganinv.records import RecordConfig, table_to_code
 from ganinv.records.codes import read_extras
 from ganinv.records.record import encode
@@ -63,7 +64,8 @@ def run_compress(job: CompressJob, pools: Pools) -> dict[str, Any]:
             f"latents {job.latents!r} do not say which images they are of, so what is lost cannot be measured: "
             "expected inversions that ganinv invert made"
         )
-    distance = job.distance or origin.get("distance_name", "embedded")
+    distance = choose_distance(job.distance or origin.get("distance_name", "embedded"), generator)
+    open_distance(distance, generator)
     config: dict[str, Any] = {key: planned.config[key] for key in ("dataset", "method") if key in planned.config}
     config |= {"latents": job.latents, "latents_digest": origin["config_digest"], "distance": distance}
     config["record"] = job.record.model_dump(mode="json")
@@ -130,7 +132,7 @@ class CompressWorker:
         self.sources = sources_of(self.latents, self.store)
 
     def process(self, ids: Sequence[str]) -> list[Any]:
-        images, table, errors = load_sources(self.sources, self.latents, ids, self.generator.resolution)
+        images, table, errors = load_sources(self.sources, self.latents, ids, self.generator)
         rows: list[Any] = list(errors)
         for k, image_id in enumerate(table["image_id"].to_pylist()):
             try:

@@ -25,6 +25,7 @@ from ganinv.editing.calibrated import target_of
 from ganinv.editing.moves import moved
 from ganinv.editing.strength import scaled
 from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.generators.channels import as_rgb
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
@@ -324,7 +325,8 @@ _FILE = ("image_id", "edit", "strength", "image_png")
 
 
 def png_bytes(image: Tensor) -> bytes:
-    """One image [3, R, R] in [-1, 1] as PNG."""
+    """One image [C, R, R] in [-1, 1] as PNG."""
+    image = as_rgb(image[None])[0]
     array = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG")

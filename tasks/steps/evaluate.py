@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from ganinv.editing.moves import add_styles
 from ganinv.errors import DataError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.labels import open_labeller
+from ganinv.losses.choosing import choose_distance
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.metrics import EvaluationProtocol, evaluate_edit, evaluate_inversion
 from ganinv.metrics.protocol import prepare
@@ -52,7 +53,9 @@ class EvaluateJob(StrictModel):
 def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
     """Fill the metrics tables. Returns counts per table."""
     store, generator, labeller = open_store(job.store), open_generator(job.generator), open_labeller(job.labeller)
-    protocol = EvaluationProtocol(distance=job.distance, labeller=labeller.identity, code_version=version("ganinv"))
+    distance = choose_distance(job.distance, generator)
+    open_distance(distance, generator)
+    protocol = EvaluationProtocol(distance=distance, labeller=labeller.identity, code_version=version("ganinv"))
     results = {}
     for kind, name in (("latents", job.latents), ("edits", job.edits)):
         if name is None:
@@ -65,7 +68,7 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
             "protocol": protocol.model_dump(mode="json"),
             "protocol_digest": protocol.digest,
             "labeller": labeller.identity,
-            "distance_name": job.distance,
+            "distance_name": distance,
             "method": origin.get("method"),
         }
         if kind == "edits" and job.similarity is not None:  # without it plans are what they were before there was one
@@ -103,11 +106,11 @@ class InversionWorker:
         self.collection = self.store.metrics[job.latents]
         self.generator = open_generator(job.generator, default_device())
         self.labeller = open_labeller(job.labeller).to(self.generator.device)
-        self.distance = open_distance(job.distance, self.generator)
+        self.distance = open_distance(cast(DistanceName, protocol.distance), self.generator)  # as planned
         self.sources = sources_of(self.latents, self.store)
 
     def process(self, ids: Sequence[str]) -> list[Any]:
-        images, table, errors = load_sources(self.sources, self.latents, ids, self.generator.resolution)
+        images, table, errors = load_sources(self.sources, self.latents, ids, self.generator)
         rows: list[Any] = list(errors)
         if not table.num_rows:
             return rows
@@ -148,7 +151,7 @@ class EditMetricsWorker:
         rows: list[Any] = []
         sources: dict[str, Tensor] = {}
         if self.similarity is not None:
-            images, table, errors = load_sources(self.sources, self.latents, ids, self.generator.resolution)
+            images, table, errors = load_sources(self.sources, self.latents, ids, self.generator)
             sources = dict(zip(table["image_id"].to_pylist(), images.to(self.generator.device), strict=True))
             rows, ids = list(errors), list(sources)
         for image_id in ids:

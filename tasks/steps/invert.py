@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -17,24 +18,29 @@ import torch
 from pydantic import Field
 
 from ganinv.codes.code import Code
-from ganinv.config import StrictModel, reread
+from ganinv.config import StrictModel, reread, validate
 from ganinv.data import Dataset, LoadedBatch, open_dataset
 from ganinv.data.index import SourceIndex, write_index
 from ganinv.data.source import Place
 from ganinv.errors import NotFinite
+from ganinv.generators.channels import CHANNELS, as_channels
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.choosing import chosen
 from ganinv.methods.base import Inverter
 from ganinv.methods.files import open_inverter
 from ganinv.records import RecordConfig, table_to_code
 from ganinv.records.verify import Record, verified
-from ganinv.stages.method import MethodConfig, load_method, method_config
+from ganinv.stages.checking import check_method
+from ganinv.stages.method import Method, MethodConfig, method_config, open_method
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.target import Target
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
 from tasks.steps.edit import check_generator
+
+_log = logging.getLogger("ganinv.tasks")
 
 MANY_UNITS = 64
 """A data set is cut into at least so many units before they grow, so that every worker gets some."""
@@ -97,7 +103,9 @@ def run_invert(
     dataset = dataset or list_images(job)
     plan = plan or plan_invert(job, dataset)
     collection = open_store(job.store).latents[job.collection_name]
-    spec = WorkerSpec(InvertWorker, {"job": job})
+    # As planned: what `auto` is may be another distance on another machine.
+    method = validate(MethodConfig, plan.config["method"], "plan")
+    spec = WorkerSpec(InvertWorker, {"job": job, "method": method})
 
     def index(whole: Plan) -> None:
         write_index(dataset, collection.objects, collection.path, whole.ids)
@@ -117,8 +125,10 @@ class _Planned(StrictModel):
 
 
 def compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a plan, as it is compared: as today's models read it, without what only chooses images."""
+    """The configuration of a plan, as it is compared: as today's models read it, without what only chooses images, or what
+    is measured of a result."""
     now = reread(_Planned, config)
+    now.pop("measure", None)
     if "dataset" in now:
         now["dataset"] = {key: value for key, value in now["dataset"].items() if key not in ("where", "limit")}
     return now
@@ -133,11 +143,14 @@ def list_images(job: InvertJob) -> Dataset:
 def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
     """Which images, in which units, with which configuration. Lists the data set if it was not, writes nothing."""
     generator = open_generator(job.generator)
-    method = method_config(job.method, **job.overrides)
+    method = _opened(job, generator)
+    check_method(method, begun=job.start is not None, measure=job.measure)
+    if generator.img_channels != 3:
+        _log.warning("images are made %s, as generator %s makes them", CHANNELS[generator.img_channels], generator.name)
     dataset = dataset or list_images(job)
     config: dict[str, Any] = {
         "dataset": job.dataset.model_dump(mode="json"),
-        "method": method.model_dump(mode="json"),
+        "method": method.cfg.model_dump(mode="json"),
         "generator": generator.fingerprint,
         "seed": job.seed,
     }
@@ -149,14 +162,26 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
         config["start"] = {"latents": job.start, "config": begun.plan().config_digest}
     if not job.measure:
         config["measure"] = False
-    origin: dict[str, Any] = {"method": method.name, "distance_name": method.distance, "seed": job.seed}
-    opened = {name: open_named(job, name, generator) for name in method.inverters}
+    origin: dict[str, Any] = {"method": method.cfg.name, "distance_name": method.cfg.distance, "seed": job.seed}
+    opened = {name: method.context.inverter(name) for name in method.cfg.inverters}
     prints = {name: inverter.fingerprint for name, inverter in opened.items()}
     if prints:
         config["encoders"] = prints
         origin["encoders"] = {name: {"uri": one.uri, "fingerprint": one.fingerprint} for name, one in opened.items()}
-    unit_size = job.unit_size or shard_size(method, len(dataset))
+    unit_size = job.unit_size or shard_size(method.cfg, len(dataset))
     return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
+
+
+def _opened(job: InvertJob, generator: Generator) -> Method:
+    """The method, with its distances chosen for this generator and what is installed here."""
+    plain = method_config(job.method, **job.overrides).model_dump(mode="json")
+    picked = chosen(plain, generator)
+    if not job.measure:  # then it does not matter what a result would be measured with
+        collection = open_store(job.store).latents[job.collection_name]
+        there = collection.plan().config.get("method", {}) if collection.exists() else plain
+        picked["distance"] = there.get("distance", plain["distance"])
+    cfg = validate(MethodConfig, picked, f"method {plain['name']}")
+    return open_method(cfg, generator, open_inverter=lambda name: open_named(job, name, generator), seed=job.seed)
 
 
 def open_named(job: InvertJob, name: str, generator: Generator) -> Inverter:
@@ -190,15 +215,14 @@ class _Row:
 
 
 class InvertWorker:
-    """Holds generator and method; reads, inverts and writes its units."""
+    """Holds generator and method; reads, inverts and writes its units. ``method``: as it was planned, by default the job's."""
 
-    def __init__(self, job: InvertJob) -> None:
+    def __init__(self, job: InvertJob, method: MethodConfig | None = None) -> None:
         self.job = job
         self.collection = open_store(job.store).latents[job.collection_name]
         self.generator = open_generator(job.generator, default_device())
-        self.method = load_method(
-            job.method, self.generator, open_inverter=self._open_inverter, seed=job.seed, **job.overrides
-        )
+        planned = method or method_config(job.method, **job.overrides)
+        self.method = open_method(planned, self.generator, open_inverter=self._open_inverter, seed=job.seed)
         self.index = SourceIndex(Place(job.dataset.url), self.collection.objects, self.collection.path)
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
         # A device computes faster than one core decodes.
@@ -241,7 +265,8 @@ class InvertWorker:
                 yield loaded
 
     def _load(self, ids: Sequence[str]) -> LoadedBatch:
-        return self.index.load(ids, self.generator.resolution)
+        loaded = self.index.load(ids, self.generator.resolution)
+        return replace(loaded, images=as_channels(loaded.images, self.generator.img_channels))
 
     def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
         rows: list[Any] = []

@@ -73,7 +73,12 @@ def test_images_outside_the_range_are_clamped_and_others_refused(images: torch.T
     labeller = open_labeller("portraits-64")
     torch.testing.assert_close(labeller(images * 3)["age"], labeller((images * 3).clamp(-1, 1))["age"])
     with pytest.raises(DataError, match=r"\[B, 3, R, R\]"):
-        labeller(images[:, :1])
+        labeller(images[:, :2])
+
+
+def test_grey_images_are_scored_as_people_see_them(images: torch.Tensor) -> None:
+    labeller = open_labeller("portraits-64")
+    torch.testing.assert_close(labeller(images[:, :1])["age"], labeller(images[:, :1].repeat(1, 3, 1, 1))["age"])
 
 
 def test_unknown_names_are_explained() -> None:

