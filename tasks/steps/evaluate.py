@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -106,7 +106,7 @@ class InversionWorker:
         self.collection = self.store.metrics[job.latents]
         self.generator = open_generator(job.generator, default_device())
         self.labeller = open_labeller(job.labeller).to(self.generator.device)
-        self.distance = open_distance(cast(DistanceName, protocol.distance), self.generator)  # as planned
+        self.distance = open_distance(protocol.distance, self.generator)  # as planned
         self.sources = sources_of(self.latents, self.store)
 
     def process(self, ids: Sequence[str]) -> list[Any]:

@@ -76,11 +76,12 @@ def test_embedded_distance() -> None:
     torch.testing.assert_close(alone[0], apart[0], rtol=1e-4, atol=1e-6)
 
 
-def test_embedded_distance_needs_a_discriminator() -> None:
+def test_the_style_of_a_discriminator_needs_one() -> None:
+    """Features have a stand-in (test_choosing.py); their Gram matrices, which are asked for by name, have none."""
     g = tiny_generator()
     g.discriminator = None
     with pytest.raises(ConfigError, match="needs the discriminator of generator 'tiny'"):
-        open_distance("embedded", g)
+        open_distance("gram-embedded", g)
 
 
 class Brightness:
