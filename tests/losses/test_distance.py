@@ -95,7 +95,7 @@ class Brightness:
 
 def test_a_distance_that_is_registered_is_one_of_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        ConfigError, match=r"distance: .*unknown distance 'brightness'; there are: embedded, lpips-alex"
+        ConfigError, match=r"distance: .*unknown distance 'brightness'; there are: auto, embedded, lpips-alex"
     ):
         validate(ReconstructionLoss, {"distance": "brightness"}, "a loss")
     monkeypatch.setattr(DISTANCES, "_homes", dict(DISTANCES._homes))
