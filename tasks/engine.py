@@ -16,6 +16,7 @@ from ganinv.store import Collection, Plan
 from ganinv.store.conflict import Reread
 from tasks.device import default_device
 from tasks.jobs.engine import Engine
+from tasks.outcome import failures, take_back
 from tasks.pool import Pool, RunStopped, UnitReport, WorkerSpec, open_pool
 from tasks.summary import Tally, summarised
 
@@ -133,31 +134,39 @@ def drive(
         images = sum(len(unit.ids) for unit in left)
         pool = pools.get(sequential, gpu)
         tally = Tally(images, pool.place)
-        with ExitStack() as stack:
-            watchers: list[Watcher] = [tally]
-            if pools.watch is not None:
-                watchers.append(stack.enter_context(pools.watch(f"{collection.kind}-{collection.name}", images)))
+        try:
+            with ExitStack() as stack:
+                watchers: list[Watcher] = [tally]
+                if pools.watch is not None:
+                    watchers.append(stack.enter_context(pools.watch(f"{collection.kind}-{collection.name}", images)))
 
-            def on_report(report: UnitReport) -> None:
-                for watcher in watchers:
-                    watcher.report(report)
+                def on_report(report: UnitReport) -> None:
+                    for watcher in watchers:
+                        watcher.report(report)
 
-            def on_worker(machine: Machine) -> None:
-                if tally.worker(machine):
-                    _warn(machine, pool.place.gpus_per_slot)
+                def on_worker(machine: Machine) -> None:
+                    if tally.worker(machine):
+                        _warn(machine, pool.place.gpus_per_slot)
 
-            if prepare is not None:
-                prepare(plan)
-            stack.enter_context(summarised(collection, tally))
-            try:
-                tally.summary = pool.run(
-                    spec, left, label=label, on_report=on_report, on_worker=on_worker, should_stop=pools.should_stop
-                )
-            except RunStopped:
-                pools.close()
-                raise
-            summary = tally.summary.as_dict()
-            manifest = collection.finish(plan)
+                if prepare is not None:
+                    prepare(plan)
+                stack.enter_context(summarised(collection, tally))
+                try:
+                    tally.summary = pool.run(
+                        spec, left, label=label, on_report=on_report, on_worker=on_worker, should_stop=pools.should_stop
+                    )
+                except RunStopped:
+                    pools.close()
+                    raise
+        except RunStopped:
+            raise
+        except Exception:
+            if not done and not tally.units:
+                take_back(collection)
+            raise
+        assert tally.summary is not None
+        summary = tally.summary.as_dict()
+        manifest = collection.finish(plan)
     else:
         manifest = collection.manifest() or collection.finish(plan)
     return {
@@ -168,6 +177,7 @@ def drive(
         "units": len(plan.units),
         "units_computed": len(left),
         "seconds": round(float(summary.get("seconds", 0.0)), 2),
+        **failures(collection, manifest),
     }
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from flows.cli.apps import app, latents
 from flows.cli.jobs import job_of, run_step
-from flows.cli.options import AsJson, EngineKind, GeneratorUri, Slots, StoreUrl
+from flows.cli.options import AllowFailed, AsJson, EngineKind, GeneratorUri, Slots, StoreUrl
 from flows.cli.output import print_table, show
 
 Name = Annotated[str, typer.Argument(help="Which inversions: pti, or latents/pti.")]
@@ -57,6 +57,7 @@ def compress(
     generator: GeneratorUri = "portraits-64",
     engine: EngineKind = "ray",
     slots: Slots = None,
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Store inversions again in less room: low rank (--error, --rank), --dtype int8, or both. The source stays.
@@ -70,7 +71,7 @@ def compress(
         # A rank alone is a rank, whatever the error.
         record |= {"form": "low-rank", "error": error or 0.0, "max_rank": rank}
     fields = {"store": store, "latents": _plain(name), "name": _plain(to), "record": record, "generator": generator}
-    run_step(run_compress, job_of(CompressJob, fields), engine, slots, as_json)
+    run_step(run_compress, job_of(CompressJob, fields), engine, slots, as_json, allow_failed)
 
 
 @app.command()

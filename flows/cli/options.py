@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -20,6 +21,23 @@ Measure = Annotated[
     ),
 ]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Also the images that failed in an earlier run.")]
+
+
+def _allowed(value: str | None) -> str | None:
+    """Told before a run, not after it."""
+    if value is not None and not re.fullmatch(r"all|\d+|\d+(\.\d+)?%", value):
+        raise typer.BadParameter(f"expected a number of images (10), a share (5%) or all, got {value!r}")
+    return value
+
+
+AllowFailed = Annotated[
+    str | None,
+    typer.Option(
+        callback=_allowed,
+        help="How many images may fail before the exit code is 3: a number, a share such as 5%, or all. By default any number, "
+        "but not all of them, and no whole shard.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 if TYPE_CHECKING:
     FitMethod = str

@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from flows.cli.apps import app
-from flows.cli.jobs import engine_of, job_of, pairs, run_step
+from flows.cli.jobs import end, engine_of, job_of, pairs, run_step, tell_failures
 from flows.cli.options import (
+    AllowFailed,
     AsJson,
     EncoderPlaces,
     EngineKind,
@@ -33,6 +34,7 @@ def demo(
     limit: Annotated[int, typer.Option(help="How many images to invert.")] = 12,
     engine: EngineKind = "ray",
     slots: Slots = None,
+    allow_failed: AllowFailed = None,
 ) -> None:
     """Run the whole chain on real portraits and write a report. Run again, it resumes.
 
@@ -46,6 +48,7 @@ def demo(
         ready()
         result = run_demo(store, dataset, limit, engine_of(engine, slots))
     Console().print(f"\nThe report: [bold]{result['report']['report']}[/]")
+    tell_failures(result, allow_failed)
 
 
 @app.command()
@@ -57,6 +60,7 @@ def run(
     limit: int | None = None,
     engine: EngineKind = "ray",
     slots: Slots = None,
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a chain as a Prefect flow.
@@ -72,7 +76,7 @@ def run(
         job = load_chain(chain_name, store=store, dataset=reference, engine=engine_of(engine, slots).model_dump())
         ready()
         result = chain(job)
-    show(result, as_json)
+    end(result, as_json, allow_failed)
 
 
 @app.command()
@@ -86,6 +90,7 @@ def sample(
     generator: GeneratorUri = "portraits-64",
     engine: EngineKind = "ray",
     slots: Slots = None,
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Sample latents and score them. Example: ganinv sample --store runs/a --count 10000"""
@@ -93,7 +98,9 @@ def sample(
 
     fields: dict[str, Any] = {"store": store, "count": count, "seed": seed, "name": name, "generator": generator}
     fields["labeller"] = labeller
-    run_step(run_sample, job_of(SampleJob, fields | {"truncation_psi": truncation_psi}), engine, slots, as_json)
+    run_step(
+        run_sample, job_of(SampleJob, fields | {"truncation_psi": truncation_psi}), engine, slots, as_json, allow_failed
+    )
 
 
 @app.command()
@@ -106,13 +113,14 @@ def label(
     generator: GeneratorUri = "portraits-64",
     engine: EngineKind = "ray",
     slots: Slots = None,
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Score samples by another labeller. Example: ganinv label --store runs/a --labeller clip-faces --name clip"""
     from tasks.steps.label import LabelJob, run_label
 
     fields = {"store": store, "labeller": labeller, "name": name, "samples": samples, "source": source}
-    run_step(run_label, job_of(LabelJob, fields | {"generator": generator}), engine, slots, as_json)
+    run_step(run_label, job_of(LabelJob, fields | {"generator": generator}), engine, slots, as_json, allow_failed)
 
 
 @app.command()
@@ -137,6 +145,7 @@ def fit(
     generator: Annotated[str | None, typer.Option(help="Where it is, if not where the samples' was.")] = None,
     engine: EngineKind = "ray",
     slots: Slots = None,
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit directions on samples. Example: ganinv fit --store runs/a --estimator ridge"""
@@ -152,7 +161,7 @@ def fit(
         "source": source,
         "generator": generator,
     }
-    run_step(run_fit, job_of(FitJob, fields), engine, slots, as_json)
+    run_step(run_fit, job_of(FitJob, fields), engine, slots, as_json, allow_failed)
 
 
 def _methods(method: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -175,6 +184,7 @@ def train(
     name: str = "e4e",
     generator: GeneratorUri = "portraits-64",
     engine: EngineKind = "ray",
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Train an e4e encoder. Example: ganinv train --store runs/a --dataset portraits.parquet --where split=train"""
@@ -190,7 +200,7 @@ def train(
         "training": {"steps": steps, **training},
         "dataset": {"url": dataset, "where": pairs(where)} if dataset else None,
     }
-    run_step(run_train, job_of(TrainJob, fields), engine, 1, as_json)
+    run_step(run_train, job_of(TrainJob, fields), engine, 1, as_json, allow_failed)
 
 
 @app.command()
@@ -214,6 +224,7 @@ def invert(
     slots: Slots = None,
     retry_failed: RetryFailed = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost; write nothing.")] = False,
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Invert a data set. Run again, it computes only what is missing.
@@ -247,7 +258,7 @@ def invert(
         return
     with open_pools(where_it_runs) as pools:
         result = run_invert(job, pools, plan, images)
-    show(result, as_json)
+    end(result, as_json, allow_failed)
 
 
 @app.command()
@@ -273,6 +284,7 @@ def edit(
     generator: GeneratorUri = "portraits-64",
     engine: EngineKind = "ray",
     slots: Slots = None,
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Apply directions to stored inversions.
@@ -289,7 +301,7 @@ def edit(
         specs.append({"name": text, "directions": weights, **more})
     fields = {"store": store, "latents": latents_name, "edits": specs, "name": name, "images": images}
     fields["labeller"] = labeller
-    run_step(run_edit, job_of(EditJob, fields | {"generator": generator}), engine, slots, as_json)
+    run_step(run_edit, job_of(EditJob, fields | {"generator": generator}), engine, slots, as_json, allow_failed)
 
 
 @app.command()
@@ -304,6 +316,7 @@ def evaluate(
     generator: GeneratorUri = "portraits-64",
     engine: EngineKind = "ray",
     slots: Slots = None,
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure inversions (MSE, PSNR, SSIM, distance) and edits. Example: ganinv evaluate --store runs/a --latents pti"""
@@ -311,7 +324,7 @@ def evaluate(
 
     fields = {"store": store, "latents": latents_name, "edits": edits, "distance": distance, "generator": generator}
     fields["similarity"] = similarity
-    run_step(run_evaluate, job_of(EvaluateJob, fields), engine, slots, as_json)
+    run_step(run_evaluate, job_of(EvaluateJob, fields), engine, slots, as_json, allow_failed)
 
 
 @app.command()

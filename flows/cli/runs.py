@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from flows.cli.apps import app
-from flows.cli.jobs import job_of, pairs
+from flows.cli.jobs import end, job_of, pairs
 from flows.cli.options import (
+    AllowFailed,
     AsJson,
     EncoderPlaces,
     EngineKind,
@@ -50,6 +51,7 @@ def submit(
     slots: Slots = None,
     gpus_per_slot: Annotated[float, typer.Option(help="A fraction shares a device.")] = 0.0,
     retry_failed: RetryFailed = False,
+    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Invert a data set as a Prefect flow: on a server's deployment with --to, else in this process.
@@ -84,7 +86,7 @@ def submit(
                 result = invert(job, where_it_runs)
             except CancelledRun as cancelled:
                 raise ConfigError(f"the run was cancelled: {cancelled}") from None
-        show(result, as_json)
+        end(result, as_json, allow_failed)
         return
     from tasks.engine import Engine
     from tasks.steps.invert import InvertJob

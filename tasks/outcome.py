@@ -1,0 +1,103 @@
+"""How a run ended: why images failed, with counts, and whether that is more than was allowed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from ganinv.errors import ConfigError, GaninvError
+from ganinv.store import Collection
+from ganinv.store.plan import Manifest
+
+ALL = "all"
+"""``allow_failed``: every image may fail."""
+SHARD = "shard"
+"""The error code of a file that holds images, and of which nobody knows how many."""
+
+
+def failures(collection: Collection, manifest: Manifest) -> dict[str, Any]:
+    """``{"failures": {"images": of how many, "reasons": [{"code", "images", "message"}, ...]}}``, the most frequent first, with
+    one of the messages each; nothing where none failed."""
+    if not manifest.failed:
+        return {}
+    files = [f"{collection.path}/{part.name.replace('part-', 'errors-', 1)}" for part in manifest.parts if part.failed]
+    counts: Counter[str] = Counter()
+    messages: dict[str, str] = {}
+    for data in collection.objects.read_many(files):
+        table = pq.read_table(io.BytesIO(data), columns=["code", "message"])
+        for code, message in zip(table["code"].to_pylist(), table["message"].to_pylist(), strict=True):
+            counts[code] += 1
+            messages.setdefault(code, message)
+    reasons = [{"code": code, "images": n, "message": messages[code]} for code, n in counts.most_common()]
+    return {"failures": {"images": sum(part.done + part.failed for part in manifest.parts), "reasons": reasons}}
+
+
+def runs_of(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The collections that a result tells of: of a step, of several, or of a chain of them."""
+    if "collection" in result:
+        yield result
+        return
+    for value in result.values():
+        if isinstance(value, Mapping):
+            yield from runs_of(value)
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """Why images failed, for people: a line for each collection, and one for each reason."""
+    found = []
+    for run in runs_of(result):
+        if "failures" in run:
+            found.append(f"{run['collection']}: {run['failed']:,} of {run['failures']['images']:,} images failed")
+            found += [
+                f"  {reason['images']:,} {reason['code']}, such as {reason['message']:.300}"
+                for reason in run["failures"]["reasons"]
+            ]
+    return found
+
+
+def is_too_much(result: Mapping[str, Any], allowed: str | None) -> bool:
+    """Whether more failed than is allowed.
+
+    Args:
+        allowed: a number of images (``10``), a share (``5%``), or ``all``. None: any number but all of them, and no whole
+            shard, of which nobody knows how many images it holds.
+
+    Raises:
+        ConfigError: ``allowed`` is none of these.
+    """
+    if allowed is not None and allowed != ALL and not re.fullmatch(r"\d+|\d+(\.\d+)?%", allowed):
+        raise ConfigError(f"--allow-failed takes a number of images (10), a share (5%) or {ALL}, got {allowed!r}")
+    return any(_exceeds(run, allowed) for run in runs_of(result))
+
+
+def _exceeds(run: Mapping[str, Any], allowed: str | None) -> bool:
+    if "failures" not in run or allowed == ALL:
+        return False
+    failed, images = run["failed"], run["failures"]["images"]
+    if allowed is None:
+        return failed == images or any(reason["code"] == SHARD for reason in run["failures"]["reasons"])
+    limit = images * float(allowed[:-1]) / 100 if allowed.endswith("%") else int(allowed)
+    return bool(failed > limit)
+
+
+def take_back(collection: Collection) -> None:
+    """Let go of a plan of which nothing was computed, so that its name is free: a run that did not begin leaves nothing.
+
+    The plan goes last. What another run of this name, which began at the same moment, has computed meanwhile stays, and its plan.
+    """
+    with contextlib.suppress(GaninvError):  # the error that ended the run is the one to be told
+        if collection.done():
+            return
+        names = collection.objects.names(collection.path)
+        planned = [name for name in names if re.fullmatch(r"(_sources|_summary|plan-).*", name)]
+        for name in [*planned, "plan.json"]:
+            collection.objects.remove(f"{collection.path}/{name}")
+        if not collection.objects.names(collection.path):
+            collection.objects.remove_folder(collection.path)
+        collection.__dict__.pop("_planned", None)

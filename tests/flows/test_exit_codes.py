@@ -1,0 +1,163 @@
+"""A run that did not begin leaves nothing; one that came to its end says why images failed, also by its exit code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ganinv.errors import ConfigError
+from ganinv.generators.files import EMBEDDED, open_generator, save_generator
+from ganinv.store import open_store
+from tasks.outcome import is_too_much
+from tests.flows.test_cli import run_here
+
+Run = Any
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    return lambda *arguments: run_here(monkeypatch, capsys, *map(str, arguments))
+
+
+def invert(store: Path, dataset: Path, *more: object) -> tuple[object, ...]:
+    return ("invert", f"--store={store}", f"--dataset={dataset}", "--method=e4e", "--engine=inline", *more)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, faces: Path) -> Path:
+    """Two faces, two cut files and an empty one."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(faces, folder)
+    for path in sorted(folder.iterdir())[2:]:
+        path.write_bytes(path.read_bytes()[:300])
+    (folder / "zero.png").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def bad(mixed: Path) -> Path:
+    for path in sorted(mixed.iterdir())[:2]:
+        path.unlink()
+    return mixed
+
+
+def test_all_failed_is_exit_code_three_and_the_reasons_are_the_last_lines(run: Run, tmp_path: Path, bad: Path) -> None:
+    code, _, err = run(*invert(tmp_path / "store", bad))
+    assert code == 3
+    last = err.strip().splitlines()[-4:]
+    assert last[0] == "latents/e4e: 3 of 3 images failed"
+    assert last[1].startswith("  2 truncated, such as ")
+    assert last[2].startswith("  1 empty, such as ")
+    assert "--allow-failed" in last[3]
+    assert run(*invert(tmp_path / "store", bad))[0] == 3  # nothing was left to do, and nothing is better
+    code, out, err = run(*invert(tmp_path / "store", bad, "--allow-failed=all", "--json"))
+    assert code == 0
+    assert [reason["images"] for reason in json.loads(out)["failures"]["reasons"]] == [2, 1]
+    assert "3 of 3 images failed" in err
+
+
+@pytest.mark.parametrize(
+    ("allowed", "code"), [(None, 0), ("0", 3), ("2", 3), ("3", 0), ("59%", 3), ("60%", 0), ("all", 0)]
+)
+def test_some_failed(run: Run, tmp_path: Path, mixed: Path, allowed: str | None, code: int) -> None:
+    more = [] if allowed is None else [f"--allow-failed={allowed}"]
+    found, _, err = run(*invert(tmp_path / "store", mixed, *more))
+    assert found == code
+    assert "latents/e4e: 3 of 5 images failed" in err
+
+
+def test_what_may_fail_is_understood_before_the_run(run: Run, tmp_path: Path, faces: Path) -> None:
+    code, _, err = run(*invert(tmp_path / "store", faces, "--allow-failed=few"))
+    assert code == 2
+    assert "5%" in err
+    assert not (tmp_path / "store").exists()
+    with pytest.raises(ConfigError, match="a share"):
+        is_too_much({}, "few")
+
+
+def test_a_shard_that_nobody_could_read_is_too_much_by_itself() -> None:
+    """Nobody knows how many images it holds."""
+    failed = {"images": 100, "reasons": [{"code": "shard", "images": 1, "message": "cut"}]}
+    result = {"collection": "latents/a", "rows": 99, "failed": 1, "failures": failed}
+    assert is_too_much(result, None)
+    assert not is_too_much(result, "1")
+    assert is_too_much({"invert": result, "report": {"bytes": 3}}, None)
+
+
+REFUSED = {
+    "no weights": (("--method=w-projection-paper",), ()),
+    "no method": (("--method=e5e",), ()),
+    "no encoder": (("--encoder=e4e=nowhere",), ()),
+    "no generator": (("--generator=nowhere.pkl",), ()),
+    "no data set": (("--dataset=nowhere",), ()),
+    "a site that is not there": (("--method=sites.yaml",), ()),
+    "a method without a start": (("--method=start.yaml",), ()),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_run_leaves_its_name_free(
+    run: Run, tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    head = "name: odd\nsummary: odd\nspace: w\nstages:\n  - {kind: optimize, space: w, steps: 1, start: "
+    Path("sites.yaml").write_text(head + "mean, features: [{site: 'act[40]'}]}\n")
+    Path("start.yaml").write_text(head + "code}\n")
+    store = tmp_path / "store"
+    assert run(*invert(store, faces, "--name=one", *REFUSED[case][0]))[0] == 1
+    assert not (store / "latents/one").exists()
+    assert run(*invert(store, faces, "--name=one"))[0] == 0
+
+
+def test_a_run_whose_worker_cannot_be_built_leaves_its_name_free(
+    run: Run, tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only a worker finds out, such as a file that is not on its machine."""
+    from tasks.steps import invert as step
+
+    whole = step.InvertWorker.__init__
+
+    def broken(self: Any, *arguments: Any, **more: Any) -> None:
+        raise ConfigError("no such file on this machine")
+
+    monkeypatch.setattr(step.InvertWorker, "__init__", broken)
+    code, _, err = run(*invert(tmp_path / "store", faces))
+    assert code == 1
+    assert "no such file on this machine" in err
+    assert open_store(str(tmp_path / "store")).list("latents") == []
+    monkeypatch.setattr(step.InvertWorker, "__init__", whole)
+    assert run(*invert(tmp_path / "store", faces, "--seed=3"))[0] == 0
+    monkeypatch.setattr(step.InvertWorker, "__init__", broken)
+    (faces_more := tmp_path / "more").mkdir()
+    for path in faces.iterdir():
+        shutil.copy(path, faces_more / f"more-{path.name}")
+    assert run(*invert(tmp_path / "store", faces_more, "--seed=3"))[0] == 1
+    assert open_store(str(tmp_path / "store")).latents["e4e"].read().num_rows == 4  # what was computed stays
+
+
+def test_other_steps_open_everything_first(
+    run: Run, tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    store = tmp_path / "store"
+    assert run(*invert(store, faces))[0] == 0
+    common = (f"--store={store}", "--engine=inline")
+    for refused, kind in (
+        (("evaluate", "--latents=e4e", "--distance=lpips-alex"), "metrics"),
+        (("evaluate", "--latents=e4e", "--generator=nowhere.pt"), "metrics"),
+        (("edit", "--latents=e4e", "--edit=smile=1"), "edits"),
+        (("sample", "--labeller=nowhere"), "samples"),
+        (("train", "--dataset=nowhere", "--steps=2"), "training"),
+        (("compress", "pti", "--to=small"), "latents/small"),
+    ):
+        assert run(*refused, *common)[0] == 1, refused
+        assert not (store / kind).exists(), refused
+    g = open_generator(EMBEDDED)
+    g.discriminator = None
+    save_generator(g, str(tmp_path / "bare"))
+    assert run("evaluate", "--latents=e4e", f"--generator={tmp_path}/bare", *common)[0] == 0
