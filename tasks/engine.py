@@ -158,15 +158,14 @@ def drive(
                 except RunStopped:
                     pools.close()
                     raise
+                summary = tally.summary.as_dict()
+                manifest = collection.finish(plan)
         except RunStopped:
             raise
         except Exception:
             if not done and not tally.units:
                 take_back(collection)
             raise
-        assert tally.summary is not None
-        summary = tally.summary.as_dict()
-        manifest = collection.finish(plan)
     else:
         manifest = collection.manifest() or collection.finish(plan)
     return {
