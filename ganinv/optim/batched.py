@@ -27,17 +27,26 @@ class Matrix(NamedTuple):
 class Optimizer(Protocol):
     """One step for every row at once."""
 
-    def start(self, x: Tensor, matrices: Sequence[Matrix] = ()) -> State:
-        """The state for rows x [B, D]: tensors [B, ...]. ``matrices``: which parts of a row are matrices."""
+    def start(self, x: Tensor) -> State:
+        """The state for rows x [B, D]: tensors [B, ...]. All that an optimiser remembers of x is in it."""
         ...
 
     def step(
-        self, x: Tensor, gradient: Tensor, loss: Tensor, lr: Tensor, count: Tensor, move: Tensor, s: State
+        self,
+        x: Tensor,
+        gradient: Tensor,
+        loss: Tensor,
+        lr: Tensor,
+        count: Tensor,
+        move: Tensor,
+        s: State,
+        matrices: Sequence[Matrix] = (),
     ) -> None:
         """Moves x [B, D] and the state in place.
 
         Args:
             loss: [B], at x. lr: [B, 1] or [B, D]. count: [B], steps made before this one. move: [B] bool, rows that move.
+            matrices: which parts of a row are matrices.
         """
         ...
 
@@ -52,12 +61,20 @@ class Adam:
     def __init__(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
         self.betas, self.eps = betas, eps
 
-    def start(self, x: Tensor, matrices: Sequence[Matrix] = ()) -> State:
+    def start(self, x: Tensor) -> State:
         return {"first": torch.zeros_like(x), "second": torch.zeros_like(x)}
 
     @torch.no_grad()
     def step(
-        self, x: Tensor, gradient: Tensor, loss: Tensor, lr: Tensor, count: Tensor, move: Tensor, s: State
+        self,
+        x: Tensor,
+        gradient: Tensor,
+        loss: Tensor,
+        lr: Tensor,
+        count: Tensor,
+        move: Tensor,
+        s: State,
+        matrices: Sequence[Matrix] = (),
     ) -> None:
         beta1, beta2 = self.betas
         # A row that stands still must not take in a gradient that is not finite.
@@ -86,15 +103,21 @@ class Muon:
     def __init__(self, momentum: float = 0.9, vectors: float = 0.25) -> None:
         self.momentum, self.vectors = momentum, vectors
         self._adam = Adam()
-        self._matrices: Sequence[Matrix] = ()
 
-    def start(self, x: Tensor, matrices: Sequence[Matrix] = ()) -> State:
-        self._matrices = matrices
+    def start(self, x: Tensor) -> State:
         return {"mean": torch.zeros_like(x), **self._adam.start(x)}
 
     @torch.no_grad()
     def step(
-        self, x: Tensor, gradient: Tensor, loss: Tensor, lr: Tensor, count: Tensor, move: Tensor, s: State
+        self,
+        x: Tensor,
+        gradient: Tensor,
+        loss: Tensor,
+        lr: Tensor,
+        count: Tensor,
+        move: Tensor,
+        s: State,
+        matrices: Sequence[Matrix] = (),
     ) -> None:
         gradient = torch.where(move[:, None], gradient, 0.0)
         before = x.clone()
@@ -102,7 +125,7 @@ class Muon:
         s["mean"].lerp_(gradient, 1 - self.momentum)
         ahead = gradient.lerp(s["mean"], self.momentum)
         size = lr * move[:, None]
-        for at, rows, columns in self._matrices:
+        for at, rows, columns in matrices:
             part = slice(at, at + rows * columns)
             step = orthogonalize(ahead[:, part].reshape(-1, rows, columns)).flatten(1)
             # An orthogonal [m, n] matrix has elements of root mean square 1 / sqrt(max(m, n)).
@@ -122,7 +145,7 @@ class LBFGS:
     def __init__(self, memory: int = 10, tries: int = 6, sufficient: float = 1e-4) -> None:
         self.memory, self.tries, self.sufficient = memory, tries, sufficient
 
-    def start(self, x: Tensor, matrices: Sequence[Matrix] = ()) -> State:
+    def start(self, x: Tensor) -> State:
         rows, size = x.shape
         return {
             "x": x.clone(),
@@ -138,7 +161,15 @@ class LBFGS:
 
     @torch.no_grad()
     def step(
-        self, x: Tensor, gradient: Tensor, loss: Tensor, lr: Tensor, count: Tensor, move: Tensor, s: State
+        self,
+        x: Tensor,
+        gradient: Tensor,
+        loss: Tensor,
+        lr: Tensor,
+        count: Tensor,
+        move: Tensor,
+        s: State,
+        matrices: Sequence[Matrix] = (),
     ) -> None:
         slope = (s["g"] * s["d"]).sum(1)
         good = (loss <= s["f"] + self.sufficient * s["t"] * slope) & move

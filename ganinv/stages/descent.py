@@ -158,6 +158,7 @@ class Run:
         self.parked: list[Batch] = []
         self.most = context.lanes
         self.shapes: list[dict[str, torch.Size]] = []
+        self.matrices: list[list[Matrix]] = []
         self.results: dict[int, tuple[Code, Lane, str]] = {}
         self.batch: Batch | None = None
         self.look_every = 10 if self.generator.device.type == "cuda" else 1
@@ -223,13 +224,14 @@ class Run:
         with torch.no_grad():
             starts = [variable.start(base, ids, self.context) for variable in self.descent.variables]
         self.shapes = [{name: value.shape[1:] for name, value in start.items()} for start in starts]
+        self.matrices = [self._matrices(i) for i in range(len(starts))]
         x = tuple(_rows(start) for start in starts)
         zero = torch.zeros(len(filled), device=self.generator.device)
         batch = Batch(
             [Lane(i, self._streams(image_id)) for i, image_id in zip(filled, ids, strict=True)],
             base,
             x,
-            tuple(self.descent.optimizer.start(v, self._matrices(i)) for i, v in enumerate(x)),
+            tuple(self.descent.optimizer.start(v) for v in x),
             self.objective.reference(filled),
             zero.long(),
             zero.long(),
@@ -259,9 +261,10 @@ class Run:
         self._decide(batch, loss, distance)
         move = batch.reason == 0
         factors = torch.tensor([descent.schedule(t) for t in self.progress], device=loss.device, dtype=loss.dtype)
-        for variable, x, gradient, state in zip(descent.variables, batch.x, gradients, batch.state, strict=True):
+        parts = zip(descent.variables, batch.x, gradients, batch.state, self.matrices, strict=True)
+        for variable, x, gradient, state, matrices in parts:
             lr = (variable.lr or descent.lr) * factors[:, None]
-            descent.optimizer.step(x, gradient, loss, lr, batch.count, move, state)
+            descent.optimizer.step(x, gradient, loss, lr, batch.count, move, state, matrices)
         for i, variable in enumerate(descent.variables):
             bounded = variable.constrain(self._views(i, batch.x[i]))
             if bounded is not None:

@@ -13,11 +13,12 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.optim.batched import LBFGS, Adam, Matrix, Muon
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import batches
-from ganinv.stages.descent import Stop
+from ganinv.stages.descent import Descent, Stop
 from ganinv.stages.memory import Gauge, lanes_that_fit
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import FeatureSettings, NoiseSettings, Optimize
 from ganinv.stages.tune import Locality, Tune
+from ganinv.stages.variables import Latent, Variable, Weights
 from ganinv.target import Target
 from tests.tiny import random_w, tiny_generator
 
@@ -226,16 +227,32 @@ def test_adam_is_adam() -> None:
 def test_muon_makes_orthogonal_steps_for_matrices_alone() -> None:
     torch.manual_seed(0)
     optimizer, x = Muon(vectors=0.5), torch.zeros(2, 3 * 5 + 4)
-    state = optimizer.start(x, [Matrix(0, 3, 5)])
+    state = optimizer.start(x)
     move = torch.tensor([True, False])
     gradient = torch.randn(2, 19)
     gradient[1] = float("nan")
-    optimizer.step(x, gradient, torch.zeros(2), torch.full((2, 1), 0.1), torch.zeros(2), move, state)
+    optimizer.step(x, gradient, torch.zeros(2), torch.full((2, 1), 0.1), torch.zeros(2), move, state, [Matrix(0, 3, 5)])
     singular = torch.linalg.svdvals(x[0, :15].view(3, 5)) / (0.1 * 5**0.5)
     assert (singular > 0.6).all()
     assert (singular < 1.3).all()
     torch.testing.assert_close(x[0, 15:], -0.05 * gradient[0, 15:].sign())  # Adam's first step
     assert x[1].count_nonzero() == 0
+
+
+def test_each_variable_has_its_own_matrices(context: Context) -> None:
+    """Under one Muon, weights take the step of a matrix and a latent Adam's, whichever comes first."""
+    target, start = targets(context, 3), Code(w=random_w(context.generator, 3, seed=5))
+    objective = ReconstructionLoss().prepare(target, context)
+    variables: list[Variable] = [Weights(layers=("convs.0.weight",)), Latent("w+")]
+    for order in (variables, variables[::-1]):
+        code = Descent(order, Muon(vectors=0.5), steps=1, lr=0.01)(target, start, objective, context).code
+        assert code.weights is not None
+        moved = code.weights["convs.0.weight"]
+        assert isinstance(moved, torch.Tensor)
+        singular = torch.linalg.svdvals(moved.flatten(2)) / (0.01 * moved[0, 0].numel() ** 0.5)
+        assert (singular > 0.6).all()
+        assert (singular < 1.3).all()
+        torch.testing.assert_close((code.w - start.w).abs().median(), torch.tensor(0.5 * 0.01))  # Adam's first step
 
 
 def test_lbfgs_finds_minima_row_by_row() -> None:
