@@ -8,15 +8,18 @@ BIN := $(VENV)/bin
 # One process here must not take every core of a shared machine; Ray workers are given their own share by the pool.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
+# Tests run in as many processes, which share the cores; PARALLEL=-n0 runs them in one.
+PARALLEL ?= -n $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES)) --dist loadgroup
 export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test slow chaos fuzz lint format bench audit
+.PHONY: help setup demo quick test slow chaos fuzz lint format bench audit
 
 help:
 	@echo "make setup   build .venv from requirements.lock"
 	@echo "make demo    invert, edit and evaluate with the embedded generator; writes a report"
-	@echo "make test    tests that take seconds"
+	@echo "make quick   tests that take less than a second each and need no server; under two minutes"
+	@echo "make test    these and the tests that take seconds"
 	@echo "make slow    tests that take minutes"
 	@echo "make chaos   kill workers, nodes, the driver and the S3 server of one run, twenty times; SEED=n"
 	@echo "make fuzz    throw damaged and hostile weight files at the reader, for ten minutes"
@@ -38,11 +41,14 @@ $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 demo: setup
 	$(BIN)/ganinv demo
 
+quick: setup
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not seconds"
+
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --durations=10 --costs=10
 
 slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m slow --durations=10 --costs=10
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --seed $(or $(SEED),$$$$)

@@ -14,8 +14,10 @@ from typing import Any
 import fsspec
 import pytest
 
-# Two workers and a test process on a small machine would otherwise start cores x cores threads.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+from tests.threads import threads
+
+# Several processes on a small machine would otherwise start cores x cores threads.
+os.environ["OMP_NUM_THREADS"] = threads()
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "PREFECT_HOME" not in os.environ:  # not the user's own data base
     os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ganinv-prefect-")
@@ -28,6 +30,7 @@ from tasks.pool.ray_local import prepare_environment as prepare_ray
 prepare_ray(local=True)
 prepare_prefect()
 
+pytest_plugins = ["tests.costs", "tests.sharing"]
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -42,7 +45,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """One Ray for the whole test run: loopback only, two CPUs, no dashboard."""
+    """One Ray for the whole test run (``tests.sharing``): loopback only, two CPUs, no dashboard."""
     from tasks.pool.ray_local import connected
 
     with connected(num_cpus=2, object_store_bytes=100 * 2**20):
@@ -51,7 +54,7 @@ def local_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def local_prefect() -> Iterator[None]:
-    """One Prefect server with a data base of its own for the whole test run."""
+    """One Prefect server with a data base of its own for the whole test run (``tests.sharing``)."""
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=400):

@@ -23,7 +23,7 @@ def benchmark(name: str, *arguments: str) -> str:
 def test_floor(tmp_path: Path) -> None:
     lines = tmp_path / "floor.jsonl"
     jobs = ["e4e", "hyperstyle", "projection", "pti-dense", "pti-low-rank"]
-    benchmark("floor", "--generator", "config-f-32", "--batches", "1", "--steps", "1", "--precisions", "float32",
+    benchmark("generator.floor", "--generator", "config-f-32", "--batches", "1", "--steps", "1", "--precisions", "float32",
               "--json", str(lines))  # fmt: skip
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [line["job"] for line in found] == jobs
@@ -40,10 +40,10 @@ def test_floor(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_pareto(tmp_path: Path, shared: Path) -> None:
     results = ["--results", str(tmp_path / "lines.jsonl")]
-    first = benchmark("pareto", "run", "--images", "4", "--only", "w20, rank 4 muon x 20", *results)
+    first = benchmark("inversion.pareto", "run", "--images", "4", "--only", "w20, rank 4 muon x 20", *results)
     assert "mse" in first
-    again = benchmark("pareto", "run", "--images", "4", "--only", "w20, rank 4 muon x 20", *results)
+    again = benchmark("inversion.pareto", "run", "--images", "4", "--only", "w20, rank 4 muon x 20", *results)
     assert again == ""
-    benchmark("pareto", "draw", *results, "--to", str(tmp_path))
+    benchmark("inversion.pareto", "draw", *results, "--to", str(tmp_path))
     assert "w20, rank 4 muon x 20" in (tmp_path / "pareto.md").read_text()
     assert (tmp_path / "pareto.svg").stat().st_size > 5000

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 _SCRIPT = """
 from ganinv.losses._compat import ensure_torchvision
 first = ensure_torchvision()
@@ -18,6 +20,7 @@ if first:
 """
 
 
+@pytest.mark.seconds
 def test_torchvision_and_lpips_can_be_imported() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", _SCRIPT], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from ganinv.editing.embedding import EmbeddingConfig
@@ -12,6 +13,7 @@ from ganinv.editing.embedding import EmbeddingConfig
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+@pytest.mark.seconds
 def test_image2stylegan_plus_plus(tmp_path: Path) -> None:
     example = runpy.run_path(str(EXAMPLES / "image2stylegan_plus_plus.py"))
     example["run"](tmp_path, EmbeddingConfig(steps=3, noise_steps=1))

@@ -45,6 +45,7 @@ def test_runs_without_a_download(name: str, g: Generator, target: Target) -> Non
     assert ("psnr_plain" in result.metrics) == (name == "image2stylegan-plus-plus")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", sorted(NEED_VGG))
 def test_runs_with_weights_and_says_what_is_missing(
     name: str, g: Generator, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -29,6 +29,7 @@ def test_a_run_that_everything_happens_to(tmp_path: Path) -> None:
     assert report.own_ends == 0
 
 
+@pytest.mark.seconds
 @pytest.mark.usefixtures("local_ray")
 def test_workers_and_the_s3_server_killed_at_once(tmp_path: Path) -> None:
     ids = [f"img-{k:02d}" for k in range(40)]
@@ -64,6 +65,7 @@ def strike(server: S3Server) -> None:
             kill(set(sorted(pid for pid in family({os.getpid()}) if command(pid).startswith("ray::Slot"))[:1]))
 
 
+@pytest.mark.seconds
 def test_what_was_acknowledged_survives_the_server(tmp_path: Path) -> None:
     with S3Server("chaos-journal", tmp_path) as server:
         server.files().mkdir(BUCKET)

@@ -44,6 +44,7 @@ def target(s3_options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     return urlsplit(s3_options["endpoint_url"]).netloc
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "shares",
     [{"slow_down": 0.3}, {"cut": 0.3}, {"lost": 0.2}, {"slow_down": 0.2, "cut": 0.15, "lost": 0.1}],
@@ -75,6 +76,7 @@ def test_where_images_are_is_read_with_patience(s3_options: dict[str, str], targ
     assert all(proxy.hits[fault] >= 2 for fault in ("slow_down", "cut")), proxy.hits
 
 
+@pytest.mark.seconds
 def test_a_plan_whose_answer_was_lost_is_this_runs_own(s3_options: dict[str, str], target: str) -> None:
     """The storage wrote it, the client asks once more and hears that it exists."""
     url, plan = f"s3://ganinv-test/{uuid.uuid4().hex}", Plan.of("invert", {}, {}, ["a", "b"], 1)

@@ -91,6 +91,7 @@ def test_a_flow_with_its_own_server_ends_in_one_line(tmp_path: Path) -> None:
     assert 0 < latents.status().done < 80
 
 
+@pytest.mark.seconds
 def test_a_server_ends_with_the_process_that_started_it_however_that_ends(tmp_path: Path) -> None:
     code = "import time; from flows.server import own_server\nwith own_server():\n print(flush=True); time.sleep(600)"
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ganinv.store import open_store
 from tests.chaos.storage import BUCKET, S3Server, put_images
 
 METHOD = "{name: twice, summary: one pass, space: w+, batch_size: 8, stages: [{kind: encode, encoder: e4e}]}"
 
 
+@pytest.mark.seconds
 def test_two_runs_at_once_make_one_table(tmp_path: Path) -> None:
     (tmp_path / "twice.yaml").write_text(METHOD)
     with S3Server("chaos-twice", tmp_path / "s3") as server:

@@ -43,6 +43,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         demo_dataset(tmp_path / "file")
 
 
+@pytest.mark.seconds
 def test_portraits_are_upright(tmp_path: Path) -> None:
     """In the astronaut's portrait both eyes, at FFHQ's places, are darker than the cheeks below."""
     image = open_dataset(str(demo_dataset(tmp_path))).load(["portrait-astronaut"], 128).images[0].mean(0).numpy()

@@ -51,6 +51,7 @@ def test_a_stream_of_w_is_decomposed_in_constant_memory(g: Generator) -> None:
     np.testing.assert_allclose(np.sum(found.components * exact.components, 1), 1, atol=1e-6)
 
 
+@pytest.mark.seconds
 def test_components_of_features_are_those_of_an_exact_decomposition(g: Generator) -> None:
     config = ActivationConfig(site="act[2]", components=6, samples=1500, batch=500)
     found = fit_activations(g, config)

@@ -187,6 +187,7 @@ def test_the_latent_classifier_has_the_original_size() -> None:
     assert embeddings.shape == (2, 40, 32)
 
 
+@pytest.mark.seconds
 def test_a_latent_classifier_learns_and_edits(planes: Tensor) -> None:
     truth = linear(planes)
     w = torch.randn(3000, ROWS, DIM, generator=torch.Generator().manual_seed(2))

@@ -30,6 +30,7 @@ def small() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return planted(4000, 32, 0.3)
 
 
+@pytest.mark.seconds
 def test_recovers_a_planted_direction_with_the_published_recipe() -> None:
     """Card, check 3. Its bar is the middle of the recipe's own spread: eight seeds gave 0.957 .. 0.965, mean 0.960,
     because 2 x 700 samples of 512 dimensions do not determine the plane better (with the whole tails it is 0.966 ..

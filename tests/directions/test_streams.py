@@ -86,6 +86,7 @@ def test_a_score_far_from_zero_keeps_its_spread() -> None:
     assert boundary.vector[2] > 0.9
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("estimator", ["svc", "ridge"])
 def test_memory_does_not_grow_with_the_samples(estimator: str) -> None:
     peaks = []

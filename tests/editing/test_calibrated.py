@@ -66,6 +66,7 @@ def score(g: Generator, labeller: Labeller, code: Code, attribute: str) -> torch
     return labeller(g.render(code))[attribute]
 
 
+@pytest.mark.seconds
 def test_an_edit_changes_the_score_by_what_it_states(
     g: Generator, labeller: Labeller, directions: dict[str, Direction], code: Code
 ) -> None:

@@ -61,6 +61,7 @@ def test_masks() -> None:
     assert shrunk(mask, 4).tolist() == [[[[0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]]]]
 
 
+@pytest.mark.seconds
 def test_latent_then_noise(embedder: Embedder, g: Generator, x: Tensor) -> None:
     first = embedder.latent([Part(x)])
     second = embedder.noise([Part(x)], first)
@@ -93,6 +94,7 @@ def test_a_partial_embedding_does_not_look_outside(embedder: Embedder, g: Genera
     assert (error(g.render(code), x, mask) < error(mean, x, mask)).all()
 
 
+@pytest.mark.seconds
 def test_crossover(embedder: Embedder, g: Generator, x: Tensor, y: Tensor) -> None:
     mask = blurred(box(R, 0, 0, 1, 0.5))
     code = crossover(embedder, x, y, mask)
@@ -106,6 +108,7 @@ def test_crossover(embedder: Embedder, g: Generator, x: Tensor, y: Tensor) -> No
         assert (g.render(only) - mixed).abs().max() > 0.05
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("rows", [None, (0, 4)])
 def test_inpainting_does_not_look_into_the_hole(
     embedder: Embedder, g: Generator, x: Tensor, y: Tensor, rows: tuple[int, int] | None
@@ -178,6 +181,7 @@ def test_copied_activations_are_those_of_the_source(g: Generator, embedder: Embe
         copy_activations(g, code, source, (7,), mask)
 
 
+@pytest.mark.seconds
 def test_images_of_a_batch_do_not_meet(embedder: Embedder, g: Generator, x: Tensor, y: Tensor) -> None:
     mask = blurred(box(R, 0, 0, 1, 0.5))
     together = crossover(embedder, x, y, mask)

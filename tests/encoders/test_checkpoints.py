@@ -205,6 +205,7 @@ def test_tensors_must_be_there_and_fit(encoders: Path, case: str) -> None:
         open_encoder_checkpoint(tree)
 
 
+@pytest.mark.seconds
 def test_mean_latents_of_every_shape(encoders: Path) -> None:
     """The encoder's weights are zero, so what it gives is the mean latent."""
     tree = outline(encoders / "psp_w_r32.json", "encoder.", "cpu")

@@ -113,6 +113,7 @@ def trunk_of(encoder: object) -> Any:
     return encoder.backbone.trunk
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("case", "method", "cls", "average"),
     [
@@ -130,6 +131,7 @@ def test_single_pass(encoders: Path, case: str, method: str, cls: type, average:
     check_single_pass(checkpoint, arrays, trunk_of(checkpoint.encoder))
 
 
+@pytest.mark.seconds
 def test_from_a_file_with_its_generator(encoders: Path, tmp_path: Path) -> None:
     """As a user does it: ``open_generator`` takes the decoder of the same file, ``open_inverter`` is called on images."""
     file = str(tmp_path / "psp_w.pt")
@@ -147,6 +149,7 @@ def test_from_a_file_with_its_generator(encoders: Path, tmp_path: Path) -> None:
     close(F.adaptive_avg_pool2d(generator.synthesize(code), 256).mean(dim=(2, 3)), arrays, "img_resized_mean")
 
 
+@pytest.mark.seconds
 def test_e4e_and_its_training_stages(encoders: Path) -> None:
     checkpoint, arrays = opened(encoders, "e4e_r32")
     assert checkpoint.method == "e4e"
@@ -159,6 +162,7 @@ def test_e4e_and_its_training_stages(encoders: Path) -> None:
         close(encoder.offsets(golden_images(arrays["image_u8"])), arrays, f"encoder_out_stage{stage}")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("case", "method", "cls"),
     [("restyle_psp_backbone_r32", "restyle-psp", Psp), ("restyle_e4e_resnet_r32", "restyle-e4e", E4e)],
@@ -229,6 +233,7 @@ def check_offset(
     close(stats, arrays, f"{name}.stats", tolerance)
 
 
+@pytest.mark.seconds
 def test_hfgi(encoders: Path) -> None:
     checkpoint, arrays = opened(encoders, "hfgi_fusion_r128")
     assert checkpoint.method == "hfgi"

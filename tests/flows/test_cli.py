@@ -47,6 +47,7 @@ def test_every_command_has_help(
     assert "Usage" in out
 
 
+@pytest.mark.seconds
 def test_an_error_is_one_sentence_and_exit_code_one(tmp_path: Path) -> None:
     result = ganinv("invert", f"--store={tmp_path}/s", f"--dataset={tmp_path}/none", "--engine=inline")
     assert result.returncode == 1
@@ -72,6 +73,7 @@ def test_json_of_an_empty_store(
         assert json.loads(out) == []
 
 
+@pytest.mark.seconds
 def test_sample_fit_list_show(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

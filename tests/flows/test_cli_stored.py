@@ -148,6 +148,7 @@ def test_what_cannot_be_done_is_said(
     assert message in " ".join(err.split())
 
 
+@pytest.mark.seconds
 def test_compress_by_rank_and_by_integers(
     g: Generator, store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +189,7 @@ def test_help_says_what_the_commands_do(monkeypatch: pytest.MonkeyPatch, capsys:
         assert "Example" in out
 
 
+@pytest.mark.seconds
 def test_an_edit_as_strong_as_changes_the_score_by_so_much(
     store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +217,7 @@ def test_an_edit_as_strong_as_changes_the_score_by_so_much(
     )
 
 
+@pytest.mark.seconds
 def test_curves_of_what_is_left_along_an_edit(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

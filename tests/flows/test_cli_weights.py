@@ -159,6 +159,7 @@ def test_a_broken_download_is_gone_on_from_by_the_next_run(run: Run, host: Host,
     assert len(cached()) == 1
 
 
+@pytest.mark.seconds
 def test_a_killed_import_is_gone_on_from(run: Run, host: Host, tmp_path: Path) -> None:
     listed, store = catalogue(tmp_path, host), f"--store={tmp_path / 'store'}"
     save_generator(tiny_generator(), str(tmp_path / "large.pt"), "nvidia", extra={"ballast": torch.rand(500_000)})

@@ -242,6 +242,7 @@ def test_rays_dashboard_and_job_server_refuse_requests_without_the_token(tmp_pat
 HOSTILE = ["../../escape", "/etc/escape", "a/../../../escape", "..\\escape", "%2e%2e%2fescape"]
 
 
+@pytest.mark.seconds
 def test_names_of_images_cannot_leave_the_store(tmp_path: Path, faces: Path) -> None:
     """Ids come from a data set that others made: a table whose ids are paths is inverted and tuned like any other."""
     import pyarrow as pa

@@ -24,6 +24,7 @@ def gflop(counter: FlopCounterMode) -> float:
     return (counter.get_total_flops() - filters) / 1e9
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("resolution", "channel_base", "parameters", "synthesis", "forward"),
     [

@@ -26,6 +26,7 @@ def network() -> Generator:
     return g.eval().requires_grad_(False)
 
 
+@pytest.mark.seconds
 def test_three_dialects_are_one_image(network: Generator, tmp_path: Path) -> None:
     save_generator(network, str(tmp_path / "ros"), format="rosinality")
     save_generator(network, str(tmp_path / "ada"), format="nvidia")

@@ -38,6 +38,7 @@ def test_equals_the_original_implementation(shared: Path, name: str) -> None:
     assert g.provenance.container == ("torch stream" if "oldzip" in name else "torch zip")
 
 
+@pytest.mark.seconds
 def test_true_widths(shared: Path, tmp_path: Path) -> None:
     """22 million closed-form weights, in a checkpoint as the project writes it."""
     file = shared / "golden/rosinality/ros_r32_full512_closedform.json"

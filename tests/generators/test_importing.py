@@ -163,6 +163,7 @@ def encoder_with_decoder(shared: Path, file: Path) -> Generator:
     return g
 
 
+@pytest.mark.seconds
 def test_an_encoder_comes_with_its_decoder(shared: Path, store: Store, tmp_path: Path) -> None:
     file = tmp_path / "psp.pt"
     decoder = encoder_with_decoder(shared, file)

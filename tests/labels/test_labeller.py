@@ -117,6 +117,7 @@ def test_a_card_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         open_labeller(str(folder))
 
 
+@pytest.mark.seconds
 @pytest.mark.skipif(not PORTRAITS.is_file(), reason="no official-portraits table (set GANINV_SHARED)")
 def test_shipped_quality_is_what_the_card_says() -> None:
     labeller, card = open_labeller("portraits-64"), read_card("portraits-64")

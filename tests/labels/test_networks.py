@@ -216,6 +216,7 @@ def test_onnx_without_the_runtime_says_what_to_install(tmp_path: Path, monkeypat
         open_labeller(write(tmp_path, kind="onnx", weights="net.onnx", input=INPUT, outputs=["a"]))
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("nesting", ["plain", "state_dict", "module"])
 def test_family_c_resnet_with_two_logits_per_attribute(tmp_path: Path, images: Tensor, nesting: str) -> None:
     """Card attribute-labelling, check 4: a random resnet50 with 80 outputs, CelebA's 40 names, softmax of pairs."""

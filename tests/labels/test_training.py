@@ -46,6 +46,7 @@ def toy_faces(n: int, seed: int) -> LabelledImages:
     return LabelledImages(torch.where(dots[:, None], torch.tensor(-1.0), images), labels)
 
 
+@pytest.mark.seconds
 def test_the_recipe_learns_writes_and_opens_again(tmp_path: Path) -> None:
     messages: list[str] = []
     test = toy_faces(96, 1)

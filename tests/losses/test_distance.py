@@ -37,6 +37,7 @@ def closed_form(spec: dict[str, Any]) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("net", ["alex", "squeeze", pytest.param("vgg", marks=pytest.mark.slow)])
 def test_lpips_equals_the_original(shared: Path, tmp_path: Path, net: str) -> None:
     spec = json.loads((shared / f"golden/losses/lpips_{net}.json").read_text())

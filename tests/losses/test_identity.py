@@ -22,6 +22,7 @@ def weights(shared: Path) -> dict[str, Tensor]:
     return closed_form_state(shared / "golden" / "losses" / "arcface_irse50.json")
 
 
+@pytest.mark.seconds
 def test_golden(weights: dict[str, Tensor], shared: Path) -> None:
     arrays = np.load(shared / "golden" / "losses" / "arcface_irse50.npz", allow_pickle=False)
     network = open_face_embedding(weights)

@@ -21,6 +21,7 @@ def pair(size: int, noise: float = 0.2, batch: int = 2) -> tuple[torch.Tensor, t
     return a, (a + noise * torch.randn(a.shape, generator=rng)).clamp(-1, 1)
 
 
+@pytest.mark.seconds
 def test_equal_images() -> None:
     """Card, check 1."""
     a, _ = pair(192)

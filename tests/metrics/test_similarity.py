@@ -31,6 +31,7 @@ def test_embedded_similarity_is_the_mean_cosine_of_the_features() -> None:
     assert torch.equal(got.argsort(), (-between(a, b)).argsort())
 
 
+@pytest.mark.seconds
 def test_face_similarity_is_the_cosine_of_embeddings() -> None:
     torch.manual_seed(0)
     similarity = FaceSimilarity(FaceEmbedding().eval())

@@ -33,6 +33,7 @@ def test_bad_images_are_errors_and_all_others_are_inverted(tmp_path: Path) -> No
     assert (result["rows"], result["failed"]) == (469, 31)
 
 
+@pytest.mark.seconds
 def test_images_that_failed_are_tried_again_on_request_only(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

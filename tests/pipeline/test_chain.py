@@ -99,6 +99,7 @@ def test_prefect_shows_how_far_each_step_came() -> None:
         assert str(artifact.description).endswith("0 failed")
 
 
+@pytest.mark.seconds
 def test_several_fits_and_labels_in_one_chain(tmp_path: Path) -> None:
     """A list of fits, by several methods and on scores of a second labeller, beside the single fit of other chains."""
     quiet = {"kind": "inline", "quiet": True}
@@ -132,6 +133,7 @@ def test_several_fits_and_labels_in_one_chain(tmp_path: Path) -> None:
         validate(ChainJob, {**data, "fit": [{"name": "a"}, {"name": "a"}]}, "test")
 
 
+@pytest.mark.seconds
 def test_a_second_run_computes_nothing(done: tuple[ChainJob, dict[str, Any]]) -> None:
     job, _ = done
     store = open_store(job.store)

@@ -38,6 +38,7 @@ def run(step: Any, job: Any) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.seconds
 def test_it_goes_through_the_store(faces: Path, tmp_path: Path) -> None:
     """Two segments of a face; around them the photo. What is stored renders what was measured, again and edited."""
     url = str(tmp_path / "store")

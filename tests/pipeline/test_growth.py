@@ -86,6 +86,7 @@ def files(store: Store) -> dict[str, tuple[bytes, int]]:
     return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
 
 
+@pytest.mark.seconds
 def test_every_step_grows_and_computes_only_what_is_new(
     tmp_path: Path, faces: Callable[[str], None], listed: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,6 +144,7 @@ def test_every_step_grows_and_computes_only_what_is_new(
     assert page["bytes"] > 10_000
 
 
+@pytest.mark.seconds
 def test_a_larger_limit_goes_on_and_what_went_before_it_was_done_is_missing(
     tmp_path: Path, faces: Callable[[str], None]
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +52,12 @@ def workers(processes: set[int]) -> set[int]:
     return {pid for pid in processes if command(pid).startswith("ray::Slot")}
 
 
+def in_the_middle(driver: subprocess.Popen[bytes], store: Path, parts: int) -> bool:
+    """A worker is there and so many units are written, so that it is in another."""
+    assert driver.poll() is None, "the driver ended by itself"
+    return len(hashes(store)) >= parts and bool(workers(family({driver.pid})))
+
+
 def none_left(processes: set[int]) -> None:
     """No worker outlives its driver. Ray's agents may, by the minute for which they look for their control store."""
     try:
@@ -78,13 +83,7 @@ def test_killed_three_times(faces: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut"
     for parts in range(3):
         driver = start(images, method, cut)
-
-        def in_the_middle(pid: int = driver.pid, parts: int = parts) -> bool:
-            """A worker is there and so many units are written, so that it is in another."""
-            assert driver.poll() is None, "the driver ended by itself"
-            return len(hashes(cut)) >= parts and bool(workers(family({pid})))
-
-        wait_for(in_the_middle, 300, f"part {parts} and a worker")
+        wait_for(lambda d=driver, n=parts: in_the_middle(d, cut, n), 300, f"part {parts} and a worker")
         processes = family({driver.pid})
         assert workers(processes)
         driver.kill()  # alone: its Ray has to notice

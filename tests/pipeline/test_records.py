@@ -114,6 +114,7 @@ def stored_numbers(store: Path, name: str) -> dict[str, list[float]]:
     return {row["image_id"]: [row["stored_mse"], row["stored_distance"]] for row in table.to_pylist()}
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("record", "form"),
     [
@@ -148,6 +149,7 @@ def test_w_alone_is_stored_exactly(faces: Path, tmp_path: Path) -> None:
     assert table["stored_form"].null_count == 4
 
 
+@pytest.mark.seconds
 def test_a_unit_that_is_computed_again_has_equal_bytes(store: Path, faces: Path) -> None:
     collection = open_store(str(store)).latents["short-pti"]
     before = hashes(collection)
@@ -160,6 +162,7 @@ def test_a_unit_that_is_computed_again_has_equal_bytes(store: Path, faces: Path)
     assert hashes(collection) == before
 
 
+@pytest.mark.seconds
 def test_killed_in_the_middle_of_a_unit(tuned: Path, faces: Path, tmp_path: Path) -> None:
     job = invert_job(tmp_path / "store", faces)
     driver = subprocess.Popen([sys.executable, "-c", INVERT, job.model_dump_json()], start_new_session=True)
@@ -189,6 +192,7 @@ def as_before(store: Path, units: int) -> None:
     (store / "latents/short-pti/_manifest.json").unlink()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("units", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_runs_of_older_versions_go_on_and_are_read(store: Path, faces: Path, tmp_path: Path, units: int) -> None:
     as_before(store, units)
@@ -253,6 +257,7 @@ def test_compress_and_what_it_says(store: Path, faces: Path) -> None:
     assert float(np.mean(measured)) == pytest.approx(result["distance_after"], rel=0.1)  # there, images are clamped
 
 
+@pytest.mark.seconds
 def test_compress_resumes_with_equal_bytes(store: Path) -> None:
     job = CompressJob(store=str(store), latents="short-pti", name="small")
     run(run_compress, job)
@@ -266,6 +271,7 @@ def test_compress_resumes_with_equal_bytes(store: Path) -> None:
         run(run_compress, job.model_copy(update={"record": RecordConfig(form="low-rank", error=0.01)}))
 
 
+@pytest.mark.seconds
 def test_records_that_would_get_worse_are_copied(store: Path) -> None:
     record = RecordConfig(form="low-rank", error=0, max_rank=1, max_rise=1e-4)
     result = run(run_compress, CompressJob(store=str(store), latents="short-pti", name="same", record=record))
@@ -277,6 +283,7 @@ def test_records_that_would_get_worse_are_copied(store: Path) -> None:
     assert result["distance_after"] <= result["distance_before"] * (1 + 1e-4) + 1e-6
 
 
+@pytest.mark.seconds
 def test_compress_needs_the_images_that_were_inverted(store: Path, faces: Path, tmp_path: Path) -> None:
     copies = Path(shutil.copytree(faces, tmp_path / "copies"))
     run(run_invert, invert_job(tmp_path / "s", copies))
@@ -310,6 +317,7 @@ def test_edits_share_the_weights_of_their_image(tuned: Path) -> None:
         torch.testing.assert_close(image, g.render(one)[0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.seconds
 def test_an_inversion_goes_on_from_stored_codes(tmp_path: Path, faces: Path) -> None:
     """The second half alone, from stored codes, is the whole method; an image without a code is an error of its own."""
     encode = faces.parent / "only-e4e.yaml"

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 SECONDS = 12
 
 
+@pytest.mark.seconds
 def test_nothing_that_a_file_holds_crashes_hangs_or_acts(tmp_path: Path) -> None:
     shared = os.environ.get("GANINV_SHARED") or str(REPOSITORY.parent / "shared")
     command = [sys.executable, "-m", "tests.reading.fuzz", "--seconds", str(SECONDS), "--shared", shared]

@@ -197,6 +197,7 @@ def test_endless_pickles(tmp_path: Path) -> None:
     refused(tmp_path, b"\x80\x02" + b"N0" * (MAX_OPCODES // 2 + 1) + b"N.", "more than 1000000 steps")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("nest", [b"\x85", b"l", b"]a"])
 def test_deep_nesting_neither_crashes_nor_hangs(tmp_path: Path, nest: bytes) -> None:
     deep = {

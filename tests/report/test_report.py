@@ -148,6 +148,7 @@ def test_edits_follow_their_strength(page: Page) -> None:
     assert "deviations of that score over the samples" in re.sub(r"\s+", " ", page.text)
 
 
+@pytest.mark.seconds
 def test_the_same_store_gives_the_same_bytes(html: bytes, store: Store, generator: Generator) -> None:
     assert write_report(store, generator, FULL, sources(generator)) == html
 

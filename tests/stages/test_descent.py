@@ -84,6 +84,7 @@ def test_company_leaves_no_trace(context: Context, stage: Optimize | Tune) -> No
     same(full, stage(some, start[order], replace(context, lanes=8)), order)
 
 
+@pytest.mark.seconds
 def test_company_leaves_no_trace_at_real_widths(embedded: Context) -> None:
     target = targets(embedded, 6)
     start = Code(w=random_w(embedded.generator, 6, seed=5))
@@ -111,6 +112,7 @@ def test_a_broken_image_ends_alone(context: Context, stage: Optimize | Tune) -> 
     same(result, stage(Target(target.images[good], [target.ids[i] for i in good]), start[good], context), good)
 
 
+@pytest.mark.seconds
 def test_stops_by_distance_and_by_plateau_do_not_wait_for_the_look(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +272,7 @@ def test_lbfgs_finds_minima_row_by_row() -> None:
     assert x[3].tolist() == [5.0, 5.0]
 
 
+@pytest.mark.seconds
 def test_lbfgs_beats_adam_at_equal_evaluations(context: Context) -> None:
     target = targets(context, 4)
     loss = ReconstructionLoss(distance_weight=0.0)

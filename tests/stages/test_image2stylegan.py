@@ -63,6 +63,7 @@ def test_the_first_loss_is_the_formula(context: Context) -> None:
     assert [curve[0] for curve in result.loss] == pytest.approx(want.tolist(), rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.seconds
 def test_gradients_are_for_w_only_and_the_loss_falls(context: Context) -> None:
     g = context.generator
     weights = {name: value.clone() for name, value in g.state_dict().items()}
@@ -75,6 +76,7 @@ def test_gradients_are_for_w_only_and_the_loss_falls(context: Context) -> None:
     assert (smooth[:, -1] < 0.5 * smooth[:, 0]).all()
 
 
+@pytest.mark.seconds
 def test_more_freedom_fits_better(context: Context) -> None:
     """W+ < W < mean, and W+ < Z, in the final loss, on every image."""
     target = hard_target(context.generator)
@@ -104,6 +106,7 @@ def test_a_random_start_is_uniform_and_of_each_image_its_own(context: Context) -
     assert (row[0] - row[1]).abs().max() > 0.1
 
 
+@pytest.mark.seconds
 def test_two_stages_go_on_where_the_first_ended(context: Context) -> None:
     """The hierarchical variant: W, then its copies part, with a fresh optimiser."""
     g, target = context.generator, hard_target(context.generator)
@@ -117,6 +120,7 @@ def test_two_stages_go_on_where_the_first_ended(context: Context) -> None:
     assert all(curve[-1] < curve[0] for curve in second.loss)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("strength", [0.0, 0.1], ids=["own-strength", "lent-strength"])
 def test_noise_after_the_latent(context: Context, silent: Context, strength: float) -> None:
     """The second stage leaves w alone and gains at least 10 dB; without its maps the first stage's image is back."""

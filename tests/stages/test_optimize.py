@@ -44,6 +44,7 @@ def test_latent_noise_schedule() -> None:
     assert latent.noise_factor(0.9) == 0.0
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("space", ["w", "w+"])
 def test_results_do_not_depend_on_the_batch(context: Context, space: str) -> None:
     stage = Optimize(space=space, steps=20, lr=0.01, noise_maps=NoiseSettings())
@@ -64,6 +65,7 @@ def test_w_has_equal_rows_and_w_plus_has_not(context: Context) -> None:
     assert not torch.equal(plus, plus[:, :1].expand_as(plus))
 
 
+@pytest.mark.seconds
 def test_w_plus_reconstructs_better_than_w_better_than_the_mean(context: Context) -> None:
     g = context.generator
     mixed = torch.cat([random_w(g, 4)[:, :4], random_w(g, 4, seed=9)[:, 4:]], dim=1)  # outside W

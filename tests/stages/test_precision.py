@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from ganinv.codes.code import Code, LowRank
@@ -27,6 +28,7 @@ def test_features_are_bfloat16_and_the_image_is_float32() -> None:
     assert (image - plain).square().mean() < 1e-3 * plain.square().mean()
 
 
+@pytest.mark.seconds
 def test_methods_in_bfloat16_come_as_close() -> None:
     g = tiny_generator()
     target = Target(g.render(Code(w=random_w(g, 4))))

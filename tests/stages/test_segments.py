@@ -70,6 +70,7 @@ def test_a_batch_is_single_runs_to_the_bit(context: Context, space: str) -> None
         same(full, stage(some(target, order), None, replace(context, lanes=8)), order)
 
 
+@pytest.mark.seconds
 def test_a_joint_batch_is_single_runs_to_the_bit(context: Context) -> None:
     target = targets(context, 5)
     start = Segment(masks=MaskSource(grid=(2, 2)), dilation=3, optimize=quick(steps=2))(target, None, context)
@@ -119,6 +120,7 @@ def test_dispersion_is_zero_at_the_mean_and_one_over_w_dim_on_average(context: C
     torch.testing.assert_close(both, dispersion(Code(w)) + dispersion(Code(w)).roll(1, 0))
 
 
+@pytest.mark.seconds
 def test_the_result_is_the_segments_over_the_photo(context: Context) -> None:
     g = context.generator
     target = targets(context, 3)
@@ -198,6 +200,7 @@ def test_it_goes_on_from_a_code(context: Context) -> None:
         again(target, None, context)
 
 
+@pytest.mark.seconds
 def test_later_stages_take_all_segments(context: Context) -> None:
     """Pivotal tuning of the composite, and a latent moved for all of them; batches stay single runs to the bit."""
     target = targets(context, 3)

@@ -29,6 +29,7 @@ def job(context: Context) -> tuple[Target, Code]:
     return Target(images, list("abcd")), Code(w=random_w(g, 4, seed=4))
 
 
+@pytest.mark.seconds
 def test_tuning_reconstructs_and_leaves_pivot_and_generator_alone(context: Context, job: tuple[Target, Code]) -> None:
     target, pivot = job
     before = context.generator.fingerprint
@@ -43,6 +44,7 @@ def test_tuning_reconstructs_and_leaves_pivot_and_generator_alone(context: Conte
     assert result.stop_reason == ["cap"] * 4
 
 
+@pytest.mark.seconds
 def test_batched_equals_sequential(context: Context, job: tuple[Target, Code]) -> None:
     target, pivot = job
     stage = Tune(steps=25, lr=0.005)
@@ -54,6 +56,7 @@ def test_batched_equals_sequential(context: Context, job: tuple[Target, Code]) -
         assert (rendered[0] - rendered[1]).abs().max() < 1e-2
 
 
+@pytest.mark.seconds
 def test_early_stop_keeps_the_weights_that_passed(context: Context, job: tuple[Target, Code]) -> None:
     target, pivot = job
     free = Tune(steps=40, lr=0.01)(target, pivot, context)
@@ -77,6 +80,7 @@ def test_early_stop_keeps_the_weights_that_passed(context: Context, job: tuple[T
         assert stopped.loss[i] == pytest.approx(free.loss[i][: len(stopped.loss[i])], rel=0.01, abs=1e-5)
 
 
+@pytest.mark.seconds
 def test_the_loss_falls(context: Context, job: tuple[Target, Code]) -> None:
     curves = torch.tensor(Tune(steps=100, lr=0.003)(*job, context).loss).mean(0)
     assert curves[80:100].mean() < 0.6 * curves[0]
@@ -91,6 +95,7 @@ def test_only_named_layers_train(context: Context, job: tuple[Target, Code]) -> 
         Tune(layers=("conv.*",))(*job, context)
 
 
+@pytest.mark.seconds
 def test_locality_keeps_the_neighbourhood(context: Context, job: tuple[Target, Code]) -> None:
     target, pivot = job
     g = context.generator
@@ -122,6 +127,7 @@ def test_locality_is_zero_before_any_step(context: Context, job: tuple[Target, C
     torch.testing.assert_close(away, torch.full((4,), 3.0))
 
 
+@pytest.mark.seconds
 def test_one_generator_for_several_images(context: Context, job: tuple[Target, Code]) -> None:
     target, pivot = job
     g = context.generator
@@ -136,6 +142,7 @@ def test_one_generator_for_several_images(context: Context, job: tuple[Target, C
         Tune(together=True, stop=Stop(below=0.1))
 
 
+@pytest.mark.seconds
 def test_locality_holds_a_shared_generator(context: Context, job: tuple[Target, Code]) -> None:
     target, pivot = job
     g = context.generator

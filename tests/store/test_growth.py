@@ -52,6 +52,7 @@ def contents(store: Store, *without: str) -> dict[str, bytes]:
     return {name: store.objects.read(f"{folder}/{name}") for name in store.objects.names(folder) if name not in without}
 
 
+@pytest.mark.seconds
 def test_what_is_new_is_computed_and_nothing_else_changes(store: Store) -> None:
     assert run(store, FIRST) == FIRST
     first = contents(store, "_manifest.json")
@@ -163,6 +164,7 @@ def test_killed_after_the_addition_and_before_its_first_part(local: Store) -> No
     assert local.latents["a"].plan().additions == (3,)
 
 
+@pytest.mark.seconds
 def test_two_that_grow_at_once_are_both_complete(store: Store) -> None:
     """By different images, some of them the same, each from its own listing of the data set."""
     run(store, FIRST)
@@ -241,6 +243,7 @@ def test_a_file_that_was_changed_by_hand_is_noticed(local: Store, name: str) -> 
         local.latents["a"].plan()
 
 
+@pytest.mark.seconds
 def test_reading_a_plan_lists_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run(store, FIRST)
     for k in range(6):

@@ -137,6 +137,7 @@ def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mon
     assert objects.read("one") == b"1"
 
 
+@pytest.mark.seconds
 def test_a_writer_killed_half_way_leaves_no_part(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     collection = store.latents["killed"]

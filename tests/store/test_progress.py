@@ -79,6 +79,7 @@ def test_rate_and_time_left_are_those_since_the_last_pause(tmp_path: Path) -> No
     assert progress(store.latents["a"]).state == "silent"
 
 
+@pytest.mark.seconds
 def test_a_hundred_thousand_images(tmp_path: Path) -> None:
     """Planning takes less than 20 s and status less than 5 s of this process's time, whatever else the machine does."""
     store = open_store(str(tmp_path))

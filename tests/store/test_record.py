@@ -176,6 +176,7 @@ def low_rank(shape: torch.Size, rank: int) -> LowRank:
     return LowRank(normal(1, shape[0], rank), normal(1, rank, shape[1:].numel()))
 
 
+@pytest.mark.seconds
 def test_sizes_at_1024_are_those_of_the_arithmetic() -> None:
     """In MB per image (inversion-speedups, section 8): all of the synthesis in float16 56.5, convolutions 47.2, int8
     half of that, rank 8 and 16 in float16 0.96 and 1.9."""

@@ -252,6 +252,7 @@ def calibrated_direction(g: Generator) -> Direction:
     return replace(made, vector=vector / np.linalg.norm(vector), report=report)
 
 
+@pytest.mark.seconds
 def test_a_strength_stated_as_the_change_of_a_score_is_found_for_every_image(store: Store, g: Generator) -> None:
     store.directions.put(calibrated_direction(g))
     fill(store, g, "plain", Code(w=g.map(torch.randn(3, g.z_dim, generator=torch.Generator().manual_seed(0)))))

@@ -58,6 +58,7 @@ def test_an_unknown_cost_is_not_guessed(tmp_path: Path, faces: str) -> None:
     assert "--limit 16" in found.line()
 
 
+@pytest.mark.seconds
 def test_a_trial_in_the_store_is_what_the_estimate_comes_from(tmp_path: Path, faces: str) -> None:
     store = open_store(str(tmp_path / "s"))
     with open_pools(INLINE) as pools:

@@ -43,6 +43,7 @@ def invert(job: InvertJob) -> Any:
     return open_store(job.store).latents[job.collection_name]
 
 
+@pytest.mark.seconds
 def test_an_inversion_in_several_batches_without_measuring_has_the_same_codes(tmp_path: Path, faces: Path) -> None:
     whole = invert(job_of(tmp_path, faces, name="whole", unit_size=64))
     plain = invert(job_of(tmp_path, faces, name="plain", unit_size=64, measure=False, overrides={"batch_size": 16}))

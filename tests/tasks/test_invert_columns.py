@@ -36,6 +36,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> DatasetRef:
     return DatasetRef(url=str(demo_dataset(tmp_path_factory.mktemp("demo"))), limit=2)
 
 
+@pytest.mark.seconds
 def test_numbers_without_the_noise_maps_are_columns(tmp_path: Path, faces: DatasetRef) -> None:
     short = {"stages": {0: {"steps": 3}, 1: {"steps": 8}}}
     job = InvertJob(

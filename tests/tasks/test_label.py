@@ -58,6 +58,7 @@ def test_a_network_scores_what_sampling_scored(root: Path) -> None:
     assert (origin["labeller"], origin["labeller_sha256"]) == (labeller.identity, labeller.weights_sha256)
 
 
+@pytest.mark.seconds
 @pytest.mark.usefixtures("local_ray")
 def test_scores_do_not_depend_on_workers_and_batches(root: Path) -> None:
     """Card attribute-labelling, check 3."""

@@ -48,6 +48,7 @@ def test_a_row_error_fails_its_image_only(tmp_path: Path) -> None:
     assert len(rows) == 5
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("position", [0, 3, 7])
 def test_an_image_that_raises_is_found_and_the_rest_is_committed(tmp_path: Path, position: int) -> None:
     summary = run(tmp_path, units_of(16, 8), raise_on=[f"img-{8 + position}"])
@@ -60,6 +61,7 @@ def test_an_image_that_raises_is_found_and_the_rest_is_committed(tmp_path: Path,
     assert summary.retries == failures[f"img-{8 + position}"].attempts == 1 + 3  # one try, then halves of 8
 
 
+@pytest.mark.seconds
 def test_two_images_that_raise_in_one_unit(tmp_path: Path) -> None:
     run(tmp_path, units_of(9, 9), raise_on=["img-2", "img-7"])
     rows, failures = parts(tmp_path)
@@ -79,6 +81,7 @@ def test_out_of_memory_halves_the_work(tmp_path: Path) -> None:
     assert [len(ids) for ids in calls(tmp_path)] == [8, 4, 2, 2, 2, 2]
 
 
+@pytest.mark.seconds
 def test_an_image_that_never_fits_becomes_an_error_row(tmp_path: Path) -> None:
     with open_pool("inline", quiet=True) as pool:
         summary = pool.run(WorkerSpec(FolderWorker, {"folder": str(tmp_path), "memory": 0}), units_of(2, 2))
@@ -92,12 +95,14 @@ def test_a_store_that_recovers_is_written_again(tmp_path: Path) -> None:
     assert parts(tmp_path)[1] == {}
 
 
+@pytest.mark.seconds
 def test_storage_that_is_away_for_a_while_is_no_images_fault(tmp_path: Path) -> None:
     summary = run(tmp_path, units_of(4, 2), away=8)
     assert (summary.ok, summary.failed, summary.retries) == (4, 0, 8)
     assert calls(tmp_path)[:9] == [["img-0", "img-1"]] * 9
 
 
+@pytest.mark.seconds
 def test_storage_that_stays_away_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError):
         run(tmp_path, units_of(4, 2), away=100)
@@ -151,6 +156,7 @@ def test_a_worker_that_cannot_be_built_says_why() -> None:
         pool.run(WorkerSpec(broken_factory, {"error": ZeroDivisionError("oh")}), units_of(2, 1))
 
 
+@pytest.mark.seconds
 def test_a_bug_stops_the_run_and_nothing_is_written(tmp_path: Path) -> None:
     everything = [f"img-{i}" for i in range(40)]
     with pytest.raises(PoolError, match=r"first 3 units failed.*cannot square"):
@@ -158,6 +164,7 @@ def test_a_bug_stops_the_run_and_nothing_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "commits").exists()
 
 
+@pytest.mark.seconds
 def test_bad_images_before_the_first_good_one_are_committed_in_the_end(tmp_path: Path) -> None:
     summary = run(tmp_path, units_of(8, 2), raise_on=["img-0", "img-1", "img-2", "img-3"])
     assert (summary.ok, summary.failed) == (4, 4)

@@ -46,6 +46,7 @@ def test_units_are_shared_between_processes_and_an_image_that_raises_costs_one_r
     assert_all_gone(workers)
 
 
+@pytest.mark.seconds
 def test_a_worker_killed_in_the_middle_of_a_unit_is_replaced(tmp_path: Path) -> None:
     summary = run(tmp_path, units_of(12, 3), die_on=["img-4"], seconds=0.05)
     assert parts(tmp_path)[0] == {f"img-{i}": i * i for i in range(12)}
@@ -115,6 +116,7 @@ with open_pool("ray", slots=2, address=sys.argv[2], quiet=True) as pool:
 """
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "end",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from ganinv.training.gan import GanTrainer, GanTrainingConfig
@@ -18,6 +19,7 @@ CFG = GanTrainingConfig(
 )
 
 
+@pytest.mark.seconds
 def test_anchored_half_renders_its_own_latents() -> None:
     images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     trainer = GanTrainer(CFG, images)
@@ -30,6 +32,7 @@ def test_anchored_half_renders_its_own_latents() -> None:
     torch.testing.assert_close(fake[:4], trainer.g.synthesize(Code(w=w), noise="none"), atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.seconds
 def test_gradient_pulls_towards_the_image_and_its_mirror() -> None:
     images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
     images[..., :16] = 255  # white on the left
@@ -42,6 +45,7 @@ def test_gradient_pulls_towards_the_image_and_its_mirror() -> None:
     assert (gradient[1, :, :, :16] > 0).all()
 
 
+@pytest.mark.seconds
 def test_anchored_training_keeps_the_images() -> None:
     colours = torch.tensor([[230, 30, 30], [30, 230, 30], [30, 30, 230], [230, 230, 30]], dtype=torch.uint8)
     images = colours[:, :, None, None].expand(4, 3, 32, 32).contiguous()

@@ -30,6 +30,7 @@ def test_trunk(trunk: ImageNetTrunk) -> None:
     assert 0 < near < far
 
 
+@pytest.mark.seconds
 def test_a_critic_tells_noise_from_flat_images_and_says_which_way(trunk: ImageNetTrunk) -> None:
     torch.manual_seed(0)
     critic = ProjectedCritic(trunk, lr=0.005)
@@ -45,6 +46,7 @@ def test_a_critic_tells_noise_from_flat_images_and_says_which_way(trunk: ImageNe
     assert after["projected_g_loss"] < before["projected_g_loss"]
 
 
+@pytest.mark.seconds
 def test_a_checkpoint_holds_all_critics() -> None:
     cfg = GanTrainingConfig(
         channels=(16, 16, 8, 8),

@@ -63,6 +63,7 @@ def test_progressive_schedule() -> None:
     assert stages == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
+@pytest.mark.seconds
 def test_training_approaches_the_images() -> None:
     g = tiny_generator()
     cfg = CONFIG.model_copy(
@@ -83,6 +84,7 @@ def test_training_approaches_the_images() -> None:
     assert error() < 0.8 * before
 
 
+@pytest.mark.seconds
 def test_resume_equals_an_undisturbed_run(tmp_path: Path) -> None:
     g = tiny_generator()
     real = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)

@@ -72,6 +72,7 @@ def test_growth_starts_from_the_upsampled_image(images: torch.Tensor) -> None:
     torch.testing.assert_close(large, trainer.g.synthesis.upsample(small), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.seconds
 def test_learning_moves_towards_the_data() -> None:
     """A data set of one colour: after a short training the samples have it."""
     colour = torch.tensor([200, 60, 90], dtype=torch.uint8)

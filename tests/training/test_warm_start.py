@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from ganinv.training.gan import GanTrainer, GanTrainingConfig
@@ -17,6 +18,7 @@ def gradients_of_colour(count: int) -> torch.Tensor:
     return ((images.clamp(-1, 1).expand(count, 3, 32, 32) + 1) * 127.5).to(torch.uint8)
 
 
+@pytest.mark.seconds
 def test_pca_latents_are_white() -> None:
     images = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     z = pca_latents(images, 8)
@@ -25,12 +27,14 @@ def test_pca_latents_are_white() -> None:
     torch.testing.assert_close(z.t() @ z / 299, torch.eye(8), atol=1e-2, rtol=0)
 
 
+@pytest.mark.seconds
 def test_pca_latents_do_not_depend_on_the_order_of_the_images() -> None:
     images = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(pca_latents(images[order], 8), pca_latents(images, 8)[order], atol=0.02, rtol=0)
 
 
+@pytest.mark.seconds
 def test_the_generator_learns_to_decode_them() -> None:
     images = gradients_of_colour(64)
     cfg = GanTrainingConfig(

@@ -1,0 +1,64 @@
+"""What the tests cost, in processor seconds: a busy machine does not change them, as it does the seconds on the clock.
+
+``pytest --costs=20`` lists the twenty dearest tests. Counted are the process of the tests and the processes it has waited for;
+services that outlive a test, as Ray's, are not.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+DEAR = 2.0
+"""Seconds from which a test should be marked ``seconds``, so that ``make quick`` leaves it out."""
+_KEY = "processor_seconds"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--costs", type=int, default=0, metavar="N", help="list the N dearest tests, in processor seconds")
+
+
+def spent() -> float:
+    """Processor seconds of this process and of those it has waited for."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    item.stash[_BEFORE] = spent()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if report.when == "teardown":
+        marked = any(item.get_closest_marker(name) for name in ("seconds", "slow"))
+        # These travel from the processes of pytest-xdist to the one that reports.
+        report.user_properties.append((_KEY, (spent() - item.stash[_BEFORE], marked)))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    found: list[tuple[float, bool, str]] = []
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == _KEY and report.when == "teardown":
+                    found.append((*value, report.nodeid))
+    if not config.getoption("costs") or not found:
+        return
+    found.sort(reverse=True)
+    terminalreporter.section(f"{sum(each[0] for each in found):.0f} processor seconds")
+    for seconds, _, test in found[: config.getoption("costs")]:
+        terminalreporter.write_line(f"{seconds:7.1f}  {test}")
+    for seconds, marked, test in found:
+        if seconds > DEAR and not marked:
+            terminalreporter.write_line(f"{seconds:7.1f}  {test} is not marked `seconds`")
+
+
+_BEFORE = pytest.StashKey[float]()
