@@ -1,24 +1,27 @@
-"""Methods of configs/methods on the embedded generator, a few steps of each; those that need VGG16 get random weights."""
+"""Every method of configs/methods on the embedded generator, two steps of each stage; VGG16 and AlexNet have random weights."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from ganinv.codes.code import Code
+from ganinv.config import config_names
 from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.distance import open_distance
 from ganinv.methods.files import open_inverter
 from ganinv.stages.method import Inversion, load_method, method_config
 from ganinv.target import Target
-from tests.losses.vgg_file import random_vgg16, write_hub
+from tests.losses.vgg_file import random_alexnet, random_vgg16, write_hub
 from tests.tiny import random_w
 
-NEED_VGG = {"image2stylegan-paper": "vgg16-features", "w-projection-paper": "lpips-vgg"}
-HERE = ("image2stylegan", "image2stylegan-hierarchical", "image2stylegan-plus-plus", "in-domain")
+WEIGHTS = {"vgg16-397923af.pth": random_vgg16, "alexnet-owt-7be5be79.pth": random_alexnet}
 
 
 @pytest.fixture(scope="module")
@@ -31,32 +34,62 @@ def target(g: Generator) -> Target:
     return Target(g.render(Code(w=random_w(g, 1, seed=3))))
 
 
-def tried(name: str, g: Generator, target: Target, steps: int = 2) -> Inversion:
-    stages = {i: {"steps": steps} for i, s in enumerate(method_config(name).stages) if s.kind == "optimize"}
-    return load_method(name, g, stages=stages, batch_size=1).invert(target)
+def short(name: str, g: Generator, target: Target, steps: int = 2) -> Inversion:
+    """The method with ``steps`` steps in each stage that makes any."""
+    changes: dict[int, dict[str, Any]] = {}
+    for i, stage in enumerate(method_config(name).stages):
+        given = stage.model_dump(mode="json")
+        if "optimize" in given:
+            changes[i] = {"optimize": given["optimize"] | {"steps": steps}}
+        elif given.get("steps"):
+            changes[i] = {"steps": steps}
+    return load_method(name, g, stages=changes, batch_size=1).invert(target)
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_runs_without_a_download(name: str, g: Generator, target: Target) -> None:
-    result = tried(name, g, target)
-    assert result.error == [None]
-    assert len(result.loss[0]) == 2 * sum(s.kind == "optimize" for s in method_config(name).stages)
-    assert (result.code.noise is not None) == (name == "image2stylegan-plus-plus")
-    assert ("psnr_plain" in result.metrics) == (name == "image2stylegan-plus-plus")
+def distances(config: Any) -> set[str]:
+    """All that a configuration measures with."""
+    if isinstance(config, list | tuple):
+        return set().union(*map(distances, config))
+    if not isinstance(config, dict):
+        return set()
+    own = {config["distance"]} if config.get("distance") else set()
+    return own.union(*map(distances, config.values()))
+
+
+def absent(name: str, g: Generator) -> set[str]:
+    """The method's distances that cannot be opened here."""
+    found = set()
+    for distance in distances(method_config(name).model_dump(mode="json")):
+        try:
+            open_distance(distance, g)
+        except ConfigError:
+            found.add(distance)
+    return found
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize("name", sorted(NEED_VGG))
-def test_runs_with_weights_and_says_what_is_missing(
+@pytest.mark.parametrize("name", config_names("methods"))
+def test_every_method_runs_and_says_what_is_missing(
     name: str, g: Generator, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(ConfigError, match=f"{NEED_VGG[name]} needs the torchvision weights vgg16-397923af.pth"):
-        tried(name, g, target)
-    write_hub(tmp_path, random_vgg16())
-    result = tried(name, g, target)
+    if needs := absent(name, g):
+        assert needs <= {"lpips-vgg", "lpips-alex", "vgg16-features"}
+        with pytest.raises(
+            ConfigError, match=f"({'|'.join(needs)}) needs the torchvision weights ({'|'.join(WEIGHTS)})"
+        ):
+            short(name, g, target)
+    for file, weights in WEIGHTS.items():
+        write_hub(tmp_path, weights(), file)
+    result = short(name, g, target)
     assert result.error == [None]
-    assert result.code.plain  # the projector's noise is dropped
+    stages = method_config(name).stages
+    if not any(s.kind in ("segment", "joint-segments") for s in stages):
+        assert len(result.loss[0]) == 2 * sum(s.kind in ("optimize", "tune") for s in stages)
+    assert np.isfinite(result.loss[0]).all()
+    keeps_noise = any(s.kind == "optimize" and s.noise_maps is not None and s.noise_maps.keep for s in stages)
+    assert (result.code.noise is not None) == keeps_noise  # the projector's is dropped
+    assert ("psnr_plain" in result.metrics) == keeps_noise
     assert not torch.equal(result.code.w[0, 0], g.w_mean)
 
 
