@@ -14,10 +14,11 @@ from flows.runtime import ProgressArtifact, as_flow, as_task, markdown, summary,
 from ganinv.config import StrictModel, config_path, load_yaml, validate
 from ganinv.generators.files import EMBEDDED
 from tasks.engine import Engine, Pools, open_pools
+from tasks.sources import DatasetRef
 from tasks.steps.edit import EditJob, run_edit
 from tasks.steps.evaluate import EvaluateJob, run_evaluate
 from tasks.steps.fit import FitJob, run_fit
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.label import LabelJob, run_label
 from tasks.steps.report import ReportJob, run_report
 from tasks.steps.sample import SampleJob, run_sample

@@ -10,6 +10,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from ganinv.codes.code import Code
+from ganinv.data.png import png_bytes
 from ganinv.editing import Edit
 from ganinv.errors import ConfigError
 from ganinv.generators.files import open_generator
@@ -18,7 +19,7 @@ from ganinv.records import table_to_code
 from ganinv.store import Store, open_store
 from ganinv.store.names import quoted_id
 from tasks.engine import default_device
-from tasks.steps.edit import check_generator, png_bytes
+from tasks.generator_check import check_generator
 
 Weights = Mapping[str, float]
 """One edit: direction -> strength, named as in ``ganinv.editing.notation``."""
@@ -50,7 +51,7 @@ def render_latents(
         raise ConfigError("a strip shows edits: give at least one, such as --edit smile=2")
     root, generator = open_store(store), open_generator(generator_uri, default_device())
     collection = root.latents[name]
-    check_generator(collection.provenance(), generator.fingerprint, generator.name, f"latents {name!r}")
+    check_generator(collection.provenance(), generator, f"latents {name!r}")
     written = 0
     for batch in collection.scan(ids=ids, batch_size=16):
         table = pa.Table.from_batches([batch])

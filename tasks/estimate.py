@@ -19,7 +19,7 @@ from ganinv.store import Collection, Plan, Store
 from ganinv.store.conflict import same_run
 from tasks.engine import Engine, gpus_expected
 from tasks.pool.progress import spell
-from tasks.steps.invert import compared
+from tasks.same_run import comparable
 from tasks.summary import ran_on_gpus
 
 
@@ -78,7 +78,7 @@ def estimate(store: Store, collection: Collection, plan: Plan, engine: Engine) -
     """
     done: set[int] = set()
     if collection.exists():
-        there = same_run(collection.plan(), plan, collection.url, grows=True, reread=compared)
+        there = same_run(collection.plan(), plan, collection.url, grows=True, reread=comparable)
         plan, done = there.extended(there.lacking(plan)), collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
     images = sum(len(unit.ids) for unit in left)
@@ -131,7 +131,7 @@ def _from_store(store: Store, plan: Plan, gpus: bool) -> Figures | None:
 
 
 def _alike(there: Plan, now: Plan) -> bool:
-    old, new = compared(there.config), compared(now.config)
+    old, new = comparable(there.config), comparable(now.config)
     return all(old.get(key) == new.get(key) for key in ("method", "generator", "encoder", "record", "measure"))
 
 

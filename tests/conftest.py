@@ -88,7 +88,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str
 @pytest.fixture
 def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """URLs of the data sets that were listed in this process, as it happens."""
-    from tasks.steps.invert import DatasetRef
+    from tasks.sources import DatasetRef
 
     urls: list[str] = []
     whole = DatasetRef.open

@@ -29,11 +29,9 @@ from ganinv.codes.code import Code
 from ganinv.generators.fast import Mode, fast_path
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import Distance, LpipsDistance, ReducedDistance
-from ganinv.methods.e4e import E4e
-from ganinv.methods.hyperstyle import HyperStyle
-from ganinv.methods.rows import RowEncoderConfig
+from ganinv.methods.e4e import E4e, E4eConfig
+from ganinv.methods.hyperstyle import HyperStyle, HyperStyleConfig
 from ganinv.methods.w import WEncoder, WEncoderConfig
-from ganinv.networks.hypernet import HyperNetwork
 from ganinv.stages.base import Context
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import NoiseSettings, Optimize
@@ -136,15 +134,15 @@ class Work:
         return Given(distances, self.g, lambda name: None, lanes=batch)  # type: ignore[arg-type,return-value]
 
     def e4e(self) -> Callable[[Target], object]:
-        shape = RowEncoderConfig(resolution=INPUT, num_ws=self.g.num_ws, w_dim=512, backbone="ir-se-50")
-        encoder = placed(E4e(shape), self.g)
+        shape = E4eConfig(resolution=INPUT, num_ws=self.g.num_ws, w_dim=512, backbone="ir-se-50")
+        encoder = placed(E4e(shape, self.g), self.g)
         return self._encoding(lambda images: self.g.synthesize(encoder(images)))
 
     def hyperstyle(self) -> Callable[[Target], object]:
         shapes = {f"convs.{k}": tuple(c.weight.shape) for k, c in enumerate(self.g.synthesis.convs)}  # type: ignore[union-attr,arg-type]
-        network = placed(HyperNetwork(shapes), self.g)  # type: ignore[arg-type]
-        encoder = placed(WEncoder(WEncoderConfig(num_ws=self.g.num_ws)), self.g)
-        invert = HyperStyle(encoder, network, self.g)
+        encoder = placed(WEncoder(WEncoderConfig(num_ws=self.g.num_ws), self.g), self.g)
+        config = HyperStyleConfig(layers=shapes, num_ws=self.g.num_ws)  # type: ignore[arg-type]
+        invert = placed(HyperStyle(config, self.g, {"w_encoder": encoder}), self.g)
         return self._encoding(lambda images: self.g.synthesize(invert(images)))
 
     def _encoding(self, invert: Callable[[Tensor], Tensor]) -> Callable[[Target], object]:

@@ -140,7 +140,8 @@ class Panel:
         found = self.features(loaded.images)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, squeezenet=found.squeezenet, identity=found.identity, **found.measures)
+            kept: dict[str, Any] = {"squeezenet": found.squeezenet, "identity": found.identity, **found.measures}
+            np.savez(path, **kept)
         return found
 
     def judge(self, g: Generator, known: Features, samples: int) -> dict[str, Any]:

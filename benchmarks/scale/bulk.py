@@ -147,7 +147,8 @@ def pipeline(place: Path, number: int, args: argparse.Namespace) -> Rates:
 def pipeline_process(folder: Path, out: Path, _: int, args: argparse.Namespace) -> None:
     """What the command does, with a clock beside it."""
     from tasks.engine import Engine, open_pools
-    from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+    from tasks.sources import DatasetRef
+    from tasks.steps.invert import InvertJob, run_invert
 
     fields = {"store": str(out / "store"), "dataset": DatasetRef(url=str(folder)), "method": "e4e"}
     job = InvertJob.model_validate(fields | {"measure": args.measure, "overrides": {"batch_size": BATCH}})
@@ -194,7 +195,8 @@ def driver_process(folder: Path, out: Path, _: int, args: argparse.Namespace) ->
     from ganinv.store import open_store
     from tasks.engine import Engine, drive, open_pools
     from tasks.pool import WorkerSpec
-    from tasks.steps.invert import DatasetRef, InvertJob, plan_invert
+    from tasks.sources import DatasetRef
+    from tasks.steps.invert import InvertJob, plan_invert
 
     fields = {"store": str(out), "dataset": DatasetRef(url=str(folder)), "method": "e4e"}
     job = InvertJob.model_validate(fields)

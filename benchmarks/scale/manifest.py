@@ -43,7 +43,8 @@ from PIL import Image
 
 from ganinv.store import Collection, Plan, RowError, Unit, open_store
 from ganinv.store.progress import progress_at
-from tasks.steps.invert import DatasetRef, InvertJob, plan_invert
+from tasks.sources import DatasetRef
+from tasks.steps.invert import InvertJob, plan_invert
 
 BUCKET = "benchmark"
 R = TypeVar("R")

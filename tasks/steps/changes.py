@@ -19,6 +19,7 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, open_labeller
 from ganinv.store import Collection, Store, tensor_numpy
 from tasks.engine import default_device
+from tasks.generator_check import check_generator
 
 STRENGTHS = (-1.0, 1.0)
 
@@ -58,12 +59,7 @@ class Changes:
     def generator(self) -> Generator:
         origin, config = self.samples.provenance(), self.samples.plan().config
         generator = open_generator(self._generator_uri or str(config.get("generator", EMBEDDED)), default_device())
-        if generator.fingerprint != origin["generator_fingerprint"]:
-            raise GeneratorMismatch(
-                f"samples {self.samples.name!r} belong to generator {origin['generator_name']!r} "
-                f"({origin['generator_fingerprint'][:12]}), and {generator.name!r} ({generator.fingerprint[:12]}) is what is "
-                "there under its name now: refit without measuring, or sample again"
-            )
+        check_generator(origin, generator, f"samples {self.samples.name!r}")
         return generator
 
     @cached_property

@@ -24,10 +24,10 @@ from ganinv.records.record import encode
 from ganinv.records.verify import Record, first_good
 from ganinv.store import Collection, Plan, RowError, Unit, open_store
 from tasks.engine import Pools, default_device, drive, provenance
+from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, load_sources, records_table
 from tasks.sources import sources_of
-from tasks.steps.edit import check_generator
 
 
 class CompressJob(StrictModel):
@@ -58,7 +58,7 @@ def run_compress(job: CompressJob, pools: Pools) -> dict[str, Any]:
     store, generator = open_store(job.store), open_generator(job.generator)
     latents, target = store.latents[job.latents], store.latents[job.name]
     origin, planned = latents.provenance(), latents.plan()
-    check_generator(origin, generator.fingerprint, generator.name, f"latents {job.latents!r}")
+    check_generator(origin, generator, f"latents {job.latents!r}")
     if "dataset" not in planned.config:
         raise ConfigError(
             f"latents {job.latents!r} do not say which images they are of, so what is lost cannot be measured: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,19 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from PIL import Image
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.config import StrictModel, reread
+from ganinv.data.png import png_bytes
 from ganinv.directions.direction import Direction
 from ganinv.editing import Edit, FoundStrengths, Response, StrengthSearch, find_strengths, parse_strength
 from ganinv.editing.calibrated import target_of
 from ganinv.editing.moves import moved
 from ganinv.editing.strength import scaled
-from ganinv.errors import ConfigError, GeneratorMismatch
-from ganinv.generators.channels import as_rgb
+from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
@@ -34,9 +32,10 @@ from ganinv.records.segment_moves import SegmentMove
 from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
 from ganinv.store.names import quoted_id
 from tasks.engine import Pools, default_device, drive, provenance
+from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
+from tasks.scores import labeller_state
 from tasks.steps.edit_table import EXTRAS, EditColumns, Edited, edits_table, no_edits
-from tasks.steps.sample import weights_of
 
 UNIT_BYTES = 64 * 2**20
 """The most that the latents of one unit come to: a worker holds them twice, once as they are encoded."""
@@ -129,12 +128,12 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     store, generator = open_store(job.store), open_generator(job.generator)
     latents = store.latents[job.latents]
     origin = latents.provenance()
-    check_generator(origin, generator.fingerprint, generator.name, f"latents {job.latents!r}")
+    check_generator(origin, generator, f"latents {job.latents!r}")
     directions = _newest(job, store, generator)
     _try_out(job, directions, generator)
     config = job.model_dump(mode="json", exclude={"store", "name"} if job.calibrated else _UNCALIBRATED)
     if job.calibrated:
-        config |= weights_of(job.labeller, open_labeller(job.labeller))
+        config |= labeller_state(job.labeller, open_labeller(job.labeller))
     for spec in config["edits"]:  # so that plans made before there was such a thing are still the same
         for name in ("trust", "segment"):
             if not spec[name]:
@@ -193,15 +192,6 @@ def _try_out(job: EditJob, directions: Mapping[str, Direction], generator: Gener
             generator.synthesize(edited, stop=0)
         except ValueError as error:  # layers of S that this generator does not have
             raise ConfigError(f"edit {spec.name!r} is not for generator {generator.name!r}: {error}") from error
-
-
-def check_generator(origin: Mapping[str, Any], fingerprint: str, name: str, what: str) -> None:
-    """Refuse a collection of another generator."""
-    if origin.get("generator_fingerprint") != fingerprint:
-        raise GeneratorMismatch(
-            f"{what} belong to generator {origin.get('generator_name')!r} "
-            f"({str(origin.get('generator_fingerprint'))[:12]}), not to {name!r} ({fingerprint[:12]})"
-        )
 
 
 class EditWorker:
@@ -322,12 +312,3 @@ class EditWorker:
 
 
 _FILE = ("image_id", "edit", "strength", "image_png")
-
-
-def png_bytes(image: Tensor) -> bytes:
-    """One image [C, R, R] in [-1, 1] as PNG."""
-    image = as_rgb(image[None])[0]
-    array = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -26,10 +26,10 @@ from ganinv.records.segment_moves import with_moves
 from ganinv.records.style_offsets import COLUMN
 from ganinv.store import Plan, RowError, Unit, open_store
 from tasks.engine import Pools, default_device, drive, provenance
+from tasks.generator_check import check_generator
 from tasks.pool import Worker, WorkerSpec
 from tasks.records import load_sources
 from tasks.sources import sources_of
-from tasks.steps.edit import check_generator
 
 
 class EvaluateJob(StrictModel):
@@ -62,7 +62,7 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
             continue
         source = store.collection(kind, name)
         origin = source.provenance()
-        check_generator(origin, generator.fingerprint, generator.name, f"{kind} {name!r}")
+        check_generator(origin, generator, f"{kind} {name!r}")
         config = {"source_digest": origin["config_digest"], "protocol": protocol.model_dump(mode="json")}
         more = {
             "protocol": protocol.model_dump(mode="json"),

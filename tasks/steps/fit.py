@@ -22,9 +22,9 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
 from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
 from tasks.engine import Pools, default_device, drive
+from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.steps.changes import Changes
-from tasks.steps.label import generator_is
 from tasks.steps.labelled import StoredSamples
 
 
@@ -106,7 +106,7 @@ class _Sources:
         sampled = self.job.source == "samples"  # an inversion knows its generator by the fingerprint alone
         known = self.latents.plan().config.get("generator", EMBEDDED) if sampled else EMBEDDED
         generator = open_generator(self.job.generator or str(known), default_device())
-        generator_is(self.origin, generator.fingerprint, generator.name, self.latents.url)
+        check_generator(self.origin, generator, self.latents.url)
         return generator
 
 

@@ -18,8 +18,8 @@ import torch
 from pydantic import Field
 
 from ganinv.codes.code import Code
-from ganinv.config import StrictModel, reread, validate
-from ganinv.data import Dataset, LoadedBatch, open_dataset
+from ganinv.config import StrictModel, validate
+from ganinv.data import Dataset, LoadedBatch
 from ganinv.data.index import SourceIndex, write_index
 from ganinv.data.source import Place
 from ganinv.errors import NotFinite
@@ -36,9 +36,11 @@ from ganinv.stages.method import Method, MethodConfig, method_config, open_metho
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.target import Target
 from tasks.engine import Pools, default_device, drive, provenance
+from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
-from tasks.steps.edit import check_generator
+from tasks.same_run import comparable
+from tasks.sources import DatasetRef
 
 _log = logging.getLogger("ganinv.tasks")
 
@@ -48,18 +50,6 @@ BATCHES_PER_UNIT = 8
 """Of a method of a single pass: reading runs ahead of computing within a unit, and objects stay few."""
 MOST_UNITS = 20_000
 """Of a method of a single pass, before units grow again: the driver can follow some hundred units a second (docs/scale.md)."""
-
-
-class DatasetRef(StrictModel):
-    """Which images: a folder, a glob, tar shards or Parquet with an image column, at any fsspec URL."""
-
-    url: str
-    image_column: str | None = None
-    where: Mapping[str, str] = Field(default_factory=dict)
-    limit: int | None = Field(None, ge=1)
-
-    def open(self) -> Dataset:
-        return open_dataset(self.url, image_column=self.image_column, where=dict(self.where) or None, limit=self.limit)
 
 
 class InvertJob(StrictModel):
@@ -112,26 +102,7 @@ def run_invert(
         dataset.forget()  # nobody reads it in this process, and the run may go on for days
 
     label = f"invert {plan.provenance['method']}"
-    return drive(collection, plan, spec, pools, label, grows=True, reread=compared, prepare=index)
-
-
-class _Planned(StrictModel):
-    """What the configuration of a plan holds of today's models."""
-
-    dataset: DatasetRef
-    method: MethodConfig
-    record: RecordConfig = RecordConfig()
-    measure: bool = True
-
-
-def compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a plan, as it is compared: as today's models read it, without what only chooses images, or what
-    is measured of a result."""
-    now = reread(_Planned, config)
-    now.pop("measure", None)
-    if "dataset" in now:
-        now["dataset"] = {key: value for key, value in now["dataset"].items() if key not in ("where", "limit")}
-    return now
+    return drive(collection, plan, spec, pools, label, grows=True, reread=comparable, prepare=index)
 
 
 def list_images(job: InvertJob) -> Dataset:
@@ -158,7 +129,7 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
         config["record"] = job.record.model_dump(mode="json")
     if job.start is not None:
         begun = open_store(job.store).latents[job.start]
-        check_generator(begun.provenance(), generator.fingerprint, generator.name, f"latents {job.start!r}")
+        check_generator(begun.provenance(), generator, f"latents {job.start!r}")
         config["start"] = {"latents": job.start, "config": begun.plan().config_digest}
     if not job.measure:
         config["measure"] = False

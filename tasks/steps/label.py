@@ -12,14 +12,14 @@ import torch
 from pydantic import Field
 
 from ganinv.config import StrictModel, reread
-from ganinv.errors import GeneratorMismatch
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.labels import open_labeller
 from ganinv.records import table_to_code
 from ganinv.store import Plan, RowError, Unit, open_store, tensor_numpy
 from tasks.engine import Pools, default_device, drive, provenance
+from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
-from tasks.steps.sample import score, score_array, weights_of
+from tasks.scores import labeller_state, score_column, scores_of
 
 
 class LabelJob(StrictModel):
@@ -44,9 +44,9 @@ def run_label(job: LabelJob, pools: Pools) -> dict[str, Any]:
     samples = store.collection(job.source, job.samples)
     generator, labeller = open_generator(job.generator), open_labeller(job.labeller)
     origin = samples.provenance()
-    generator_is(origin, generator.fingerprint, generator.name, samples.url)
+    check_generator(origin, generator, samples.url)
     config = job.model_dump(mode="json", exclude={"store", "name", "unit_size"})
-    config |= {"samples_digest": origin["config_digest"]} | weights_of(job.labeller, labeller)
+    config |= {"samples_digest": origin["config_digest"]} | labeller_state(job.labeller, labeller)
     header = provenance(generator, labeller=labeller.identity, labeller_sha256=labeller.weights_sha256)
     plan = Plan.of("label", config, header, samples.read(["image_id"])["image_id"].to_pylist(), job.unit_size)
     spec, same = WorkerSpec(LabelWorker, {"job": job}), partial(reread, LabelJob)
@@ -60,19 +60,6 @@ def run_label(job: LabelJob, pools: Pools) -> dict[str, Any]:
         grows=True,
         reread=same,
     )
-
-
-def generator_is(origin: Mapping[str, Any], fingerprint: str, name: str, what: str) -> None:
-    """Refuse samples of another generator.
-
-    Raises:
-        GeneratorMismatch: they are of another one.
-    """
-    if origin["generator_fingerprint"] != fingerprint:
-        raise GeneratorMismatch(
-            f"{what} was sampled from generator {origin['generator_name']} ({origin['generator_fingerprint'][:12]}), "
-            f"and {name} ({fingerprint[:12]}) was given; give the same one"
-        )
 
 
 class LabelWorker:
@@ -99,7 +86,7 @@ class LabelWorker:
     def _samples(self, part: pa.Table, names: Sequence[str]) -> dict[str, np.ndarray]:
         w = torch.from_numpy(tensor_numpy(part["w"])).to(self.generator.device)
         psi = torch.from_numpy(part["truncation_psi"].to_numpy().copy()).to(w)[:, None, None]
-        return score(self.generator, self.labeller, w[:, None].expand(-1, self.generator.num_ws, -1), psi, names)
+        return scores_of(self.generator, self.labeller, w[:, None].expand(-1, self.generator.num_ws, -1), psi, names)
 
     def _inversions(self, part: pa.Table, names: Sequence[str]) -> dict[str, np.ndarray]:
         images = None
@@ -111,6 +98,6 @@ class LabelWorker:
         rows.sort(key=lambda row: row[0])
         columns: dict[str, Any] = {"image_id": pa.array([row[0] for row in rows], pa.string())}
         for name in self.labeller.attributes:
-            columns[f"score_{name}"] = score_array([row[1][name] for row in rows])
+            columns[f"score_{name}"] = score_column([row[1][name] for row in rows])
         self.collection.write_part(unit.index, pa.table(columns), failures, {})
         return {}

@@ -11,16 +11,14 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from ganinv.codes.code import Code
 from ganinv.config import StrictModel, reread
-from ganinv.directions.measuring.effects import rendering_batch
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_id, sample_index, sample_z
-from ganinv.generators.stylegan2 import Generator
-from ganinv.labels import Labeller, labeller_names, open_labeller
+from ganinv.labels import open_labeller
 from ganinv.store import Plan, RowError, Unit, open_store, tensor_array
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
+from tasks.scores import labeller_state, score_column, scores_of
 
 
 class SampleJob(StrictModel):
@@ -40,33 +38,12 @@ def run_sample(job: SampleJob, pools: Pools) -> dict[str, Any]:
     """Fill ``samples/<name>``. Returns counts and the collection's URL."""
     generator, labeller = open_generator(job.generator), open_labeller(job.labeller)
     config = job.model_dump(mode="json", exclude={"store", "name", "unit_size"})
-    config |= weights_of(job.labeller, labeller)
+    config |= labeller_state(job.labeller, labeller)
     origin = provenance(generator, labeller=labeller.identity, labeller_sha256=labeller.weights_sha256, seed=job.seed)
     plan = Plan.of("sample", config, origin, map(sample_id, range(job.count)), job.unit_size)
     collection = open_store(job.store).samples[job.name]
     spec = WorkerSpec(SampleWorker, {"job": job})
     return drive(collection, plan, spec, pools, "sample", reread=partial(reread, SampleJob))
-
-
-def weights_of(name: str, labeller: Labeller) -> dict[str, Any]:
-    """What a plan must know of a labeller beside its name: a file of the user's may hold another one tomorrow."""
-    return {} if name in labeller_names() else {"labeller_provenance": labeller.provenance}
-
-
-def score_array(values: Sequence[Any]) -> pa.Array:
-    """A column of scores; a missing one (NaN) is null, so that Parquet's own validity says which are there."""
-    return pa.array(np.asarray(values, dtype=np.float32), pa.float32(), from_pandas=True)
-
-
-def score(
-    generator: Generator, labeller: Labeller, w: torch.Tensor, psi: float | torch.Tensor, ids: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Scores of w [B, num_ws, w_dim], rendered with truncation ``psi`` if the labeller needs images."""
-    images = None
-    if labeller.needs == "images":
-        code = Code(w=generator.w_mean.lerp(w, torch.as_tensor(psi, device=w.device)))
-        images = generator.render(code, rendering_batch(generator))
-    return {name: values.cpu().numpy() for name, values in labeller(images, ids).items()}
 
 
 class SampleWorker:
@@ -85,7 +62,7 @@ class SampleWorker:
             batch = ids[start : start + 64]
             z = sample_z(self.job.seed, [sample_index(i) for i in batch], self.generator.z_dim)
             w = self.generator.map(z.to(self.generator.device))
-            scores = score(self.generator, self.labeller, w, self.job.truncation_psi, batch)
+            scores = scores_of(self.generator, self.labeller, w, self.job.truncation_psi, batch)
             latents = w[:, 0].cpu().numpy()
             rows += [(i, latents[k], {n: s[k] for n, s in scores.items()}) for k, i in enumerate(batch)]
         return rows
@@ -99,6 +76,6 @@ class SampleWorker:
             "truncation_psi": pa.array([self.job.truncation_psi] * len(rows), pa.float32()),
         }
         for name in self.labeller.attributes:
-            columns[f"score_{name}"] = score_array([row[2][name] for row in rows])
+            columns[f"score_{name}"] = score_column([row[2][name] for row in rows])
         self.collection.write_part(unit.index, pa.table(columns), failures, {})
         return {}

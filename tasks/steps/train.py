@@ -23,7 +23,7 @@ from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig
 from tasks.engine import Pools, default_device, drive, provenance
 from tasks.pool import WorkerSpec
-from tasks.steps.invert import DatasetRef
+from tasks.sources import DatasetRef
 
 
 class TrainJob(StrictModel):

@@ -23,7 +23,8 @@ RUN = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
 from tasks.engine import Engine, open_pools
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.steps.invert import InvertJob, run_invert
+from tasks.sources import DatasetRef
 job = InvertJob(store=sys.argv[1], dataset=DatasetRef(url=sys.argv[2]), method=sys.argv[3], unit_size=1)
 with open_pools(Engine(slots=2, quiet=True)) as pools:
     run_invert(job, pools)

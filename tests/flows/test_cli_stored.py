@@ -15,13 +15,13 @@ from PIL import Image
 from flows import cli
 from ganinv.codes.code import Code, LowRank
 from ganinv.data import open_dataset
+from ganinv.data.png import png_bytes
 from ganinv.directions.direction import Direction
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.records import RecordConfig, code_to_table, table_to_code
 from ganinv.store import Plan, open_store
 from ganinv.store.tensors import tensor_numpy
-from tasks.steps.edit import png_bytes
 
 IDS = ["a/b", "c", "d"]
 SIZE = 64

@@ -115,7 +115,8 @@ def test_a_run_started_by_hand_is_cancelled_from_elsewhere(faces: Path, tmp_path
     from flows.steps import invert
     from ganinv.store import open_store
     from tasks.engine import Engine
-    from tasks.steps.invert import DatasetRef, InvertJob
+    from tasks.sources import DatasetRef
+    from tasks.steps.invert import InvertJob
 
     (tmp_path / "slow.yaml").write_text(METHOD)
     for k in range(20):

@@ -249,7 +249,8 @@ def test_names_of_images_cannot_leave_the_store(tmp_path: Path, faces: Path) -> 
 
     from ganinv.store import open_store
     from tasks.engine import Engine, open_pools
-    from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+    from tasks.sources import DatasetRef
+    from tasks.steps.invert import InvertJob, run_invert
 
     image = next(iter(sorted(faces.iterdir()))).read_bytes()
     pq.write_table(pa.table({"image_id": HOSTILE, "image": [image] * len(HOSTILE)}), tmp_path / "in.parquet")

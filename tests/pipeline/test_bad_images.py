@@ -8,7 +8,8 @@ import pytest
 
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.sources import DatasetRef
+from tasks.steps.invert import InvertJob, run_invert
 from tests.data.bad_images import put_bad_files
 from tests.data.pictures import encoded, noise
 

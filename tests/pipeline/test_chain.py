@@ -22,9 +22,10 @@ from ganinv.generators.files import open_generator, save_generator
 from ganinv.records import table_to_code
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
+from tasks.sources import DatasetRef
 from tasks.steps.edit import EditJob, EditSpec, run_edit
 from tasks.steps.fit import FitJob, run_fit
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.label import run_label
 from tasks.steps.sample import SampleJob, run_sample
 

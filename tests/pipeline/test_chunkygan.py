@@ -25,8 +25,9 @@ from ganinv.store import open_store
 from ganinv.target import Target
 from tasks.engine import Engine, open_pools
 from tasks.records import Measurer
+from tasks.sources import DatasetRef
 from tasks.steps.edit import EditJob, EditSpec, run_edit
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.steps.invert import InvertJob, run_invert
 
 SHORT = {"space": "w+", "steps": 2, "latent_noise": 0.0}
 FEWER = {"segmenter": "aligned-face", "merge": {"face": ["skin", "nose", "eye", "eyebrow"], "mouth": ["mouth"]}}

@@ -18,11 +18,13 @@ from ganinv.generators.files import open_generator, save_generator
 from ganinv.store import Plan, Store, open_store
 from tasks.engine import Engine, open_pools
 from tasks.estimate import estimate
+from tasks.same_run import comparable
+from tasks.sources import DatasetRef
 from tasks.steps.compress import CompressJob, run_compress
 from tasks.steps.edit import EditJob, EditSpec, run_edit
 from tasks.steps.evaluate import EvaluateJob, run_evaluate
 from tasks.steps.fit import FitJob, run_fit
-from tasks.steps.invert import DatasetRef, InvertJob, compared, plan_invert, run_invert
+from tasks.steps.invert import InvertJob, plan_invert, run_invert
 from tasks.steps.label import LabelJob, run_label
 from tasks.steps.report import ReportJob, run_report
 from tasks.steps.sample import SampleJob, run_sample
@@ -152,7 +154,7 @@ def test_a_larger_limit_goes_on_and_what_went_before_it_was_done_is_missing(
     assert run(run_invert, invert_job(tmp_path, limit=2))["units_computed"] == 1
     store = open_store(str(tmp_path / "store"))
     latents = store.latents["e4e"]
-    latents.start(plan_invert(invert_job(tmp_path, limit=4)), grows=True, reread=compared)  # killed before its index
+    latents.start(plan_invert(invert_job(tmp_path, limit=4)), grows=True, reread=comparable)  # killed before its index
     (tmp_path / "data/f.png").unlink()
     faces("zy")
     result = run(run_invert, invert_job(tmp_path))

@@ -24,9 +24,10 @@ from ganinv.generators.files import open_generator
 from ganinv.records import RecordConfig, table_to_code
 from ganinv.store import Collection, open_store
 from tasks.engine import Engine, open_pools
+from tasks.sources import DatasetRef
 from tasks.steps.compress import CompressJob, run_compress
 from tasks.steps.evaluate import EvaluateJob, run_evaluate
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.report import ReportJob, run_report
 
 INLINE = Engine(kind="inline", quiet=True)

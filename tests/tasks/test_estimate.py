@@ -11,7 +11,8 @@ from ganinv.errors import RunConflict
 from ganinv.store import Store, open_store
 from tasks.engine import Engine, open_pools
 from tasks.estimate import Estimate, estimate
-from tasks.steps.invert import DatasetRef, InvertJob, plan_invert, run_invert
+from tasks.sources import DatasetRef
+from tasks.steps.invert import InvertJob, plan_invert, run_invert
 
 INLINE = Engine(kind="inline", quiet=True)
 

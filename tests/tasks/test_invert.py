@@ -17,7 +17,8 @@ from ganinv.stages.method import method_config
 from ganinv.store import open_store
 from ganinv.store.tensors import tensor_numpy
 from tasks.engine import Engine, open_pools
-from tasks.steps.invert import DatasetRef, InvertJob, InvertWorker, plan_invert, run_invert, shard_size
+from tasks.sources import DatasetRef
+from tasks.steps.invert import InvertJob, InvertWorker, plan_invert, run_invert, shard_size
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from ganinv.stages.method import load_method
 from ganinv.store import open_store
 from ganinv.target import Target
 from tasks.engine import Engine, open_pools
-from tasks.steps.invert import DatasetRef, InvertJob, plan_invert, run_invert
+from tasks.sources import DatasetRef
+from tasks.steps.invert import InvertJob, plan_invert, run_invert
 
 JUDGED = """
 name: judged

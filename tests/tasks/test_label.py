@@ -110,5 +110,5 @@ def test_sampling_for_a_table_renders_nothing(root: Path, monkeypatch: pytest.Mo
 
 def test_samples_of_another_generator_are_refused(root: Path) -> None:
     job = LabelJob(store=str(root / "store"), name="x", generator=str(root / "other"), labeller="portraits-64")
-    with open_pools(INLINE) as pools, pytest.raises(GeneratorMismatch, match="give the same one"):
+    with open_pools(INLINE) as pools, pytest.raises(GeneratorMismatch, match="give the one they belong to"):
         run_label(job, pools)

@@ -11,9 +11,9 @@ from ganinv.config import StrictModel, reread
 from ganinv.errors import RunConflict
 from ganinv.stages.method import MethodConfig
 from ganinv.store import Plan, open_store
+from tasks.same_run import comparable
 from tasks.steps.edit import EditJob
 from tasks.steps.fit import FitJob
-from tasks.steps.invert import compared
 from tasks.steps.train import TrainJob
 
 OLD = (Path(__file__).parent / "plan-before-precision.json").read_bytes()
@@ -33,12 +33,12 @@ def test_a_plan_from_before_a_key_with_a_default_goes_on(tmp_path: Path) -> None
     store.objects.put("latents/e4e/plan.json", OLD)
     with pytest.raises(RunConflict, match=r"method\.precision is new \('float32'\)"):
         store.latents["e4e"].start(today())
-    assert store.latents["e4e"].start(today(), reread=compared) == Plan.from_json(OLD, "")
+    assert store.latents["e4e"].start(today(), reread=comparable) == Plan.from_json(OLD, "")
     assert store.objects.read("latents/e4e/plan.json") == OLD
     with pytest.raises(RunConflict, match=r"other settings: method\.precision is 'float32' there, 'bfloat16' now\. "):
-        store.latents["e4e"].start(today(precision="bfloat16"), reread=compared)
+        store.latents["e4e"].start(today(precision="bfloat16"), reread=comparable)
     with pytest.raises(RunConflict, match=r"other settings: method\.batch_size is 64 there, 32 now\. "):
-        store.latents["e4e"].start(today(batch_size=32), reread=compared)
+        store.latents["e4e"].start(today(batch_size=32), reread=comparable)
 
 
 def test_a_key_that_is_gone_is_named(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_key_that_is_gone_is_named(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     store.latents["e4e"].start(Plan.of(there.stage, config, there.provenance, there.ids, 12))
     with pytest.raises(RunConflict, match=r"method\.flips is missing \(True there\)"):
-        store.latents["e4e"].start(today(), reread=compared)
+        store.latents["e4e"].start(today(), reread=comparable)
 
 
 class Inner(StrictModel):

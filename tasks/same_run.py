@@ -1,0 +1,30 @@
+"""When two plans of an inversion are of the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ganinv.config import StrictModel, reread
+from ganinv.records import RecordConfig
+from ganinv.stages.method import MethodConfig
+from tasks.sources import DatasetRef
+
+
+class _Planned(StrictModel):
+    """What the configuration of a plan holds of today's models."""
+
+    dataset: DatasetRef
+    method: MethodConfig
+    record: RecordConfig = RecordConfig()
+    measure: bool = True
+
+
+def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a plan, as it is compared: as today's models read it, without what only chooses images, or what
+    is measured of a result."""
+    now = reread(_Planned, config)
+    now.pop("measure", None)
+    if "dataset" in now:
+        now["dataset"] = {key: value for key, value in now["dataset"].items() if key not in ("where", "limit")}
+    return now
