@@ -54,7 +54,7 @@ def check_address(settings: Settings) -> None:
 
 
 @contextmanager
-def in_words(url: str | None) -> Iterator[None]:
+def server_errors(url: str | None) -> Iterator[None]:
     """A block that talks to the server at ``url``: what goes wrong with it later is one sentence as well."""
     import httpx
     import pydantic

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flows.address import check_address, in_words
+from flows.address import check_address, server_errors
 from flows.runtime import prepare_environment
 from ganinv.errors import ConfigError
 
@@ -27,7 +27,7 @@ POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Run:
+class SubmittedRun:
     """A run in few words. ``seconds`` it has taken so far, or took."""
 
     id: str
@@ -48,7 +48,7 @@ class Line:
     message: str
 
 
-def submit(to: str, parameters: Mapping[str, Any], flow: str) -> Run:
+def submit(to: str, parameters: Mapping[str, Any], flow: str) -> SubmittedRun:
     """Hand a run to the deployment ``to`` (``flow/name``, or ``name`` alone). Returns at once.
 
     Raises:
@@ -82,7 +82,7 @@ def submit(to: str, parameters: Mapping[str, Any], flow: str) -> Run:
         return _run(client, run)
 
 
-def list_runs(limit: int, state: str | None = None, deployment: str | None = None) -> list[Run]:
+def list_runs(limit: int, state: str | None = None, deployment: str | None = None) -> list[SubmittedRun]:
     """The newest runs, newest first; ``state`` such as ``running``, ``deployment`` such as ``invert``."""
     from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
     from prefect.client.schemas.sorting import FlowRunSort
@@ -99,7 +99,7 @@ def list_runs(limit: int, state: str | None = None, deployment: str | None = Non
         return [_run(client, each) for each in found]
 
 
-def read_run(run: str) -> Run:
+def read_run(run: str) -> SubmittedRun:
     """One run by its name, its id, or the beginning of its id."""
     with _client() as client:
         return _run(client, _find(client, run))
@@ -118,7 +118,7 @@ def read_log(run: str, skip: int = 0) -> list[Line]:
         return lines
 
 
-def cancel(run: str, wait_seconds: float = 60.0) -> Run:
+def cancel(run: str, wait_seconds: float = 60.0) -> SubmittedRun:
     """Ask a run to stop, and wait until it has. What it finished stays in the store; a new run goes on from there.
 
     Raises:
@@ -149,7 +149,7 @@ def _client() -> Iterator[SyncPrefectClient]:
 
     settings = get_current_settings()
     check_address(settings)
-    with in_words(settings.api.url), get_client(sync_client=True) as client:
+    with server_errors(settings.api.url), get_client(sync_client=True) as client:
         yield client
 
 
@@ -181,9 +181,9 @@ def _find(client: SyncPrefectClient, run: str) -> FlowRun:
     raise ConfigError(f"no run {run!r}: give a name or an id that ganinv runs lists")
 
 
-def _run(client: SyncPrefectClient, run: FlowRun) -> Run:
+def _run(client: SyncPrefectClient, run: FlowRun) -> SubmittedRun:
     deployment = client.read_deployment(run.deployment_id).name if run.deployment_id else None
-    return Run(
+    return SubmittedRun(
         id=str(run.id),
         name=run.name,
         flow=client.read_flow(run.flow_id).name,

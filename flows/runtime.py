@@ -29,7 +29,7 @@ from uuid import UUID
 
 from ganinv.errors import GaninvError, Unavailable
 from tasks.pool import RunStopped
-from tasks.pool.progress import Progress
+from tasks.pool.progress import ProgressLine
 from tasks.summary import read_summary
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class ProgressArtifact:
         self._key, self._total, self._done, self._failed = key, total, 0, 0
         self._id: UUID | None = None
         self._last = self._last_line = 0.0
-        self._line = Progress(key, total, quiet=True)
+        self._line = ProgressLine(key, total, quiet=True)
 
     def __enter__(self) -> ProgressArtifact:
         if inside_run():

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from flows.address import check_address, in_words
+from flows.address import check_address, server_errors
 from flows.runtime import prepare_environment
 from ganinv.errors import Unavailable
 
@@ -46,7 +46,7 @@ def own_server() -> Iterator[Callable[[], None]]:
     settings = get_current_settings() if "prefect.context" in sys.modules else Settings()
     if settings.api.url or not settings.server.ephemeral.enabled:
         check_address(settings)
-        with in_words(settings.api.url):
+        with server_errors(settings.api.url):
             yield lambda: None
         return
     auth = f"ganinv:{secrets.token_hex(16)}"

@@ -29,10 +29,10 @@ __all__ = [
     "Watch",
     "Watcher",
     "default_device",
-    "drive",
     "gpus_expected",
     "open_pools",
     "provenance",
+    "run_units",
 ]
 
 _log = logging.getLogger("ganinv.pool")
@@ -101,7 +101,7 @@ def open_pools(
         yield Pools(engine, stack, watch, should_stop)
 
 
-def drive(
+def run_units(
     collection: Collection,
     plan: Plan,
     spec: WorkerSpec,

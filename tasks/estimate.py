@@ -18,7 +18,7 @@ from ganinv.errors import StoreError
 from ganinv.store import Collection, Plan, Store
 from ganinv.store.conflict import same_run
 from tasks.engine import Engine, gpus_expected
-from tasks.pool.progress import spell
+from tasks.pool.progress import format_duration
 from tasks.same_run import comparable
 from tasks.summary import ran_on_gpus
 
@@ -60,7 +60,9 @@ class Estimate:
         """In one line, for people."""
         parts = [f"{self.left} of {self.images} images to invert, in {self.units} units"]
         if self.cpu_hours is not None and self.left:
-            parts += [f"about {spell(self.seconds)} with {self.slots} workers"] if self.seconds is not None else []
+            parts += (
+                [f"about {format_duration(self.seconds)} with {self.slots} workers"] if self.seconds is not None else []
+            )
             parts += [f"{self.cpu_hours:.2g} CPU hours"] + (
                 [f"{self.gpu_hours:.2g} GPU hours"] if self.gpu_hours else []
             )

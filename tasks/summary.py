@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 
 from ganinv.errors import GaninvError, StoreError
 from ganinv.store import Collection, open_store
-from ganinv.store.progress import Progress, progress
+from ganinv.store.progress import CollectionProgress, progress
 from ganinv.store.tensors import parquet_bytes
 from tasks.pool import Place, RunStopped, RunSummary, UnitReport
-from tasks.pool.progress import spell
+from tasks.pool.progress import format_duration
 
 if TYPE_CHECKING:
     from ganinv.machine import Machine
@@ -161,7 +161,7 @@ def _write(collection: Collection, row: dict[str, Any]) -> None:
         _log.warning("no summary was written beside %s: %s", collection.url, error)
 
 
-def _markdown(now: Progress, origin: dict[str, Any], runs: list[dict[str, Any]]) -> str:
+def _markdown(now: CollectionProgress, origin: dict[str, Any], runs: list[dict[str, Any]]) -> str:
     """Images of the collection, then a line for each run, then why images failed."""
     about = [f"{now.planned:,} images: {now.done:,} done, {now.failed:,} failed, {now.left:,} left ({now.state})."]
     about += [f"Generator {origin['generator_name']}."] if "generator_name" in origin else []
@@ -182,7 +182,7 @@ def _markdown(now: Progress, origin: dict[str, Any], runs: list[dict[str, Any]])
 _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "run": lambda run: f"{run['started']:%Y-%m-%d %H:%M:%S} UTC",
     "outcome": lambda run: run["outcome"],
-    "took": lambda run: spell(run["seconds"]),
+    "took": lambda run: format_duration(run["seconds"]),
     "done": lambda run: f"{run['ok']:,}",
     "failed": lambda run: f"{run['failed']:,}",
     "images/s": lambda run: f"{run['images_per_second']:.3g}",

@@ -193,7 +193,7 @@ def memory(place: Path, sizes: Sequence[int], args: argparse.Namespace) -> None:
 def driver_process(folder: Path, out: Path, _: int, args: argparse.Namespace) -> None:
     """A run whose workers compute nothing, so that 100,000 images take seconds."""
     from ganinv.store import open_store
-    from tasks.engine import Engine, drive, open_pools
+    from tasks.engine import Engine, open_pools, run_units
     from tasks.pool import WorkerSpec
     from tasks.sources import DatasetRef
     from tasks.steps.invert import InvertJob, plan_invert
@@ -205,7 +205,7 @@ def driver_process(folder: Path, out: Path, _: int, args: argparse.Namespace) ->
         before = _peak()
         collection = open_store(job.store).latents["e4e"]
         spec = WorkerSpec(WritingWorker, {"store": job.store})
-        drive(collection, plan_invert(job), spec, pools, "write")
+        run_units(collection, plan_invert(job), spec, pools, "write")
         out.with_suffix(".json").write_text(json.dumps([before, _peak()]))
 
 

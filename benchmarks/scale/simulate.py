@@ -30,7 +30,7 @@ from ganinv.stages.method import method_config
 from ganinv.store import Plan, Unit
 from tasks.pool import UnitReport
 from tasks.pool.ledger import Ledger
-from tasks.pool.progress import spell
+from tasks.pool.progress import format_duration
 from tasks.pool.slot import Order, Outcome
 from tasks.steps.invert import shard_size
 
@@ -269,7 +269,7 @@ def main() -> None:
                 whole = storage(work, images, round(times), round(one.units * times), gpus, world)
                 seconds, driver_bytes = one.seconds * times, memory.image * share + memory.unit * one.units
                 cells = [
-                    f"{gpus}", spell(seconds) if seconds < 172800 else f"{seconds / 86400:.1f} d", f"{one.busy:.0%}",
+                    f"{gpus}", format_duration(seconds) if seconds < 172800 else f"{seconds / 86400:.1f} d", f"{one.busy:.0%}",
                     f"{one.gpu_seconds * times / 3600 * args.gpu_dollars:,.2f}", f"{one.units * times:,.0f}",
                     f"{one.lost_units * times:,.0f}", f"{one.driver_busy:.1%}", f"{one.ledger_seconds * times:,.1f} s",
                     short(whole.objects), short(whole.lists), f"{short(whole.bytes)}B", f"{short(driver_bytes)}B",

@@ -23,7 +23,7 @@ from ganinv.errors import ConfigError, GaninvError
 
 if TYPE_CHECKING:
     from ganinv.directions.direction import Direction
-    from ganinv.directions.exchange.stated import StatedGenerator
+    from ganinv.directions.exchange.declared import DeclaredGenerator
     from ganinv.editing.notation import Reference
     from ganinv.store import Store
 
@@ -222,19 +222,21 @@ def directions_deprecate(
     Console().print(f"{reference} is deprecated: {reason}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _stated(generator: str | None, name: str | None, resolution: int | None, w_dim: int, z_dim: int) -> StatedGenerator:
-    from ganinv.directions.exchange.stated import StatedGenerator
+def _stated(
+    generator: str | None, name: str | None, resolution: int | None, w_dim: int, z_dim: int
+) -> DeclaredGenerator:
+    from ganinv.directions.exchange.declared import DeclaredGenerator
 
     if generator is not None:
         from ganinv.generators.files import open_generator
 
-        return StatedGenerator.of(open_generator(generator))
+        return DeclaredGenerator.of(open_generator(generator))
     if name is None or resolution is None:
         raise ConfigError(
             "no file says which generator a direction belongs to: give --generator with its weights, or --generator-name "
             "and --resolution"
         )
-    return StatedGenerator(name, resolution, w_dim, z_dim)
+    return DeclaredGenerator(name, resolution, w_dim, z_dim)
 
 
 def _imported(direction: Direction) -> dict[str, Any]:

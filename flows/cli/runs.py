@@ -194,7 +194,7 @@ def status(
     Example: ganinv status s3://bucket/store/latents/pti
     """
     from ganinv.store.progress import progress_at
-    from tasks.pool.progress import spell
+    from tasks.pool.progress import format_duration
 
     found = progress_at(url)
     if as_json:
@@ -209,7 +209,7 @@ def status(
     for each in found:
         counts = (str(n) for n in (each.planned, each.done, each.failed, each.left))
         rate = f"{each.rate:.3g}" if each.rate else "-"
-        left = spell(each.seconds_left) if each.seconds_left is not None else "-"
+        left = format_duration(each.seconds_left) if each.seconds_left is not None else "-"
         last = f"{datetime.fromtimestamp(each.last_part):%d %b %H:%M}" if each.last_part else "-"
         table.add_row(each.collection, each.state, *counts, rate, left, last)
     print_table(table)

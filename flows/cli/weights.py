@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from flows.cli.apps import app
@@ -24,7 +31,7 @@ from ganinv.errors import WeightsRefused
 
 if TYPE_CHECKING:
     from ganinv.generators.catalogue import Source
-    from ganinv.reading.download import Progress as Report
+    from ganinv.reading.download import DownloadProgress as Report
     from ganinv.weights.inspection import Inspection
 
 Weights = Annotated[

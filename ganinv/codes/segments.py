@@ -69,7 +69,7 @@ class Segments:
 
     def shares(self) -> Tensor:
         """What each segment contributes to each pixel: the masks [B or 1, K, 1, R, R], made to sum to at most 1."""
-        return self.masks / in_turn(self.masks).clamp_min(1.0)[:, None]
+        return self.masks / sequential_sum(self.masks).clamp_min(1.0)[:, None]
 
     def composite(self, renderings: Iterable[Tensor]) -> Tensor:
         """The image [B, C, R, R] of the K renderings [B, C, R, R]: ``sum_i S_i G_i + (1 - sum_i S_i) * background``."""
@@ -77,7 +77,7 @@ class Segments:
         image = reduce(torch.add, (shares[:, k] * rendering for k, rendering in enumerate(renderings)))
         if self.background is None:
             return image
-        return image + (1 - in_turn(shares)).clamp_min(0.0) * self.background
+        return image + (1 - sequential_sum(shares)).clamp_min(0.0) * self.background
 
     def present(self) -> Tensor:
         """[B or 1, K] bool: which segments an image has. The others' masks are empty."""
@@ -105,8 +105,8 @@ class Segments:
         areas = self.shares().sum(dim=(2, 3, 4)).expand(len(self.w), -1)
         first = torch.zeros_like(areas)
         first[:, 0] = 1
-        weights = torch.where(in_turn(areas)[:, None] > 0, areas, first)[..., None, None]
-        w = in_turn(weights * self.w) / in_turn(weights)
+        weights = torch.where(sequential_sum(areas)[:, None] > 0, areas, first)[..., None, None]
+        w = sequential_sum(weights * self.w) / sequential_sum(weights)
         return w, replace(self, w=(self.w - w[:, None]) * self.present()[..., None, None])
 
     def arranged(self, names: Sequence[str]) -> Segments:
@@ -129,7 +129,7 @@ class Segments:
         return Segments(masks, torch.zeros_like(self.w[:1]), names=self.names)
 
 
-def in_turn(values: Tensor) -> Tensor:
+def sequential_sum(values: Tensor) -> Tensor:
     """The sum over dimension 1, one after the other: empty segments then change no bit, which a tree of sums would not
     promise."""
     return reduce(torch.add, values.unbind(1))

@@ -12,12 +12,12 @@ from ganinv.data.source import MAGIC, Place, SourceRef, reading
 from ganinv.data.table import table_sources
 from ganinv.data.tar import tar_sources
 from ganinv.errors import DataError
-from ganinv.store.patience import patient
+from ganinv.store.retrying import with_retries
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
 
-@patient
+@with_retries
 def discover(place: Place, image_column: str | None, where: Mapping[str, str]) -> dict[str, SourceRef]:
     """id -> source of every image at the place; a :class:`DataError` says what was looked for."""
     files, base = _list(place)

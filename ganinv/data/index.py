@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 from ganinv.data.dataset import Dataset, LoadedBatch
 from ganinv.data.source import Place, SourceRef
 from ganinv.errors import StoreError
-from ganinv.store.failures import in_words, is_absent
+from ganinv.store.failures import is_absent, storage_errors
 from ganinv.store.objects import Objects
-from ganinv.store.patience import patient
 from ganinv.store.plan import RowError
+from ganinv.store.retrying import with_retries
 
 T = TypeVar("T")
 
@@ -154,9 +154,9 @@ def _ids(objects: Objects, file: _File) -> list[str]:
     return column
 
 
-@patient
+@with_retries
 def _opened(objects: Objects, path: str, read: Callable[[Any], T]) -> T:
-    with in_words("read", objects.where(path)), objects.open(path) as file:
+    with storage_errors("read", objects.where(path)), objects.open(path) as file:
         return read(file)
 
 

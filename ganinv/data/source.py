@@ -13,9 +13,9 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from ganinv.errors import DataError, DataUnavailable, GaninvError
-from ganinv.store.failures import is_passing, reason
+from ganinv.store.failures import is_transient, reason
 from ganinv.store.opening import open_url
-from ganinv.store.patience import patient
+from ganinv.store.retrying import with_retries
 
 MAGIC = re.compile(r"[*?\[]")
 """What makes a path a glob."""
@@ -78,7 +78,7 @@ class Place:
         )
         return Path(os.path.realpath(path)).is_relative_to(folder)
 
-    @patient
+    @with_retries
     def read(self, source: SourceRef) -> bytes:
         """The bytes of a file or tar member. ``FileNotFoundError`` and ``PermissionError`` pass: they hit one image."""
         end = None if source.offset is None or source.length is None else source.offset + source.length
@@ -105,7 +105,7 @@ def reading(uri: str, pass_missing: bool = False) -> Iterator[None]:
     except Exception as error:  # every cloud client has exceptions of its own
         if pass_missing and isinstance(error, FileNotFoundError | PermissionError):
             raise
-        kind = DataUnavailable if is_passing(error) else DataError
+        kind = DataUnavailable if is_transient(error) else DataError
         raise kind(f"cannot read {uri}: {reason(error)}") from error
 
 

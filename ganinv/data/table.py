@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ganinv.data.folder import check_unique
 from ganinv.data.source import Place, SourceRef, clean_id, reading
 from ganinv.errors import DataError, did_you_mean
-from ganinv.store.patience import patient
+from ganinv.store.retrying import with_retries
 
 _USUAL_NAMES = ("image", "img", "image_bytes", "image_png", "png", "jpg", "jpeg", "bytes")
 _ID_NAMES = ("image_id", "id")
@@ -52,7 +52,7 @@ def table_sources(
     return dict(found)
 
 
-@patient
+@with_retries
 def read_rows(place: Place, sources: Sequence[SourceRef]) -> list[bytes | None]:
     """The image bytes of rows of one Parquet file; None where a row has none.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.editing.activations import copy_activations
-from ganinv.editing.embedding import Embedder, Part
+from ganinv.editing.embedding import Embedder, ImagePart
 from ganinv.editing.masks import blurred
 from ganinv.losses.distance import DistanceName
 from ganinv.stages.objective import ReconstructionLoss
@@ -20,13 +20,13 @@ from ganinv.stages.objective import ReconstructionLoss
 
 def reconstruct(embedder: Embedder, images: Tensor, mask: Tensor | None = None) -> Code:
     """Embed images, or with a mask what it shows of them (a partial embedding: the rest is up to the generator)."""
-    parts = [Part(images, mask)]
+    parts = [ImagePart(images, mask)]
     return embedder.noise(parts, embedder.latent(parts), free=mask)
 
 
 def crossover(embedder: Embedder, inside: Tensor, outside: Tensor, mask: Tensor) -> Code:
     """One image inside the mask and another one outside, as one face. Blur the mask (``blurred``) to hide the seam."""
-    parts = [Part(inside, mask), Part(outside, 1 - mask)]
+    parts = [ImagePart(inside, mask), ImagePart(outside, 1 - mask)]
     return embedder.noise(parts, embedder.latent(parts))
 
 
@@ -54,7 +54,7 @@ def inpaint(
     seen = (hole == 0).to(images)
     known = images * seen
     held = embedder.cfg.loss.model_copy(update={"dispersion_weight": dispersion})
-    part = Part(known, blurred(seen) * seen, held)  # soft towards the known side only
+    part = ImagePart(known, blurred(seen) * seen, held)  # soft towards the known side only
     code = embedder.latent([part], space="w" if rows is None else "w+", rows=rows)
     width = images.shape[-1] / 32 if feather is None else feather
     return _detailed(embedder, code, known, (2 * blurred(seen, width) - 1).clamp_min(0) * seen)
@@ -78,9 +78,9 @@ def local_style(
             weights are at hand.
     """
     if start is None:
-        start = embedder.latent([Part(content)])
+        start = embedder.latent([ImagePart(content)])
     look = ReconstructionLoss(distance=distance, distance_weight=weight, mse_weight=0.0)
-    code = embedder.latent([Part(content, mask), Part(style, 1 - mask, look)], start)
+    code = embedder.latent([ImagePart(content, mask), ImagePart(style, 1 - mask, look)], start)
     return _detailed(embedder, code, content, mask)
 
 
@@ -101,8 +101,8 @@ def scribble(
         rows: the rows of W+ that move.
     """
     if start is None:
-        start = embedder.latent([Part(images)])
-    code = embedder.latent([Part(drawn)], start, rows=rows, steps=steps)
+        start = embedder.latent([ImagePart(images)])
+    code = embedder.latent([ImagePart(drawn)], start, rows=rows, steps=steps)
     untouched = ((images - drawn).abs().amax(dim=1, keepdim=True) == 0).to(images)
     return _detailed(embedder, code, images, blurred(untouched) * untouched)
 
@@ -122,4 +122,4 @@ def transfer(embedder: Embedder, code: Code, source: Code, layers: Sequence[int]
 def _detailed(embedder: Embedder, code: Code, images: Tensor, mask: Tensor) -> Code:
     """The detail of the images inside the mask; outside it the code's own rendering stays as it is."""
     own = embedder.generator.render(code)
-    return embedder.noise([Part(images, mask), Part(own, 1 - mask)], code, free=mask)
+    return embedder.noise([ImagePart(images, mask), ImagePart(own, 1 - mask)], code, free=mask)

@@ -118,7 +118,7 @@ def find_strengths(
 
 
 @dataclass(frozen=True)
-class Target:
+class ScoreTarget:
     """What is followed: ``scale`` is one unit of the stated change in the score's own measure, ``step`` a first guess of
     the strength that it takes."""
 
@@ -130,7 +130,7 @@ class Target:
 
 def target_of(
     edit: Edit, steps: Sequence[tuple[Direction, object]], labeller: Labeller, sigma: Mapping[str, float] | None = None
-) -> tuple[int, Target]:
+) -> tuple[int, ScoreTarget]:
     """Which of the steps is to be found, and by what score. Renders nothing.
 
     Raises:
@@ -165,7 +165,7 @@ def target_of(
     per_sd = calibration.get("strength") if same else None
     # The direction's mean response says where to begin; without it one unit is as good as any.
     step = float(per_sd) / calibration["response_per_step"] * scale / float(std) if per_sd and std else 1.0
-    return place, Target(reference, attribute, scale, step)
+    return place, ScoreTarget(reference, attribute, scale, step)
 
 
 def _of(strength: object, lanes: Tensor, batch: int) -> Tensor:

@@ -27,7 +27,7 @@ from ganinv.stages.base import Context
 from ganinv.stages.descent import Descent
 from ganinv.stages.objective import ReconstructionLoss, Together
 from ganinv.stages.optimize import ramps
-from ganinv.stages.variables import Latent, Moment, NoiseMaps, Tensors
+from ganinv.stages.variables import DescentStep, Latent, NoiseMaps, Tensors
 from ganinv.target import Target
 
 
@@ -46,7 +46,7 @@ class EmbeddingConfig(StrictModel):
 
 
 @dataclass(frozen=True)
-class Part:
+class ImagePart:
     """One thing that an embedding is to reproduce.
 
     Args:
@@ -71,7 +71,7 @@ class Embedder:
 
     def latent(
         self,
-        parts: Sequence[Part],
+        parts: Sequence[ImagePart],
         start: Code | None = None,
         *,
         space: Literal["w", "w+"] = "w+",
@@ -96,7 +96,7 @@ class Embedder:
         descent = Descent([Latent(space, rows)], Adam(), steps=steps or cfg.steps, lr=cfg.lr, schedule=schedule)
         return self._run(descent, parts, start)
 
-    def noise(self, parts: Sequence[Part], code: Code, *, free: Tensor | None = None) -> Code:
+    def noise(self, parts: Sequence[ImagePart], code: Code, *, free: Tensor | None = None) -> Code:
         """Masked noise optimisation (the paper's Mk_n): squared error alone, the latents stay what they are.
 
         Args:
@@ -113,7 +113,7 @@ class Embedder:
         squared = [replace(part, loss=ReconstructionLoss(distance_weight=0.0)) for part in parts]
         return self._run(Descent([maps], Adam(), steps=cfg.noise_steps, lr=cfg.noise_lr), squared, code)
 
-    def _run(self, descent: Descent, parts: Sequence[Part], start: Code) -> Code:
+    def _run(self, descent: Descent, parts: Sequence[ImagePart], start: Code) -> Code:
         targets = [self._target(part) for part in parts]
         if len({len(target) for target in targets} | {len(start)}) > 1:
             raise ConfigError(f"one batch each: got parts of {[len(t) for t in targets]} images and {len(start)} codes")
@@ -124,7 +124,7 @@ class Embedder:
             raise NotFinite(f"images {broken} of this batch, or their losses, are not finite (NaN or infinity)")
         return result.code
 
-    def _target(self, part: Part) -> Target:
+    def _target(self, part: ImagePart) -> Target:
         size, got = self.generator.resolution, list(part.images.shape)
         if got[1:] != [self.generator.img_channels, size, size]:
             raise ConfigError(f"images must be [B, {self.generator.img_channels}, {size}, {size}], got {got}")
@@ -152,7 +152,7 @@ class NoiseInside(NoiseMaps):
     def start(self, code: Code, ids: Sequence[str], context: Context) -> dict[str, Tensor]:
         return {str(k): masked(v).value.clone() for k, v in (code.noise or {}).items()}
 
-    def put(self, code: Code, values: Tensors, generator: Generator, moment: Moment | None) -> Code:
+    def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
         held = {k: masked(v) for k, v in (code.noise or {}).items()}
         moved = {k: Masked(v, held[int(k)].mask).over(held[int(k)].value) for k, v in values.items()}
         return super().put(code, moved, generator, moment)

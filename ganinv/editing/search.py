@@ -28,7 +28,7 @@ class StrengthSearch(StrictModel):
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What the search came to, lane by lane: [B] each.
 
     ``reached``: within the tolerance. ``out_of_reach``: no strength up to ``most`` responds as much; ``strength`` is the
@@ -41,7 +41,9 @@ class Found:
     outcome: tuple[Outcome, ...]
 
 
-def find(evaluate: Evaluate, at_zero: np.ndarray, aim: np.ndarray, guess: np.ndarray, cfg: StrengthSearch) -> Found:
+def find(
+    evaluate: Evaluate, at_zero: np.ndarray, aim: np.ndarray, guess: np.ndarray, cfg: StrengthSearch
+) -> SearchResult:
     """The strength nearest to 0 at which each lane's response is ``aim``.
 
     From 0 outwards, towards the side where a rising response gets nearer: first ``guess``, then twice as far each time,
@@ -118,7 +120,7 @@ class _Lanes:
         if abs(gap) <= self.enough[i]:
             self.open[i] = False
 
-    def found(self) -> Found:
+    def found(self) -> SearchResult:
         missed = np.abs(self.best_response - self.aim) > self.enough
         outcome: list[Outcome] = []
         for i, lost in enumerate(self.lost):
@@ -129,4 +131,4 @@ class _Lanes:
             else:
                 ended = self.low[i] >= self.cfg.most or np.isfinite(self.wall[i])
                 outcome.append("out_of_reach" if ended and np.isnan(self.high[i]) else "not_converged")
-        return Found(self.best, self.best_response, tuple(outcome))
+        return SearchResult(self.best, self.best_response, tuple(outcome))

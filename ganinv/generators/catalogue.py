@@ -55,7 +55,7 @@ class CatalogueFile(StrictModel):
 
 
 @dataclass(frozen=True)
-class Entry:
+class PublishedGenerator:
     """A published generator.
 
     Attributes:
@@ -72,7 +72,7 @@ class Entry:
     notes: str
 
 
-def load_catalogue(path: str | Path | None = None) -> dict[str, Entry]:
+def load_catalogue(path: str | Path | None = None) -> dict[str, PublishedGenerator]:
     """Name -> entry, of the shipped catalogue or of another YAML file of its form.
 
     Raises:
@@ -81,7 +81,7 @@ def load_catalogue(path: str | Path | None = None) -> dict[str, Entry]:
     file = Path(path) if path else config_file("catalogue.yaml")
     listed = validate(CatalogueFile, load_yaml(file), str(file))
     return {
-        name: Entry(name, **(item.model_dump() | {"licence": listed.licences[item.licence]}))
+        name: PublishedGenerator(name, **(item.model_dump() | {"licence": listed.licences[item.licence]}))
         for name, item in listed.generators.items()
     }
 
@@ -92,7 +92,7 @@ class Source:
 
     url: str
     sha256: str | None = None
-    entry: Entry | None = None
+    entry: PublishedGenerator | None = None
 
 
 def find_source(asked: str, *, sha256: str | None = None, catalogue: str | Path | None = None) -> Source:

@@ -26,8 +26,8 @@ from ganinv.generators.formats.build import (
     empty_generator,
     fill,
 )
-from ganinv.generators.formats.find import Found, Network, find
-from ganinv.generators.formats.parts import Part, some
+from ganinv.generators.formats.find import FoundNetworks, Network, find
+from ganinv.generators.formats.parts import TensorPart, some
 from ganinv.generators.formats.write import write_nvidia, write_rosinality
 from ganinv.generators.provenance import Provenance
 from ganinv.generators.stylegan2 import Generator
@@ -205,7 +205,7 @@ def _naming(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _build(found: Found, checkpoint: Checkpoint) -> Generator | Discriminator:
+def _build(found: FoundNetworks, checkpoint: Checkpoint) -> Generator | Discriminator:
     if found.generator is None:
         assert found.discriminator is not None
         return build_discriminator(found.discriminator, checkpoint.size)
@@ -234,7 +234,7 @@ def _matching(discriminator: Discriminator, generator: Generator) -> Discriminat
     return discriminator
 
 
-def _provenance(found: Found, checkpoint: Checkpoint) -> Provenance:
+def _provenance(found: FoundNetworks, checkpoint: Checkpoint) -> Provenance:
     description = found.generator or found.discriminator
     assert description is not None
     notes = description.notes
@@ -311,7 +311,7 @@ def _fill_from(module: nn.Module, checkpoint: Checkpoint) -> None:
         if tensors[name].shape != tuple(own.shape):
             raise WeightsRefused(f"{uri}: {name} has shape {tensors[name].shape}, expected {tuple(own.shape)}")
     with _naming(uri):
-        fill(module, {name: Part(name, tensor) for name, tensor in tensors.items()})
+        fill(module, {name: TensorPart(name, tensor) for name, tensor in tensors.items()})
 
 
 def read_json(uri: str) -> dict[str, Any]:

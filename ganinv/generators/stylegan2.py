@@ -23,9 +23,9 @@ from ganinv.generators.extras import check_capture, check_extras
 from ganinv.generators.layers import EqualLinear, normalize_2nd_moment
 from ganinv.generators.provenance import Provenance
 from ganinv.generators.segments import check_segments
-from ganinv.generators.synthesis import NoiseMode, Precision, State, Synthesis, style_of
+from ganinv.generators.synthesis import NoiseMode, Precision, Synthesis, SynthesisState, style_of
 
-Start = State | tuple[int, Tensor, Tensor | None]
+Start = SynthesisState | tuple[int, Tensor, Tensor | None]
 
 
 class MappingNetwork(nn.Module):
@@ -153,7 +153,7 @@ class Generator(nn.Module):
         *,
         start: Start | None = ...,
         stop: int,
-    ) -> State: ...
+    ) -> SynthesisState: ...
 
     @overload
     def synthesize(
@@ -165,7 +165,7 @@ class Generator(nn.Module):
         rng: torch.Generator | None = ...,
         start: Start | None = ...,
         stop: int,
-    ) -> tuple[State, dict[str, Tensor]]: ...
+    ) -> tuple[SynthesisState, dict[str, Tensor]]: ...
 
     def synthesize(
         self,
@@ -176,7 +176,7 @@ class Generator(nn.Module):
         *,
         start: Start | None = None,
         stop: int | None = None,
-    ) -> Tensor | State | tuple[Tensor | State, dict[str, Tensor]]:
+    ) -> Tensor | SynthesisState | tuple[Tensor | SynthesisState, dict[str, Tensor]]:
         """Render a code to images [B, C, R, R], about [-1, 1]. A code with segments costs one pass for each of them.
 
         Args:
@@ -186,9 +186,9 @@ class Generator(nn.Module):
                 after the block that ends with it, ``image[k]`` the sum of the toRGB outputs up to there. They are what
                 the code's hooks made of them; ``act[k].before`` is what the hook was given. Returns (images,
                 {site: features}) when given.
-            start: go on after convolution k from features (k, x, image), or from the ``State`` that an earlier call
+            start: go on after convolution k from features (k, x, image), or from the ``SynthesisState`` that an earlier call
                 stopped in. Hooks, padding and constant at or before it have no effect.
-            stop: return the ``State`` after convolution k instead of images.
+            stop: return the ``SynthesisState`` after convolution k instead of images.
 
         Raises:
             ValueError: a code, an extra, a site or a start that is not for this generator; says what was expected.
@@ -217,13 +217,13 @@ class Generator(nn.Module):
         result = state.image if stop is None else state
         return (result, captured) if capture is not None else result
 
-    def _checked_start(self, start: Start | None, stop: int | None, batch: int) -> State | None:
+    def _checked_start(self, start: Start | None, stop: int | None, batch: int) -> SynthesisState | None:
         last = self.cfg.num_convs - 1
         if stop is not None and not 0 <= stop <= last:
             raise ValueError(f"stop must be a convolution of this generator, 0 to {last}, got {stop}")
         if start is None:
             return None
-        state = State(*start)
+        state = SynthesisState(*start)
         end = last if stop is None else stop
         if not 0 <= state.k <= end:
             raise ValueError(f"start must be a convolution from 0 to {end}, where this pass stops, got {state.k}")
@@ -242,7 +242,7 @@ class Generator(nn.Module):
         dtype = self.synthesis.dtype_at(resolution, self.precision)
         x, image, skip = state.x, state.image, state.skip
         full = self.synthesis.const.dtype
-        return State(
+        return SynthesisState(
             state.k, x.to(dtype), None if image is None else image.to(full), None if skip is None else skip.to(dtype)
         )
 

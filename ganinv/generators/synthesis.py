@@ -26,7 +26,7 @@ Precision = Literal["float32", "native-float16", "bfloat16"]
 RESIDUAL_GAIN = math.sqrt(0.5)
 
 
-class State(NamedTuple):
+class SynthesisState(NamedTuple):
     """A synthesis between two convolutions: all that it needs to go on.
 
     Args:
@@ -194,12 +194,12 @@ class Synthesis(nn.Module):
         code: Code,
         noise: NoiseMode = "const",
         *,
-        start: State | None = None,
+        start: SynthesisState | None = None,
         stop: int | None = None,
         capture: Collection[str] = (),
         rng: torch.Generator | None = None,
         precision: Precision = "float32",
-    ) -> tuple[State, dict[str, Tensor]]:
+    ) -> tuple[SynthesisState, dict[str, Tensor]]:
         """The state after convolution ``stop`` (the last one by default) and the captured features.
 
         ``Generator.synthesize`` is the public face and checks what it is given.
@@ -209,7 +209,7 @@ class Synthesis(nn.Module):
         tap = Tap(extras.features if extras else {}, capture) if capture or (extras and extras.features) else None
         if start is None:
             x = self.const.expand(batch, -1, -1, -1) if extras is None else extras.const(self.const, batch)
-            start = State(-1, x)
+            start = SynthesisState(-1, x)
         done, x, image, skip = start
         stop = len(self.convs) - 1 if stop is None else stop
         convs, torgbs = list(self.convs), list(self.torgbs)
@@ -236,7 +236,7 @@ class Synthesis(nn.Module):
                 image = image if tap is None else tap.image(k, image)
             if tap is not None:
                 x = tap(f"block[{k}]", x)
-        return State(stop, x, image, skip), {} if tap is None else tap.captured
+        return SynthesisState(stop, x, image, skip), {} if tap is None else tap.captured
 
     def dtype_at(self, resolution: int, precision: Precision) -> torch.dtype:
         """What the features of a resolution are computed in."""

@@ -89,7 +89,7 @@ class Adam:
         return x
 
 
-class Muon:
+class BatchedMuon:
     """Muon (Jordan et al. 2024) for matrices, Adam for what is none.
 
     The step of a matrix is its momentum, orthogonalised: every direction of it moves equally far, where Adam's steps are

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ganinv.errors import WeightsRefused
-from ganinv.reading.part import Part
+from ganinv.reading.part import PartialDownload
 
-Progress = Callable[[int, int | None], None]
+DownloadProgress = Callable[[int, int | None], None]
 """Called with the bytes that are there and the bytes in all; None when the host does not say how many."""
 Check = Callable[[bytes, int | None], None]
 """Called with the first bytes (up to ``HEAD``) and the bytes in all; raises what the file is refused with."""
@@ -38,7 +38,12 @@ class _Broken(Exception):
 
 
 def download(
-    url: str, target: Path, *, sha256: str | None = None, check: Check | None = None, progress: Progress | None = None
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None = None,
+    check: Check | None = None,
+    progress: DownloadProgress | None = None,
 ) -> None:
     """Fetch ``url`` into ``target``, which appears when it is whole and checked.
 
@@ -54,7 +59,7 @@ def download(
         FileNotFoundError: the host has no such file.
         WeightsRefused: the host refuses, the connection breaks again and again, the hash is another, no space left.
     """
-    with Part.of(target) as part:
+    with PartialDownload.of(target) as part:
         if target.is_file():
             return  # another process was at it in the meantime
         try:
@@ -73,7 +78,7 @@ def download(
         part.become(target)
 
 
-def _check_hash(url: str, part: Part, wanted: str, again: Callable[[], object] | None) -> None:
+def _check_hash(url: str, part: PartialDownload, wanted: str, again: Callable[[], object] | None) -> None:
     """``again`` fetches it from its start, where its bytes may be of two versions: a host need not say that it changed."""
     got = part.sha256()
     if got != wanted and again is not None:
@@ -87,7 +92,7 @@ def _check_hash(url: str, part: Part, wanted: str, again: Callable[[], object] |
         )
 
 
-def _receive(url: str, part: Part, check: Check | None, progress: Progress | None) -> bool:
+def _receive(url: str, part: PartialDownload, check: Check | None, progress: DownloadProgress | None) -> bool:
     """Fill ``part`` over as many connections as it takes. True when all of it came over a single one."""
     most, connections, fresh = part.size, 0, not part.size
     waits = iter(WAITS)
@@ -110,7 +115,7 @@ def _receive(url: str, part: Part, check: Check | None, progress: Progress | Non
     return fresh and connections == 1
 
 
-def _answer(url: str, part: Part) -> _Response:
+def _answer(url: str, part: PartialDownload) -> _Response:
     """The host's answer, with the part ready for its body: what there is is kept when the answer goes on from it."""
     start = part.size
     headers = {"User-Agent": "ganinv"}
@@ -136,7 +141,7 @@ def _answer(url: str, part: Part) -> _Response:
     return response
 
 
-def _append(response: _Response, part: Part, check: Check | None, progress: Progress | None) -> None:
+def _append(response: _Response, part: PartialDownload, check: Check | None, progress: DownloadProgress | None) -> None:
     done = part.size
     with part.open_at_end() as file:
         for size in itertools.chain([HEAD], itertools.repeat(_CHUNK)):
@@ -158,7 +163,7 @@ def _append(response: _Response, part: Part, check: Check | None, progress: Prog
         raise _Broken(f"it ended after {done} of {part.total} bytes")
 
 
-def _goes_on(response: _Response, part: Part) -> bool:
+def _goes_on(response: _Response, part: PartialDownload) -> bool:
     """Whether a partial answer begins where the part ends and is of the same version."""
     said = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
     if said is None or int(said[1]) != part.size:

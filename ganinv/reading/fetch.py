@@ -15,7 +15,7 @@ from typing import Any, Literal
 import fsspec
 
 from ganinv.errors import WeightsRefused
-from ganinv.reading.download import Progress, download
+from ganinv.reading.download import DownloadProgress, download
 from ganinv.reading.recognise import recognise
 from ganinv.reading.source import MemorySource, Span
 
@@ -43,7 +43,7 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "ganinv" / "weights"
 
 
-def fetch(uri: str, sha256: str | None = None, *, progress: Progress | None = None) -> Fetched:
+def fetch(uri: str, sha256: str | None = None, *, progress: DownloadProgress | None = None) -> Fetched:
     """``uri`` as a local file (or as bytes, for ``memory://``).
 
     A copy is kept for each URL and for each version of it (size, time or tag, where the file system tells); with a

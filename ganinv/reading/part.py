@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 
 @dataclass
-class Part:
+class PartialDownload:
     """``.part-<name>`` beside the file that it becomes, with a note of its version in ``.part-<name>.json``.
 
     Both outlive the process. Bytes whose version is not known are never gone on from: they could be another file's.
@@ -30,7 +30,7 @@ class Part:
 
     @classmethod
     @contextlib.contextmanager
-    def of(cls, target: Path) -> Iterator[Part]:
+    def of(cls, target: Path) -> Iterator[PartialDownload]:
         """The part of ``target``, for one process at a time: others wait here until it is done."""
         target.parent.mkdir(parents=True, exist_ok=True)
         path = target.parent / f".part-{target.name}"

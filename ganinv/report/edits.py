@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ganinv.generators.stylegan2 import Generator
-from ganinv.report.effects import Effects, Response
+from ganinv.report.effects import EffectCurve, EffectCurves
 from ganinv.report.images import SourceImages, read_codes, read_sources, render_rows
 from ganinv.report.runs import floats, read_columns
 from ganinv.report.strips import Cell, Strip
@@ -39,7 +39,7 @@ def edit_strips(
     collection: Collection,
     unedited: Collection | None,
     source_images: SourceImages,
-    effects: Effects | None,
+    effects: EffectCurves | None,
     most: int,
 ) -> tuple[list[EditStrips], int]:
     """The edits on the same few images, evenly spaced over the data set, and how many edits there are.
@@ -119,7 +119,7 @@ def _cells(
     strengths: Sequence[float],
     sources: Mapping[str, str],
     rendered: Rendered,
-    response: Response | None,
+    response: EffectCurve | None,
 ) -> tuple[Cell, ...]:
     source = sources.get(image_id)
     cells = [Cell(source, reason="" if source else "the source image cannot be read")]
@@ -131,7 +131,7 @@ def _cells(
     return tuple(cells)
 
 
-def _score(response: Response | None, image_id: str, strength: float) -> float | None:
+def _score(response: EffectCurve | None, image_id: str, strength: float) -> float | None:
     if response is None or image_id not in response.ids or strength not in response.strengths:
         return None
     score = float(response.scores[response.ids.index(image_id), int(np.searchsorted(response.strengths, strength))])

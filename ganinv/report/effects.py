@@ -13,7 +13,7 @@ from ganinv.store import Collection
 
 
 @dataclass(frozen=True)
-class Response:
+class EffectCurve:
     """How the score of one attribute follows the strength of one edit.
 
     Args:
@@ -34,7 +34,7 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Effects:
+class EffectCurves:
     """All edits of a collection.
 
     Args:
@@ -44,12 +44,14 @@ class Effects:
 
     edits: tuple[str, ...]
     attributes: tuple[str, ...]
-    responses: tuple[Response, ...]
+    responses: tuple[EffectCurve, ...]
     side_effects: np.ndarray
     scale: str
 
 
-def read_effects(collection: Collection, spread: Mapping[str, float], targets: Mapping[str, str]) -> Effects | None:
+def read_effects(
+    collection: Collection, spread: Mapping[str, float], targets: Mapping[str, str]
+) -> EffectCurves | None:
     """The effects in an ``edit-metrics`` collection, None when it has no rows or no scores.
 
     Args:
@@ -77,7 +79,7 @@ def read_effects(collection: Collection, spread: Mapping[str, float], targets: M
     scale = "the samples" if all(a in spread for a in attributes) else "the unedited images"
     if spread and scale != "the samples":
         scale = "the samples where they have the score, else of the unedited images"
-    return Effects(edits, tuple(attributes), tuple(responses), side_effects, scale)
+    return EffectCurves(edits, tuple(attributes), tuple(responses), side_effects, scale)
 
 
 def is_monotone(scores: np.ndarray) -> bool:
@@ -116,7 +118,7 @@ def _target(edit: str, attributes: Sequence[str], targets: Mapping[str, str], ef
 
 def _response(
     table: pa.Table, rows: np.ndarray, edit: str, attribute: str, assumed: bool, before: np.ndarray
-) -> Response:
+) -> EffectCurve:
     strength, score = floats(table, "strength")[rows], floats(table, f"score_{attribute}")[rows]
     ids = np.array(table["image_id"].to_pylist(), dtype=object)[rows].astype(str)
     images, image = np.unique(ids, return_inverse=True)
@@ -127,4 +129,4 @@ def _response(
     scores[image, np.searchsorted(strengths, strength)] = score
     usable = np.isfinite(scores).sum(axis=1) > 1
     monotone = sum(is_monotone(line) for line in scores[usable])
-    return Response(edit, attribute, assumed, tuple(images.tolist()), strengths, scores, monotone, int(usable.sum()))
+    return EffectCurve(edit, attribute, assumed, tuple(images.tolist()), strengths, scores, monotone, int(usable.sum()))

@@ -1,4 +1,4 @@
-"""``Run``: one collection of inverted images with everything that was measured of it."""
+"""``InversionRun``: one collection of inverted images with everything that was measured of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_CURVES = 500
 
 
 @dataclass(frozen=True)
-class Run:
+class InversionRun:
     """A method on a data set.
 
     Args:
@@ -59,7 +59,7 @@ class Run:
         return {image_id: place for place, image_id in enumerate(self.ids)}
 
 
-def read_runs(store: Store, names: Sequence[str], notes: list[str]) -> list[Run]:
+def read_runs(store: Store, names: Sequence[str], notes: list[str]) -> list[InversionRun]:
     """The runs that exist; what is missing is said in ``notes``."""
     runs = []
     for name in dict.fromkeys(names):
@@ -114,7 +114,7 @@ def score_names(columns: Sequence[str]) -> list[str]:
     return [name for name in plain if name not in derived]
 
 
-def _read_run(store: Store, latents: Collection, notes: list[str]) -> Run:
+def _read_run(store: Store, latents: Collection, notes: list[str]) -> InversionRun:
     metrics = existing(store, "metrics", latents.name)
     if metrics is None and columns_of(latents):
         notes.append(f"{latents.name!r} was not evaluated: its numbers are what the method measured itself.")
@@ -132,7 +132,7 @@ def _read_run(store: Store, latents: Collection, notes: list[str]) -> Run:
     if metrics is not None:
         records = [metrics.provenance(), metrics.plan().config, *records]
     protocol = find_protocol(*records)
-    return Run(
+    return InversionRun(
         label=_method_name(latents),
         latents=latents,
         ids=ids,

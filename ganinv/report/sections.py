@@ -11,12 +11,12 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.report import plots
 from ganinv.report.curves import read_training
 from ganinv.report.edits import EditStrips, edit_strips, find_unedited
-from ganinv.report.effects import Effects, read_effects
+from ganinv.report.effects import EffectCurves, read_effects
 from ganinv.report.fits import comparable as comparable_fits
 from ganinv.report.fits import cosines, measured, read_fits
 from ganinv.report.images import SourceImages
 from ganinv.report.request import ReportRequest
-from ganinv.report.runs import Run, score_names
+from ganinv.report.runs import InversionRun, score_names
 from ganinv.report.samples import Samples
 from ganinv.report.strips import common_ids, method_strips
 from ganinv.report.tables import method_table, order_in_words
@@ -26,7 +26,7 @@ from ganinv.store import Collection, Store
 Section = dict[str, Any] | None
 
 
-def headline(generator: Generator, runs: Sequence[Run], samples: Samples | None) -> dict[str, Any]:
+def headline(generator: Generator, runs: Sequence[InversionRun], samples: Samples | None) -> dict[str, Any]:
     """A sentence, a few large numbers, and how the numbers of the report were made."""
     facts: list[tuple[str, str, str]] = []
     if runs:
@@ -46,7 +46,7 @@ def headline(generator: Generator, runs: Sequence[Run], samples: Samples | None)
     return {"facts": facts, "protocols": protocols, "methods": listed(run.label for run in runs)}
 
 
-def unlike_settings(runs: Sequence[Run]) -> list[str]:
+def unlike_settings(runs: Sequence[InversionRun]) -> list[str]:
     """Reasons why the methods' numbers must not be compared."""
     reasons, runs = [], [run for run in runs if run.ids]
     if len({run.distance for run in runs}) > 1:
@@ -60,12 +60,14 @@ def unlike_settings(runs: Sequence[Run]) -> list[str]:
     return reasons
 
 
-def strips(store: Store, generator: Generator, runs: Sequence[Run], source_images: SourceImages, most: int) -> Section:
+def strips(
+    store: Store, generator: Generator, runs: Sequence[InversionRun], source_images: SourceImages, most: int
+) -> Section:
     groups = method_strips(store, generator, runs, source_images, most)
     return {"groups": groups, "headings": ["source", *(run.label for run in runs)]} if groups else None
 
 
-def methods(runs: Sequence[Run], comparable: bool) -> Section:
+def methods(runs: Sequence[InversionRun], comparable: bool) -> Section:
     """The table of means, over all images of each method and, where these differ, over those they have in common."""
     if not any(run.ids for run in runs):
         return None
@@ -87,7 +89,7 @@ def methods(runs: Sequence[Run], comparable: bool) -> Section:
     }
 
 
-def distributions(runs: Sequence[Run]) -> Section:
+def distributions(runs: Sequence[InversionRun]) -> Section:
     """Violins of each measure and the loss curves."""
     shown = []
     for measure in measures(runs[0].protocol, runs[0].distance) if runs else ():
@@ -164,7 +166,7 @@ def _targets(store: Store, generator: Generator) -> dict[str, str]:
     return {fit.name: str(fit.direction.report.get("attribute", "")) for fit in fits}
 
 
-def _responses(effects: Effects) -> dict[str, Any]:
+def _responses(effects: EffectCurves) -> dict[str, Any]:
     responses = [
         {
             "edit": response.edit,
@@ -182,7 +184,7 @@ def _responses(effects: Effects) -> dict[str, Any]:
     return {"responses": responses, "side_effects": heat_map, "scale": effects.scale}
 
 
-def _drift(runs: Sequence[Run]) -> Section:
+def _drift(runs: Sequence[InversionRun]) -> Section:
     """How far inverting alone moves each attribute's score, in standard deviations of the sources' scores."""
     attributes = score_names(sorted({name for run in runs for name in run.numbers if name.startswith("score_")}))
     lines = []

@@ -9,7 +9,7 @@ import numpy as np
 
 from ganinv.generators.stylegan2 import Generator
 from ganinv.report.images import SourceImages, read_codes, read_sources, render_rows
-from ganinv.report.runs import Run
+from ganinv.report.runs import InversionRun
 from ganinv.report.words import count, number
 from ganinv.store import Store
 
@@ -42,7 +42,7 @@ class StripGroup:
 
 
 def method_strips(
-    store: Store, generator: Generator, runs: Sequence[Run], source_images: SourceImages, most: int
+    store: Store, generator: Generator, runs: Sequence[InversionRun], source_images: SourceImages, most: int
 ) -> list[StripGroup]:
     """Up to ``most`` strips in groups: the best, the typical (around the median), the worst, and incomplete ones.
 
@@ -63,12 +63,12 @@ def method_strips(
     return groups
 
 
-def common_ids(runs: Sequence[Run]) -> list[str]:
+def common_ids(runs: Sequence[InversionRun]) -> list[str]:
     """Images with numbers from every run, sorted."""
     return sorted(set.intersection(*(set(run.ids) for run in runs))) if runs else []
 
 
-def _choose(runs: Sequence[Run], most: int) -> list[tuple[str, list[tuple[str, str]]]]:
+def _choose(runs: Sequence[InversionRun], most: int) -> list[tuple[str, list[tuple[str, str]]]]:
     """(title of a group, [(image id, note)])."""
     common = common_ids(runs)
     groups: list[tuple[str, list[tuple[str, str]]]] = []
@@ -103,14 +103,16 @@ def _thirds(order: list[str], most: int) -> list[tuple[str, list[str]]]:
     return groups
 
 
-def _psnr(run: Run, ids: Sequence[str]) -> np.ndarray:
+def _psnr(run: InversionRun, ids: Sequence[str]) -> np.ndarray:
     if "psnr" in run.numbers:
         return run.of("psnr", ids)
     with np.errstate(divide="ignore"):
         return 10 * np.log10(4 / run.of("mse", ids))
 
 
-def _render(store: Store, generator: Generator, run: Run, ids: Sequence[str]) -> dict[str, tuple[str | None, str]]:
+def _render(
+    store: Store, generator: Generator, run: InversionRun, ids: Sequence[str]
+) -> dict[str, tuple[str | None, str]]:
     table = read_codes(run.latents, ids)
     if table is None:
         return {}
@@ -118,7 +120,10 @@ def _render(store: Store, generator: Generator, run: Run, ids: Sequence[str]) ->
 
 
 def _cells(
-    image_id: str, runs: Sequence[Run], rendered: Sequence[dict[str, tuple[str | None, str]]], source: str | None
+    image_id: str,
+    runs: Sequence[InversionRun],
+    rendered: Sequence[dict[str, tuple[str | None, str]]],
+    source: str | None,
 ) -> tuple[Cell, ...]:
     errors = [run.value("mse", image_id) for run in runs]
     finite = [error for error in errors if np.isfinite(error)]

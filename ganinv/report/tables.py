@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ganinv.report.runs import Run
+from ganinv.report.runs import InversionRun
 from ganinv.report.strips import common_ids
 from ganinv.report.words import Measure, count, listed, number
 from ganinv.store import Collection
@@ -47,7 +47,9 @@ class MethodTable:
     same_images: bool
 
 
-def method_table(runs: Sequence[Run], measures: Sequence[Measure], only: Sequence[str] | None = None) -> MethodTable:
+def method_table(
+    runs: Sequence[InversionRun], measures: Sequence[Measure], only: Sequence[str] | None = None
+) -> MethodTable:
     """Means over the images of each run, or over ``only`` these; the best of a column is marked if images are the same.
 
     NaN is left out of a mean; a measure without any number is left out of the table.
@@ -69,7 +71,7 @@ def method_table(runs: Sequence[Run], measures: Sequence[Measure], only: Sequenc
     return MethodTable(tuple(measures[column] for column in kept), tuple(rows), same)
 
 
-def order_in_words(runs: Sequence[Run]) -> tuple[str, str]:
+def order_in_words(runs: Sequence[InversionRun]) -> tuple[str, str]:
     """On how many images the methods come in the expected order of error, and each pair of neighbours.
 
     Empty texts when fewer than two of the methods are there, or have no image in common.
@@ -140,7 +142,7 @@ def _mean(values: np.ndarray) -> float:
     return float(present.mean()) if len(present) else float("nan")
 
 
-def _named(runs: Sequence[Run], name: str) -> Run | None:
+def _named(runs: Sequence[InversionRun], name: str) -> InversionRun | None:
     """The run of a method: called so, or so and then more (``w-plus-optimisation``)."""
     exact = [run for run in runs if run.label == name]
     longer = [run for run in runs if name == "w-plus" and run.label.startswith(f"{name}-")]

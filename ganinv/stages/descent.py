@@ -30,7 +30,7 @@ from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import idle
 from ganinv.stages.memory import Gauge
 from ganinv.stages.objective import Objective
-from ganinv.stages.variables import Moment, Variable
+from ganinv.stages.variables import DescentStep, Variable
 from ganinv.target import Target
 
 DRAWS = 32  # steps whose random numbers are drawn at once
@@ -137,18 +137,18 @@ class Descent:
         lr: float,
         schedule: Callable[[float], float] = lambda t: 1.0,
         stop: Stop | None = None,
-        extra_loss: Callable[[Code, Moment], Tensor] | None = None,
+        extra_loss: Callable[[Code, DescentStep], Tensor] | None = None,
     ) -> None:
         self.variables, self.optimizer, self.steps, self.lr = variables, optimizer, steps, lr
         self.schedule, self.stop, self.extra_loss = schedule, stop or Stop(), extra_loss
 
     def __call__(self, target: Target, code: Code, objective: Objective, context: Context) -> StageResult:
         """Optimise every image of ``target`` from its row of ``code``; ``context.lanes`` of them at once."""
-        return Run(self, target, code, objective, context).all()
+        return DescentRun(self, target, code, objective, context).all()
 
 
-class Run:
-    """One descent under way. It is the :class:`~ganinv.stages.variables.Moment` of its variables."""
+class DescentRun:
+    """One descent under way. It is the :class:`~ganinv.stages.variables.DescentStep` of its variables."""
 
     def __init__(self, descent: Descent, target: Target, code: Code, objective: Objective, context: Context) -> None:
         self.descent, self.target, self.code, self.context = descent, target, code.detach(), context
@@ -367,7 +367,7 @@ class Run:
         parts = x.split([shape.numel() for shape in shapes.values()], dim=1)
         return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
-    def _put(self, base: Code, values: list[dict[str, Tensor]], moment: Moment | None) -> Code:
+    def _put(self, base: Code, values: list[dict[str, Tensor]], moment: DescentStep | None) -> Code:
         for variable, given in zip(self.descent.variables, values, strict=True):
             base = variable.put(base, given, self.generator, moment)
         return base

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ganinv.codes.code import Code, Segments
-from ganinv.codes.segments import in_turn
+from ganinv.codes.segments import sequential_sum
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
@@ -26,7 +26,7 @@ from ganinv.stages.base import Context, StageResult
 from ganinv.stages.descent import Descent, Stop
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import ramps
-from ganinv.stages.variables import Free, Moment, Tensors, Variable
+from ganinv.stages.variables import DescentStep, Free, Tensors, Variable
 from ganinv.target import Target
 
 _EMPTY = -1e4
@@ -92,7 +92,7 @@ class SegmentLatents(Free):
         w = code.w[:, None] + _segments(code).w
         return {"w": w if self.space == "w+" else w.mean(dim=2, keepdim=True)}
 
-    def put(self, code: Code, values: Tensors, generator: Generator, moment: Moment | None) -> Code:
+    def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
         return replace(code, segments=replace(_segments(code), w=values["w"] - code.w[:, None]))
 
 
@@ -115,11 +115,11 @@ class MaskLogits(Free):
         logits = (small + _SOFT).log()
         return {"logits": torch.where(segments.present()[..., None, None], logits, _EMPTY)}
 
-    def put(self, code: Code, values: Tensors, generator: Generator, moment: Moment | None) -> Code:
+    def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
         segments = _segments(code)
         size = segments.masks.shape[-1]
         logits = F.interpolate(values["logits"], size=(size, size), mode="bilinear", align_corners=False)
-        covered = in_turn(segments.shares())[:, None]
+        covered = sequential_sum(segments.shares())[:, None]
         return replace(code, segments=replace(segments, masks=covered * _softmax(logits)[:, :, None]))
 
     def penalty(self, values: Tensors) -> Tensor | None:
@@ -137,7 +137,7 @@ _SOFT = 0.02
 def _softmax(logits: Tensor) -> Tensor:
     """Over dimension 1; empty segments change no bit of the others."""
     grown = (logits - logits.amax(dim=1, keepdim=True)).exp()
-    return grown / in_turn(grown)[:, None]
+    return grown / sequential_sum(grown)[:, None]
 
 
 def _segments(code: Code) -> Segments:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ganinv.codes.code import Code
-from ganinv.codes.segments import in_turn
+from ganinv.codes.segments import sequential_sum
 from ganinv.config import StrictModel
 from ganinv.losses.distance import Distance, DistanceName, between, halved
 from ganinv.stages.base import Context, InverterName
@@ -125,5 +125,5 @@ class Reconstruction:
         w = code.w if segments is None else code.w[:, None] + segments.w
         spread = ((w - self._w_mean) / self._w_std).square().mean(dim=(-2, -1))
         if segments is not None:
-            spread = in_turn(spread * segments.present())
+            spread = sequential_sum(spread * segments.present())
         return spread / w.shape[-2] if self.cfg.dispersion_wplus_div else spread

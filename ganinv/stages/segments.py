@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from ganinv.codes.code import Code, Segments
-from ganinv.codes.segments import in_turn
+from ganinv.codes.segments import sequential_sum
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
@@ -83,7 +83,7 @@ class Segment(StrictModel):
             result.code, Segments(masks, _room(masks, context.generator), names=names), pairs, context
         )
         w, segments = found.centred()
-        if bool((in_turn(segments.shares()) < _COVERED).any()):
+        if bool((sequential_sum(segments.shares()) < _COVERED).any()):
             segments = replace(segments, background=target.images)
         base = Code(w) if code is None or self.optimize.start != "code" else replace(code, w=w, z=None)
         if self.optimize.space == "s":

@@ -12,12 +12,12 @@ from ganinv.codes.code import Code
 from ganinv.optim.batched import Adam
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.objective import Objective
-from ganinv.stages.variables import Moment, Weights
+from ganinv.stages.variables import DescentStep, Weights
 from ganinv.target import Target
 
 
 @dataclass
-class Draws:
+class TogetherStep:
     """Random numbers of one step on one image."""
 
     stream: torch.Generator
@@ -43,7 +43,7 @@ def tune_together(
     epochs: int,
     lr: float,
     schedule: Callable[[float], float],
-    extra_loss: Callable[[Code, Moment], Tensor] | None = None,
+    extra_loss: Callable[[Code, DescentStep], Tensor] | None = None,
 ) -> StageResult:
     """``epochs`` passes over the images in their order, one Adam step each, on one set of weights.
 
@@ -55,7 +55,7 @@ def tune_together(
     x = {name: value.clone() for name, value in start.items()}
     adam, one = Adam(), torch.ones(1, dtype=torch.bool, device=generator.device)
     state = {name: adam.start(value.reshape(1, -1)) for name, value in x.items()}
-    draws = [Draws(context.stream(i, "together"), generator.device) for i in target.ids]
+    draws = [TogetherStep(context.stream(i, "together"), generator.device) for i in target.ids]
     references = [objective.reference([i]) for i in range(len(target))]
     curves: list[list[Tensor]] = [[] for _ in target.ids]
     count = torch.zeros(1, device=generator.device)

@@ -16,12 +16,12 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.config import StrictModel
 from ganinv.losses.distance import between
-from ganinv.optim.batched import Adam, Muon
+from ganinv.optim.batched import Adam, BatchedMuon
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.descent import Descent, Stop
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.together import tune_together
-from ganinv.stages.variables import Moment, WeightForm, Weights
+from ganinv.stages.variables import DescentStep, WeightForm, Weights
 from ganinv.target import Target
 
 
@@ -84,7 +84,7 @@ class Tune(StrictModel):
                 target, code, weights, objective, context,
                 epochs=self.steps, lr=self.lr, schedule=self.lr_factor, extra_loss=local,
             )  # fmt: skip
-        optimizer = Muon() if self.optimizer == "muon" else Adam()
+        optimizer = BatchedMuon() if self.optimizer == "muon" else Adam()
         descent = Descent(
             [weights], optimizer, steps=self.steps, lr=self.lr,
             schedule=self.lr_factor, stop=self.stop, extra_loss=local,
@@ -103,7 +103,7 @@ class LocalityLoss:
         self.cfg, self.generator = cfg, context.generator
         self._distance = context.distance(loss.distance) if cfg.distance_weight else None
 
-    def __call__(self, code: Code, moment: Moment) -> Tensor:
+    def __call__(self, code: Code, moment: DescentStep) -> Tensor:
         cfg = self.cfg
         near = self.near(code.w, moment.normal("locality", (self.generator.z_dim,)))
         with torch.no_grad():

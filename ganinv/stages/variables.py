@@ -26,7 +26,7 @@ WeightForm = Literal["dense", "low-rank", "styles"]
 Tensors = Mapping[str, Tensor]
 
 
-class Moment(Protocol):
+class DescentStep(Protocol):
     """A step of the descent, as its variables see it."""
 
     @property
@@ -51,7 +51,7 @@ class Variable(Protocol):
         """Where it starts for some images: tensors [n, ...]."""
         ...
 
-    def put(self, code: Code, values: Tensors, generator: Generator, moment: Moment | None) -> Code:
+    def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
         """The code with ``values`` in their place; ``moment`` is None for the result."""
         ...
 
@@ -115,7 +115,7 @@ class Latent(Free):
         first, end = self._rows(generator)
         return {"w": code.w[:, first:end].clone()}
 
-    def put(self, code: Code, values: Tensors, generator: Generator, moment: Moment | None) -> Code:
+    def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
         if self.space == "s":
             return replace(code, style_values=dict(values))
         if self.space in ("z", "z+"):
@@ -177,7 +177,7 @@ class NoiseMaps(Free):
                 out[str(k)] = own.expand(len(ids), 1, -1, -1).clone()
         return out
 
-    def put(self, code: Code, values: Tensors, generator: Generator, moment: Moment | None) -> Code:
+    def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
         weights = dict(code.weights or {})
         for k, layer in enumerate(generator.synthesis.convs):
             if self._lends(k, code):
@@ -235,7 +235,7 @@ class FeatureOffset(Free):
         add = given.add if isinstance(given.add, Tensor) else Masked.added_to(given.add, zero)
         return {"add": add.expand_as(zero).clone()}
 
-    def put(self, code: Code, values: Tensors, generator: Generator, moment: Moment | None) -> Code:
+    def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
         features = dict(code.features or {})
         features[self.site] = replace(features.get(self.site, Feature()), add=values["add"])
         return replace(code, features=features)
@@ -278,7 +278,7 @@ class Weights(Free):
                     out[f"{name}/style"] = style.new_zeros(count, style.shape[1])
         return out
 
-    def put(self, code: Code, values: Tensors, generator: Generator, moment: Moment | None) -> Code:
+    def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
         weights: dict[str, Tensor | LowRank] = {}
         styles: dict[str, Tensor] = {}
         for key, value in values.items():

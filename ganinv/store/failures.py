@@ -26,7 +26,7 @@ _LASTING = (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryEr
 
 
 @contextmanager
-def in_words(action: str, url: str) -> Iterator[None]:
+def storage_errors(action: str, url: str) -> Iterator[None]:
     """Turn what a file system raises inside the block into a :class:`StoreError`.
 
     ``FileExistsError`` passes: it is the answer of an exclusive create, not a failure.
@@ -36,7 +36,7 @@ def in_words(action: str, url: str) -> Iterator[None]:
     except (GaninvError, FileExistsError):
         raise
     except Exception as error:  # botocore, aiohttp and google clients have exception trees of their own
-        kind = StoreUnavailable if is_passing(error) else StoreError
+        kind = StoreUnavailable if is_transient(error) else StoreError
         raise kind(f"cannot {action} {url}: {reason(error)}") from error
 
 
@@ -45,7 +45,7 @@ def is_absent(error: StoreError) -> bool:
     return isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
 
 
-def is_passing(error: BaseException | None) -> bool:
+def is_transient(error: BaseException | None) -> bool:
     """Whether the same call may work later: a time-out, throttling (503), a connection that broke, a server's own error.
 
     Told by status, error number and name, along the chain of causes: each cloud client has exceptions of its own, and none

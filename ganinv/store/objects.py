@@ -17,10 +17,10 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ganinv.errors import ConfigError, StoreError
-from ganinv.store.failures import in_words, is_absent
+from ganinv.store.failures import is_absent, storage_errors
 from ganinv.store.local import create_file, replace_file
 from ganinv.store.opening import open_url
-from ganinv.store.patience import patient
+from ganinv.store.retrying import with_retries
 
 SIDE_BY_SIDE = 32
 """Requests at once for many small objects: a thousand of them at 30 ms each are a second."""
@@ -29,7 +29,7 @@ _probed: set[str] = set()  # stores whose exclusive create was tried out by this
 
 
 @dataclass(frozen=True)
-class Entry:
+class ObjectEntry:
     """An object as a listing shows it. ``modified``: seconds since 1970 by the storage's clock; None where it keeps none."""
 
     name: str
@@ -49,11 +49,11 @@ class Objects:
     url: str
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    @patient
+    @with_retries
     def read(self, path: str) -> bytes:
         """All bytes of one object; a :class:`StoreError` when there is none."""
         fs, key = self._at(path)
-        with in_words("read", self.where(path)):
+        with storage_errors("read", self.where(path)):
             return bytes(fs.cat_file(key))
 
     def read_if_there(self, path: str) -> bytes | None:
@@ -72,24 +72,24 @@ class Objects:
         with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(paths))) as pool:
             return list(pool.map(self.read, paths))
 
-    @patient
+    @with_retries
     def put(self, path: str, data: bytes) -> None:
         """Write one object whole, in the place of an older one: a reader sees all of it or nothing."""
         fs, key = self._at(path)
-        with in_words("write", self.where(path)):
+        with storage_errors("write", self.where(path)):
             if self.is_local:
                 replace_file(key, data)
             else:
                 fs.pipe_file(key, data)
 
-    @patient
+    @with_retries
     def create(self, path: str, data: bytes) -> None:
         """Write one object that must not exist; ``FileExistsError`` when it does.
 
         That may be this caller's own object, when the storage wrote it and its answer was lost: compare what is there.
         """
         fs, key = self._at(path)
-        with in_words("create", self.where(path)):
+        with storage_errors("create", self.where(path)):
             if self.is_local:
                 create_file(key, data)
             elif isinstance(fs, MemoryFileSystem):
@@ -103,17 +103,17 @@ class Objects:
         """Names of objects and folders in ``folder``, sorted, without hidden ones; empty when there is no folder."""
         return sorted({name for name, _ in self._list(folder, detail=False)})
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[ObjectEntry]:
         """The objects of ``folder`` by name, with sizes and times; folders in it are left out."""
         found = ((name, entry) for name, entry in self._list(folder, detail=True) if entry.get("type") != "directory")
-        entries = (Entry(name, int(entry.get("size") or 0), _modified(entry)) for name, entry in found)
+        entries = (ObjectEntry(name, int(entry.get("size") or 0), _modified(entry)) for name, entry in found)
         return sorted(entries, key=lambda entry: entry.name)
 
-    @patient
+    @with_retries
     def _list(self, folder: str, detail: bool) -> list[tuple[str, Any]]:
         """(name, what fsspec says of it) without hidden ones."""
         fs, key = self._at(folder)
-        with in_words("list", self.where(folder)):
+        with storage_errors("list", self.where(folder)):
             fs.invalidate_cache()  # other workers write here too
             try:
                 found = fs.ls(key, detail=detail)
@@ -131,11 +131,11 @@ class Objects:
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
         return protocol not in ("s3", "gs", "gcs", "abfs", "az") or bool(fs.exists(key.split("/")[0]))
 
-    @patient
+    @with_retries
     def remove(self, path: str) -> None:
         """Remove one object; nothing happens when there is none."""
         fs, key = self._at(path)
-        with in_words("remove", self.where(path)), contextlib.suppress(FileNotFoundError):
+        with storage_errors("remove", self.where(path)), contextlib.suppress(FileNotFoundError):
             fs.rm_file(key)
 
     def remove_folder(self, path: str) -> None:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from ganinv.errors import StoreError
 from ganinv.store.collection import Collection
 from ganinv.store.growth import is_addition
-from ganinv.store.objects import Entry
+from ganinv.store.objects import ObjectEntry
 from ganinv.store.store import Store, open_store
 
 NOT_COLLECTIONS = ("directions", "encoders", "generators", "inputs", "reports")
@@ -29,7 +29,7 @@ _FILE = re.compile(r"(part|errors)-(\d{5,})\.parquet")
 
 
 @dataclass(frozen=True)
-class Progress:
+class CollectionProgress:
     """Images of one collection: ``planned = done + failed + left``.
 
     Args:
@@ -50,7 +50,7 @@ class Progress:
     last_part: float | None
 
 
-def progress_at(url: str) -> list[Progress]:
+def progress_at(url: str) -> list[CollectionProgress]:
     """Of the collection at ``url``, or of all collections of the store there.
 
     Raises:
@@ -80,7 +80,7 @@ def collections(store: Store) -> Iterator[Collection]:
                     yield store.collection(kind, name)
 
 
-def progress(collection: Collection) -> Progress:
+def progress(collection: Collection) -> CollectionProgress:
     """Of one collection that has a plan."""
     sizes = {unit.index: len(unit.ids) for unit in collection.plan().units}
     entries = collection.objects.entries(collection.path)
@@ -95,7 +95,7 @@ def progress(collection: Collection) -> Progress:
     grown = max((entry.modified or 0.0 for entry in entries if is_addition(entry.name)), default=0.0)
     rate, silent = _pace(steps, time.time(), grown)
     left = planned - reached
-    return Progress(
+    return CollectionProgress(
         collection=collection.path,
         state="finished" if finished else "planned" if not parts else "silent" if silent else "running",
         planned=planned,
@@ -131,7 +131,7 @@ EMPTY_SLACK = 64
 A row costs hundreds."""
 
 
-def _failed(collection: Collection, errors: Sequence[Entry]) -> int:
+def _failed(collection: Collection, errors: Sequence[ObjectEntry]) -> int:
     """How many images failed. Errors tables without rows are told by their size, so that few have to be read."""
     if not errors:
         return 0
@@ -140,6 +140,6 @@ def _failed(collection: Collection, errors: Sequence[Entry]) -> int:
     return _rows(collection, [entry for entry in errors if entry.bytes > limit])
 
 
-def _rows(collection: Collection, entries: Sequence[Entry]) -> int:
+def _rows(collection: Collection, entries: Sequence[ObjectEntry]) -> int:
     contents = collection.objects.read_many([f"{collection.path}/{entry.name}" for entry in entries])
     return sum(pq.ParquetFile(io.BytesIO(content)).metadata.num_rows for content in contents)

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ganinv.errors import StoreError, did_you_mean
-from ganinv.store.failures import in_words, is_passing
+from ganinv.store.failures import is_transient, storage_errors
 from ganinv.store.objects import Objects
-from ganinv.store.patience import patient
+from ganinv.store.retrying import with_retries
 
 
 def read_part(objects: Objects, path: str, columns: Sequence[str] | None, ids: Sized[str] | None) -> pa.Table:
@@ -31,9 +31,9 @@ def read_part(objects: Objects, path: str, columns: Sequence[str] | None, ids: S
     return _read_ranges(objects, path, columns, ids)
 
 
-@patient
+@with_retries
 def _read_ranges(objects: Objects, path: str, columns: Sequence[str] | None, ids: Sized[str] | None) -> pa.Table:
-    with in_words("read", objects.where(path)), objects.open(path) as file:
+    with storage_errors("read", objects.where(path)), objects.open(path) as file:
         return _read(file, objects.where(path), columns, ids)
 
 
@@ -50,7 +50,7 @@ def _read(file: Any, where: str, columns: Sequence[str] | None, ids: Sized[str] 
         keep = pc.is_in(table["image_id"], value_set=pa.array(sorted(ids), pa.string()))
         return table.filter(keep).select(wanted)
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError) or is_passing(error):
+        if isinstance(error, FileNotFoundError | PermissionError) or is_transient(error):
             raise
         raise StoreError(
             f"{where} is damaged ({error}). Remove this file and _manifest.json beside it, and run the step again: "

@@ -55,20 +55,20 @@ class Store:
         return self.objects.names(checked_name("kind", kind))
 
     @property
-    def samples(self) -> Shelf:
-        return Shelf(self, "samples")
+    def samples(self) -> CollectionsOfKind:
+        return CollectionsOfKind(self, "samples")
 
     @property
-    def latents(self) -> Shelf:
-        return Shelf(self, "latents")
+    def latents(self) -> CollectionsOfKind:
+        return CollectionsOfKind(self, "latents")
 
     @property
-    def edits(self) -> Shelf:
-        return Shelf(self, "edits")
+    def edits(self) -> CollectionsOfKind:
+        return CollectionsOfKind(self, "edits")
 
     @property
-    def metrics(self) -> Shelf:
-        return Shelf(self, "metrics")
+    def metrics(self) -> CollectionsOfKind:
+        return CollectionsOfKind(self, "metrics")
 
     @property
     def directions(self) -> DirectionStore:
@@ -76,7 +76,7 @@ class Store:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class CollectionsOfKind:
     """The collections of one kind: ``store.latents["portraits"]``, ``"portraits" in store.latents``."""
 
     store: Store

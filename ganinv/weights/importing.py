@@ -12,13 +12,13 @@ from typing import Any, Literal
 import fsspec
 
 from ganinv.errors import ConfigError, WeightsRefused
-from ganinv.generators.catalogue import Entry, Source, find_source
+from ganinv.generators.catalogue import PublishedGenerator, Source, find_source
 from ganinv.generators.files import Format, embedded_names, open_generator, pack_generator, read_json, save_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.files import FORMAT, open_inverter, pack_inverter
 from ganinv.methods.published.checkpoints import open_encoder_checkpoint
 from ganinv.reading.checkpoint import open_checkpoint
-from ganinv.reading.download import Progress
+from ganinv.reading.download import DownloadProgress
 from ganinv.reading.fetch import fetch, path_kind
 from ganinv.store.folders import keep_folder
 from ganinv.store.names import checked_name
@@ -57,7 +57,7 @@ def import_weights(
     generator: str | None = None,
     encoder_type: str | None = None,
     needed: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> list[Imported]:
     """Copy a generator to ``<store>/generators/<name>``, or a published encoder to ``<store>/encoders/<name>`` with its
     decoder as the generator. Run again it finds everything there; killed in the middle it goes on.
@@ -99,7 +99,7 @@ def export_generator(
     network: Average | None = None,
     half: bool = False,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Generator:
     """Write a generator for other programs; see ``save_generator`` for the formats.
 
@@ -179,14 +179,14 @@ def _open_generator(source: Source, network: Average | None) -> Generator:
     return generator
 
 
-def _origin(generator: Generator, entry: Entry | None) -> dict[str, Any]:
+def _origin(generator: Generator, entry: PublishedGenerator | None) -> dict[str, Any]:
     origin = generator.provenance.as_origin() if generator.provenance is not None else {}
     if entry is not None:
         origin |= {"catalogue": entry.name, "licence": entry.licence.model_dump()}
     return origin
 
 
-def _encoder_method(source: Source, encoder_type: str | None, progress: Progress | None) -> str | None:
+def _encoder_method(source: Source, encoder_type: str | None, progress: DownloadProgress | None) -> str | None:
     """``psp``, ``e4e``, ... of a published encoder checkpoint; None for anything else."""
     kind = fetch_source(source, progress)
     if kind == "folder" and source.url not in embedded_names():
@@ -202,7 +202,7 @@ def _encoder_method(source: Source, encoder_type: str | None, progress: Progress
     return None if what is None else what.method
 
 
-def fetch_source(source: Source, progress: Progress | None = None) -> Literal["file", "folder", "missing"]:
+def fetch_source(source: Source, progress: DownloadProgress | None = None) -> Literal["file", "folder", "missing"]:
     """What lies there; a remote file is in the cache afterwards."""
     kind = "folder" if source.url in embedded_names() else path_kind(source.url, source.sha256)
     if kind == "file":

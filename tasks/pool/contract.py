@@ -21,7 +21,7 @@ passes                                           time on the images to blame are
 the node is lost or preempted, an object of      the same, but it is never an image's fault (twenty times in a row it
 Ray's is lost                                    would have to be)
 the worker does not answer                       it is asked again with growing pauses, then replaced
-storage times out, throttles (503), breaks off   the call again with growing pauses (``ganinv.store.patience``), then the
+storage times out, throttles (503), breaks off   the call again with growing pauses (``ganinv.store.retrying``), then the
                                                  unit again, ten times with growing pauses, then the run stops
 ``commit`` raises, or the store cannot be used   the unit again, four times with growing pauses, then the run stops
 ConfigError, WeightsRefused, GeneratorMismatch,  the run stops with this error: it would come for every unit

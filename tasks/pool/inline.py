@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ganinv.store import Unit
 from tasks.pool.contract import Place, PoolError, RunStopped, RunSummary, UnitReport, WorkerSpec
 from tasks.pool.ledger import Ledger, stop_if_fatal
-from tasks.pool.progress import Progress
+from tasks.pool.progress import ProgressLine
 from tasks.pool.slot import Slot
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class InlinePool:
         if not units:
             return ledger.summary(0.0)
         images = sum(len(unit.ids) for unit in units)
-        with self._device(), Progress(label, images, str(self.place), quiet=self._quiet) as progress:
+        with self._device(), ProgressLine(label, images, str(self.place), quiet=self._quiet) as progress:
             slot = Slot(spec)
             built = slot.build()
             if built.kind != "built":

@@ -1,4 +1,4 @@
-"""``Progress``: a bar on a terminal, a line now and then in a log. Images done and failed, rate, time left."""
+"""``ProgressLine``: a bar on a terminal, a line now and then in a log. Images done and failed, rate, time left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 FIRST_LINE, LONGEST_SILENCE = 10.0, 60.0  # seconds between two lines of a log: grows from the first to the second
 
 
-class Progress:
+class ProgressLine:
     """Use as a context manager; :meth:`add` what is done, and :meth:`tick` while nothing is.
 
     Args:
@@ -36,7 +36,7 @@ class Progress:
         self._started = self._last_line = time.monotonic()
         self._silence = FIRST_LINE
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressLine:
         self._started = self._last_line = time.monotonic()
         if self._where and not self._quiet:
             self._print(f"{self.label}: {self.total} images on {self._where}")
@@ -91,7 +91,11 @@ class Progress:
         if self.done:
             parts.append(f"{self.rate:.2f}/s")
         left = self.total - self.done
-        parts.append(f"{spell(left / self.rate)} left" if left and self.done else f"after {spell(self._elapsed)}")
+        parts.append(
+            f"{format_duration(left / self.rate)} left"
+            if left and self.done
+            else f"after {format_duration(self._elapsed)}"
+        )
         return ", ".join(parts)
 
     @property
@@ -102,7 +106,7 @@ class Progress:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def spell(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``45s``, ``3m05s``, ``2h07m``."""
     whole = round(seconds)
     if whole < 60:

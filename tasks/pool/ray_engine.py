@@ -14,8 +14,8 @@ from ganinv.store import Unit
 from tasks.pool.contract import Place, PoolError, RunStopped, RunSummary, UnitReport, WorkerSpec
 from tasks.pool.ledger import Ledger, pause, stop_if_fatal
 from tasks.pool.meter import Meter
-from tasks.pool.progress import Progress
-from tasks.pool.ray_head import Head
+from tasks.pool.progress import ProgressLine
+from tasks.pool.ray_head import ClusterHead
 from tasks.pool.ray_slot import RaySlot, SlotOptions
 from tasks.pool.slot import Order, Outcome
 
@@ -72,7 +72,7 @@ class RayPool:
         run = _Run(spec, units, min(self._slots, len(units)), self._options, self._start_seconds, on_worker)
         meter = Meter(label, self._options.resources["num_gpus"])
         images = sum(len(unit.ids) for unit in units)
-        with Progress(label, images, str(self.place), quiet=self._quiet) as progress:
+        with ProgressLine(label, images, str(self.place), quiet=self._quiet) as progress:
             try:
                 while not run.ledger.finished:
                     if should_stop is not None and should_stop():
@@ -133,7 +133,7 @@ class _Run:
         self._crashes, self._failed_builds = Setbacks(), Setbacks()
         self._start_seconds = start_seconds
         self._slots = [RaySlot(spec, options) for _ in range(slots)]
-        self._head = Head(ray.get_runtime_context().gcs_address)
+        self._head = ClusterHead(ray.get_runtime_context().gcs_address)
 
     def step(self) -> list[UnitReport]:
         """Start what can be started, wait at most POLL_SECONDS, book what has come."""

@@ -1,5 +1,5 @@
-"""``Head``: does the head of the cluster still answer? Without it workers go on for a while, and Ray then ends the driver's
-process from within, with no exception that anybody could catch. The driver gives up before that."""
+"""``ClusterHead``: does the head of the cluster still answer? Without it workers go on for a while, and Ray then ends the
+driver's process from within, with no exception that anybody could catch. The driver gives up before that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEAD_SECONDS = 30.0
 PERIOD_SECONDS = 3.0
 
 
-class Head:
+class ClusterHead:
     """Asked again and again by the driver's loop.
 
     Args:

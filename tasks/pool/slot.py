@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ganinv.errors import ConfigError, GeneratorMismatch, RunConflict, StoreError, WeightsRefused
 from ganinv.store import RowError, Unit
-from ganinv.store.failures import is_passing
+from ganinv.store.failures import is_transient
 from tasks.pool.contract import UnitReport, Worker, WorkerSpec
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Slot:
         except FATAL as error:
             return _outcome("fatal", error)
         except Exception as error:
-            return _outcome("unavailable" if is_passing(error) else "raised", error)
+            return _outcome("unavailable" if is_transient(error) else "raised", error)
         return Outcome("built", machine=_machine())
 
     def run(self, order: Order) -> Outcome:
@@ -120,7 +120,7 @@ class Slot:
         except FATAL as error:
             return _outcome("fatal", error)
         except Exception as error:  # whatever it is, the images are not to blame
-            return _outcome("unavailable" if is_passing(error) else "store", error)
+            return _outcome("unavailable" if is_transient(error) else "store", error)
         ok = len(order.unit.ids) - len(failures)
         reasons = Counter(failure.code for failure in failures)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
@@ -159,7 +159,7 @@ def _kind(error: Exception) -> Kind:
     """What ``process`` raised: is the machine, the storage or the work to blame?"""
     if _is_out_of_memory(error):
         return "memory"
-    if is_passing(error):
+    if is_transient(error):
         return "unavailable"
     return "store" if isinstance(error, StoreError) else "raised"
 

@@ -23,7 +23,7 @@ from ganinv.records.codes import read_extras
 from ganinv.records.record import encode
 from ganinv.records.verify import Record, first_good
 from ganinv.store import Collection, Plan, RowError, Unit, open_store
-from tasks.engine import Pools, default_device, drive, provenance
+from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, load_sources, records_table
@@ -76,7 +76,7 @@ def run_compress(job: CompressJob, pools: Pools) -> dict[str, Any]:
     plan = Plan.of("compress", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
     spec = WorkerSpec(CompressWorker, {"job": job, "distance": distance})
     label, same = f"compress {job.latents}", partial(reread, _Planned)
-    return drive(target, plan, spec, pools, label, grows=True, reread=same) | summary(target)
+    return run_units(target, plan, spec, pools, label, grows=True, reread=same) | summary(target)
 
 
 class _Planned(StrictModel):

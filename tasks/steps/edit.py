@@ -31,7 +31,7 @@ from ganinv.records import table_to_code
 from ganinv.records.segment_moves import SegmentMove
 from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
 from ganinv.store.names import quoted_id
-from tasks.engine import Pools, default_device, drive, provenance
+from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.scores import labeller_state
@@ -151,7 +151,7 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
     collection = store.edits[job.name]
     spec, same = WorkerSpec(EditWorker, {"job": job}), partial(reread, EditJob)
-    result = drive(collection, plan, spec, pools, "edit", gpu=renders, grows=True, reread=same)
+    result = run_units(collection, plan, spec, pools, "edit", gpu=renders, grows=True, reread=same)
     return result | ({"outcomes": _outcomes(collection)} if job.calibrated else {})
 
 

@@ -25,7 +25,7 @@ from ganinv.records import table_to_code
 from ganinv.records.segment_moves import with_moves
 from ganinv.records.style_offsets import COLUMN
 from ganinv.store import Plan, RowError, Unit, open_store
-from tasks.engine import Pools, default_device, drive, provenance
+from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import Worker, WorkerSpec
 from tasks.records import load_sources
@@ -81,7 +81,7 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
         target = store.collection(METRICS[kind], name)
         workers: dict[str, Callable[..., Worker]] = {"latents": InversionWorker, "edits": EditMetricsWorker}
         spec = WorkerSpec(workers[kind], {"job": job, "protocol": protocol})
-        results[kind] = drive(
+        results[kind] = run_units(
             target, plan, spec, pools, f"evaluate {name}", grows=True, reread=partial(reread, _Planned)
         )
     return results

@@ -21,7 +21,7 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
 from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
-from tasks.engine import Pools, default_device, drive
+from tasks.engine import Pools, default_device, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.steps.changes import Changes
@@ -124,7 +124,7 @@ def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
     plan = Plan.of("fit", config, {k: sources.origin.get(k) for k in ORIGIN}, sources.fits().names, 1)
     collection = store.collection("fits", job.name)
     spec = WorkerSpec(FitWorker, {"job": job})
-    result = drive(collection, plan, spec, pools, "fit", reread=partial(reread, FitJob))
+    result = run_units(collection, plan, spec, pools, "fit", reread=partial(reread, FitJob))
     if result["failed"]:
         result["not_fitted"] = collection.errors()["message"].to_pylist()
     return result

@@ -35,7 +35,7 @@ from ganinv.stages.checking import check_method
 from ganinv.stages.method import Method, MethodConfig, method_config, open_method
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.target import Target
-from tasks.engine import Pools, default_device, drive, provenance
+from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
@@ -102,7 +102,7 @@ def run_invert(
         dataset.forget()  # nobody reads it in this process, and the run may go on for days
 
     label = f"invert {plan.provenance['method']}"
-    return drive(collection, plan, spec, pools, label, grows=True, reread=comparable, prepare=index)
+    return run_units(collection, plan, spec, pools, label, grows=True, reread=comparable, prepare=index)
 
 
 def list_images(job: InvertJob) -> Dataset:

@@ -16,7 +16,7 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.labels import open_labeller
 from ganinv.records import table_to_code
 from ganinv.store import Plan, RowError, Unit, open_store, tensor_numpy
-from tasks.engine import Pools, default_device, drive, provenance
+from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.scores import labeller_state, score_column, scores_of
@@ -50,7 +50,7 @@ def run_label(job: LabelJob, pools: Pools) -> dict[str, Any]:
     header = provenance(generator, labeller=labeller.identity, labeller_sha256=labeller.weights_sha256)
     plan = Plan.of("label", config, header, samples.read(["image_id"])["image_id"].to_pylist(), job.unit_size)
     spec, same = WorkerSpec(LabelWorker, {"job": job}), partial(reread, LabelJob)
-    return drive(
+    return run_units(
         store.collection("labels", job.name),
         plan,
         spec,

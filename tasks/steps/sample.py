@@ -16,7 +16,7 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_id, sample_index, sample_z
 from ganinv.labels import open_labeller
 from ganinv.store import Plan, RowError, Unit, open_store, tensor_array
-from tasks.engine import Pools, default_device, drive, provenance
+from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.pool import WorkerSpec
 from tasks.scores import labeller_state, score_column, scores_of
 
@@ -43,7 +43,7 @@ def run_sample(job: SampleJob, pools: Pools) -> dict[str, Any]:
     plan = Plan.of("sample", config, origin, map(sample_id, range(job.count)), job.unit_size)
     collection = open_store(job.store).samples[job.name]
     spec = WorkerSpec(SampleWorker, {"job": job})
-    return drive(collection, plan, spec, pools, "sample", reread=partial(reread, SampleJob))
+    return run_units(collection, plan, spec, pools, "sample", reread=partial(reread, SampleJob))
 
 
 class SampleWorker:

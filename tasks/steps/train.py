@@ -21,7 +21,7 @@ from ganinv.methods.e4e import E4e
 from ganinv.methods.files import open_inverter, save_inverter
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig
-from tasks.engine import Pools, default_device, drive, provenance
+from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.pool import WorkerSpec
 from tasks.sources import DatasetRef
 
@@ -70,7 +70,7 @@ def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
         return reread(TrainJob, {**images, **known})
 
     spec = WorkerSpec(TrainWorker, {"job": job})
-    result = drive(collection, plan, spec, pools, f"train {job.name} (steps)", sequential=True, reread=same)
+    result = run_units(collection, plan, spec, pools, f"train {job.name} (steps)", sequential=True, reread=same)
     return result | {"encoder": job.encoder_url}
 
 

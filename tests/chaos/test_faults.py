@@ -39,7 +39,7 @@ def make(root: str, options: Mapping[str, Any]) -> pa.Table:
 
 @pytest.fixture
 def target(s3_options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr("ganinv.store.patience.PAUSES", [0.01] * 5)
+    monkeypatch.setattr("ganinv.store.retrying.PAUSES", [0.01] * 5)
     monkeypatch.setattr(pool_ledger, "LONGEST_PAUSE", 0.01)
     return urlsplit(s3_options["endpoint_url"]).netloc
 

@@ -14,7 +14,7 @@ import pytest
 
 from ganinv.store import Collection, Plan, open_store
 from tasks.pool import PoolError
-from tasks.pool.ray_head import HEAD_SECONDS, Head
+from tasks.pool.ray_head import HEAD_SECONDS, ClusterHead
 from tests.chaos.cluster import RayCluster
 from tests.chaos.processes import MARK, family, kill, wait_for
 
@@ -42,7 +42,7 @@ def start(cluster: RayCluster, collection: Collection, seconds: float, log: Path
 
 def test_a_head_that_comes_back_is_no_reason_to_give_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        head = Head(f"127.0.0.1:{listening.getsockname()[1]}")
+        head = ClusterHead(f"127.0.0.1:{listening.getsockname()[1]}")
         head.check(0.0)
         assert not head.away
     head.check(1.0)  # it is not asked that often

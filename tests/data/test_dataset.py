@@ -247,7 +247,7 @@ def test_storage_that_fails_is_not_blamed_on_the_images(tmp_path: Path, monkeypa
         calls.append(1)
         raise ConnectionResetError("gone")
 
-    monkeypatch.setattr("ganinv.store.patience.PAUSES", [0.01, 0.01])
+    monkeypatch.setattr("ganinv.store.retrying.PAUSES", [0.01, 0.01])
     monkeypatch.setattr(type(dataset.place.fs), "cat_file", fail)
     with pytest.raises(DataUnavailable, match="cannot be reached"):
         dataset.load(["a"], 16)

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from ganinv.directions.direction import Direction
+from ganinv.directions.exchange.declared import DeclaredGenerator
 from ganinv.directions.exchange.exporting import export_direction, export_directions
 from ganinv.directions.exchange.importing import import_directions
-from ganinv.directions.exchange.stated import StatedGenerator
 from ganinv.directions.fitting.ganspace import GanSpaceConfig, fit_ganspace
 from ganinv.errors import ConfigError, DataError, StoreError
 
-FFHQ = StatedGenerator("stylegan2-ffhq", 1024)
+FFHQ = DeclaredGenerator("stylegan2-ffhq", 1024)
 D = 512
 
 
@@ -95,7 +95,7 @@ def test_a_flat_boundary_of_w_plus_comes_out_as_it_came_in(tmp_path: Path) -> No
 def test_ganspace_components_in_the_e4e_layout(shared: Path, tmp_path: Path, name: str) -> None:
     """Card GANSpace, check 3."""
     source = shared / "data/community-directions" / name
-    generator = StatedGenerator("g", 256 if "church" in name else 1024)
+    generator = DeclaredGenerator("g", 256 if "church" in name else 1024)
     found = import_directions(str(source), generator)
     assert export_directions(found[:3], str(tmp_path / "three.pt")) == ["mean", "comp", "std"]
     assert export_directions(found[::-1], str(tmp_path / "out.pt")) == ["mean", "comp", "std"]
@@ -163,7 +163,7 @@ def test_styles(tmp_path: Path, suffix: str) -> None:
     assert (back.space, back.style_layers) == ("s", layers)
     assert np.array_equal(back.vector, d.vector)
     with pytest.raises(DataError, match="belongs to another generator"):
-        import_directions(uri, StatedGenerator("g", 32))
+        import_directions(uri, DeclaredGenerator("g", 32))
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:

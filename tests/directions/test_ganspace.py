@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ganinv.directions.direction import Direction
+from ganinv.directions.exchange.declared import DeclaredGenerator
 from ganinv.directions.exchange.importing import import_directions
-from ganinv.directions.exchange.stated import StatedGenerator
 from ganinv.directions.fitting.ganspace import GanSpaceConfig, PrincipalComponents, fit_ganspace
 from ganinv.errors import ConfigError, DataError
 from ganinv.metrics import Moments
@@ -109,7 +109,7 @@ def test_the_published_edit_of_the_published_basis_in_the_e4e_form(shared: Path)
     own coordinate, which is 0."""
     source = shared / "data/community-directions/e4e/ffhq_pca.pt"
     (d,) = import_directions(
-        str(source), StatedGenerator("ffhq", 1024), select=["54"], layers=(7, 8), mode="absolute-first-row"
+        str(source), DeclaredGenerator("ffhq", 1024), select=["54"], layers=(7, 8), mode="absolute-first-row"
     )
     assert d.unit == pytest.approx(0.4925, abs=5e-5)
     assert d.mean is not None

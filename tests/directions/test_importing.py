@@ -15,15 +15,15 @@ import torch
 
 from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.directions.exchange import files
+from ganinv.directions.exchange.declared import DeclaredGenerator
 from ganinv.directions.exchange.files import read_direction_file
 from ganinv.directions.exchange.importing import import_directions
-from ganinv.directions.exchange.stated import StatedGenerator
 from ganinv.directions.fitting.projection import project_out
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch, WeightsRefused
 from tests.reading.pickles import call
 from tests.tiny import tiny_generator
 
-FFHQ = StatedGenerator("stylegan2-ffhq", 1024)
+FFHQ = DeclaredGenerator("stylegan2-ffhq", 1024)
 D = 512
 
 
@@ -49,7 +49,7 @@ def vector(seed: int = 0, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape or (D,)).astype(np.float32)
 
 
-def one(uri: str, generator: StatedGenerator = FFHQ, **how: Any) -> Direction:
+def one(uri: str, generator: DeclaredGenerator = FFHQ, **how: Any) -> Direction:
     (direction,) = import_directions(uri, generator, **{"space": "w", **how})
     return direction
 
@@ -62,7 +62,7 @@ def test_every_published_file_as_its_manifest_says(community: Path) -> None:
         uri, stem = str(community / row["path"]), Path(row["path"]).stem
         basis, statistics = "comp (80" in row["contents"], row["contents"].startswith("[mean, std]")
         in_z = row["path"].startswith("interfacegan") and not stem.endswith("_w_boundary")
-        generator = StatedGenerator("church", 256) if "church" in stem else FFHQ
+        generator = DeclaredGenerator("church", 256) if "church" in stem else FFHQ
         space = None if basis or statistics else "z" if in_z else "w"
         found = import_directions(
             uri, generator, space=space, select=["6:501"] if statistics else (), sha256=row["sha256"]
@@ -230,7 +230,7 @@ def test_styles_of_all_layers(tmp_path: Path) -> None:
     """Card StyleSpace, check 1: 26 layers, 9088 and 6048 without toRGB; 23 and 20 layers at 512 and 256."""
     layers = FFHQ.style_layers
     assert (len(layers), sum(w for _, w in layers)) == (26, 9088)
-    assert [len(StatedGenerator("g", r).style_layers) for r in (512, 256)] == [23, 20]
+    assert [len(DeclaredGenerator("g", r).style_layers) for r in (512, 256)] == [23, 20]
     without = [w for n, w in layers if n.startswith("convs")]
     assert sum(without) == 6048
     flat = np.zeros(9088, np.float32)
@@ -249,7 +249,7 @@ def test_styles_of_all_layers(tmp_path: Path) -> None:
 
 def test_a_generator_at_hand_is_recorded_and_its_shapes_hold(tmp_path: Path) -> None:
     g = tiny_generator()
-    stated = StatedGenerator.of(g)
+    stated = DeclaredGenerator.of(g)
     assert [name for name, _ in stated.style_layers] == g.style_names
     assert [width for _, width in stated.style_layers] == [s.shape[1] for s in g.styles(torch.zeros(1, g.num_ws, 16))]
     d = one(save(tmp_path / "smile.npy", vector(0, 16)), stated, positive_means="a smile")
@@ -261,11 +261,11 @@ def test_a_generator_at_hand_is_recorded_and_its_shapes_hold(tmp_path: Path) -> 
         one(save(tmp_path / "smile.npy", vector()), stated)
     with pytest.raises(DataError, match=r"10 rows of 16, but 'tiny'.* has 8"):
         one(save(tmp_path / "smile.npy", vector(0, 10, 16)), stated)
-    assert StatedGenerator("tiny", 32, 16).style_layers[0][0] == "convs.0"
+    assert DeclaredGenerator("tiny", 32, 16).style_layers[0][0] == "convs.0"
 
 
 def test_an_unverified_one_is_applied_only_when_trusted(tmp_path: Path) -> None:
-    d = one(save(tmp_path / "smile.npy", vector(0, 16)), StatedGenerator("tiny", 32, w_dim=16))
+    d = one(save(tmp_path / "smile.npy", vector(0, 16)), DeclaredGenerator("tiny", 32, w_dim=16))
     g = tiny_generator()
     assert d.generator_fingerprint == UNVERIFIED
     with pytest.raises(GeneratorMismatch, match="'smile' was imported for 'tiny' without its weights"):
@@ -303,7 +303,7 @@ def test_one_vector_does_not_say_whether_it_is_of_z_or_w(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"rows \[4, 20\) are stated"):
         one(save(tmp_path / "smile.npy", vector()), layers=(4, 20))
     with pytest.raises(ConfigError, match="power of two"):
-        StatedGenerator("x", 100)
+        DeclaredGenerator("x", 100)
 
 
 def with_objects(payload: bytes) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ganinv.directions.fitting.interfacegan import InterFaceGanConfig, fit_boundary, fit_interfacegan
-from ganinv.directions.fitting.samples import Block, Draws
+from ganinv.directions.fitting.samples import Block, SampleDraws
 from ganinv.directions.fitting.tails import Tails, select_tails
 from ganinv.errors import DataError
 
@@ -100,13 +100,13 @@ def test_memory_does_not_grow_with_the_samples(estimator: str) -> None:
 
 
 def test_draws_belong_to_ids() -> None:
-    draws = Draws(3, "split")
+    draws = SampleDraws(3, "split")
     ids = np.array([f"a{i}" for i in range(20_000)])
     uniform = draws.uniform(ids, 2)
     assert abs(uniform.mean() - 0.5) < 0.01
     assert abs(np.corrcoef(uniform.T)[0, 1]) < 0.03
     np.testing.assert_array_equal(draws.uniform(ids[::-1][:5], 2), uniform[::-1][:5])
-    assert not np.array_equal(Draws(4, "split").uniform(ids, 2), uniform)
+    assert not np.array_equal(SampleDraws(4, "split").uniform(ids, 2), uniform)
     counts = draws.poisson(ids, 3)
     assert counts.mean() == pytest.approx(1, abs=0.03)
     assert counts.var() == pytest.approx(1, abs=0.05)

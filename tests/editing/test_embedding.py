@@ -11,7 +11,7 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.editing.activations import copy_activations
 from ganinv.editing.applications import crossover, inpaint, local_style, reconstruct, scribble, transfer
-from ganinv.editing.embedding import Embedder, EmbeddingConfig, Part
+from ganinv.editing.embedding import Embedder, EmbeddingConfig, ImagePart
 from ganinv.editing.masks import blurred, box, shrunk
 from ganinv.errors import ConfigError, NotFinite
 from ganinv.generators.stylegan2 import Generator
@@ -63,8 +63,8 @@ def test_masks() -> None:
 
 @pytest.mark.seconds
 def test_latent_then_noise(embedder: Embedder, g: Generator, x: Tensor) -> None:
-    first = embedder.latent([Part(x)])
-    second = embedder.noise([Part(x)], first)
+    first = embedder.latent([ImagePart(x)])
+    second = embedder.noise([ImagePart(x)], first)
     assert first.noise is None
     assert torch.equal(second.w, first.w)
     assert (psnr(g.render(second), x) > psnr(g.render(first), x)).all()
@@ -73,12 +73,12 @@ def test_latent_then_noise(embedder: Embedder, g: Generator, x: Tensor) -> None:
 
 
 def test_rows_and_space_limit_the_latent(embedder: Embedder, g: Generator, x: Tensor) -> None:
-    w = embedder.latent([Part(x)], rows=(1, 3)).w
+    w = embedder.latent([ImagePart(x)], rows=(1, 3)).w
     mean = g.w_mean.expand(2, 1, -1)
     assert torch.equal(w[:, :1], mean)
     assert torch.equal(w[:, 3:], mean.expand(-1, g.num_ws - 3, -1))
     assert (w[:, 1:3] - mean).abs().amin(dim=(1, 2)).max() > 0
-    w = embedder.latent([Part(x)], space="w").w
+    w = embedder.latent([ImagePart(x)], space="w").w
     assert torch.equal(w, w[:, :1].expand_as(w))
 
 
@@ -131,7 +131,7 @@ def test_inpainting_does_not_look_into_the_hole(
 def test_local_style(embedder: Embedder, g: Generator, x: Tensor, y: Tensor) -> None:
     """Outside the mask the Gram matrices come closer to the style's; inside, the content stays."""
     mask = box(R, 0, 0, 1, 0.5)
-    start = embedder.latent([Part(x)])
+    start = embedder.latent([ImagePart(x)])
     gram = open_distance("gram-embedded", g)
 
     def apart(code: Code) -> Tensor:
@@ -144,7 +144,7 @@ def test_local_style(embedder: Embedder, g: Generator, x: Tensor, y: Tensor) -> 
 
 
 def test_scribbles_move_the_drawn_region_and_few_rows(embedder: Embedder, g: Generator, x: Tensor) -> None:
-    start = embedder.latent([Part(x)])
+    start = embedder.latent([ImagePart(x)])
     where = box(R, 0.4, 0.25, 0.5, 0.75)
     drawn = torch.where(where > 0, -0.9, x)
     code = scribble(embedder, x, drawn, start, rows=(2, 6), steps=25)
@@ -192,15 +192,15 @@ def test_images_of_a_batch_do_not_meet(embedder: Embedder, g: Generator, x: Tens
 
 def test_what_does_not_fit_is_refused(embedder: Embedder, x: Tensor) -> None:
     with pytest.raises(ConfigError, match=r"images must be \[B, 3, 32, 32\], got \[2, 3, 16, 16\]"):
-        embedder.latent([Part(x[:, :, ::2, ::2])])
+        embedder.latent([ImagePart(x[:, :, ::2, ::2])])
     with pytest.raises(ConfigError, match=r"mask of these images must be \[2 or 1, 1, 32, 32\]"):
-        embedder.latent([Part(x, torch.ones(1, 3, R, R))])
+        embedder.latent([ImagePart(x, torch.ones(1, 3, R, R))])
     with pytest.raises(ConfigError, match="one batch each"):
-        embedder.latent([Part(x), Part(x[:1])])
+        embedder.latent([ImagePart(x), ImagePart(x[:1])])
     broken = x.clone()
     broken[1, 0, 0, 0] = float("nan")
     with pytest.raises(NotFinite, match=r"images \[1\] of this batch"):
-        embedder.latent([Part(broken)])
+        embedder.latent([ImagePart(broken)])
 
 
 def test_a_generator_without_noise_gets_a_strength(x: Tensor) -> None:

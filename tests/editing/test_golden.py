@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code
+from ganinv.directions.exchange.declared import DeclaredGenerator
 from ganinv.directions.exchange.importing import import_directions
-from ganinv.directions.exchange.stated import StatedGenerator
 from ganinv.editing import Edit
 from ganinv.store import Store, open_store
 
-TOY = StatedGenerator("toy", 64, w_dim=64)  # ten rows of 64
+TOY = DeclaredGenerator("toy", 64, w_dim=64)  # ten rows of 64
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ganinv.editing.search import Found, StrengthSearch, find
+from ganinv.editing.search import SearchResult, StrengthSearch, find
 
 
 def run(
     response: Callable[[np.ndarray], np.ndarray], aim: list[float], guess: float = 1.0, **cfg: float
-) -> tuple[Found, int]:
+) -> tuple[SearchResult, int]:
     """The result, and how often the slowest lane was evaluated."""
     count = np.zeros(len(aim), int)
 

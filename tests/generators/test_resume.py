@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code, Feature, Masked
-from ganinv.generators.synthesis import State
+from ganinv.generators.synthesis import SynthesisState
 from tests.generators.narrow import CHANNELS, full_code, narrow_generator, normal, w_plus
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
@@ -21,7 +21,7 @@ def test_two_halves_are_the_whole_at_every_layer(architecture: str) -> None:
     whole = g.synthesize(code)
     for k in range(g.cfg.num_convs):
         state = g.synthesize(code, stop=k)
-        assert isinstance(state, State)
+        assert isinstance(state, SynthesisState)
         assert state.k == k
         torch.testing.assert_close(g.synthesize(code, start=state), whole, atol=0, rtol=0)
         for j in range(k, g.cfg.num_convs):

@@ -10,7 +10,7 @@ import torch
 
 from ganinv.codes.code import Code
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.optim.batched import LBFGS, Adam, Matrix, Muon
+from ganinv.optim.batched import LBFGS, Adam, BatchedMuon, Matrix
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import batches
 from ganinv.stages.descent import Descent, Stop
@@ -133,14 +133,14 @@ def test_stops_by_distance_and_by_plateau_do_not_wait_for_the_look(
 def _looking_every(monkeypatch: pytest.MonkeyPatch, steps: int, run: object) -> StageResult:
     from ganinv.stages import descent
 
-    init = descent.Run.__init__
+    init = descent.DescentRun.__init__
 
-    def patched(self: descent.Run, *args: object) -> None:
+    def patched(self: descent.DescentRun, *args: object) -> None:
         init(self, *args)
         self.look_every = steps
 
     with monkeypatch.context() as m:
-        m.setattr(descent.Run, "__init__", patched)
+        m.setattr(descent.DescentRun, "__init__", patched)
         return run()  # type: ignore[operator]
 
 
@@ -228,7 +228,7 @@ def test_adam_is_adam() -> None:
 
 def test_muon_makes_orthogonal_steps_for_matrices_alone() -> None:
     torch.manual_seed(0)
-    optimizer, x = Muon(vectors=0.5), torch.zeros(2, 3 * 5 + 4)
+    optimizer, x = BatchedMuon(vectors=0.5), torch.zeros(2, 3 * 5 + 4)
     state = optimizer.start(x)
     move = torch.tensor([True, False])
     gradient = torch.randn(2, 19)
@@ -247,7 +247,7 @@ def test_each_variable_has_its_own_matrices(context: Context) -> None:
     objective = ReconstructionLoss().prepare(target, context)
     variables: list[Variable] = [Weights(layers=("convs.0.weight",)), Latent("w+")]
     for order in (variables, variables[::-1]):
-        code = Descent(order, Muon(vectors=0.5), steps=1, lr=0.01)(target, start, objective, context).code
+        code = Descent(order, BatchedMuon(vectors=0.5), steps=1, lr=0.01)(target, start, objective, context).code
         assert code.weights is not None
         moved = code.weights["convs.0.weight"]
         assert isinstance(moved, torch.Tensor)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ganinv.errors import DataError, StoreError, StoreUnavailable
-from ganinv.store import patience
-from ganinv.store.failures import in_words, is_passing
+from ganinv.store import retrying
+from ganinv.store.failures import is_transient, storage_errors
 
 
 def s3_error(status: int, code: str) -> Exception:
@@ -61,25 +61,25 @@ def lasting() -> list[Exception]:
 
 @pytest.mark.parametrize("error", passing(), ids=lambda e: type(e).__name__)
 def test_what_passes_may_be_tried_again(error: Exception) -> None:
-    assert is_passing(error)
-    with pytest.raises(StoreUnavailable), in_words("read", "s3://b/x"):
+    assert is_transient(error)
+    with pytest.raises(StoreUnavailable), storage_errors("read", "s3://b/x"):
         raise error
     wrapped = RuntimeError("somewhere above")
     wrapped.__cause__ = error
-    assert is_passing(wrapped)
+    assert is_transient(wrapped)
 
 
 @pytest.mark.parametrize("error", lasting(), ids=lambda e: type(e).__name__)
 def test_what_lasts_is_not(error: Exception) -> None:
-    assert not is_passing(error)
+    assert not is_transient(error)
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    monkeypatch.setattr(retrying.time, "sleep", slept.append)
     tries: list[int] = []
 
-    @patience.patient
+    @retrying.with_retries
     def call(good_after: int, error: type[StoreError]) -> str:
         tries.append(1)
         if len(tries) <= good_after:
@@ -88,11 +88,11 @@ def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert call(3, StoreUnavailable) == "done"
     assert len(slept) == 3
-    assert all(pause / 2 <= seconds <= pause * 1.5 for pause, seconds in zip(patience.PAUSES, slept, strict=False))
+    assert all(pause / 2 <= seconds <= pause * 1.5 for pause, seconds in zip(retrying.PAUSES, slept, strict=False))
     tries.clear()
     with pytest.raises(StoreUnavailable):
         call(100, StoreUnavailable)
-    assert len(tries) == len(patience.PAUSES) + 1
+    assert len(tries) == len(retrying.PAUSES) + 1
     tries.clear()
     with pytest.raises(StoreError):
         call(1, StoreError)

@@ -86,7 +86,7 @@ def test_a_missing_bucket_is_said_in_words(s3_options: dict[str, str]) -> None:
 
 
 def test_an_unreachable_endpoint_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ganinv.store.patience.PAUSES", [0.01])
+    monkeypatch.setattr("ganinv.store.retrying.PAUSES", [0.01])
     config = {"retries": {"max_attempts": 0}, "connect_timeout": 1}
     store = open_store("s3://bucket/x", endpoint_url="http://127.0.0.1:9", key="a", secret="b", config_kwargs=config)
     with pytest.raises(StoreUnavailable, match="cannot be reached"):

@@ -16,7 +16,7 @@ import torch
 
 from ganinv.machine import Machine, library, processor
 from ganinv.store import Collection, Plan, open_store
-from tasks.engine import Engine, default_device, drive, gpus_expected, open_pools
+from tasks.engine import Engine, default_device, gpus_expected, open_pools, run_units
 from tasks.pool import WorkerSpec
 from tasks.summary import TABLE, read_summary
 from tests.tasks.workers import StoringWorker, units_of
@@ -43,7 +43,7 @@ def run(store: str, folder: Path, engine: Engine, gpu: bool = True) -> Collectio
     collection = root.collection("squares", "a")
     spec = WorkerSpec(SeeingWorker, {"url": root.url, "folder": str(folder)})
     with open_pools(engine) as pools:
-        drive(collection, plan_of(6), spec, pools, "square", gpu=gpu)
+        run_units(collection, plan_of(6), spec, pools, "square", gpu=gpu)
     return collection
 
 

@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 
 from tasks.pool import progress
-from tasks.pool.progress import Progress, spell
+from tasks.pool.progress import ProgressLine, format_duration
 
 
-def log(quiet: bool = False) -> tuple[Progress, io.StringIO]:
+def log(quiet: bool = False) -> tuple[ProgressLine, io.StringIO]:
     text = io.StringIO()
-    return Progress("invert", 100, console=Console(file=text, width=200), quiet=quiet), text
+    return ProgressLine("invert", 100, console=Console(file=text, width=200), quiet=quiet), text
 
 
 def test_a_log_gets_a_line_in_the_end() -> None:
@@ -50,11 +50,11 @@ def test_quiet_says_nothing() -> None:
 
 def test_a_terminal_gets_a_bar() -> None:
     text = io.StringIO()
-    with Progress("invert", 4, console=Console(file=text, width=120, force_terminal=True)) as shown:
+    with ProgressLine("invert", 4, console=Console(file=text, width=120, force_terminal=True)) as shown:
         shown.add(3, 1)
     assert "4/4" in text.getvalue()
     assert "1 failed" in text.getvalue()
 
 
 def test_times_are_spelled_for_people() -> None:
-    assert [spell(s) for s in (4.4, 185, 7620)] == ["4s", "3m05s", "2h07m"]
+    assert [format_duration(s) for s in (4.4, 185, 7620)] == ["4s", "3m05s", "2h07m"]

@@ -10,7 +10,7 @@ import pytest
 
 from ganinv.data import open_dataset
 from ganinv.store import Collection, Plan, open_store
-from tasks.engine import Engine, drive, open_pools
+from tasks.engine import Engine, open_pools, run_units
 from tasks.pool import RunStopped, WorkerSpec
 from tasks.summary import TABLE, read_summary
 from tests.tasks.workers import StoringWorker, units_of
@@ -26,7 +26,9 @@ def run(collection: Collection, stop_after: int | None = None, **faults: Any) ->
         return stop_after is not None and committed.exists() and len(committed.read_text().split()) >= stop_after
 
     with open_pools(Engine(kind="inline", quiet=True), should_stop=should_stop) as pools:
-        drive(collection, plan, WorkerSpec(StoringWorker, {"url": collection.objects.url, **faults}), pools, "square")
+        run_units(
+            collection, plan, WorkerSpec(StoringWorker, {"url": collection.objects.url, **faults}), pools, "square"
+        )
 
 
 def test_each_run_is_a_row_and_the_text_tells_the_whole(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ganinv.directions.direction import UNVERIFIED, Direction, Dtype, Mode, Space
+from ganinv.directions.exchange.declared import DeclaredGenerator
 from ganinv.directions.exchange.files import DirectionFile, read_direction_file
-from ganinv.directions.exchange.published import Entry, find_entries
-from ganinv.directions.exchange.stated import StatedGenerator
+from ganinv.directions.exchange.published import PublishedDirection, find_entries
 from ganinv.errors import ConfigError, DataError
 
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9._-]+")
@@ -19,7 +19,7 @@ _FORBIDDEN = re.compile(r"[^A-Za-z0-9._-]+")
 
 def import_directions(
     uri: str,
-    generator: StatedGenerator,
+    generator: DeclaredGenerator,
     *,
     space: Space | None = None,
     select: Sequence[str] = (),
@@ -59,7 +59,12 @@ def import_directions(
 
 
 def _direction(
-    file: DirectionFile, entry: Entry, generator: StatedGenerator, space: Space | None, name: str, given: dict[str, Any]
+    file: DirectionFile,
+    entry: PublishedDirection,
+    generator: DeclaredGenerator,
+    space: Space | None,
+    name: str,
+    given: dict[str, Any],
 ) -> Direction:
     layers = given["layers"] or entry.layers
     if space is not None and entry.space is not None and space.rstrip("+") != entry.space:
@@ -107,7 +112,7 @@ def _direction(
 
 
 def _in_rows(
-    array: np.ndarray, generator: StatedGenerator, space: Space | None, layers: tuple[int, int] | None, what: str
+    array: np.ndarray, generator: DeclaredGenerator, space: Space | None, layers: tuple[int, int] | None, what: str
 ) -> np.ndarray:
     """[D] or [L, D] of an array of any published shape."""
     width, rows = (generator.z_dim if space == "z" else generator.w_dim), generator.num_ws
@@ -131,7 +136,7 @@ def _in_rows(
 
 
 def _in_s(
-    array: np.ndarray | tuple[np.ndarray, ...] | dict[str, np.ndarray], generator: StatedGenerator, what: str
+    array: np.ndarray | tuple[np.ndarray, ...] | dict[str, np.ndarray], generator: DeclaredGenerator, what: str
 ) -> tuple[np.ndarray, tuple[tuple[str, int], ...]]:
     """(flat vector, layers) of one array per layer, or of all layers in one; layers that do not move are left out."""
     own = generator.style_layers
@@ -168,7 +173,7 @@ def _without_rgb(layers: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], 
     return tuple(layer for layer in layers if not layer[0].startswith("torgbs"))
 
 
-def _source(file: DirectionFile, entry: Entry, vector: np.ndarray) -> dict[str, Any]:
+def _source(file: DirectionFile, entry: PublishedDirection, vector: np.ndarray) -> dict[str, Any]:
     """Where it came from and what it was, for the report."""
     arrays = [entry.array] if isinstance(entry.array, np.ndarray) else list(_each(entry.array))
     norms = np.linalg.norm(np.atleast_2d(vector).astype(np.float64), axis=1)
@@ -189,7 +194,7 @@ def _each(arrays: tuple[np.ndarray, ...] | dict[str, np.ndarray]) -> Iterable[np
     return arrays.values() if isinstance(arrays, dict) else arrays
 
 
-def _name(file: DirectionFile, entry: Entry, name: str | None, count: int) -> str:
+def _name(file: DirectionFile, entry: PublishedDirection, name: str | None, count: int) -> str:
     """A name that a store takes."""
     own = entry.name or file.stem
     chosen = own if name is None else name if count == 1 else f"{name}-{entry.key}"

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ganinv.directions.direction import Mode, Space
-from ganinv.directions.exchange.files import DirectionFile
-from ganinv.directions.exchange.trees import (
+from ganinv.directions.exchange.checked import (
     all_vectors,
     brief,
     is_scalar,
@@ -22,6 +21,7 @@ from ganinv.directions.exchange.trees import (
     row_range,
     same_length,
 )
+from ganinv.directions.exchange.files import DirectionFile
 from ganinv.errors import ConfigError, DataError
 
 _LAYER = re.compile(r"(convs|torgbs)\.\d{1,3}")
@@ -29,7 +29,7 @@ _GANSPACE_NPZ = ("act_comp", "act_mean", "act_stdev", "lat_comp", "lat_mean", "l
 
 
 @dataclass(frozen=True)
-class Entry:
+class PublishedDirection:
     """One direction of a file, as the file has it.
 
     Args:
@@ -52,11 +52,11 @@ class Entry:
     report: dict[str, Any] = field(default_factory=dict)
 
 
-Entries = Mapping[str, Callable[[], Entry]] | Callable[[str], Entry]
+Entries = Mapping[str, Callable[[], PublishedDirection]] | Callable[[str], PublishedDirection]
 """Key -> entry; or, for statistics, a function of the key."""
 
 
-def find_entries(file: DirectionFile, select: Sequence[str] = ()) -> list[Entry]:
+def find_entries(file: DirectionFile, select: Sequence[str] = ()) -> list[PublishedDirection]:
     """The directions in a file.
 
     Args:
@@ -77,7 +77,7 @@ def find_entries(file: DirectionFile, select: Sequence[str] = ()) -> list[Entry]
     )
 
 
-def _selected(entries: Entries, select: Sequence[str], file: DirectionFile) -> list[Entry]:
+def _selected(entries: Entries, select: Sequence[str], file: DirectionFile) -> list[PublishedDirection]:
     if callable(entries):
         if not select:
             raise DataError(
@@ -102,7 +102,7 @@ def _normal(key: str, entries: Mapping[str, Any]) -> str:
 def _vector(tree: Any, file: DirectionFile) -> Entries | None:
     if not isinstance(tree, np.ndarray):
         return None
-    return {"": lambda: Entry("", numbers(tree, file, "its array"), "vector")}
+    return {"": lambda: PublishedDirection("", numbers(tree, file, "its array"), "vector")}
 
 
 def _components(tree: Any, file: DirectionFile) -> Entries | None:
@@ -129,13 +129,13 @@ def _components(tree: Any, file: DirectionFile) -> Entries | None:
         k: tree[k].reshape(-1) for k in ("act_stdev", "var_ratio", "random_stdevs") if same_length(tree.get(k), std)
     }
 
-    def entry(i: int) -> Entry:
+    def entry(i: int) -> PublishedDirection:
         report: dict[str, Any] = {"component": i, "sigma": float(std[i])}
         report |= {key: float(values[i]) for key, values in extra.items()}
         if layout == "ganspace npz":
             same = np.array_equal(tree["act_comp"].reshape(-1), comp.reshape(-1))
             report["act_is_lat"] = bool(same and np.array_equal(tree["act_mean"].reshape(-1), mean))
-        return Entry(
+        return PublishedDirection(
             str(i), comp[i], layout, f"pca-{i:02d}", space, "absolute", unit=float(std[i]), mean=mean, report=report
         )
 
@@ -151,7 +151,7 @@ def _in_domain(tree: Any, file: DirectionFile) -> Entries | None:
     layers = row_range(meta.get("manipulate_layers"), file)
     report = {"meta_data": {str(k): v for k, v in meta.items() if isinstance(v, str | int | float | bool)}}
     array = numbers(tree["boundary"], file, "boundary")
-    return {"": lambda: Entry("", array, "in-domain", layers=layers, report=report)}
+    return {"": lambda: PublishedDirection("", array, "in-domain", layers=layers, report=report)}
 
 
 def _viewer(tree: Any, file: DirectionFile) -> Entries | None:
@@ -168,7 +168,7 @@ def _viewer(tree: Any, file: DirectionFile) -> Entries | None:
     }
     space: Space | None = {"W": "w", "Z": "z"}.get(str(tree["latent_space"]))  # type: ignore[assignment]
     return {
-        "": lambda: Entry(
+        "": lambda: PublishedDirection(
             "",
             array,
             "ganspace viewer",
@@ -188,9 +188,9 @@ def _factors(tree: Any, file: DirectionFile) -> Entries | None:
     if vectors.ndim != 2:
         raise DataError(f"{file.name}: eigvec must have one direction per column [w_dim, N], got {vectors.shape}")
 
-    def entry(i: int) -> Entry:
+    def entry(i: int) -> PublishedDirection:
         column = np.ascontiguousarray(vectors[:, i])
-        return Entry(str(i), column, "sefa factor", f"sefa-{i:02d}", "w", report={"component": i})
+        return PublishedDirection(str(i), column, "sefa factor", f"sefa-{i:02d}", "w", report={"component": i})
 
     return {str(i): partial(entry, i) for i in range(vectors.shape[1])}
 
@@ -205,7 +205,7 @@ def _statistics(tree: Any, file: DirectionFile) -> Entries | None:
     if widths != [len(a) for a in deviations]:
         raise DataError(f"{file.name}: means and deviations of S have layers of different lengths")
 
-    def channel(key: str) -> Entry:
+    def channel(key: str) -> PublishedDirection:
         layer, colon, number = key.partition(":")
         names = {name: i for i, name in enumerate(style_names(len(widths)))}
         index = names.get(layer, int(layer) if layer.isdecimal() else -1)
@@ -219,7 +219,7 @@ def _statistics(tree: Any, file: DirectionFile) -> Entries | None:
         arrays[index][c] = 1
         report = {"layer": index, "channel": c, "mean": float(means[index][c])}
         unit = float(deviations[index][c])
-        return Entry(key, arrays, "style statistics", f"s-{index}-{c}", "s", unit=unit, report=report)
+        return PublishedDirection(key, arrays, "style statistics", f"s-{index}-{c}", "s", unit=unit, report=report)
 
     return channel
 
@@ -229,7 +229,7 @@ def _styles(tree: Any, file: DirectionFile) -> Entries | None:
     if not all_vectors(tree) or len(tree) < 2:
         return None
     arrays = tuple(numbers(a, file, "S").reshape(-1) for a in tree)
-    return {"": lambda: Entry("", arrays, "styles", space="s")}
+    return {"": lambda: PublishedDirection("", arrays, "styles", space="s")}
 
 
 def _layers(tree: Any, file: DirectionFile) -> Entries | None:
@@ -237,7 +237,7 @@ def _layers(tree: Any, file: DirectionFile) -> Entries | None:
     if not isinstance(tree, Mapping) or not tree or not all(_LAYER.fullmatch(str(key)) for key in tree):
         return None
     arrays = {str(key): numbers(value, file, str(key)).reshape(-1) for key, value in tree.items()}
-    return {"": lambda: Entry("", arrays, "style layers", space="s")}
+    return {"": lambda: PublishedDirection("", arrays, "style layers", space="s")}
 
 
 def _named(tree: Any, file: DirectionFile) -> Entries | None:
@@ -250,10 +250,10 @@ def _named(tree: Any, file: DirectionFile) -> Entries | None:
     if others or len({v.size for v in vectors.values()}) != 1:
         return None
 
-    def entry(key: str) -> Entry:
+    def entry(key: str) -> PublishedDirection:
         single = len(vectors) == 1
         name = "" if single else key
-        return Entry("" if single else key, numbers(vectors[key], file, key), "named vectors", name)
+        return PublishedDirection("" if single else key, numbers(vectors[key], file, key), "named vectors", name)
 
     return {"" if len(vectors) == 1 else key: partial(entry, key) for key in vectors}
 

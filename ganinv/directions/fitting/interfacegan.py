@@ -16,7 +16,7 @@ import numpy as np
 
 from ganinv.directions.direction import Direction, Mode, Space
 from ganinv.directions.fitting.interfacegan_config import InterFaceGanConfig
-from ganinv.directions.fitting.passes import Gathered, choose_tails, gather, judge_along, look_at
+from ganinv.directions.fitting.passes import FitData, choose_tails, judge_plane, read_fit_data, summarise_scores
 from ganinv.directions.fitting.projection import project_out
 from ganinv.directions.fitting.samples import ArraySamples, Samples
 from ganinv.directions.fitting.separate import Plane, fit_tails, trains
@@ -114,7 +114,7 @@ def fit_boundary(samples: Samples, config: InterFaceGanConfig | None = None, *, 
         DataError: shapes that do not fit, or degenerate scores; names the attribute.
     """
     config = config or InterFaceGanConfig()
-    look = look_at(samples, config, attribute)
+    look = summarise_scores(samples, config, attribute)
     k = int(config.tails if config.tails > 1 else look.n * config.tails)
     k = min(k, look.n // 2)
     if k < config.minimum:
@@ -123,7 +123,7 @@ def fit_boundary(samples: Samples, config: InterFaceGanConfig | None = None, *, 
             f"at least {config.minimum} are needed; sample more, or take larger tails"
         )
     tails = choose_tails(samples, config, attribute, k)
-    gathered = gather(samples, config, attribute, tails)
+    gathered = read_fit_data(samples, config, attribute, tails)
     plane, judge = _plane(gathered, config, tails)
     length = float(np.linalg.norm(plane.normal))
     if not np.isfinite(length) or length == 0:
@@ -131,7 +131,7 @@ def fit_boundary(samples: Samples, config: InterFaceGanConfig | None = None, *, 
     vector, intercept = plane.normal / length, plane.intercept / length
     if (gathered.top @ vector).mean() < (gathered.bottom @ vector).mean():
         vector, intercept = -vector, -intercept
-    along = judge_along(samples, config, attribute, tails, vector, intercept, look)
+    along = judge_plane(samples, config, attribute, tails, vector, intercept, look)
     report = {
         "attribute": attribute,
         "estimator": config.estimator,
@@ -148,7 +148,7 @@ def fit_boundary(samples: Samples, config: InterFaceGanConfig | None = None, *, 
     return Boundary(attribute, vector.astype(np.float32), float(intercept), along.std, report)
 
 
-def _plane(gathered: Gathered, config: InterFaceGanConfig, tails: Tails) -> tuple[Plane, Plane | None]:
+def _plane(gathered: FitData, config: InterFaceGanConfig, tails: Tails) -> tuple[Plane, Plane | None]:
     if config.estimator == "ridge":
         assert gathered.ridge is not None
         return gathered.ridge.fit((tails.top[0].mean() + tails.bottom[0].mean()) / 2)
@@ -165,7 +165,7 @@ def _plane(gathered: Gathered, config: InterFaceGanConfig, tails: Tails) -> tupl
 
 
 def _held_out_accuracy(
-    gathered: Gathered, tails: Tails, judge: Plane | None, config: InterFaceGanConfig
+    gathered: FitData, tails: Tails, judge: Plane | None, config: InterFaceGanConfig
 ) -> float | None:
     """Of the training share's plane on those samples of the tails that it has not seen."""
     if judge is None:

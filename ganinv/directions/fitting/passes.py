@@ -42,7 +42,7 @@ class Spread:
 
 
 @dataclass
-class Look:
+class ScoreSummary:
     """What a first pass over the scores tells: how many are valid, their spread, and their range."""
 
     spread: Spread = field(default_factory=Spread)
@@ -56,7 +56,7 @@ class Look:
 
 
 @dataclass
-class Gathered:
+class FitData:
     """What a pass over the latents brings: those of the tails, most extreme first, and the sums for ridge."""
 
     top: np.ndarray
@@ -65,7 +65,7 @@ class Gathered:
 
 
 @dataclass
-class Along:
+class ProjectedSamples:
     """Coordinates of all samples along the fitted normal."""
 
     std: float
@@ -81,9 +81,9 @@ def valid(samples: Samples, config: InterFaceGanConfig, attribute: str, *, laten
         yield Block(block.ids[keep], block.scores[keep], block.latents[keep] if latents else block.latents)
 
 
-def look_at(samples: Samples, config: InterFaceGanConfig, attribute: str) -> Look:
+def summarise_scores(samples: Samples, config: InterFaceGanConfig, attribute: str) -> ScoreSummary:
     """The first pass. Missing scores are refused here, unless they are to be left out."""
-    look, missing, rows = Look(), 0, 0
+    look, missing, rows = ScoreSummary(), 0, 0
     for block in samples.blocks(attribute, latents=False):
         unscored = np.isnan(block.scores)
         missing, rows = missing + int(unscored.sum()), rows + len(unscored)
@@ -117,7 +117,7 @@ def choose_tails(samples: Samples, config: InterFaceGanConfig, attribute: str, k
     return tails
 
 
-def gather(samples: Samples, config: InterFaceGanConfig, attribute: str, tails: Tails) -> Gathered:
+def read_fit_data(samples: Samples, config: InterFaceGanConfig, attribute: str, tails: Tails) -> FitData:
     """The pass that reads latents to fit on."""
     places = [{sample: place for place, sample in enumerate(ids.tolist())} for _, ids in (tails.top, tails.bottom)]
     parts: list[np.ndarray | None] = [None, None]
@@ -143,18 +143,18 @@ def gather(samples: Samples, config: InterFaceGanConfig, attribute: str, tails: 
                 parts[side][at] = x[rows]  # type: ignore[index]
     assert parts[0] is not None
     assert parts[1] is not None
-    return Gathered(parts[0], parts[1], sums)
+    return FitData(parts[0], parts[1], sums)
 
 
-def judge_along(
+def judge_plane(
     samples: Samples,
     config: InterFaceGanConfig,
     attribute: str,
     tails: Tails,
     vector: np.ndarray,
     intercept: float,
-    look: Look,
-) -> Along:
+    look: ScoreSummary,
+) -> ProjectedSamples:
     """The last pass: how the samples lie along the normal, and on which side of the plane those outside the tails."""
     chosen = set(tails.top[1].tolist()) | set(tails.bottom[1].tolist())
     spread, right, remaining = Spread(), 0, 0
@@ -166,4 +166,4 @@ def judge_along(
         rest = np.array([sample not in chosen for sample in block.ids.tolist()], dtype=bool)
         right += int(((coordinate[rest] + intercept > 0) == (block.scores[rest] > middle)).sum())
         remaining += int(rest.sum())
-    return Along(spread.std, right / remaining if remaining else None)
+    return ProjectedSamples(spread.std, right / remaining if remaining else None)

@@ -82,7 +82,7 @@ class ArraySamples:
             yield Block(self.ids[part], self.scores[attribute][part], self.latents[part])
 
 
-class Draws:
+class SampleDraws:
     """Random numbers that belong to a sample's id: whatever the order or the partition of a table, a sample falls on the
     same side of a split and has the same weight in a bootstrap.
 

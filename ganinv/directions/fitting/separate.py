@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ganinv.directions.fitting.samples import Draws
+from ganinv.directions.fitting.samples import SampleDraws
 from ganinv.metrics.moments import Moments
 
 TailEstimator = Literal["svc", "linear-svc", "logistic"]
@@ -87,7 +87,7 @@ class RidgeSums:
         train = trains(ids, self.split, self.seed)
         parts = [Moments.of(joint[train]), Moments.of(joint[~train])]
         if self.bootstrap:
-            weights = Draws(self.seed, "bootstrap").poisson(ids, self.bootstrap)
+            weights = SampleDraws(self.seed, "bootstrap").poisson(ids, self.bootstrap)
             parts += [Moments.of(joint, weights=weights[:, i]) for i in range(self.bootstrap)]
         self.sums = [part if known is None else known + part for known, part in zip(self.sums, parts, strict=True)]
 
@@ -116,7 +116,7 @@ class RidgeSums:
 
 def trains(ids: np.ndarray, split: float, seed: int) -> np.ndarray:
     """[n] True for samples of the training share."""
-    return Draws(seed, "split").uniform(ids, 1)[:, 0] < split
+    return SampleDraws(seed, "split").uniform(ids, 1)[:, 0] < split
 
 
 def ridge(joint: Moments, strengths: np.ndarray) -> list[tuple[np.ndarray, float]]:

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import Discriminator, DiscriminatorConfig
-from ganinv.generators.formats.parts import MAX_RESOLUTION, NOISE_SEED, Description, Part
+from ganinv.generators.formats.parts import MAX_RESOLUTION, NOISE_SEED, Description, TensorPart
 from ganinv.generators.stylegan2 import Generator
 from ganinv.reading.machine import DAMAGE
 
@@ -96,7 +96,7 @@ def _filled(module: M, description: Description, optional: set[str]) -> M:
     return module
 
 
-def fill(module: nn.Module, parts: dict[str, Part]) -> None:
+def fill(module: nn.Module, parts: dict[str, TensorPart]) -> None:
     """Copy every part into the tensor of its name, one at a time."""
     state: dict[str, Tensor] = module.state_dict()
     with torch.no_grad():

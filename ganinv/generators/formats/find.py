@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ganinv.errors import WeightsRefused
 from ganinv.generators.formats import genforce, nvidia, rosinality, tensorflow
 from ganinv.generators.formats.modules import is_module, state_of_module
-from ganinv.generators.formats.parts import Description, State
+from ganinv.generators.formats.parts import Description, StateDict
 from ganinv.reading.stub import Stub, brief
 from ganinv.reading.tensors import StoredArray, StoredTensor
 
@@ -53,7 +53,7 @@ _ROSINALITY_CHECK = {"conv1.conv.weight", "style.1.weight", "final_linear.0.weig
 
 
 @dataclass
-class Found:
+class FoundNetworks:
     """What a file holds.
 
     Attributes:
@@ -89,7 +89,7 @@ class _Candidate:
     """A network by its mark. ``beside``: the dictionary that it lay in."""
 
     role: Network | None
-    state: State
+    state: StateDict
     dialect: str
     prefix: str
     beside: Mapping[Any, Any]
@@ -100,12 +100,12 @@ class _Holder:
     """Tensors that may hold a network, or several under prefixes."""
 
     role: Network | None
-    state: State
+    state: StateDict
     beside: Mapping[Any, Any]
     tensorflow: bool = False
 
 
-def find(tree: Any, network: Network | None = None) -> Found:
+def find(tree: Any, network: Network | None = None) -> FoundNetworks:
     """The network that was asked for; by default G_ema, or G where there is no average.
 
     Raises:
@@ -116,7 +116,7 @@ def find(tree: Any, network: Network | None = None) -> Found:
     discriminators = [c for h in holders for c in _candidates(h, _DISCRIMINATORS)]
     if not generators and not (network == "D" and discriminators):
         raise WeightsRefused(_what_else([h.state for h in holders], tree))
-    found = Found(None, None, network or "G_ema")
+    found = FoundNetworks(None, None, network or "G_ema")
     if network != "D":
         chosen = _choose(generators, network)
         found.network = chosen.role or "G_ema"
@@ -213,7 +213,7 @@ def _states(tree: Any) -> list[_Holder]:
         elif isinstance(node, dict):
             flat = {k: v for k, v in node.items() if isinstance(k, str) and isinstance(v, StoredTensor | StoredArray)}
             if flat:
-                out.append(_Holder(role, State(flat), beside if depth else node))
+                out.append(_Holder(role, StateDict(flat), beside if depth else node))
             for key, value in node.items():
                 if isinstance(value, dict | Stub):
                     walk(value, _ROLES.get(key, role) if isinstance(key, str) else role, node, depth + 1)
@@ -249,7 +249,7 @@ def _candidates(holder: _Holder, marks: Mapping[str, str]) -> Iterator[_Candidat
                 return
 
 
-def _what_else(states: list[State], tree: Any) -> str:
+def _what_else(states: list[StateDict], tree: Any) -> str:
     """Why there is no StyleGAN2: what the file is instead, as far as its names tell."""
     names = [n for s in states for n in list(s.tensors)[:2000]]
     if others := sorted({s.cls for s in states if s.cls} | set(_classes(tree))):

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
-from ganinv.generators.formats.parts import Description, Names, State, check_fir, resolution_of
+from ganinv.generators.formats.parts import Description, Names, StateDict, check_fir, resolution_of
 
 GENERATOR_MARK = "synthesis.early_layer.const"
 
 
-def describe_generator(state: State) -> Description:
+def describe_generator(state: StateDict) -> Description:
     names = Names(state)
     genforce = "truncation.w_avg" in names
     if "mapping.label_weight" in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ganinv.errors import WeightsRefused
-from ganinv.generators.formats.parts import Leaf, State
+from ganinv.generators.formats.parts import Leaf, StateDict
 from ganinv.reading.stub import Stub, brief
 from ganinv.reading.tensors import StoredTensor
 
@@ -22,7 +22,7 @@ def is_module(node: Any) -> bool:
     return isinstance(state.get("_modules"), dict) and isinstance(state.get("_parameters"), dict)
 
 
-def state_of_module(module: Stub) -> State:
+def state_of_module(module: Stub) -> StateDict:
     """All tensors by their dotted names, and each submodule's plain attributes by its path."""
     tensors: dict[str, Leaf] = {}
     attributes: dict[str, dict[str, Any]] = {}
@@ -45,7 +45,7 @@ def state_of_module(module: Stub) -> State:
             walk(child, f"{prefix}{name}.", depth + 1)
 
     walk(module, "", 0)
-    return State(tensors, attributes, _unwrap(module)[0])
+    return StateDict(tensors, attributes, _unwrap(module)[0])
 
 
 def _unwrap(node: Stub) -> tuple[str, dict[Any, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import DiscriminatorConfig
-from ganinv.generators.formats.parts import Description, Names, State, check_fir, resolution_of
+from ganinv.generators.formats.parts import Description, Names, StateDict, check_fir, resolution_of
 from ganinv.reading.stub import brief
 
 LAYOUT = "nvidia"
@@ -22,7 +22,7 @@ DISCRIMINATOR_MARK = "b4.out.weight"
 AVERAGE = "mapping.w_avg"
 
 
-def describe_generator(state: State, config: Mapping[str, Any] | None = None) -> Description:
+def describe_generator(state: StateDict, config: Mapping[str, Any] | None = None) -> Description:
     """Args: config: of a state dict that ``save_generator`` wrote; else None."""
     names = Names(state)
     levels = _levels(state, r"synthesis\.b(\d+)\.")
@@ -59,7 +59,7 @@ def describe_generator(state: State, config: Mapping[str, Any] | None = None) ->
     return Description(LAYOUT, cfg, parts, notes)
 
 
-def describe_discriminator(state: State, config: Mapping[str, Any] | None = None) -> Description:
+def describe_discriminator(state: StateDict, config: Mapping[str, Any] | None = None) -> Description:
     names = Names(state)
     levels = _levels(state, r"b(\d+)\.")
     blocks = [f"b{4 * 2**b}" for b in reversed(range(levels))]
@@ -142,7 +142,7 @@ def _weight_bias(ours: str, theirs: str) -> dict[str, str]:
     return {f"{ours}.{kind}": f"{theirs}.{kind}" for kind in ("weight", "bias")}
 
 
-def _levels(state: State, pattern: str) -> int:
+def _levels(state: StateDict, pattern: str) -> int:
     found = {int(m[1]) for n in state.tensors if (m := re.match(pattern, n))}
     for resolution in found:
         if resolution < 4 or resolution & (resolution - 1) or resolution > 2**20:
@@ -150,7 +150,7 @@ def _levels(state: State, pattern: str) -> int:
     return max(found).bit_length() - 2
 
 
-def _count(state: State, pattern: str) -> int:
+def _count(state: StateDict, pattern: str) -> int:
     """One more than the highest index, so that a gap is reported as missing keys."""
     found = [int(m[1]) for n in state.tensors if (m := re.fullmatch(pattern, n)) and len(m[1]) < 4]
     return max(found, default=-1) + 1
@@ -169,7 +169,7 @@ def _architecture(names: Names, blocks: list[str]) -> Any:
 
 
 def _settings(
-    state: State,
+    state: StateDict,
     layers: list[str],
     blocks: list[str],
     first_dense: str,
@@ -194,7 +194,7 @@ def _settings(
     return {}
 
 
-def _group(state: State, config: Mapping[str, Any] | None, notes: dict[str, Any]) -> dict[str, Any]:
+def _group(state: StateDict, config: Mapping[str, Any] | None, notes: dict[str, Any]) -> dict[str, Any]:
     std = state.attributes.get("b4.mbstd")
     if std is not None:
         group = std.get("group_size", 4)
@@ -211,7 +211,7 @@ def _number(value: Any) -> float | None:
     return float(value) if type(value) in (int, float) else None
 
 
-def _check_activations(state: State) -> None:
+def _check_activations(state: StateDict) -> None:
     """The names do not show an activation other than leaky ReLU; the attributes do."""
     for path, attributes in state.attributes.items():
         kind = attributes.get("activation", "lrelu")

@@ -23,7 +23,7 @@ MAX_RESOLUTION = 4096
 
 
 @dataclass(frozen=True)
-class State:
+class StateDict:
     """The tensors of one network under the names of its file.
 
     Attributes:
@@ -35,16 +35,16 @@ class State:
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cls: str = ""
 
-    def under(self, prefix: str) -> State:
+    def under(self, prefix: str) -> StateDict:
         """The part below ``prefix`` (with its dot), without it."""
         cut = len(prefix)
         tensors = {n[cut:]: t for n, t in self.tensors.items() if n.startswith(prefix)}
         attributes = {f"{n}."[cut:-1]: a for n, a in self.attributes.items() if f"{n}.".startswith(prefix)}
-        return State(tensors, attributes, self.cls)
+        return StateDict(tensors, attributes, self.cls)
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorPart:
     """One of our tensors, as a function of one in the file.
 
     Attributes:
@@ -93,14 +93,14 @@ class Description:
 
     layout: str
     config: GeneratorConfig | DiscriminatorConfig
-    parts: dict[str, Part]
+    parts: dict[str, TensorPart]
     notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Names:
     """Reads a state while noting which of its names were used and which were looked for in vain."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: StateDict) -> None:
         self.state = state
         self.used: set[str] = set()
         self.missing: list[str] = []
@@ -113,16 +113,16 @@ class Names:
         key: str,
         change: Callable[[Tensor], Tensor] | None = None,
         axes: tuple[int, ...] | None = None,
-    ) -> Part:
+    ) -> TensorPart:
         """``axes``: the order of dimensions to read it in (before ``change``)."""
         self.used.add(key)
         if key not in self.state.tensors:
             self.missing.append(key)
         leaf = self.state.tensors.get(key)
         if axes is None or len(shape := shape_of(leaf)) != len(axes):
-            return Part(key, leaf, change)
+            return TensorPart(key, leaf, change)
         after = change or (lambda t: t)
-        return Part(key, leaf, lambda t: after(t.permute(axes)), tuple(shape[a] for a in axes))
+        return TensorPart(key, leaf, lambda t: after(t.permute(axes)), tuple(shape[a] for a in axes))
 
     def shape(self, *keys: str) -> tuple[int, ...]:
         """The shape of the first of ``keys`` that is there."""

@@ -11,14 +11,23 @@ from torch import Tensor
 
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import DiscriminatorConfig
-from ganinv.generators.formats.parts import Description, Leaf, Names, Part, State, check_fir, resolution_of, shape_of
+from ganinv.generators.formats.parts import (
+    Description,
+    Leaf,
+    Names,
+    StateDict,
+    TensorPart,
+    check_fir,
+    resolution_of,
+    shape_of,
+)
 
 LAYOUT = "rosinality"
 GENERATOR_MARK = "input.input"
 DISCRIMINATOR_MARK = "final_linear.1.weight"
 
 
-def describe_generator(state: State, latent_avg: Leaf | None = None) -> Description:
+def describe_generator(state: StateDict, latent_avg: Leaf | None = None) -> Description:
     """``latent_avg``: [dim], [1, dim] or [n, dim], from beside the state dict."""
     names = Names(state)
     levels = _count(state, r"convs\.(\d+)\.", r"to_rgbs\.(\d+)\.")
@@ -41,13 +50,13 @@ def describe_generator(state: State, latent_avg: Leaf | None = None) -> Descript
     if latent_avg is not None:
         shape = shape_of(latent_avg)
         rows = len(shape) > 1
-        parts["w_mean"] = Part("latent_avg", latent_avg, _one_row if rows else None, shape[-1:] if rows else None)
+        parts["w_mean"] = TensorPart("latent_avg", latent_avg, _one_row if rows else None, shape[-1:] if rows else None)
     check_fir(names, [n for n in state.tensors if n.endswith(".kernel")], total=4.0)
     names.finish(lambda name: name == "latent_avg")
     return Description(LAYOUT, cfg, parts)
 
 
-def describe_discriminator(state: State) -> Description:
+def describe_discriminator(state: StateDict) -> Description:
     names = Names(state)
     levels = _count(state, r"convs\.(\d+)\.")
     channels = [names.size(0, "convs.0.0.weight", "convs.0.1.bias")]
@@ -110,7 +119,7 @@ def discriminator_keys(cfg: DiscriminatorConfig) -> dict[str, str]:
     return keys
 
 
-def _count(state: State, *patterns: str) -> int:
+def _count(state: StateDict, *patterns: str) -> int:
     """Levels of resolution: convolutions come in pairs, the others one a level; a gap shows up as missing keys."""
     found = [
         [int(m[1]) for n in state.tensors if (m := re.match(pattern, n)) and len(m[1]) < 4] for pattern in patterns

@@ -17,7 +17,7 @@ from torch import Tensor
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import DiscriminatorConfig
-from ganinv.generators.formats.parts import Description, Leaf, Names, Part, State, load_leaf, resolution_of
+from ganinv.generators.formats.parts import Description, Leaf, Names, StateDict, TensorPart, load_leaf, resolution_of
 from ganinv.reading.stub import Stub, brief
 from ganinv.reading.tensors import StoredArray
 
@@ -42,7 +42,7 @@ def is_network(node: Any) -> bool:
     return isinstance(node, Stub) and node.cls.startswith("dnnlib.tflib.network")
 
 
-def state_of(network: Stub) -> State:
+def state_of(network: Stub) -> StateDict:
     """The variables of a network and of its components, without the components' names: they do not clash."""
     tensors: dict[str, Leaf] = {}
     attributes: dict[str, Any] = {}
@@ -60,10 +60,10 @@ def state_of(network: Stub) -> State:
             walk(component, depth + 1)
 
     walk(network, 0)
-    return State(tensors, {"": attributes}, str(network.attributes.get("build_func_name", "")))
+    return StateDict(tensors, {"": attributes}, str(network.attributes.get("build_func_name", "")))
 
 
-def describe_generator(state: State) -> Description:
+def describe_generator(state: StateDict) -> Description:
     names = Names(state)
     if "4x4/Conv/mod_weight" not in names:
         raise WeightsRefused(
@@ -116,7 +116,7 @@ def describe_generator(state: State) -> Description:
     return Description(LAYOUT, cfg, parts)
 
 
-def describe_discriminator(state: State) -> Description:
+def describe_discriminator(state: StateDict) -> Description:
     names = Names(state)
     if "4x4/Dense0/weight" not in names or "Output/weight" not in names:
         raise WeightsRefused("the file's discriminator has no weights")
@@ -168,12 +168,12 @@ def describe_discriminator(state: State) -> Description:
     return Description(LAYOUT, cfg, parts)
 
 
-def _levels(state: State) -> int:
+def _levels(state: StateDict) -> int:
     found = {int(m[1]) for n in state.tensors if (m := re.match(r"(\d{1,5})x\1/", n))}
     return max(max(found, default=4), 4).bit_length() - 2
 
 
-def _check_settings(state: State) -> dict[str, Any]:
+def _check_settings(state: StateDict) -> dict[str, Any]:
     made_with = dict(state.attributes.get("", {}))
     for key, allowed in _EXPECTED.items():
         if key in made_with and made_with[key] not in allowed:
@@ -184,15 +184,15 @@ def _check_settings(state: State) -> dict[str, Any]:
     return {key: value for key, value in made_with.items() if value is not None}
 
 
-def _conv(names: Names, theirs: str, ours: str) -> dict[str, Part]:
+def _conv(names: Names, theirs: str, ours: str) -> dict[str, TensorPart]:
     return {f"{ours}.weight": _kernel(names, f"{theirs}/weight"), f"{ours}.bias": names.part(f"{theirs}/bias")}
 
 
-def _dense(names: Names, theirs: str, ours: str) -> dict[str, Part]:
+def _dense(names: Names, theirs: str, ours: str) -> dict[str, TensorPart]:
     return {f"{ours}.weight": names.part(f"{theirs}/weight", axes=IO), f"{ours}.bias": names.part(f"{theirs}/bias")}
 
 
-def _styled(names: Names, theirs: str, ours: str, flip: bool) -> dict[str, Part]:
+def _styled(names: Names, theirs: str, ours: str, flip: bool) -> dict[str, TensorPart]:
     return {
         f"{ours}.weight": _kernel(names, f"{theirs}/weight", flip),
         f"{ours}.bias": names.part(f"{theirs}/bias"),
@@ -201,7 +201,7 @@ def _styled(names: Names, theirs: str, ours: str, flip: bool) -> dict[str, Part]
     }
 
 
-def _kernel(names: Names, key: str, flip: bool = False) -> Part:
+def _kernel(names: Names, key: str, flip: bool = False) -> TensorPart:
     """A convolution's weight, read one tap at a time; ``flip`` turns it around in height and width."""
     part = names.part(key, axes=HWIO)
     if part.changed_shape is None:  # not four dimensions: it will not fit

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ganinv.errors import WeightsRefused
 from ganinv.generators.formats import rosinality
 from ganinv.generators.formats.build import build_generator
-from ganinv.generators.formats.parts import State
+from ganinv.generators.formats.parts import StateDict
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import ImageEncoder
 from ganinv.methods.e4e import E4e, E4eConfig
@@ -148,7 +148,7 @@ def build_decoder(what: EncoderDescription, where: str) -> Generator:
     tensors = what.parts["decoder"]
     size = sum(tensor.dtype.itemsize * math.prod(tensor.shape) for tensor in tensors.values())
     try:
-        description = rosinality.describe_generator(State(tensors), what.latent_avg)
+        description = rosinality.describe_generator(StateDict(tensors), what.latent_avg)
         generator = build_generator(description, size)
     except WeightsRefused as error:
         raise WeightsRefused(f"{where}: decoder: {error}") from error

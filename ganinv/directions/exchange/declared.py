@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StatedGenerator:
+class DeclaredGenerator:
     """What an importer has to know of a generator.
 
     Args:
@@ -39,7 +39,7 @@ class StatedGenerator:
             )
 
     @classmethod
-    def of(cls, generator: Generator) -> StatedGenerator:
+    def of(cls, generator: Generator) -> DeclaredGenerator:
         """A generator whose weights are at hand."""
         widths = tuple((name, layer.weight.shape[1]) for name, layer, _ in generator.synthesis.layers())
         cfg = generator.cfg

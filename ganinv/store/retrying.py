@@ -21,7 +21,7 @@ PAUSES = [0.5, 1.0, 2.0, 4.0, 8.0]
 restarts, or asks to slow down, needs longer."""
 
 
-def patient(call: Callable[P, R]) -> Callable[P, R]:
+def with_retries(call: Callable[P, R]) -> Callable[P, R]:
     """``call``, repeated after a pause while it raises :class:`~ganinv.errors.Unavailable`. It must be safe to repeat."""
 
     @functools.wraps(call)
