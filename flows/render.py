@@ -16,7 +16,7 @@ from ganinv.errors import ConfigError
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.records import table_to_code
-from ganinv.store import Store, open_store
+from ganinv.store import Collection, Store, open_store
 from ganinv.store.names import quoted_id
 from tasks.engine import default_device
 from tasks.generator_check import check_generator
@@ -49,9 +49,7 @@ def render_latents(
     """
     if strip and not edits:
         raise ConfigError("a strip shows edits: give at least one, such as --edit smile=2")
-    root, generator = open_store(store), open_generator(generator_uri, default_device())
-    collection = root.latents[name]
-    check_generator(collection.provenance(), generator, f"latents {name!r}")
+    root, collection, generator = open_latents(store, name, generator_uri)
     written = 0
     for batch in collection.scan(ids=ids, batch_size=16):
         table = pa.Table.from_batches([batch])
@@ -64,6 +62,18 @@ def render_latents(
                 (out / f"{quoted_id(image_id)}{suffix}.png").write_bytes(png_bytes(image))
                 written += 1
     return written
+
+
+def open_latents(store: str, name: str, generator_uri: str) -> tuple[Store, Collection, Generator]:
+    """The store, ``latents/<name>``, and the generator that it is of.
+
+    Raises:
+        StoreError: no such collection. GeneratorMismatch: it is of another generator.
+    """
+    root, generator = open_store(store), open_generator(generator_uri, default_device())
+    collection = root.latents[name]
+    check_generator(collection.provenance(), generator, f"latents {name!r}")
+    return root, collection, generator
 
 
 def _each(code: Code, edits: Sequence[Weights], store: Store, generator: Generator) -> dict[str, Tensor]:

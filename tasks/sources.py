@@ -10,6 +10,7 @@ from ganinv.config import StrictModel
 from ganinv.data import Dataset, open_dataset
 from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
+from ganinv.errors import ConfigError
 from ganinv.store import Collection, Store
 from tasks.records import Sources
 
@@ -28,8 +29,18 @@ class DatasetRef(StrictModel):
 
 def sources_of(latents: Collection, store: Store) -> Sources:
     """Of inversions: from the index that their run wrote, or the run of those that they were compressed from. The data set is
-    listed anew where there is none, which an older version made."""
-    reference = DatasetRef.model_validate(latents.plan().config["dataset"])
+    listed anew where there is none, which an older version made.
+
+    Raises:
+        ConfigError: imported latents, of images that nobody named.
+    """
+    config = latents.plan().config
+    if "dataset" not in config:
+        raise ConfigError(
+            f"latents {latents.name!r} do not say which images they are of (they were imported), so they cannot be compared with "
+            "them: invert the images here (ganinv invert), or edit and render these as they are"
+        )
+    reference = DatasetRef.model_validate(config["dataset"])
     while latents.exists():
         index = SourceIndex(Place(reference.url), latents.objects, latents.path)
         if index:

@@ -150,3 +150,75 @@ def latents_render(
 
     written = render_latents(store, name, out, image_id, generator)
     Console().print(f"{written} images in {out}")
+
+
+@latents.command("import")
+def latents_import(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="projected_w.npz, latents.pt, .npy, or folders of them, such as PTI's embeddings."),
+    ],
+    store: StoreUrl,
+    name: Annotated[str, typer.Option(help="Of the inversions, in the store.")],
+    generator: GeneratorUri = "portraits-64",
+    ids: Annotated[
+        str | None,
+        typer.Option(
+            help="Names for files that have none: a text file with one a line, or the folder of the images that were inverted, "
+            "whose names are taken in order."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store latents in W or W+ that another program wrote, as inversions: to render, edit, fit directions on.
+
+    Example: ganinv latents import out/projected_w.npz --store runs/a --name projected --generator ffhq.pkl
+    """
+    from ganinv.generators.files import open_generator
+    from ganinv.records.bringing import bring_latents
+    from ganinv.store import open_store
+
+    root = open_store(store)
+    manifest = bring_latents(files, root, _plain(name), open_generator(generator), ids)
+    found = root.latents[_plain(name)]
+    show({"collection": found.path, "url": found.url, "rows": manifest.rows, "failed": manifest.failed}, as_json)
+
+
+@latents.command("export")
+def latents_export(
+    name: Name,
+    store: StoreUrl,
+    out: Annotated[str, typer.Option(help="A folder; a path or any fsspec URL.")],
+    form: Annotated[
+        Literal["projected-w", "latents-pt", "latents-npy", "pivots"],
+        typer.Option(
+            "--format",
+            help="projected-w: NVIDIA's, a folder with projected_w.npz per image. latents-pt: pSp's and e4e's latents.pt. "
+            "latents-npy: the same as .npy. pivots: PTI's, a folder with 0.pt per image.",
+        ),
+    ] = "latents-pt",
+    generators: Annotated[
+        Literal["rosinality", "nvidia", "ganinv", "none"],
+        typer.Option(help="How the tuned generator of each image that has one is written; see ganinv export."),
+    ] = "rosinality",
+    image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
+    generator: GeneratorUri = "portraits-64",
+    as_json: AsJson = False,
+) -> None:
+    """Write stored inversions for other programs: w, and the tuned generator where there is one.
+
+    Example: ganinv latents export pti --store runs/a --out for-pti --format pivots
+    """
+    from flows.render import open_latents
+    from ganinv.records.exporting import export_latents
+
+    root, collection, opened = open_latents(store, _plain(name), generator)
+    written = export_latents(
+        collection, root, opened, out, form, ids=image_id, generators=None if generators == "none" else generators
+    )
+    facts = {"latents": written.latents, "tuned_generators": written.generators, "files": written.files, "out": out}
+    show(facts | {"left_out": dict(written.left)}, as_json)
+    for part, count in written.left.items():
+        Console(stderr=True).print(
+            f"{part} of {count} images are in no file of other programs: there they render without", highlight=False
+        )

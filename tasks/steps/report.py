@@ -60,8 +60,8 @@ class Sources:
         self._store, self._latents, self._resolution = store, latents, resolution
 
     def __call__(self, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        if self._latents is None or not ids:
-            return {}
+        if self._latents is None or not ids or "dataset" not in self._store.latents[self._latents].plan().config:
+            return {}  # imported latents do not say which images they are of
         loaded = sources_of(self._store.latents[self._latents], self._store).load(list(ids), self._resolution)
         pixels = ((loaded.images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         return dict(zip(loaded.ids, pixels, strict=True))

@@ -23,6 +23,7 @@ class DeclaredGenerator:
         w_dim, z_dim: sizes of W and Z.
         fingerprint: of its weights; ``UNVERIFIED`` when they are not at hand.
         widths: (layer name, channels) of S in order of use; empty takes those of config F (Karras et al. 2020).
+        w_mean: mean of W [w_dim], empty when the weights are not at hand.
     """
 
     name: str
@@ -31,6 +32,7 @@ class DeclaredGenerator:
     z_dim: int = 512
     fingerprint: str = UNVERIFIED
     widths: tuple[tuple[str, int], ...] = ()
+    w_mean: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.resolution < 4 or not math.log2(self.resolution).is_integer():
@@ -43,7 +45,8 @@ class DeclaredGenerator:
         """A generator whose weights are at hand."""
         widths = tuple((name, layer.weight.shape[1]) for name, layer, _ in generator.synthesis.layers())
         cfg = generator.cfg
-        return cls(generator.name, cfg.resolution, cfg.w_dim, cfg.z_dim, generator.fingerprint, widths)
+        mean = tuple(generator.w_mean.double().cpu().tolist())
+        return cls(generator.name, cfg.resolution, cfg.w_dim, cfg.z_dim, generator.fingerprint, widths, mean)
 
     @property
     def num_ws(self) -> int:

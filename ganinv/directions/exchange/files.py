@@ -52,17 +52,19 @@ class DirectionFile:
         return self.name.rpartition(".")[0] or self.name
 
 
-def read_direction_file(uri: str, *, sha256: str | None = None) -> DirectionFile:
+def read_direction_file(uri: str, *, sha256: str | None = None, most: int | None = None) -> DirectionFile:
     """Read a file by its content; its name says nothing.
 
     Args:
         uri: local path or any fsspec URL.
         sha256: refuse the file if its hash is another.
+        most: bytes that it may have, and what a ``.npz`` may unpack to; ``MAX_BYTES`` by default.
 
     Raises:
         WeightsRefused: there is no such file, it is damaged or malicious, of another kind, or has the wrong hash.
     """
-    data = _bytes(uri)
+    most = MAX_BYTES if most is None else most
+    data = _bytes(uri, most)
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256.lower():
         raise WeightsRefused(f"{uri}: its sha256 is {found}, expected {sha256}: another file, or a damaged one")
@@ -70,7 +72,7 @@ def read_direction_file(uri: str, *, sha256: str | None = None) -> DirectionFile
     try:
         if data.startswith(_NPY):
             return DirectionFile(name, found, "npy", _npy(data))
-        if (entries := _npz(data)) is not None:
+        if (entries := _npz(data, most)) is not None:
             return DirectionFile(name, found, "npz", entries)
         container = recognise(Span(MemorySource(data), 0, len(data)))
     except WeightsRefused as error:
@@ -80,13 +82,15 @@ def read_direction_file(uri: str, *, sha256: str | None = None) -> DirectionFile
     return DirectionFile(name, found, container, read_checkpoint(uri, sha256=found))
 
 
-def _bytes(uri: str) -> bytes:
+def _bytes(uri: str, most: int) -> bytes:
     """All of a file that is small enough to hold directions."""
     try:
         fs, path = fsspec.url_to_fs(uri)
         size = fs.info(path)["size"]
-        if size is not None and size > MAX_BYTES:
-            raise WeightsRefused(f"{uri} has {size} bytes: too large for a file of directions (at most {MAX_BYTES})")
+        if size is not None and size > most:
+            raise WeightsRefused(
+                f"{uri} has {size} bytes: too large for a file of directions or latents (at most {most})"
+            )
         return bytes(fs.cat_file(path))
     except WeightsRefused:
         raise
@@ -98,7 +102,7 @@ def _bytes(uri: str) -> bytes:
         raise WeightsRefused(f"{uri} cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _npz(data: bytes) -> dict[str, Any] | None:
+def _npz(data: bytes, most: int) -> dict[str, Any] | None:
     """Entries of a ``.npz``; None for anything else."""
     if not data.startswith(_ZIP):
         return None
@@ -111,8 +115,10 @@ def _npz(data: bytes) -> dict[str, Any] | None:
         if not infos or not all(info.filename.endswith(".npy") for info in infos):
             return None
         total = sum(info.file_size for info in infos)
-        if total > MAX_BYTES:
-            raise WeightsRefused(f"its arrays unpack to {total} bytes, more than {MAX_BYTES}: not a file of directions")
+        if total > most:
+            raise WeightsRefused(
+                f"its arrays unpack to {total} bytes, more than {most}: not a file of directions or latents"
+            )
         return {info.filename.removesuffix(".npy"): _npy(archive.read(info)) for info in infos}
 
 

@@ -53,7 +53,7 @@ def import_directions(
         ConfigError: ``select``, ``space`` or ``mode`` do not go with the file.
     """
     file = read_direction_file(uri, sha256=sha256)
-    entries = find_entries(file, select)
+    entries = find_entries(file, select, generator)
     given = {"layers": layers, "mode": mode, "positive_means": positive_means}
     return [_direction(file, e, generator, space, _name(file, e, name, len(entries)), given) for e in entries]
 

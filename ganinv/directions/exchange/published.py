@@ -21,7 +21,9 @@ from ganinv.directions.exchange.checked import (
     row_range,
     same_length,
 )
+from ganinv.directions.exchange.declared import DeclaredGenerator
 from ganinv.directions.exchange.files import DirectionFile
+from ganinv.directions.exchange.latents import refuse_latents, without_key
 from ganinv.errors import ConfigError, DataError
 
 _LAYER = re.compile(r"(convs|torgbs)\.\d{1,3}")
@@ -56,21 +58,29 @@ Entries = Mapping[str, Callable[[], PublishedDirection]] | Callable[[str], Publi
 """Key -> entry; or, for statistics, a function of the key."""
 
 
-def find_entries(file: DirectionFile, select: Sequence[str] = ()) -> list[PublishedDirection]:
+def find_entries(
+    file: DirectionFile, select: Sequence[str] = (), generator: DeclaredGenerator | None = None
+) -> list[PublishedDirection]:
     """The directions in a file.
 
     Args:
+        generator: where it is given, latents of it are refused.
         select: keys of those that are wanted; all by default. Statistics of S hold channels to be selected from.
 
     Raises:
         DataError: there is no direction in it, or none is selected of a file of statistics.
         ConfigError: a key it does not have.
     """
-    tree = plain(file.tree, file)
+    whole = plain(file.tree, file)
+    tree, select = without_key(whole, select)
     for layout in (_components, _in_domain, _viewer, _factors, _statistics, _styles, _layers, _vector, _named):
         found = layout(tree, file)
         if found is not None:
+            if generator is not None and layout in (_vector, _named):
+                refuse_latents(tree if tree is whole else (), file, generator)
             return _selected(found, select, file)
+    if generator is not None:
+        refuse_latents(tree, file, generator)
     raise DataError(
         f"{file.name}: no direction in it. It holds {brief(tree)}; expected a vector [w_dim], [1, w_dim], [L, w_dim] or "
         "[1, L, w_dim], GANSpace components (comp, mean, std), named vectors, or statistics of S"
