@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,15 @@ from ganinv.store import open_store
 from tasks.engine import Engine
 
 
-def run_demo(store: str, dataset: str | None, limit: int, engine: Engine) -> dict[str, Any]:
-    """Run or resume the demo. ``dataset`` None: the built-in portraits, written to ``<store>/inputs`` first.
-
-    The first ``limit`` images, by id, are inverted.
-    """
-    if dataset is None:
+def run_demo(store: str, dataset: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
+    """Run or resume the demo on ``dataset``: fields of a ``DatasetRef``. Without a ``url`` it is the built-in portraits,
+    written to ``<store>/inputs`` first."""
+    if "url" not in dataset:
         # Beside a local store; a remote store's inputs stay on this machine, where the workers of the demo are.
         root = open_store(store)
         folder = Path(root.url) if root.objects.is_local else Path("runs/demo-inputs").absolute()
-        dataset = str(demo_dataset(folder / "inputs"))
-    job = load_chain("demo", store=store, dataset={"url": dataset, "limit": limit}, engine=engine.model_dump())
+        dataset = {**dataset, "url": str(demo_dataset(folder / "inputs"))}
+    job = load_chain("demo", store=store, dataset=dataset, engine=engine.model_dump())
     try:
         return chain(job)
     except RunConflict as conflict:  # what the demo does may change with the code

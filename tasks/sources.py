@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from pydantic import Field
-
-from ganinv.config import StrictModel
-from ganinv.data import Dataset, open_dataset
 from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
 from ganinv.errors import ConfigError
 from ganinv.store import Collection, Store
+from tasks.jobs.dataset import DatasetRef
 from tasks.records import Sources
 
-
-class DatasetRef(StrictModel):
-    """Which images: a folder, a glob, tar shards or Parquet with an image column, at any fsspec URL."""
-
-    url: str
-    image_column: str | None = None
-    where: Mapping[str, str] = Field(default_factory=dict)
-    limit: int | None = Field(None, ge=1)
-
-    def open(self) -> Dataset:
-        return open_dataset(self.url, image_column=self.image_column, where=dict(self.where) or None, limit=self.limit)
+__all__ = ["DatasetRef", "sources_of"]
 
 
 def sources_of(latents: Collection, store: Store) -> Sources:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.apps import directions
+from flows.cli.flags import StepCommand
 from flows.cli.options import (
     AsJson,
     GeneratorUri,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 Named = Annotated[str, typer.Argument(help="A direction, or one version of it: smile, smile@3.")]
 
-directions.command("fit")(fit)
+directions.command("fit", cls=StepCommand)(fit)
 
 
 @directions.command("import")

@@ -1,42 +1,24 @@
-"""From the words of a command line to a job model, and its step run here."""
+"""From what the command line says to a step that runs here, and what is told at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import typer
 from rich.console import Console
 
+from flows.cli.flags import Said, load
 from flows.cli.output import show
-from ganinv.errors import ConfigError
 
 
-def engine_of(kind: str, slots: int | None, retry_failed: bool = False) -> Any:
-    from tasks.engine import Engine
-
-    return job_of(Engine, {"kind": kind, "slots": slots, "retry_failed": retry_failed})
-
-
-def job_of(model: Any, fields: dict[str, Any]) -> Any:
-    from ganinv.config import validate
-
-    return validate(model, {k: v for k, v in fields.items() if v is not None}, "command line")
-
-
-def run_step(
-    step: Callable[..., dict[str, Any]],
-    job: Any,
-    engine: str,
-    slots: int | None,
-    as_json: bool,
-    allow_failed: str | None = None,
-) -> None:
+def run_step(run: str, job: Said, engine: Said, as_json: bool, **more: Any) -> None:
+    """Run ``package.module:run_*`` with the job that was said, with ``more``, and tell how it ended."""
     from tasks.engine import open_pools
 
-    with open_pools(engine_of(engine, slots)) as pools:
-        result = step(job, pools)
-    end(result, as_json, allow_failed)
+    made = job.make(**more)
+    with open_pools(engine.make()) as pools:
+        result = load(run)(made, pools)
+    end(result, as_json, engine.allow_failed)
 
 
 FAILED = 3
@@ -69,13 +51,3 @@ def _without_failures(result: dict[str, Any]) -> dict[str, Any]:
         for key, value in result.items()
         if key != "failures"
     }
-
-
-def pairs(texts: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for text in texts or ():
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"expected key=value, got {text!r}")
-        pairs[key.strip()] = value.strip()
-    return pairs

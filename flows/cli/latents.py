@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from flows.cli.apps import app, latents
-from flows.cli.jobs import job_of, run_step
-from flows.cli.options import AllowFailed, AsJson, EngineKind, GeneratorUri, Slots, StoreUrl
+from flows.cli.flags import Flag, Said, step
+from flows.cli.jobs import run_step
+from flows.cli.options import AsJson, GeneratorUri, StoreUrl
 from flows.cli.output import print_table, show
 
 Name = Annotated[str, typer.Argument(help="Which inversions: pti, or latents/pti.")]
@@ -41,37 +42,33 @@ def render(
     Console().print(f"{written} images in {out}")
 
 
-@app.command()
-def compress(
-    name: Name,
-    store: StoreUrl,
-    to: Annotated[str, typer.Option(help="Name of the compressed inversions.")],
-    error: Annotated[
-        float | None, typer.Option(help="Low rank: relative error that each weight tensor may have, such as 0.2.")
-    ] = None,
-    rank: Annotated[int | None, typer.Option(help="Low rank: the most that any tensor gets.")] = None,
-    dtype: Literal["float32", "float16", "int8"] = "float16",
-    max_rise: Annotated[
-        float, typer.Option(help="Records whose distance would rise by more than this part of it are kept as they are.")
-    ] = 0.05,
-    generator: GeneratorUri = "portraits-64",
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    allow_failed: AllowFailed = None,
-    as_json: AsJson = False,
-) -> None:
+@step(
+    app,
+    "tasks.steps.compress:CompressJob",
+    flat=("record",),
+    flags={
+        "latents": Flag(argument=True, help="Which inversions: pti, or latents/pti."),
+        "name": Flag("--to", help="Name of the compressed inversions."),
+        "record.form": Flag(help="low-rank where --error or --rank is given, else as-is."),
+        "record.error": Flag(help="Low rank: relative error that each weight tensor may have, such as 0.2."),
+        "record.max_rank": Flag("--rank", help="Low rank: the most that any tensor gets."),
+        "record.dtype": Flag(help="int8: a row of a weight offset has one step."),
+        "record.max_rise": Flag(
+            help="Records whose distance would rise by more than this part of it are kept as they are."
+        ),
+    },
+)
+def compress(job: Said, engine: Said, as_json: AsJson = False) -> None:
     """Store inversions again in less room: low rank (--error, --rank), --dtype int8, or both. The source stays.
 
     Example: ganinv compress pti --store runs/a --to pti-small --error 0.2 --dtype int8
     """
-    from tasks.steps.compress import CompressJob, run_compress
-
-    record: dict[str, Any] = {"dtype": dtype, "max_rise": max_rise}
-    if error is not None or rank is not None:
+    record = job.given.get("record", {})
+    if {"error", "max_rank"} & record.keys():
         # A rank alone is a rank, whatever the error.
-        record |= {"form": "low-rank", "error": error or 0.0, "max_rank": rank}
-    fields = {"store": store, "latents": _plain(name), "name": _plain(to), "record": record, "generator": generator}
-    run_step(run_compress, job_of(CompressJob, fields), engine, slots, as_json, allow_failed)
+        record = {"form": "low-rank", "error": 0.0, **record}
+    names = {field: _plain(job.given[field]) for field in ("latents", "name")}
+    run_step("tasks.steps.compress:run_compress", job, engine, as_json, record=record, **names)
 
 
 @app.command()

@@ -9,33 +9,32 @@ import typer
 from rich.console import Console
 
 from flows.cli.apps import app
-from flows.cli.jobs import end, engine_of, job_of, pairs, run_step, tell_failures
-from flows.cli.options import (
-    AllowFailed,
-    AsJson,
-    EncoderPlaces,
-    EngineKind,
-    FitMethod,
-    GeneratorUri,
-    LabellerName,
-    Measure,
-    NeededPlaces,
-    RetryFailed,
-    Slots,
-    StoreUrl,
-)
+from flows.cli.flags import Flag, Said, load, step
+from flows.cli.jobs import end, run_step, tell_failures
+from flows.cli.options import AsJson, FitMethod, StoreUrl
 from flows.cli.output import show
 
+DATASET = "tasks.jobs.dataset:DatasetRef"
+OF_INVERT = {
+    "dataset.limit": Flag(help="How many images, the first by id."),
+    "name": Flag(help="The method's name by default."),
+    "encoders": Flag("--encoder", help="NAME=URI: where an encoder that the method names is, if not in the store."),
+    "needed": Flag(help="ROLE=URI: what an encoder starts from, such as w_encoder=w.pt."),
+    "start": Flag("--from", help="Latents to go on from, where a method starts: code."),
+    "overrides": Flag("--override", help="A value in place of the method's, such as batch_size=4."),
+}
+"""Of ``invert`` and of ``submit``, which is the same elsewhere."""
 
-@app.command()
-def demo(
-    store: StoreUrl = "runs/demo",
-    dataset: Annotated[str | None, typer.Option(help="Your own images instead of the built-in portraits.")] = None,
-    limit: Annotated[int, typer.Option(help="How many images to invert.")] = 12,
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    allow_failed: AllowFailed = None,
-) -> None:
+
+@step(
+    app,
+    DATASET,
+    flags={
+        "url": Flag("--dataset", help="Your own images instead of the built-in portraits.", required=False),
+        "limit": Flag(help="How many images to invert.", default=12),
+    },
+)
+def demo(dataset: Said, engine: Said, store: StoreUrl = "runs/demo") -> None:
     """Run the whole chain on real portraits and write a report. Run again, it resumes.
 
     Example: ganinv demo --dataset 'photos/*.jpg' --store runs/mine
@@ -46,21 +45,18 @@ def demo(
         from flows.demo import run_demo
 
         ready()
-        result = run_demo(store, dataset, limit, engine_of(engine, slots))
+        result = run_demo(store, dataset.given, engine.make())
     Console().print(f"\nThe report: [bold]{result['report']['report']}[/]")
-    tell_failures(result, allow_failed)
+    tell_failures(result, engine.allow_failed)
 
 
-@app.command()
+@step(app, DATASET, flags={"url": Flag("--dataset")})
 def run(
+    dataset: Said,
+    engine: Said,
     chain_name: Annotated[str, typer.Argument(help="A chain of configs/chains, or a YAML file.")],
     store: StoreUrl,
-    dataset: Annotated[str, typer.Option(help="Folder, glob, tar shards or Parquet; any URL.")],
-    where: Annotated[list[str] | None, typer.Option(help="Rows of a Parquet data set: --where split=test")] = None,
-    limit: int | None = None,
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    allow_failed: AllowFailed = None,
+    generator: Annotated[str | None, typer.Option(help="In place of the chain's.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a chain as a Prefect flow.
@@ -72,65 +68,34 @@ def run(
     with own_server() as ready:
         from flows.chain import chain, load_chain
 
-        reference = {"url": dataset, "where": pairs(where), "limit": limit}
-        job = load_chain(chain_name, store=store, dataset=reference, engine=engine_of(engine, slots).model_dump())
+        shared: dict[str, Any] = {"store": store, "dataset": dataset.given, "engine": engine.make().model_dump()}
+        job = load_chain(chain_name, **shared, **({"generator": generator} if generator else {}))
         ready()
         result = chain(job)
-    end(result, as_json, allow_failed)
+    end(result, as_json, engine.allow_failed)
 
 
-@app.command()
-def sample(
-    store: StoreUrl,
-    count: int = 4000,
-    seed: int = 0,
-    truncation_psi: float = 0.8,
-    name: str = "samples",
-    labeller: LabellerName = "portraits-64",
-    generator: GeneratorUri = "portraits-64",
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    allow_failed: AllowFailed = None,
-    as_json: AsJson = False,
-) -> None:
+@step(app, "tasks.steps.sample:SampleJob", flags={"count": Flag(help="How many.")})
+def sample(job: Said, engine: Said, as_json: AsJson = False) -> None:
     """Sample latents and score them. Example: ganinv sample --store runs/a --count 10000"""
-    from tasks.steps.sample import SampleJob, run_sample
-
-    fields: dict[str, Any] = {"store": store, "count": count, "seed": seed, "name": name, "generator": generator}
-    fields["labeller"] = labeller
-    run_step(
-        run_sample, job_of(SampleJob, fields | {"truncation_psi": truncation_psi}), engine, slots, as_json, allow_failed
-    )
+    run_step("tasks.steps.sample:run_sample", job, engine, as_json)
 
 
-@app.command()
-def label(
-    store: StoreUrl,
-    labeller: LabellerName,
-    name: Annotated[str, typer.Option(help="Of the new scores.")],
-    samples: str = "samples",
-    source: Annotated[Literal["samples", "latents"], typer.Option(help="Samples, or inverted images.")] = "samples",
-    generator: GeneratorUri = "portraits-64",
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    allow_failed: AllowFailed = None,
-    as_json: AsJson = False,
-) -> None:
+@step(app, "tasks.steps.label:LabelJob", flags={"name": Flag(help="Of the new scores.")})
+def label(job: Said, engine: Said, as_json: AsJson = False) -> None:
     """Score samples by another labeller. Example: ganinv label --store runs/a --labeller clip-faces --name clip"""
-    from tasks.steps.label import LabelJob, run_label
-
-    fields = {"store": store, "labeller": labeller, "name": name, "samples": samples, "source": source}
-    run_step(run_label, job_of(LabelJob, fields | {"generator": generator}), engine, slots, as_json, allow_failed)
+    run_step("tasks.steps.label:run_label", job, engine, as_json)
 
 
-@app.command()
+@step(
+    app,
+    "tasks.steps.fit:FitJob",
+    made={"methods": ("--method", "--estimator", "--tails", "--components", "--space", "--setting")},
+)
 def fit(
-    store: StoreUrl,
-    samples: str = "samples",
-    name: str = "directions",
+    job: Said,
+    engine: Said,
     method: Annotated[FitMethod, typer.Option(help="How directions are found.")] = "interfacegan",
-    attributes: Annotated[list[str] | None, typer.Option(help="All scored ones by default.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Scores of `ganinv label`, in place of the samples' own.")] = None,
     estimator: Annotated[
         Literal["svc", "linear-svc", "logistic", "ridge"] | None, typer.Option(help="Of boundaries: svc by default.")
     ] = None,
@@ -138,30 +103,19 @@ def fit(
     components: Annotated[
         int | None, typer.Option(help="How many; of interfacegan: principal components beside, 10 by default.")
     ] = None,
-    source: Annotated[Literal["samples", "latents"], typer.Option(help="Samples, or inverted images.")] = "samples",
     space: Annotated[
         Literal["z", "w", "w+"] | None, typer.Option(help="Of boundaries: w by default; w+ for inverted images.")
     ] = None,
-    generator: Annotated[str | None, typer.Option(help="Where it is, if not where the samples' was.")] = None,
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    allow_failed: AllowFailed = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Any other setting of the method, such as layers.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit directions on samples. Example: ganinv fit --store runs/a --estimator ridge"""
-    from tasks.steps.fit import FitJob, run_fit
+    from flows.cli.flags import nested
 
-    fields = {
-        "store": store,
-        "samples": samples,
-        "name": name,
-        "methods": _methods(method, {"estimator": estimator, "tails": tails, "components": components, "space": space}),
-        "labels": labels,
-        "attributes": attributes or [],
-        "source": source,
-        "generator": generator,
-    }
-    run_step(run_fit, job_of(FitJob, fields), engine, slots, as_json, allow_failed)
+    given = {"estimator": estimator, "tails": tails, "components": components, "space": space, **nested(setting or [])}
+    run_step("tasks.steps.fit:run_fit", job, engine, as_json, methods=_methods(method, given))
 
 
 def _methods(method: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -173,58 +127,35 @@ def _methods(method: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"method": method, "tails": 0.1, **fields}, {"method": "ganspace", "components": components}]
 
 
-@app.command()
+@step(
+    app,
+    "tasks.steps.train:TrainJob",
+    flat=("dataset",),
+    flags={
+        "dataset.url": Flag(help="Real images to mix in."),
+        "training": Flag(help="A value in place of the recipe's, such as batch_size=8."),
+    },
+)
 def train(
-    store: StoreUrl,
-    dataset: Annotated[str | None, typer.Option(help="Real images to mix in.")] = None,
-    where: Annotated[list[str] | None, typer.Option(help="--where split=train")] = None,
-    steps: int = 1500,
-    start: Annotated[str | None, typer.Option(help="An encoder to go on from, such as e4e.")] = None,
+    job: Said,
+    engine: Said,
+    steps: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     recipe: Annotated[str | None, typer.Option(help="A recipe of configs/training, or a YAML file.")] = None,
-    name: str = "e4e",
-    generator: GeneratorUri = "portraits-64",
-    engine: EngineKind = "ray",
-    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Train an e4e encoder. Example: ganinv train --store runs/a --dataset portraits.parquet --where split=train"""
     from ganinv.config import config_path, load_yaml
-    from tasks.steps.train import TrainJob, run_train
 
     training = load_yaml(config_path("training", recipe)) if recipe else {}
-    fields: dict[str, Any] = {
-        "store": store,
-        "name": name,
-        "generator": generator,
-        "start": start,
-        "training": {"steps": steps, **training},
-        "dataset": {"url": dataset, "where": pairs(where)} if dataset else None,
-    }
-    run_step(run_train, job_of(TrainJob, fields), engine, 1, as_json, allow_failed)
+    training |= job.given.get("training", {}) | ({} if steps is None else {"steps": steps})
+    run_step("tasks.steps.train:run_train", job, engine, as_json, training=training)
 
 
-@app.command()
+@step(app, "tasks.steps.invert:InvertJob", flat=("dataset",), flags=OF_INVERT)
 def invert(
-    store: StoreUrl,
-    dataset: Annotated[str, typer.Option(help="Folder, glob, tar shards or Parquet; any URL.")],
-    method: str = "pti",
-    name: Annotated[str | None, typer.Option(help="The method's name by default.")] = None,
-    where: Annotated[list[str] | None, typer.Option(help="Rows of a Parquet data set: --where split=test")] = None,
-    image_column: str | None = None,
-    limit: int | None = None,
-    encoder: EncoderPlaces = None,
-    needed: NeededPlaces = None,
-    start: Annotated[
-        str | None, typer.Option("--from", help="Latents to go on from, where a method starts: code.")
-    ] = None,
-    generator: GeneratorUri = "portraits-64",
-    seed: int = 0,
-    measure: Measure = True,
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    retry_failed: RetryFailed = False,
+    job: Said,
+    engine: Said,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost; write nothing.")] = False,
-    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Invert a data set. Run again, it computes only what is missing.
@@ -234,37 +165,30 @@ def invert(
     from ganinv.store import open_store
     from tasks.engine import open_pools
     from tasks.estimate import estimate
-    from tasks.steps.invert import InvertJob, list_images, plan_invert, run_invert
+    from tasks.steps.invert import list_images, plan_invert, run_invert
 
-    fields: dict[str, Any] = {
-        "store": store,
-        "dataset": {"url": dataset, "where": pairs(where), "image_column": image_column, "limit": limit},
-        "method": method,
-        "name": name,
-        "encoders": pairs(encoder),
-        "needed": pairs(needed),
-        "start": start,
-        "generator": generator,
-        "seed": seed,
-        "measure": measure,
-    }
-    job, where_it_runs = job_of(InvertJob, fields), engine_of(engine, slots, retry_failed)
-    root, images = open_store(job.store), list_images(job)
-    plan = plan_invert(job, images)
-    cost = estimate(root, root.latents[job.collection_name], plan, where_it_runs)
+    made, where_it_runs = job.make(), engine.make()
+    root, images = open_store(made.store), list_images(made)
+    plan = plan_invert(made, images)
+    cost = estimate(root, root.latents[made.collection_name], plan, where_it_runs)
     Console(stderr=True).print(cost.line(), highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         show(vars(cost), as_json)
         return
     with open_pools(where_it_runs) as pools:
-        result = run_invert(job, pools, plan, images)
-    end(result, as_json, allow_failed)
+        result = run_invert(made, pools, plan, images)
+    end(result, as_json, engine.allow_failed)
 
 
-@app.command()
+@step(
+    app,
+    "tasks.steps.edit:EditJob",
+    made={"edits": ("--edit", "--condition", "--trust")},
+    flags={"images": Flag(default="files")},
+)
 def edit(
-    store: StoreUrl,
-    latents_name: Annotated[str, typer.Option("--latents", help="Which inversions.")],
+    job: Said,
+    engine: Said,
     edits: Annotated[
         list[str],
         typer.Option(
@@ -278,13 +202,9 @@ def edit(
         list[str] | None,
         typer.Option(help="Imported directions whose generator was only stated, to apply all the same."),
     ] = None,
-    name: str = "edits",
-    images: Literal["none", "files", "shards"] = "files",
-    labeller: LabellerName = "portraits-64",
-    generator: GeneratorUri = "portraits-64",
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    allow_failed: AllowFailed = None,
+    segment: Annotated[
+        str | None, typer.Option(help="The one segment that is edited, of codes that have some.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Apply directions to stored inversions.
@@ -292,57 +212,30 @@ def edit(
     Example: ganinv edit --store runs/a --latents pti --edit 'smile(0-7)=2' --edit age=1sd,glasses=1
     """
     from ganinv.editing import Response, parse_edit
-    from tasks.steps.edit import EditJob, run_edit
 
     specs = []
     for text in edits:
         weights = {n: str(s) if isinstance(s, Response) else s for n, s in parse_edit(text).items()}
-        more = {"strengths": [1.0], "conditions": condition or [], "trust": trust or []}
+        more = {"strengths": [1.0], "conditions": condition or [], "trust": trust or [], "segment": segment}
         specs.append({"name": text, "directions": weights, **more})
-    fields = {"store": store, "latents": latents_name, "edits": specs, "name": name, "images": images}
-    fields["labeller"] = labeller
-    run_step(run_edit, job_of(EditJob, fields | {"generator": generator}), engine, slots, as_json, allow_failed)
+    run_step("tasks.steps.edit:run_edit", job, engine, as_json, edits=specs)
 
 
-@app.command()
-def evaluate(
-    store: StoreUrl,
-    latents_name: Annotated[str, typer.Option("--latents", help="Which inversions.")],
-    edits: Annotated[str | None, typer.Option(help="Also measure these edits.")] = None,
-    distance: str = "embedded",
-    similarity: Annotated[
-        str | None, typer.Option(help="Of edits to source and inversion: embedded, or the file of ArcFace IR-SE-50.")
-    ] = None,
-    generator: GeneratorUri = "portraits-64",
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    allow_failed: AllowFailed = None,
-    as_json: AsJson = False,
-) -> None:
+@step(app, "tasks.steps.evaluate:EvaluateJob", flags={"edits": Flag(help="Also measure these edits.")})
+def evaluate(job: Said, engine: Said, as_json: AsJson = False) -> None:
     """Measure inversions (MSE, PSNR, SSIM, distance) and edits. Example: ganinv evaluate --store runs/a --latents pti"""
-    from tasks.steps.evaluate import EvaluateJob, run_evaluate
-
-    fields = {"store": store, "latents": latents_name, "edits": edits, "distance": distance, "generator": generator}
-    fields["similarity"] = similarity
-    run_step(run_evaluate, job_of(EvaluateJob, fields), engine, slots, as_json, allow_failed)
+    run_step("tasks.steps.evaluate:run_evaluate", job, engine, as_json)
 
 
-@app.command()
-def report(
-    store: StoreUrl,
-    latents_names: Annotated[list[str] | None, typer.Option("--latents", help="One per method.")] = None,
-    samples: str | None = None,
-    training: str | None = None,
-    edits: str | None = None,
-    title: str = "GAN inversion",
-    name: str = "report",
-    generator: GeneratorUri = "portraits-64",
-    as_json: AsJson = False,
-) -> None:
+@step(
+    app,
+    "tasks.steps.report:ReportJob",
+    engine=False,
+    flags={"latents": Flag(help="One for each method; all by default.")},
+)
+def report(job: Said, as_json: AsJson = False) -> None:
     """Write one HTML of what is in the store. Example: ganinv report --store runs/a --latents pti --edits edits"""
     from ganinv.store import open_store
-    from tasks.steps.report import ReportJob, run_report
 
-    chosen = latents_names or open_store(store).list("latents")
-    fields = {"store": store, "latents": chosen, "samples": samples, "training": training, "edits": edits}
-    show(run_report(job_of(ReportJob, fields | {"title": title, "name": name, "generator": generator})), as_json)
+    latents = job.given.get("latents") or open_store(job.given["store"]).list("latents")
+    show(load("tasks.steps.report:run_report")(job.make(latents=latents)), as_json)

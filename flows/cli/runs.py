@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,20 +12,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from flows.cli.apps import app
-from flows.cli.jobs import end, job_of, pairs
-from flows.cli.options import (
-    AllowFailed,
-    AsJson,
-    EncoderPlaces,
-    EngineKind,
-    GeneratorUri,
-    Measure,
-    NeededPlaces,
-    RetryFailed,
-    Slots,
-    StoreUrl,
-)
+from flows.cli.flags import Flag, Said, step
+from flows.cli.jobs import end
+from flows.cli.options import AsJson
 from flows.cli.output import print_table, show
+from flows.cli.pipeline import OF_INVERT
 from ganinv.errors import ConfigError
 
 RunName = Annotated[
@@ -33,43 +24,22 @@ RunName = Annotated[
 ]
 
 
-@app.command()
+@step(
+    app,
+    "tasks.steps.invert:InvertJob",
+    flat=("dataset",),
+    flags={**OF_INVERT, "dataset.url": Flag(argument=True)},
+)
 def submit(
-    dataset: Annotated[str, typer.Argument(help="Folder, glob, tar shards or Parquet; any URL.")],
-    store: StoreUrl,
-    method: str = "pti",
+    job: Said,
+    engine: Said,
     to: Annotated[str | None, typer.Option(help="A deployment, such as invert; without it the flow runs here.")] = None,
-    name: Annotated[str | None, typer.Option(help="The method's name by default.")] = None,
-    where: Annotated[list[str] | None, typer.Option(help="Rows of a Parquet data set: --where split=test")] = None,
-    limit: int | None = None,
-    encoder: EncoderPlaces = None,
-    needed: NeededPlaces = None,
-    generator: GeneratorUri = "portraits-64",
-    seed: int = 0,
-    measure: Measure = True,
-    engine: EngineKind = "ray",
-    slots: Slots = None,
-    gpus_per_slot: Annotated[float, typer.Option(help="A fraction shares a device.")] = 0.0,
-    retry_failed: RetryFailed = False,
-    allow_failed: AllowFailed = None,
     as_json: AsJson = False,
 ) -> None:
     """Invert a data set as a Prefect flow: on a server's deployment with --to, else in this process.
 
     Example: ganinv submit s3://bucket/photos --store s3://bucket/store --method pti --to invert
     """
-    fields: dict[str, Any] = {
-        "store": store,
-        "dataset": {"url": dataset, "where": pairs(where), "limit": limit},
-        "method": method,
-        "name": name,
-        "encoders": pairs(encoder),
-        "needed": pairs(needed),
-        "generator": generator,
-        "seed": seed,
-        "measure": measure,
-    }
-    how = {"kind": engine, "slots": slots, "gpus_per_slot": gpus_per_slot, "retry_failed": retry_failed}
     if to is None:
         from flows.server import own_server
 
@@ -77,35 +47,30 @@ def submit(
             from prefect.exceptions import CancelledRun
 
             from flows.steps import invert
-            from tasks.engine import Engine
-            from tasks.steps.invert import InvertJob
 
-            job, where_it_runs = job_of(InvertJob, fields), job_of(Engine, how)
+            made, where_it_runs = job.make(), engine.make()
             ready()
             try:
-                result = invert(job, where_it_runs)
+                result = invert(made, where_it_runs)
             except CancelledRun as cancelled:
                 raise ConfigError(f"the run was cancelled: {cancelled}") from None
-        end(result, as_json, allow_failed)
+        end(result, as_json, engine.allow_failed)
         return
-    from tasks.engine import Engine
-    from tasks.steps.invert import InvertJob
-
-    job, where_it_runs = job_of(InvertJob, fields), job_of(Engine, how)
+    made, where_it_runs = job.make(), engine.make()
     from flows.runs import submit as hand_over
     from ganinv.store.names import no_secrets
 
-    places = {"--store": store, "the data set": dataset}
-    places |= {f"--encoder {name}": uri for name, uri in pairs(encoder).items() if "/" in uri}
-    places |= {f"--needed {role}": uri for role, uri in pairs(needed).items() if "/" in uri}
+    places = {"--store": made.store, "the data set": made.dataset.url}
+    places |= {f"--encoder {name}": uri for name, uri in made.encoders.items() if "/" in uri}
+    places |= {f"--needed {role}": uri for role, uri in made.needed.items() if "/" in uri}
     for what, place in places.items():
         if "://" not in place and not place.startswith("/"):
             raise ConfigError(
                 f"{what} {place!r} is a path on this machine, and the run is elsewhere: give a URL, or an absolute path "
                 "that the worker has too"
             )
-    no_secrets([*places.values(), generator], "the job")
-    parameters = {"job": job.model_dump(mode="json"), "engine": where_it_runs.model_dump(mode="json")}
+    no_secrets([*places.values(), made.generator], "the job")
+    parameters = {"job": made.model_dump(mode="json"), "engine": where_it_runs.model_dump(mode="json")}
     run = hand_over(to, parameters, flow="invert")
     if as_json:
         show(vars(run), True)

@@ -1,0 +1,34 @@
+"""``DatasetRef``: which images a job is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from ganinv.config import StrictModel
+
+if TYPE_CHECKING:
+    from ganinv.data import Dataset
+
+
+class DatasetRef(StrictModel):
+    """Which images: a folder, a glob, tar shards or Parquet with an image column, at any fsspec URL.
+
+    Args:
+        url: folder, glob, tar shards or Parquet; any fsspec URL.
+        image_column: of Parquet, the column with the images; found by its type by default.
+        where: rows of a Parquet data set, such as split=test.
+        limit: how many images, the first by id.
+    """
+
+    url: str
+    image_column: str | None = None
+    where: Mapping[str, str] = Field(default_factory=dict)
+    limit: int | None = Field(None, ge=1)
+
+    def open(self) -> Dataset:
+        from ganinv.data import open_dataset
+
+        return open_dataset(self.url, image_column=self.image_column, where=dict(self.where) or None, limit=self.limit)
