@@ -1,12 +1,13 @@
 """Flags of a command, made from the fields of its job model: no field is written twice.
 
-    @step(app, "tasks.steps.invert:InvertJob", flat=("dataset",), start=Flag("--from"))
+    @step(app, "tasks.steps.invert:InvertJob", flat=("dataset",), flags={"start": Flag("--from")})
     def invert(job: Said, engine: Said, dry_run: DryRun = False, as_json: AsJson = False) -> None:
         '''Invert a data set.'''
         run_step("tasks.steps.invert:run_invert", job, engine, as_json)
 
-Each field of the model is a flag of its name, and so is each field of :class:`tasks.jobs.engine.Engine`; the function's own
-parameters follow. What is said of a field comes from the model's docstring. Values become what the field wants:
+Each field of the model is a flag of its name, and so is each field of :class:`tasks.jobs.engine.Engine`, with ``--allow-failed``;
+the function's own parameters stand between. What is said of a field comes from the model's docstring. Values become what the
+field wants:
 
 ==============================================  ============================================================
 field                                           flag
