@@ -18,6 +18,8 @@ from tests.threads import threads
 
 # Several processes on a small machine would otherwise start cores x cores threads.
 os.environ["OMP_NUM_THREADS"] = threads()
+# A thread that waits for another sleeps. On a machine with more work than cores, spinning costs ten times the work itself.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "PREFECT_HOME" not in os.environ:  # not the user's own data base
     os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ganinv-prefect-")
@@ -99,3 +101,14 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(DatasetRef, "open", noted)
     return urls
+
+
+@pytest.fixture(params=[1, 2], ids=["one-thread", "two-threads"])
+def each_number_of_threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Torch with one thread and with two: equality to the bit has to hold with each, however many the test run gives us."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,14 +45,28 @@ def test_the_pages_are_made_of_the_numbers(tmp_path: Path) -> None:
     assert (tmp_path / "pictures/directions-responses.png").stat().st_size > 20_000
 
 
-def test_the_bars_hold_in_the_numbers() -> None:
-    """Issue 5: monotone on 80 % of 500 fresh samples; a condition takes away half of the side effect it names or more."""
-    numbers = {path.stem: json.loads(path.read_text()) for path in NUMBERS.glob("*.json")}
-    assert numbers["samples"]["samples"] == 20_000
-    assert numbers["effects"]["fresh"] == 500
-    assert len(numbers["effects"]["published"]) == 5
-    assert all(found["monotone"] >= 0.8 for found in numbers["effects"]["published"].values())
-    for fit in numbers["conditions"].values():
-        for found in fit.values():
-            held = found["held"]
-            assert abs(found["gradient"][held]) <= 0.5 * abs(found["without"][held])
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_bars_hold(tmp_path: Path) -> None:
+    """Issue 5, measured here on fewer samples than the page has: edits are monotone on 80 % of fresh samples, and a
+    condition takes away half of the side effect it names or more. A page is made of what was measured, without the rest."""
+    numbers, parts = tmp_path / "numbers", ("fit-published", "fit-ridge", "samples", "effects", "conditions")
+    command = [sys.executable, "-m", "benchmarks.directions.run", "measure", "--samples=3000", "--fresh=64"]
+    command += [f"--store={tmp_path / 'store'}", f"--numbers={numbers}", "--only", *parts]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=2400)
+    found = {path.stem: json.loads(path.read_text()) for path in numbers.glob("*.json")}
+    assert found.keys() == set(parts)
+    assert len(found["effects"]["published"]) == 5
+    for name, effect in found["effects"]["published"].items():
+        assert effect["monotone"] >= 0.8, name
+    for fit, held in found["conditions"].items():
+        for name, condition in held.items():
+            what = condition["held"]
+            assert abs(condition["gradient"][what]) <= 0.5 * abs(condition["without"][what]), (fit, name)
+    write_part(tmp_path / "docs/results.md", "directions", "none yet")
+    write_pages(numbers, tmp_path / "docs")
+    assert "none yet" not in (tmp_path / "docs/results.md").read_text()
+    page = (tmp_path / "docs/results-directions.md").read_text()
+    assert all(f"| {name} |" in page for name in found["effects"]["published"])
+    assert "## Conditional directions" in page
+    assert "## DCI" not in page

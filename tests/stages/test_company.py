@@ -29,6 +29,7 @@ CASES = [(name, *size) for name in OPERATIONS for size in (*WIDTHS, *PUBLISHED)]
     ("name", "width", "out"),
     [case for case in CASES if case[1] * case[2] <= 512 * 512 or case[0].endswith(("matmul", "linear"))],
 )
+@pytest.mark.usefixtures("each_number_of_threads")
 def test_rows_have_the_same_bits_in_any_company(name: str, width: int, out: int) -> None:
     with torch.no_grad():
         assert not leaves_a_trace(OPERATIONS[name], *example(name, width, out), has_own_weights(name)), where()
@@ -38,6 +39,7 @@ def test_rows_have_the_same_bits_in_any_company(name: str, width: int, out: int)
 @pytest.mark.parametrize(
     ("channels", "own"), [(64, False), (64, True), (128, False), (128, True), (512, False)], ids=lambda v: str(v)
 )
+@pytest.mark.usefixtures("each_number_of_threads")
 def test_modulated_convolutions_too(channels: int, own: bool, up: bool) -> None:
     """A layer with weights for all or for each image, and what flows back to its input, its styles and its weights."""
     random = torch.Generator().manual_seed(channels)

@@ -74,6 +74,7 @@ TUNINGS = [
 
 
 @pytest.mark.parametrize("stage", [*STAGES, *TUNINGS], ids=lambda s: f"{s.kind}-{getattr(s, 'space', None) or s.form}")
+@pytest.mark.usefixtures("each_number_of_threads")
 def test_company_leaves_no_trace(context: Context, stage: Optimize | Tune) -> None:
     """More images than lanes, in another order, and fewer of them: the same bits."""
     target = targets(context, 7)
@@ -85,6 +86,7 @@ def test_company_leaves_no_trace(context: Context, stage: Optimize | Tune) -> No
 
 
 @pytest.mark.seconds
+@pytest.mark.usefixtures("each_number_of_threads")
 def test_company_leaves_no_trace_at_real_widths(embedded: Context) -> None:
     target = targets(embedded, 6)
     start = Code(w=random_w(embedded.generator, 6, seed=5))
@@ -99,6 +101,7 @@ def test_company_leaves_no_trace_at_real_widths(embedded: Context) -> None:
 
 
 @pytest.mark.parametrize("stage", [STAGES[0], TUNINGS[0]], ids=["optimize", "tune"])
+@pytest.mark.usefixtures("each_number_of_threads")
 def test_a_broken_image_ends_alone(context: Context, stage: Optimize | Tune) -> None:
     target = targets(context, 6)
     start = Code(w=random_w(context.generator, 6, seed=5))

@@ -71,6 +71,7 @@ def test_a_batch_is_single_runs_to_the_bit(context: Context, space: str) -> None
 
 
 @pytest.mark.seconds
+@pytest.mark.usefixtures("each_number_of_threads")
 def test_a_joint_batch_is_single_runs_to_the_bit(context: Context) -> None:
     target = targets(context, 5)
     start = Segment(masks=MaskSource(grid=(2, 2)), dilation=3, optimize=quick(steps=2))(target, None, context)
