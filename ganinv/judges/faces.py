@@ -68,12 +68,10 @@ class FaceJudge:
     """
 
     def __init__(self) -> None:
-        try:
-            import dlib
-        except ImportError as error:
-            raise ConfigError(f"judging faces needs the package dlib-bin (or dlib): {INSTALL}") from error
+        self._detect = face_detector()
+        import dlib
+
         self._dlib = dlib
-        self._detect = dlib.get_frontal_face_detector()
         self._predict = dlib.shape_predictor(str(LANDMARKS.path()))
 
     @property
@@ -114,6 +112,19 @@ class FaceJudge:
     @cached_property
     def _recogniser(self) -> Any:
         return self._dlib.face_recognition_model_v1(str(DESCRIPTOR.path()))
+
+
+def face_detector() -> Any:
+    """dlib's frontal detector, which needs no weights.
+
+    Raises:
+        ConfigError: dlib is not installed.
+    """
+    try:
+        import dlib
+    except ImportError as error:
+        raise ConfigError(f"judging faces needs the package dlib-bin (or dlib): {INSTALL}") from error
+    return dlib.get_frontal_face_detector()
 
 
 def identity_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

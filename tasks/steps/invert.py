@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +36,7 @@ from ganinv.stages.method import Method, MethodConfig, method_config, open_metho
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.target import Target
 from tasks.engine import Pools, default_device, provenance, run_units
+from tasks.framing import look_at_faces
 from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
@@ -96,13 +97,18 @@ def run_invert(
     # As planned: what `auto` is may be another distance on another machine.
     method = validate(MethodConfig, plan.config["method"], "plan")
     spec = WorkerSpec(InvertWorker, {"job": job, "method": method})
+    said = list[Callable[[], None]]()
 
     def index(whole: Plan) -> None:
+        said.append(look_at_faces(dataset, job.generator))
         write_index(dataset, collection.objects, collection.path, whole.ids)
         dataset.forget()  # nobody reads it in this process, and the run may go on for days
 
     label = f"invert {plan.provenance['method']}"
-    return run_units(collection, plan, spec, pools, label, grows=True, reread=comparable, prepare=index)
+    result = run_units(collection, plan, spec, pools, label, grows=True, reread=comparable, prepare=index)
+    for wait in said:
+        wait()
+    return result
 
 
 def list_images(job: InvertJob) -> Dataset:

