@@ -19,8 +19,9 @@ class Engine(StrictModel):
             and no cluster is named.
         slots: how many workers; as many as fit by default.
         cpus_per_slot: CPU cores of each.
-        gpus_per_slot: GPUs of each; a fraction shares a device. By default 1 where Ray (inline: PyTorch) sees a GPU and the
-            step can use one, and else 0.
+        gpus_per_slot: GPUs of each; a fraction shares a device. By default 1 where Ray (inline: PyTorch) sees a GPU
+            when the run begins and the step can use one, else 0. A cluster that starts its GPU nodes when they are asked for
+            must be asked.
         deadline_seconds: how long one try of one unit may take before its worker is replaced (``ray`` only).
         quiet: no progress line.
         retry_failed: also try the images again that failed in an earlier run.
