@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from ganinv.training.e4e import E4eTrainingConfig
 
 from flows.chain import load_chain
 from ganinv.config import config_names, config_path, load_yaml, validate
 from ganinv.errors import ConfigError
 from ganinv.stages.method import method_config
-from ganinv.training.e4e import E4eTrainingConfig
 from ganinv.training.gan import GanTrainingConfig
 
 ROOT = Path(__file__).parents[1]

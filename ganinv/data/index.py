@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -93,6 +94,24 @@ class SourceIndex:
                 "run the step that made it again, which writes it"
             )
         return Dataset(self.place, {image_id: found[image_id] for image_id in sorted(found)})
+
+    @property
+    def count(self) -> int:
+        """How many images all indexes have."""
+        return sum(file.metadata.num_rows for file in self._files)
+
+    def ids_at(self, positions: Sequence[int]) -> list[str]:
+        """The ids at some positions of all indexes one after the other, each sorted by id."""
+        return [self._id_at(position) for position in positions]
+
+    def _id_at(self, position: int) -> str:
+        for file in self._files:
+            for group in range(file.metadata.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if position < rows:
+                    return next(islice(self._group(file, group), position, None))
+                position -= rows
+        raise IndexError(f"the index of {self.place.url} has {self.count} images")
 
     def _find(self, ids: Iterable[str]) -> dict[str, SourceRef]:
         found: dict[str, SourceRef] = {}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.learning import InverterLearner, new_inverter
 from ganinv.methods.rows import RowEncoder, RowEncoderConfig
+from ganinv.training.learner import Learner
+from ganinv.training.recipe import Recipe
 
 
 class PspConfig(RowEncoderConfig):
@@ -22,3 +27,12 @@ class Psp(RowEncoder):
 
     def combine(self, maps: list[Tensor]) -> list[Tensor]:
         return [head(x) for head, x in zip(self.heads, maps, strict=True)]
+
+
+class PspRecipe(Recipe):
+    """Training pSp (section 3.1): the shared losses on one rendering."""
+
+    kind: Literal["psp"] = "psp"
+
+    def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
+        return InverterLearner(self, new_inverter(Psp, self, generator, needed, start))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from ganinv.config import validate
+from ganinv.config import ChosenBy, validate
 from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.registry import Registry
+from ganinv.training.recipe import Recipe
 
 INVERTERS: Registry[type[Inverter]] = Registry(
     "inverter",
@@ -34,3 +35,15 @@ def inverter_config(data: Any, where: str) -> InverterConfig:
         return validate(INVERTERS[str(dict(data)["kind"])].Config, data, where)
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise WeightsRefused(f"{where} does not describe an inverter: {error}") from error
+
+
+RECIPES: Registry[type[Recipe]] = Registry(
+    "recipe",
+    {
+        "psp": "ganinv.methods.psp:PspRecipe",
+        "e4e": "ganinv.methods.e4e:E4eRecipe",
+    },
+)
+"""How each kind is trained."""
+
+AnyRecipe = Annotated[Recipe, ChosenBy("kind", RECIPES)]

@@ -51,7 +51,40 @@ class Muon(torch.optim.Optimizer):
                 weight.add_(step.view_as(weight), alpha=-group["lr"] * state["size"] * max(step.shape) ** 0.5)
 
 
-class MuonAdam:
+class Optimizers:
+    """One or several optimisers of one network, as one.
+
+    Args:
+        parts: each with its own parameters. Learning rates as they are now are the full ones of ``scale``.
+    """
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+        self.full_rates = [[group["lr"] for group in part.param_groups] for part in parts]
+
+    def scale(self, factor: float) -> None:
+        """Set every learning rate to ``factor`` times what it was given as."""
+        for part, rates in zip(self.parts, self.full_rates, strict=True):
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        for part, own in zip(self.parts, state, strict=True):
+            part.load_state_dict(own)
+
+
+class MuonAdam(Optimizers):
     """Both optimisers as one, for a generator or an encoder.
 
     Args:
@@ -75,6 +108,8 @@ class MuonAdam:
     ) -> None:
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, weight in network.named_parameters():
+            if not weight.requires_grad:
+                continue
             mapping = name.startswith("mapping.")
             matrix = weight.ndim >= 2 and not name.endswith("const") and (mapping or weight.numel() > SMALLEST)
             groups.setdefault((matrix, mapping), []).append(weight)
@@ -85,29 +120,8 @@ class MuonAdam:
             ]
 
         small = of(False, adam_lr, mapping_scale / mapping_lr_mul)
-        self.parts: list[torch.optim.Optimizer] = [torch.optim.Adam(small, lr=adam_lr, betas=betas)]
+        parts: list[torch.optim.Optimizer] = [torch.optim.Adam(small, lr=adam_lr, betas=betas)] if small else []
         # A very small network may have nothing for Muon; an optimiser of nothing is refused by torch.
         if matrices := of(True, muon_lr, mapping_scale):
-            self.parts.append(Muon(matrices, muon_lr, momentum))
-        self.full_rates = [[group["lr"] for group in part.param_groups] for part in self.parts]
-
-    def scale(self, factor: float) -> None:
-        """Set every learning rate to ``factor`` times what it was given as."""
-        for part, rates in zip(self.parts, self.full_rates, strict=True):
-            for group, rate in zip(part.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-
-    def zero_grad(self) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
-
-    def step(self) -> None:
-        for part in self.parts:
-            part.step()
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        return [part.state_dict() for part in self.parts]
-
-    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        for part, own in zip(self.parts, state, strict=True):
-            part.load_state_dict(own)
+            parts.append(Muon(matrices, muon_lr, momentum))
+        super().__init__(parts)

@@ -1,166 +1,186 @@
-"""``train``: the e4e encoder, in units of some steps. A checkpoint per unit, so that a killed run loses one unit at most."""
+"""``train``: any recipe, in stretches of some steps with a checkpoint each; in this process, or as workers of a cluster."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
-import pyarrow as pa
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from ganinv.config import StrictModel, digest, reread
-from ganinv.errors import ConfigError
+from ganinv.config import StrictModel, config_path, digest, load_yaml, reread, validate
+from ganinv.data.index import write_index
+from ganinv.errors import ConfigError, DataError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.e4e import E4e
-from ganinv.methods.files import open_inverter, save_inverter
-from ganinv.store import Plan, RowError, Unit, open_store
-from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig
-from tasks.engine import Pools, default_device, provenance, run_units
-from tasks.pool import WorkerSpec
+from ganinv.methods.files import open_inverter
+from ganinv.methods.registry import AnyRecipe
+from ganinv.store import Collection, Plan, Store, open_store
+from ganinv.training.recipe import Recipe
+from tasks.engine import Pools, default_device, provenance
+from tasks.pool import RunStopped, RunSummary, UnitReport
 from tasks.sources import DatasetRef
+from tasks.summary import Tally, summarised
+from tasks.training import Stretch, TrainingWorker, stretch_id
 
 
 class TrainJob(StrictModel):
-    """Train an encoder for ``generator`` on generated images, and on real ones when ``dataset`` is given.
+    """Train an inverter for ``generator`` on generated images, and on real ones when ``dataset`` is given.
 
     Args:
-        start: an encoder to go on from (``e4e``: the one that ships); None trains from scratch.
+        recipe: which method, and how it is trained.
+        name: of the inverter in the store, which methods find it by, and of ``training/<name>``; the recipe's kind by
+            default.
+        start: an inverter of the same kind to go on from, by name or URI; None trains from scratch.
+        needed: frozen inverters by role, in place of those that the recipe names.
+        workers: how many train together (engine ``ray``); each takes its share of every batch.
     """
 
     store: str
-    name: str = "e4e"
+    recipe: AnyRecipe
+    name: str | None = None
     generator: str = EMBEDDED
     dataset: DatasetRef | None = None
     start: str | None = None
-    training: E4eTrainingConfig = E4eTrainingConfig()
-    unit_steps: int = Field(20, ge=1)
+    needed: Mapping[str, str] = Field(default_factory=dict)
+    workers: int = Field(1, ge=1)
 
     @property
-    def encoder_url(self) -> str:
-        """Where the trained encoder is."""
-        return f"{open_store(self.store).url}/encoders/{self.name}"
+    def collection_name(self) -> str:
+        return self.name or self.recipe.kind
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role -> where its inverter is."""
+        return {**self.recipe.needed, **self.needed}
+
+    @property
+    def inverter_url(self) -> str:
+        """Where the trained inverter is."""
+        return f"{open_store(self.store).url}/encoders/{self.collection_name}"
 
 
-class TrainingStopped(ConfigError):
-    """The training cannot go on as configured: it diverged, or its checkpoint is gone."""
+def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by name (``configs/training/<name>.yaml``) or YAML path.
+
+    Args:
+        changes: values that go before the file's; a key may lead into a part, ``optimizer.lr``.
+
+    Raises:
+        ConfigError: no such recipe, or an unknown key; the nearest name is told.
+    """
+    path = config_path("training", name)
+    data = load_yaml(path)
+    for key, value in (changes or {}).items():
+        *parts, last = key.split(".")
+        inside = data
+        for part in parts:
+            found = inside.setdefault(part, {})
+            if not isinstance(found, dict):
+                raise ConfigError(f"{path.name}: {key!r} leads into {part!r}, which is a value and has no parts")
+            inside = found
+        inside[last] = value
+    return validate(AnyRecipe, data, path.name)  # type: ignore[type-abstract,arg-type,no-any-return]
 
 
 def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
-    """Train and save the encoder; ``training/<name>`` holds the losses of every step, TensorBoard files beside it."""
-    generator = open_generator(job.generator)
-    config = job.model_dump(mode="json", exclude={"store", "name", "unit_steps", "dataset"})
-    config["dataset"] = job.dataset.model_dump(mode="json") if job.dataset else None
-    if job.start:
-        config["start"] = _start(job.start, generator).fingerprint
-    if job.dataset:  # on other images it is another training, and half of one would mix both
-        config["images"] = digest(job.dataset.open().ids)
-    ids = [step_id(step) for step in range(1, job.training.steps + 1)]
-    origin = provenance(generator, encoder=job.name, distance_name=job.training.distance, seed=job.training.seed)
-    plan = Plan.of("train", config, origin, ids, job.unit_steps)
-    collection = open_store(job.store).collection("training", job.name)
+    """Train and save the inverter: the best of the validations as ``encoders/<name>``, where methods find it.
 
-    def same(known: Mapping[str, Any]) -> dict[str, Any]:
-        images = {"images": config["images"]} if "images" in config else {}  # an older version did not note them
-        return reread(TrainJob, {**images, **known})
-
-    spec = WorkerSpec(TrainWorker, {"job": job})
-    result = run_units(collection, plan, spec, pools, f"train {job.name} (steps)", sequential=True, reread=same)
-    return result | {"encoder": job.encoder_url}
-
-
-def _start(uri: str, generator: Generator) -> E4e:
-    opened = open_inverter(uri, generator=generator)
-    if not isinstance(opened, E4e):
-        raise ConfigError(f"{uri} is a {opened.cfg.kind}; expected an e4e encoder to go on from")
-    return opened
-
-
-def step_id(step: int) -> str:
-    return f"step-{step:07d}"
+    ``training/<name>`` holds the losses of every step, the last checkpoints, pictures of held-out images beside their
+    reconstructions, and TensorBoard files. Run again, it goes on from the last checkpoint.
+    """
+    store, generator = open_store(job.store), open_generator(job.generator)
+    collection = store.collection("training", job.collection_name)
+    plan, dataset = _plan(job, store, generator), None if job.dataset is None else job.dataset.open()
+    if job.workers > 1 and pools.engine.kind == "inline":
+        raise ConfigError(f"{job.workers} workers need processes of their own: train with --engine ray")
+    plan = collection.start(plan, reread=_compared)
+    if dataset is not None:
+        write_index(dataset, collection.objects, collection.path, dataset.ids)
+        dataset.forget()
+    left = [unit for unit in plan.units if unit.index not in collection.done()]
+    if left:
+        _train(job, pools, collection, plan, sum(1 for _ in left))
+    _publish(collection, store, job)
+    manifest = collection.manifest() or collection.finish(plan)
+    return {
+        "collection": f"{collection.kind}/{collection.name}",
+        "url": collection.url,
+        "steps": manifest.rows,
+        "units_computed": len(left),
+        "encoder": job.inverter_url,
+    }
 
 
-class TrainWorker:
-    """Trains in a single slot, since every unit goes on from the one before it."""
+def _plan(job: TrainJob, store: Store, generator: Generator) -> Plan:
+    recipe = job.recipe
+    needed = {role: open_inverter(uri, generator=generator, store=store) for role, uri in job.roles.items()}
+    start = None if job.start is None else open_inverter(job.start, generator=generator, store=store)
+    recipe.build(generator, needed, start)  # what does not fit is refused before anything is written
+    config: dict[str, Any] = {
+        "recipe": recipe.model_dump(mode="json"),
+        "needed": {role: one.fingerprint for role, one in needed.items()},
+        "start": None if start is None else start.fingerprint,
+        "workers": job.workers,
+        "dataset": None,
+    }
+    if job.dataset is not None:  # on other images it is another training, and half of one would mix both
+        ids = job.dataset.open().ids
+        if not ids:
+            raise DataError(f"{job.dataset.url} has no images: training needs some, or no data set at all")
+        config |= {"dataset": job.dataset.model_dump(mode="json"), "images": digest(ids)}
+    every = recipe.checkpoint_every
+    stretches = [stretch_id(first, min(first + every - 1, recipe.steps)) for first in range(1, recipe.steps + 1, every)]
+    origin = provenance(generator, encoder=job.collection_name, recipe=recipe.kind, seed=recipe.seed)
+    return Plan.of("train", config, origin, stretches, 1)
 
-    def __init__(self, job: TrainJob) -> None:
-        self.job = job
-        store = open_store(job.store)
-        self.objects = store.objects
-        self.collection = store.collection("training", job.name)
-        self.generator = open_generator(job.generator, default_device())
-        start = _start(job.start, self.generator) if job.start else None
-        self.trainer = E4eTrainer(job.training, self.generator, self._images(), start)
-        self._load_latest()
 
-    def _images(self) -> Tensor:
-        """All real images as uint8: small sets are read once and kept."""
-        size = self.generator.resolution
-        if self.job.dataset is None:
-            return torch.empty((0, 3, size, size), dtype=torch.uint8)
-        dataset = self.job.dataset.open()
-        loaded = dataset.load(dataset.ids, size)
-        return ((loaded.images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+class _Planned(StrictModel):
+    """What the configuration of a plan holds of today's models."""
 
-    def process(self, ids: Sequence[str]) -> list[Any]:
-        first = int(ids[0].removeprefix("step-"))
-        if self.trainer.steps_done != first - 1:
-            self._load_latest()
-        if self.trainer.steps_done != first - 1:
-            raise TrainingStopped(
-                f"training {self.job.name!r} stands at step {self.trainer.steps_done} and was asked for step {first}: "
-                "its checkpoint is missing; remove the training collection to train again"
-            )
-        rows: list[Any] = []
-        for image_id in ids:
-            losses = self.trainer.step()
-            if not torch.isfinite(torch.tensor(losses["total"])):
-                raise TrainingStopped(
-                    f"the loss is not finite at {image_id}; lower training.lr ({self.job.training.lr})"
-                )
-            rows.append((image_id, losses))
-        return rows
+    recipe: AnyRecipe
+    dataset: DatasetRef | None = None
 
-    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
-        buffer = io.BytesIO()
-        torch.save(self.trainer.state(), buffer)
-        folder = f"training/{self.job.name}"
-        self.objects.put(f"{folder}/checkpoint-{unit.index:05d}.pt", buffer.getvalue())
-        if unit.index >= 2:
-            self.objects.remove(f"{folder}/checkpoint-{unit.index - 2:05d}.pt")
-        self._log(rows)
-        if self.trainer.steps_done == self.job.training.steps:
-            save_inverter(
-                self.trainer.encoder,
-                self.job.encoder_url,
-                generator=self.generator,
-                extra={"training": self.job.training.model_dump(mode="json"), "steps": self.trainer.steps_done},
-            )
-        names = sorted({name for _, losses in rows for name in losses})
-        columns = {name: pa.array([losses.get(name) for _, losses in rows], pa.float32()) for name in names}
-        ids = pa.array([image_id for image_id, _ in rows], pa.string())
-        self.collection.write_part(unit.index, pa.table({"image_id": ids} | columns), failures, {})
-        return {"total": rows[-1][1]["total"] if rows else None}
 
-    def _log(self, rows: list[Any]) -> None:
-        """TensorBoard reads files, so its folder exists for local stores; the Parquet losses are everywhere."""
-        if not self.objects.is_local:
-            return
-        with SummaryWriter(str(Path(self.collection.url) / "tensorboard"), filename_suffix=f".{rows[0][0]}") as writer:
-            for _, losses in rows:
-                for name, value in losses.items():
-                    writer.add_scalar(name, value, int(losses["step"]))
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    return reread(_Planned, config)
 
-    def _load_latest(self) -> None:
-        """Go on from the checkpoint of the last unit that is done."""
-        done = self.collection.done() if self.collection.exists() else set()
-        if not done:
-            return
-        data = self.objects.read_if_there(f"training/{self.job.name}/checkpoint-{max(done):05d}.pt")
-        if data is not None:
-            self.trainer.load(torch.load(io.BytesIO(data), weights_only=True))
+
+def _train(job: TrainJob, pools: Pools, collection: Collection, plan: Plan, left: int) -> None:
+    """The steps that are left, wherever the engine says."""
+    total = sum(len(unit.ids) for unit in plan.units)
+    tally = Tally(left, pools.engine.kind, _gpus(pools))
+    with ExitStack() as stack:
+        watchers: list[Any] = [tally]
+        if pools.watch is not None:
+            watchers.append(stack.enter_context(pools.watch(f"{collection.kind}-{collection.name}", left)))
+
+        def report(done: Stretch) -> None:
+            detail = {"total": done.total}
+            for watcher in watchers:
+                watcher.report(UnitReport(done.index, 1, 0, done.seconds, detail, {}, done.cpu_seconds))
+
+        stack.enter_context(summarised(collection, tally))
+        should_stop = pools.should_stop or (lambda: False)
+        if pools.engine.kind == "inline":
+            TrainingWorker(job, default_device()).run(should_stop, report)
+        else:
+            from tasks.ray_training import train_on_ray
+
+            train_on_ray(job, pools, should_stop, report)
+        missing = total - len(collection.done())
+        if missing:
+            raise RunStopped(f"the training was stopped; {missing} of its {total} checkpoints are left: run it again")
+        tally.summary = RunSummary(left, left, 0, 0.0)
+
+
+def _gpus(pools: Pools) -> float:
+    return float(pools.engine.gpus_per_slot or 0.0)
+
+
+def _publish(collection: Collection, store: Store, job: TrainJob) -> None:
+    """The best inverter becomes ``encoders/<name>``; config.json, without which the folder is none, goes last."""
+    folder = f"{collection.path}/best"
+    names = sorted(store.objects.names(folder), key=lambda name: name == "config.json")
+    for name in names:
+        store.objects.put(f"encoders/{job.collection_name}/{name}", store.objects.read(f"{folder}/{name}"))

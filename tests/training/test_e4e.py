@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig, LatentPool
 
 from ganinv.codes.code import Code
 from ganinv.errors import GeneratorMismatch, WeightsRefused
 from ganinv.methods.e4e import E4e, E4eConfig
 from ganinv.methods.files import open_inverter, save_inverter
-from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig, LatentPool
 from tests.tiny import random_w, tiny_generator
 
 CONFIG = E4eTrainingConfig(steps=12, batch_size=4, progressive_start=4, progressive_every=2, pool_size=6)

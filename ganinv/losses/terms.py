@@ -1,0 +1,102 @@
+"""The losses that trainings of inverters share, weighted and named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ganinv.codes.code import Code
+from ganinv.config import StrictModel
+from ganinv.errors import ConfigError
+from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.distance import DistanceName, between, open_distance
+from ganinv.losses.identity import open_face_embedding
+from ganinv.reading.checkpoint import open_checkpoint
+
+Terms = Mapping[str, tuple[float, Tensor]]
+"""Name -> (weight, value)."""
+
+
+class Examples(Protocol):
+    """What the losses look at in a batch: ``target`` [B, C, R, R], and the latents ``true_w`` [G, num_ws, w_dim] of its last G
+    images, which were generated; None when none were."""
+
+    @property
+    def target(self) -> Tensor: ...
+
+    @property
+    def true_w(self) -> Tensor | None: ...
+
+
+class LossConfig(StrictModel):
+    """Weights of the shared terms; one of 0 is not computed."""
+
+    l2: float = Field(1.0, ge=0)
+    """Mean squared error of pixels in [-1, 1]."""
+    distance: float = Field(0.8, ge=0)
+    """Perceptual distance, by the name in ``distance_name``."""
+    distance_name: DistanceName = "embedded"
+    identity: float = Field(0.0, ge=0)
+    """1 - cosine of ArcFace embeddings; needs ``identity_weights``."""
+    identity_weights: str | None = None
+    """File of the ArcFace IR-SE-50 network."""
+    w_norm: float = Field(0.0, ge=0)
+    """Norm of w - w_mean over all its rows (pSp)."""
+    latent: float = Field(0.0, ge=0)
+    """Squared distance to the true latent, summed over w_dim, mean over rows, in units of w_std^2; generated images only."""
+    resolution: int | None = None
+    """Renderings and targets are averaged down to this side first (256 for the published recipes); None leaves them."""
+
+
+class Losses:
+    """``losses(rendered [B, C, R, R], batch, code) -> Terms``, on a generator."""
+
+    def __init__(self, cfg: LossConfig, generator: Generator) -> None:
+        self.cfg, self.generator = cfg, generator
+        self.distance = open_distance(cfg.distance_name, generator) if cfg.distance else None
+        self.face = None
+        if cfg.identity:
+            if cfg.identity_weights is None:
+                raise ConfigError(
+                    "losses.identity needs the ArcFace network: set losses.identity_weights to its file, or identity to 0"
+                )
+            with open_checkpoint(cfg.identity_weights) as checkpoint:
+                self.face = open_face_embedding(checkpoint.tree).to(generator.device)
+
+    def __call__(self, rendered: Tensor, batch: Examples, code: Code, mask: Tensor | None = None) -> Terms:
+        """The terms of renderings of ``code``.
+
+        Args:
+            mask: [B or 1, 1, R, R] in [0, 1]: where images are compared; outside, the target takes the rendering's place.
+        """
+        cfg = self.cfg
+        target = batch.target
+        if mask is not None:
+            rendered = rendered * mask + target * (1 - mask)
+        seen, wanted = (_sized(x, cfg.resolution) for x in (rendered, target))
+        terms: dict[str, tuple[float, Tensor]] = {}
+        if cfg.l2:
+            terms["l2"] = (cfg.l2, F.mse_loss(seen, wanted))
+        if self.distance is not None:
+            known = [f.detach() for f in self.distance.features(wanted)]
+            terms["distance"] = (cfg.distance, between(self.distance.features(seen), known).mean())
+        if self.face is not None:
+            terms["identity"] = (cfg.identity, self.face.loss(seen, wanted).loss)
+        if cfg.w_norm:
+            offset = code.w - self.generator.w_mean
+            terms["w_norm"] = (cfg.w_norm, offset.flatten(1).norm(dim=1).mean())
+        if cfg.latent and batch.true_w is not None and len(batch.true_w):
+            scale = self.generator.w_std.square().clamp_min(1e-8)
+            far = (code.w[-len(batch.true_w) :] - batch.true_w).square().sum(2).mean()
+            terms["latent"] = (cfg.latent, far / scale)
+        return terms
+
+
+def _sized(images: Tensor, side: int | None) -> Tensor:
+    if side is None or images.shape[-1] <= side:
+        return images
+    return F.adaptive_avg_pool2d(images, side)

@@ -1,0 +1,53 @@
+"""Optimisers of networks, by configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import nn
+
+from ganinv.config import StrictModel
+from ganinv.optim.muon import MuonAdam, Optimizers
+from ganinv.optim.ranger import Ranger
+
+
+class MuonConfig(StrictModel):
+    """Muon for filters and matrices, Adam for the rest (``optim.muon``)."""
+
+    kind: Literal["muon"] = "muon"
+    lr: float = Field(0.01, gt=0)
+    """Size of a step relative to the weight."""
+    adam_lr: float = Field(5e-4, gt=0)
+    """Adam's, for biases, norms and small weights."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+
+    def build(self, network: nn.Module) -> Optimizers:
+        return MuonAdam(network, muon_lr=self.lr, adam_lr=self.adam_lr, momentum=self.momentum)
+
+
+class AdamConfig(StrictModel):
+    """Adam for all parameters."""
+
+    kind: Literal["adam"] = "adam"
+    lr: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def build(self, network: nn.Module) -> Optimizers:
+        from torch.optim import Adam
+
+        return Optimizers([Adam([p for p in network.parameters() if p.requires_grad], lr=self.lr, betas=self.betas)])
+
+
+class RangerConfig(StrictModel):
+    """Ranger, as the published encoders were trained (``optim.ranger``)."""
+
+    kind: Literal["ranger"] = "ranger"
+    lr: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.95, 0.999)
+
+    def build(self, network: nn.Module) -> Optimizers:
+        return Optimizers([Ranger([p for p in network.parameters() if p.requires_grad], lr=self.lr, betas=self.betas)])
+
+
+AnyOptimizer = Annotated[MuonConfig | AdamConfig | RangerConfig, Field(discriminator="kind")]

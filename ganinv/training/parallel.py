@@ -1,0 +1,36 @@
+"""What several workers of one training do together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
+    """Every worker's gradients become the mean of all workers', in one exchange. Does nothing for one worker.
+
+    Gradients are averaged by hand, not by wrapping networks: a step of an inverter has several backward passes, and calls its
+    networks by other methods than ``forward``.
+    """
+    if world == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def same_start(network: nn.Module, world: int) -> None:
+    """Every worker begins with the first one's weights."""
+    if world == 1:
+        return
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            dist.broadcast(tensor, 0)

@@ -1,0 +1,98 @@
+"""Second players of a training of inverters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from ganinv.config import StrictModel
+from ganinv.generators.stylegan2 import Generator
+from ganinv.networks.blocks import LatentDiscriminator
+from ganinv.training.parallel import average_gradients
+from ganinv.training.step import Step
+
+
+class LatentCriticConfig(StrictModel):
+    """Settings of a latent discriminator; the published ones of e4e."""
+
+    lr: float = Field(2e-5, gt=0)
+    r1_weight: float = 10.0
+    r1_every: int = Field(16, ge=1)
+    pool_size: int = Field(50, ge=0)
+
+
+class LatentPool:
+    """Pool of past rows (Shrivastava et al. 2017): half of what is returned is old once the pool is full."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.items: list[Tensor] = []
+
+    def query(self, rows: Tensor, rng: torch.Generator) -> Tensor:
+        """Rows [N, w_dim] in, as many out; what comes in takes the place of what goes out."""
+        out = []
+        for row in rows:
+            if len(self.items) < self.size:
+                self.items.append(row)
+                out.append(row)
+            elif self.size and torch.rand((), generator=rng) < 0.5:
+                slot = int(torch.randint(self.size, (), generator=rng))
+                out.append(self.items[slot])
+                self.items[slot] = row
+            else:
+                out.append(row)
+        return torch.stack(out)
+
+
+class LatentCritic:
+    """Tells rows of encoded latents from mapped ones (Nitzan et al. 2020; e4e, Tov et al. 2021, section 3.2)."""
+
+    def __init__(self, cfg: LatentCriticConfig, generator: Generator) -> None:
+        self.cfg, self.generator = cfg, generator
+        self.discriminator = LatentDiscriminator(generator.w_dim).to(generator.device)
+        self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=cfg.lr)
+        self.pools = [LatentPool(cfg.pool_size) for _ in range(2)]
+
+    def learn(self, w: Tensor, rows: int, step: Step) -> Tensor:
+        """One update on encodings w [B, num_ws, w_dim] (detached) and as many mapped latents. Returns its loss, detached.
+
+        Args:
+            rows: the first so many rows of w may be drawn.
+        """
+        cfg, rng = self.cfg, step.stream("latent critic")
+        z = torch.randn(len(w), self.generator.z_dim, generator=rng).to(w.device)
+        with torch.no_grad():
+            real = self.pools[0].query(self.generator.mapping(z), rng)
+        row = torch.randint(rows, (len(w),), generator=rng).to(w.device)
+        fake = self.pools[1].query(w[torch.arange(len(w), device=w.device), row], rng)
+        loss = F.softplus(self.discriminator(fake)).mean() + F.softplus(-self.discriminator(real)).mean()
+        if step.number % cfg.r1_every == 0:
+            seen = real.detach().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.discriminator(seen).sum(), seen, create_graph=True)
+            loss = loss + cfg.r1_weight / 2 * gradient.square().sum(1).mean() * cfg.r1_every
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average_gradients(self.discriminator.parameters(), step.world)
+        self.optimizer.step()
+        return loss.detach()
+
+    def loss(self, rows: Tensor) -> Tensor:
+        """What encoded rows [N, w_dim] are to lower: to look like mapped latents."""
+        return F.softplus(-self.discriminator(rows)).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "discriminator": self.discriminator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "pools": [torch.stack(p.items) if p.items else torch.empty(0) for p in self.pools],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for pool, items in zip(self.pools, state["pools"], strict=True):
+            pool.items = [item.to(self.generator.device) for item in items]

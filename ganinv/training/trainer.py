@@ -1,0 +1,166 @@
+"""The one training loop: a learner, batches, an optimiser. It knows no files and no cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganinv.errors import ConfigError
+from ganinv.training.batches import BatchSource
+from ganinv.training.learner import Learner
+from ganinv.training.parallel import average_gradients, same_start
+from ganinv.training.recipe import Recipe
+from ganinv.training.step import Step
+
+
+class TrainingStopped(ConfigError):
+    """The training cannot go on as configured."""
+
+
+class Trainer:
+    """``step()`` trains on one batch; ``state()`` and ``load()`` are its checkpoint, to the bit.
+
+    Args:
+        build: makes the learner. It is called with torch's global random stream seeded by the recipe, which it gets back.
+        rank, world: this worker, and how many train together; each takes its share of every batch.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        build: Callable[[], Learner],
+        batches: BatchSource,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if recipe.batch_size % world:
+            raise ConfigError(
+                f"a batch of {recipe.batch_size} cannot be shared by {world} workers: make batch_size a multiple of it"
+            )
+        self.recipe, self.batches, self.rank, self.world = recipe, batches, rank, world
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            self.learner = build()
+        same_start(self.learner.network, world)
+        self.optimizer = recipe.optimizer.build(self.learner.network)
+        self.mean = self._weights() if recipe.ema else None
+        self.steps_done = 0
+        self.best = math.inf
+
+    @contextlib.contextmanager
+    def finished(self) -> Iterator[nn.Module]:
+        """The network as it would be saved now: in evaluation mode, with the running mean of its weights if there is one."""
+        network, trained = self.learner.network, None
+        if self.mean is not None:
+            trained = self._weights()
+            network.load_state_dict(self.mean)
+        try:
+            yield network.eval()
+        finally:
+            if trained is not None:
+                network.load_state_dict(trained)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.learner.network.state_dict().items()}
+
+    def step(self) -> dict[str, float]:
+        """Train on the next batch. Returns the losses: each term of the last pass that has it, and the weighted ``total``.
+
+        Raises:
+            TrainingStopped: the loss is not finite. Nothing was changed by this step.
+        """
+        recipe, number = self.recipe, self.steps_done
+        step = Step(number, recipe.steps, recipe.seed, self.rank, self.world)
+        self.learner.network.train()
+        self.optimizer.scale(recipe.schedule(number, recipe.steps))
+        self.optimizer.zero_grad()
+        batch = self.batches.batch(step)
+        seen: dict[str, Tensor] = {}
+        total = torch.zeros((), device=batch.images.device)
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            for terms in self.learner.passes(batch, step):
+                loss = reduce(torch.add, (weight * value.float() for weight, value in terms.values() if weight))
+                with torch.autocast(batch.images.device.type, enabled=False):
+                    loss.backward()
+                total += loss.detach()
+                seen |= {name: value.detach() for name, (_, value) in terms.items()}
+        losses = self._agreed({**seen, "total": total})
+        if not math.isfinite(losses["total"]):
+            raise TrainingStopped(
+                f"the loss is not finite at step {number + 1}: the last checkpoint stays. Lower optimizer.lr, or set "
+                "clip_norm, and train under another name"
+            )
+        parameters = [p for p in self.learner.network.parameters() if p.requires_grad]
+        average_gradients(parameters, self.world)
+        if recipe.clip_norm is not None:
+            losses["gradient_norm"] = float(nn.utils.clip_grad_norm_(parameters, recipe.clip_norm))
+        self.optimizer.step()
+        self._update_mean()
+        self.steps_done += 1
+        return {"step": float(self.steps_done)} | losses
+
+    def _agreed(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Numbers of this step, the mean of all workers' where there are several; one copy from the device."""
+        stacked = torch.stack([value.float() for value in values.values()])
+        if self.world > 1:
+            torch.distributed.all_reduce(stacked)
+            stacked /= self.world
+        return dict(zip(values, stacked.tolist(), strict=True))
+
+    @torch.no_grad()
+    def _update_mean(self) -> None:
+        if self.mean is None or self.recipe.ema is None:
+            return
+        kept = 0.5 ** (1 / min(self.recipe.ema, max(1.0, self.steps_done / 10)))
+        own = self.learner.network.state_dict()
+        for name, slow in self.mean.items():
+            if slow.is_floating_point():
+                slow.lerp_(own[name], 1 - kept)
+            else:
+                slow.copy_(own[name])
+
+    @torch.no_grad()
+    def validate(self, images: Tensor) -> tuple[float, Tensor]:
+        """Mean squared error of the reconstructions of held-out images [N, C, R, R], and these."""
+        with self.finished():
+            rendered = torch.cat([self.learner.reconstruct(some) for some in images.split(16)])
+        return float(F.mse_loss(rendered, images)), rendered
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on exactly here."""
+        return {
+            "kind": self.recipe.kind,
+            "steps_done": self.steps_done,
+            "best": self.best,
+            "network": self.learner.network.state_dict(),
+            "mean": self.mean,
+            "optimizer": self.optimizer.state_dict(),
+            "players": {name: player.state_dict() for name, player in self.learner.players.items()},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigError: it is of another recipe.
+        """
+        if state.get("kind") != self.recipe.kind:
+            raise ConfigError(
+                f"this checkpoint is of a {state.get('kind')} training, the recipe is for {self.recipe.kind}: train under "
+                "another name"
+            )
+        self.learner.network.load_state_dict(state["network"])
+        if self.mean is not None:
+            self.mean = {name: tensor.clone() for name, tensor in state["mean"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, player in self.learner.players.items():
+            player.load_state_dict(state["players"][name])
+        self.steps_done, self.best = state["steps_done"], state["best"]

@@ -1,0 +1,221 @@
+"""One worker of a training: from checkpoint to checkpoint, in this process or beside others. Knows no Ray."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from ganinv.codes.code import Code
+from ganinv.data.index import SourceIndex
+from ganinv.data.source import Place
+from ganinv.data.stream import StreamedImages
+from ganinv.generators.files import open_generator
+from ganinv.methods.base import Inverter
+from ganinv.methods.files import open_inverter, pack_inverter
+from ganinv.store import Unit, open_store
+from ganinv.training.batches import Images, MixedBatches
+from ganinv.training.step import Step
+from ganinv.training.trainer import Trainer, TrainingStopped
+
+if TYPE_CHECKING:
+    from tasks.steps.train import TrainJob
+
+KEPT = 2
+"""Checkpoints that are kept."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What became of the steps of one checkpoint."""
+
+    index: int
+    steps: int
+    seconds: float
+    cpu_seconds: float
+    total: float
+
+
+class TrainingWorker:
+    """Trains from the last checkpoint on.
+
+    The first of several workers writes: a checkpoint, then the losses of its steps as a part of ``training/<name>``, whose
+    existence means that these steps are done.
+
+    Args:
+        device: where it computes. rank, world: which worker of how many.
+    """
+
+    def __init__(self, job: TrainJob, device: str, rank: int = 0, world: int = 1) -> None:
+        self.job, self.recipe, self.rank, self.world = job, job.recipe, rank, world
+        self.store = open_store(job.store)
+        self.collection = self.store.collection("training", job.collection_name)
+        self.folder = self.collection.path
+        self.generator = open_generator(job.generator, device)
+        needed = {role: self._opened(uri) for role, uri in job.roles.items()}
+        start = None if job.start is None else self._opened(job.start)
+        self.trainer = Trainer(
+            job.recipe, lambda: job.recipe.build(self.generator, needed, start), self._batches(), rank=rank, world=world
+        )
+        self._load_latest()
+
+    def run(self, should_stop: Callable[[], bool], on_stretch: Callable[[Stretch], None]) -> None:
+        """Train to the end; ``should_stop`` is asked between two checkpoints, by every worker."""
+        for unit in self.collection.plan().units:
+            first, last = stretch_of(unit.ids[0])
+            if last <= self.trainer.steps_done:
+                continue
+            if should_stop():
+                return
+            if self.trainer.steps_done != first - 1:
+                raise TrainingStopped(
+                    f"training {self.job.collection_name!r} stands at step {self.trainer.steps_done} and was to go on from "
+                    f"step {first}: its checkpoint is missing. Remove the training collection to train again"
+                )
+            started, spent = time.perf_counter(), time.process_time()
+            rows = [self._step() for _ in range(first, last + 1)]
+            if self.rank == 0:
+                self._write(unit, rows)
+            took = time.perf_counter() - started
+            on_stretch(
+                Stretch(unit.index, last - first + 1, took, time.process_time() - spent, float(rows[-1]["total"]))
+            )
+
+    def _step(self) -> dict[str, float]:
+        losses = self.trainer.step()
+        done, validation = self.trainer.steps_done, self.recipe.validation
+        if self.rank == 0 and (done % validation.every == 0 or done == self.recipe.steps):
+            losses["validation"] = self._validate()
+        return losses
+
+    def _validate(self) -> float:
+        error, rendered = self.trainer.validate(self.held_out)
+        objects, done = self.collection.objects, self.trainer.steps_done
+        count = self.recipe.validation.strip
+        objects.put(f"{self.folder}/strips/step-{done:08d}.png", strip(self.held_out[:count], rendered[:count]))
+        if error <= self.trainer.best:
+            self.trainer.best = error
+            with self.trainer.finished() as network:
+                assert isinstance(network, Inverter)
+                record = {"recipe": self.recipe.model_dump(mode="json"), "steps": done, "validation_mse": error}
+                files = pack_inverter(network, generator=self.generator, extra=record)
+            for name, data in files.items():  # of the best step so far; config.json last
+                objects.put(f"{self.folder}/best/{name}", data)
+        return error
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Images [N, C, R, R] in [-1, 1] that no step learns from: real ones first and then samples, shuffled together."""
+        rng = Step(0, 1, self.recipe.seed).stream("validation")
+        parts = []
+        if self.images is not None and self.held_out_positions:
+            real, _ = self.images.load(sorted(self.held_out_positions))
+            parts.append(real.to(self.generator.device).float() / 127.5 - 1)
+        count = self.recipe.validation.images - sum(len(part) for part in parts)
+        z = torch.randn(count, self.generator.z_dim, generator=rng).to(self.generator.device)
+        with torch.no_grad():
+            w = self.generator.map(z, truncation_psi=self.recipe.data.sample_psi)
+            parts.append(self.generator.synthesize(Code(w=w)).clamp(-1, 1))
+        images = torch.cat(parts)
+        return images[torch.randperm(len(images), generator=rng)]
+
+    @cached_property
+    def images(self) -> Images | None:
+        """The real images, through the index that the run wrote."""
+        if self.job.dataset is None:
+            return None
+        index = SourceIndex(Place(self.job.dataset.url), self.collection.objects, self.folder)
+        return StreamedImages(index, self.generator.resolution)
+
+    @cached_property
+    def held_out_positions(self) -> frozenset[int]:
+        """Half of the validation's images, but at most a tenth of the data set."""
+        if self.images is None:
+            return frozenset()
+        size = len(self.images)
+        rng = Step(0, 1, self.recipe.seed).stream("held out")
+        count = min(self.recipe.validation.images // 2, size // 10)
+        return frozenset(torch.randperm(size, generator=rng)[:count].tolist())
+
+    def _batches(self) -> MixedBatches:
+        return MixedBatches(
+            self.recipe.data, self.generator, self.recipe.batch_size, self.images, self.held_out_positions
+        )
+
+    def _opened(self, uri: str) -> Inverter:
+        return open_inverter(uri, generator=self.generator, store=self.store)
+
+    def _write(self, unit: Unit, rows: Sequence[dict[str, float]]) -> None:
+        buffer = io.BytesIO()
+        torch.save(self.trainer.state(), buffer)
+        self.collection.objects.put(checkpoint_path(self.folder, unit.index), buffer.getvalue())
+        self._log(rows)
+        names = sorted({name for losses in rows for name in losses} - {"step"})
+        table = pa.table(
+            {
+                "image_id": pa.array([unit.ids[0]] * len(rows), pa.string()),
+                "step": pa.array([int(losses["step"]) for losses in rows], pa.int64()),
+                **{name: pa.array([losses.get(name) for losses in rows], pa.float32()) for name in names},
+            }
+        )
+        self.collection.write_part(unit.index, table, [], {})
+        if unit.index >= KEPT:
+            self.collection.objects.remove(checkpoint_path(self.folder, unit.index - KEPT))
+
+    def _log(self, rows: Sequence[dict[str, float]]) -> None:
+        """TensorBoard reads files, so its folder exists for local stores; the Parquet losses are everywhere."""
+        if not self.collection.objects.is_local:
+            return
+        folder = str(Path(self.collection.url) / "tensorboard")
+        with SummaryWriter(folder, filename_suffix=f".{int(rows[0]['step']):08d}") as writer:
+            for losses in rows:
+                for name, value in losses.items():
+                    writer.add_scalar(name, value, int(losses["step"]))
+
+    def _load_latest(self) -> None:
+        """Go on from the checkpoint of the last stretch that is done."""
+        done = self.collection.done()
+        if not done:
+            return
+        data = self.collection.objects.read_if_there(checkpoint_path(self.folder, max(done)))
+        if data is not None:
+            self.trainer.load(torch.load(io.BytesIO(data), weights_only=True, map_location=self.generator.device))
+
+
+def stretch_id(first: int, last: int) -> str:
+    """The id of the steps from ``first`` to ``last``, counted from 1: what a plan lists in place of images."""
+    return f"steps-{first:08d}-{last:08d}"
+
+
+def stretch_of(name: str) -> tuple[int, int]:
+    """The first and last step of a stretch."""
+    _, first, last = name.split("-")
+    return int(first), int(last)
+
+
+def checkpoint_path(folder: str, index: int) -> str:
+    return f"{folder}/checkpoint-{index:05d}.pt"
+
+
+def strip(images: Tensor, rendered: Tensor) -> bytes:
+    """Images [N, C, R, R] in [-1, 1] above their reconstructions, as PNG."""
+    rows = [torch.cat(list(row[:, :3].cpu()), dim=2) for row in (images, rendered)]
+    grid = ((torch.cat(rows, dim=1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    array = grid.permute(1, 2, 0).squeeze(2).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+FAILURE, STOP = "_failure.json", "_stop"
+"""Objects beside a training: why a worker stopped on purpose; that the run is to stop at its next checkpoint."""
