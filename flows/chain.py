@@ -29,8 +29,8 @@ STEPS = ("sample", "label", "fit", "train", "invert", "edit", "evaluate", "repor
 
 class ChainJob(StrictModel):
     """The jobs of a chain. ``store``, ``generator`` and ``dataset`` given here hold for every step that does not say
-    otherwise; steps that are absent are not run. ``fit`` is one job, or several with names of their own. A trained encoder
-    is used by the inversions after it."""
+    otherwise; steps that are absent are not run. ``fit`` is one job, or several with names of their own. A trained
+    inverter is found by its name in the inversions after it."""
 
     store: str
     dataset: DatasetRef
@@ -39,7 +39,7 @@ class ChainJob(StrictModel):
     sample: SampleJob | None = None
     label: tuple[LabelJob, ...] = ()
     fit: FitJob | tuple[FitJob, ...] | None = None
-    train: TrainJob | None = None
+    train: tuple[TrainJob, ...] = ()
     invert: tuple[InvertJob, ...] = ()
     edit: tuple[EditJob, ...] = ()
     evaluate: tuple[EvaluateJob, ...] = ()
@@ -106,8 +106,9 @@ def run_chain(job: ChainJob) -> dict[str, Any]:
         for fit in job.fits:
             name = "fit" if job.fits == (job.fit,) else f"fit-{fit.name}"
             results[name] = _step(name, run_fit, fit, pools)
-        if job.train:
-            results["train"] = _step("train", run_train, job.train, pools)
+        for training in job.train:
+            name = f"train-{training.collection_name}"
+            results[name] = _step(name, run_train, training, pools)
         for each in job.invert:
             name = f"invert-{each.collection_name}"
             results[name] = _step(name, run_invert, each, pools)

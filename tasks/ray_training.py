@@ -12,8 +12,8 @@ import torch
 
 from ganinv.errors import ConfigError, GaninvError
 from ganinv.store import open_store
-from tasks.engine import Pools
 from tasks.pool import PoolError
+from tasks.pool.contract import Place
 from tasks.pool.ray_local import connected
 from tasks.steps.train import TrainJob
 from tasks.training import FAILURE, STOP, Stretch, TrainingWorker, stretch_of
@@ -24,21 +24,20 @@ LOOK_SECONDS = 1.0
 
 
 def train_on_ray(
-    job: TrainJob, pools: Pools, should_stop: Callable[[], bool], report: Callable[[Stretch], None]
+    job: TrainJob, place: Place, should_stop: Callable[[], bool], report: Callable[[Stretch], None]
 ) -> None:
-    """Train with ``job.workers`` workers until the last step, or until ``should_stop``.
+    """Train with the workers of ``place`` until the last step, or until ``should_stop``.
 
     Raises:
         GaninvError: what a worker raised on purpose. PoolError: the cluster lacks what is asked for, or workers keep dying.
     """
-    engine, collection = pools.engine, open_store(job.store).collection("training", job.collection_name)
+    collection = open_store(job.store).collection("training", job.collection_name)
     for marker in (FAILURE, STOP):
         collection.objects.remove(f"{collection.path}/{marker}")
     with connected(None):
-        gpus = float(engine.gpus_per_slot or 0.0)
-        _check_room(job, engine.cpus_per_slot, gpus)
+        _check_room(place)
         ended, raised = threading.Event(), list[BaseException]()
-        fitting = threading.Thread(target=_fit, args=(job, engine.cpus_per_slot, gpus, ended, raised), daemon=True)
+        fitting = threading.Thread(target=_fit, args=(job, place, ended, raised), daemon=True)
         fitting.start()
         reported, since = set(collection.done()), time.perf_counter()
         stopping = False
@@ -51,7 +50,7 @@ def train_on_ray(
         _raise_failure(job, raised)
 
 
-def _fit(job: TrainJob, cpus: float, gpus: float, ended: threading.Event, raised: list[BaseException]) -> None:
+def _fit(job: TrainJob, place: Place, ended: threading.Event, raised: list[BaseException]) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -60,9 +59,9 @@ def _fit(job: TrainJob, cpus: float, gpus: float, ended: threading.Event, raised
             _work,
             train_loop_config={"job": job.model_dump(mode="json")},
             scaling_config=ScalingConfig(
-                num_workers=job.workers,
-                use_gpu=gpus > 0,
-                resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
+                num_workers=place.slots,
+                use_gpu=place.gpus_per_slot > 0,
+                resources_per_worker=_resources(place),
             ),
             run_config=RunConfig(failure_config=FailureConfig(max_failures=MOST_FAILURES)),
         ).fit()
@@ -112,15 +111,20 @@ def _report_new(collection: Any, reported: set[int], since: float, report: Calla
     return now if new else since
 
 
-def _check_room(job: TrainJob, cpus: float, gpus: float) -> None:
+def _resources(place: Place) -> dict[str, float]:
+    """What Ray is asked for, for each worker."""
+    return {"CPU": place.cpus_per_slot} | ({"GPU": place.gpus_per_slot} if place.gpus_per_slot else {})
+
+
+def _check_room(place: Place) -> None:
     import ray
 
     there = ray.cluster_resources()
-    for what, each in (("CPU", cpus), ("GPU", gpus)):
-        if each * job.workers > there.get(what, 0.0) + 1e-9:
+    for what, each in _resources(place).items():
+        if each * place.slots > there.get(what, 0.0) + 1e-9:
             raise ConfigError(
-                f"{job.workers} workers of {each:g} {what} each need {each * job.workers:g}, the cluster has "
-                f"{there.get(what, 0.0):g}: give fewer --workers, less of it per slot, or join a larger cluster (RAY_ADDRESS)"
+                f"{place.slots} workers of {each:g} {what} each need {each * place.slots:g}, the cluster has "
+                f"{there.get(what, 0.0):g}: give fewer --workers, less of it for each, or join a larger cluster (RAY_ADDRESS)"
             )
 
 

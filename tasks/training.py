@@ -21,9 +21,10 @@ from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
 from ganinv.data.stream import StreamedImages
 from ganinv.generators.files import open_generator
+from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter
 from ganinv.methods.files import open_inverter, pack_inverter
-from ganinv.store import Unit, open_store
+from ganinv.store import Store, Unit, open_store
 from ganinv.training.batches import Images, MixedBatches
 from ganinv.training.step import Step
 from ganinv.training.trainer import Trainer, TrainingStopped
@@ -62,8 +63,8 @@ class TrainingWorker:
         self.collection = self.store.collection("training", job.collection_name)
         self.folder = self.collection.path
         self.generator = open_generator(job.generator, device)
-        needed = {role: self._opened(uri) for role, uri in job.roles.items()}
-        start = None if job.start is None else self._opened(job.start)
+        needed = {role: opened(job, uri, self.generator, self.store) for role, uri in job.roles.items()}
+        start = None if job.start is None else opened(job, job.start, self.generator, self.store)
         self.trainer = Trainer(
             job.recipe, lambda: job.recipe.build(self.generator, needed, start), self._batches(), rank=rank, world=world
         )
@@ -71,9 +72,10 @@ class TrainingWorker:
 
     def run(self, should_stop: Callable[[], bool], on_stretch: Callable[[Stretch], None]) -> None:
         """Train to the end; ``should_stop`` is asked between two checkpoints, by every worker."""
+        done = self.collection.done()
         for unit in self.collection.plan().units:
             first, last = stretch_of(unit.ids[0])
-            if last <= self.trainer.steps_done:
+            if unit.index in done:
                 continue
             if should_stop():
                 return
@@ -152,9 +154,6 @@ class TrainingWorker:
             self.recipe.data, self.generator, self.recipe.batch_size, self.images, self.held_out_positions
         )
 
-    def _opened(self, uri: str) -> Inverter:
-        return open_inverter(uri, generator=self.generator, store=self.store)
-
     def _write(self, unit: Unit, rows: Sequence[dict[str, float]]) -> None:
         buffer = io.BytesIO()
         torch.save(self.trainer.state(), buffer)
@@ -190,6 +189,11 @@ class TrainingWorker:
         data = self.collection.objects.read_if_there(checkpoint_path(self.folder, max(done)))
         if data is not None:
             self.trainer.load(torch.load(io.BytesIO(data), weights_only=True, map_location=self.generator.device))
+
+
+def opened(job: TrainJob, uri: str, generator: Generator, store: Store) -> Inverter:
+    """An inverter that a training starts from. Its own name in the store is what it makes, not what it was made from."""
+    return open_inverter(uri, generator=generator, store=None if uri == job.collection_name else store)
 
 
 def stretch_id(first: int, last: int) -> str:

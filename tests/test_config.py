@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from ganinv.training.e4e import E4eTrainingConfig
 
 from flows.chain import load_chain
 from ganinv.config import config_names, config_path, load_yaml, validate
 from ganinv.errors import ConfigError
+from ganinv.methods.registry import load_recipe
 from ganinv.stages.method import method_config
 from ganinv.training.gan import GanTrainingConfig
 
@@ -44,8 +44,19 @@ def test_every_chain_loads(name: str) -> None:
 
 @pytest.mark.parametrize("name", config_names("training"))
 def test_every_training_recipe_loads(name: str) -> None:
-    model = GanTrainingConfig if "gan" in name else E4eTrainingConfig
-    validate(model, load_yaml(config_path("training", name)), name)
+    if "kind" in (data := load_yaml(config_path("training", name))):
+        assert load_recipe(name).kind == data["kind"]
+    else:
+        validate(GanTrainingConfig, data, name)
+
+
+def test_what_is_said_of_a_recipe_goes_before_its_file() -> None:
+    changed = load_recipe("portraits-64-e4e", {"steps": 7, "optimizer.lr": 0.5, "validation.every": 3})
+    assert (changed.steps, changed.optimizer.lr, changed.validation.every) == (7, 0.5, 3)
+    with pytest.raises(ConfigError, match=r"unknown key 'optimizer.muon.rl', did you mean"):
+        load_recipe("portraits-64-e4e", {"optimizer.rl": 0.5})
+    with pytest.raises(ConfigError, match="unknown training 'portraits-64-e4', did you mean 'portraits-64-e4e'"):
+        load_recipe("portraits-64-e4")
 
 
 def test_unknown_method_names_the_nearest() -> None:

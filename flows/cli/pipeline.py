@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import typer
+import yaml
 from rich.console import Console
 
 from flows.cli.apps import app
-from flows.cli.flags import Flag, Said, load, step
+from flows.cli.flags import Flag, Said, load, pairs, step
 from flows.cli.jobs import end, run_step, tell_failures
 from flows.cli.options import AsJson, FitMethod, StoreUrl
 from flows.cli.output import show
@@ -131,24 +132,32 @@ def _methods(method: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     app,
     "tasks.steps.train:TrainJob",
     flat=("dataset",),
+    made={"recipe": ("--set", "--steps")},
     flags={
         "dataset.url": Flag(help="Real images to mix in."),
-        "training": Flag(help="A value in place of the recipe's, such as batch_size=8."),
+        "name": Flag(help="Of the inverter in the store, where methods find it; the recipe's kind by default."),
+        "needed": Flag(help="ROLE=URI: what it starts from, in place of what the recipe names."),
     },
 )
 def train(
     job: Said,
     engine: Said,
+    recipe: Annotated[str, typer.Argument(help="A recipe of configs/training, or a YAML file.")],
     steps: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A recipe of configs/training, or a YAML file.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A value in place of the recipe's, such as optimizer.lr=0.01."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train an e4e encoder. Example: ganinv train --store runs/a --dataset portraits.parquet --where split=train"""
-    from ganinv.config import config_path, load_yaml
+    """Train an inverter by a recipe. Killed, and run again, it goes on from its last checkpoint.
 
-    training = load_yaml(config_path("training", recipe)) if recipe else {}
-    training |= job.given.get("training", {}) | ({} if steps is None else {"steps": steps})
-    run_step("tasks.steps.train:run_train", job, engine, as_json, training=training)
+    Example: ganinv train portraits-64-e4e --store runs/a --dataset portraits.parquet --where split=train
+    """
+    changes = {key: yaml.safe_load(value) for key, value in pairs(change).items()}
+    changes |= {} if steps is None else {"steps": steps}
+    made = load("ganinv.methods.registry:load_recipe")(recipe, changes)
+    run_step("tasks.steps.train:run_train", job, engine, as_json, recipe=made)
 
 
 @step(app, "tasks.steps.invert:InvertJob", flat=("dataset",), flags=OF_INVERT)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from ganinv.config import ChosenBy, validate
+from ganinv.config import ChosenBy, config_path, load_yaml, validate
 from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.registry import Registry
@@ -47,3 +48,26 @@ RECIPES: Registry[type[Recipe]] = Registry(
 """How each kind is trained."""
 
 AnyRecipe = Annotated[Recipe, ChosenBy("kind", RECIPES)]
+
+
+def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by name (``configs/training/<name>.yaml``) or YAML path.
+
+    Args:
+        changes: values that go before the file's; a key may lead into a part, ``optimizer.lr``.
+
+    Raises:
+        ConfigError: no such recipe, or an unknown key; the nearest name is told.
+    """
+    path = config_path("training", name)
+    data = load_yaml(path)
+    for key, value in (changes or {}).items():
+        *parts, last = key.split(".")
+        inside = data
+        for part in parts:
+            found = inside.setdefault(part, {})
+            if not isinstance(found, dict):
+                raise ConfigError(f"{path.name}: {key!r} leads into {part!r}, which is a value and has no parts")
+            inside = found
+        inside[last] = value
+    return validate(AnyRecipe, data, path.name)  # type: ignore[type-abstract,arg-type,no-any-return]

@@ -20,15 +20,23 @@ class ProgressLine:
         label: what is counted, such as ``invert``.
         total: images.
         where: told at the start, such as what computes.
+        what: is counted.
         console: where to; standard error by default, so that standard output stays the command's own.
         quiet: show nothing.
     """
 
     def __init__(
-        self, label: str, total: int, where: str = "", *, console: Console | None = None, quiet: bool = False
+        self,
+        label: str,
+        total: int,
+        where: str = "",
+        *,
+        what: str = "images",
+        console: Console | None = None,
+        quiet: bool = False,
     ) -> None:
         self.label, self.total, self.done, self.failed = label, total, 0, 0
-        self._where = where
+        self._where, self._what = where, what
         self._console = console or Console(file=sys.stderr)
         self._quiet = quiet
         self._bar: Bar | None = None
@@ -39,7 +47,7 @@ class ProgressLine:
     def __enter__(self) -> ProgressLine:
         self._started = self._last_line = time.monotonic()
         if self._where and not self._quiet:
-            self._print(f"{self.label}: {self.total} images on {self._where}")
+            self._print(f"{self.label}: {self.total} {self._what} on {self._where}")
         if not self._quiet and self._console.is_terminal:
             self._bar = Bar(
                 TextColumn("{task.description}"),
@@ -85,7 +93,7 @@ class ProgressLine:
 
     def line(self) -> str:
         """``invert: 120/1000 images, 2 failed, 4.10/s, 3m35s left``."""
-        parts = [f"{self.label}: {self.done}/{self.total} images"]
+        parts = [f"{self.label}: {self.done}/{self.total} {self._what}"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.done:

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from ganinv.config import StrictModel, config_path, digest, load_yaml, reread, validate
+from ganinv.config import StrictModel, digest, reread
 from ganinv.data.index import write_index
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.files import open_inverter
-from ganinv.methods.registry import AnyRecipe
+from ganinv.methods.registry import AnyRecipe, load_recipe
 from ganinv.store import Collection, Plan, Store, open_store
-from ganinv.training.recipe import Recipe
-from tasks.engine import Pools, default_device, provenance
+from tasks.engine import Engine, Pools, Watcher, default_device, provenance
+from tasks.outcome import take_back
 from tasks.pool import RunStopped, RunSummary, UnitReport
-from tasks.sources import DatasetRef
+from tasks.pool.contract import Place
+from tasks.pool.inline import InlinePool
+from tasks.pool.progress import Progress
+from tasks.jobs.dataset import DatasetRef
 from tasks.summary import Tally, summarised
-from tasks.training import Stretch, TrainingWorker, stretch_id
+from tasks.training import Stretch, TrainingWorker, opened, stretch_id
 
 
 class TrainJob(StrictModel):
     """Train an inverter for ``generator`` on generated images, and on real ones when ``dataset`` is given.
 
     Args:
-        recipe: which method, and how it is trained.
+        recipe: which method, and how it is trained; a name of ``configs/training``, a YAML file, or the values themselves.
         name: of the inverter in the store, which methods find it by, and of ``training/<name>``; the recipe's kind by
             default.
         start: an inverter of the same kind to go on from, by name or URI; None trains from scratch.
@@ -45,6 +49,11 @@ class TrainJob(StrictModel):
     needed: Mapping[str, str] = Field(default_factory=dict)
     workers: int = Field(1, ge=1)
 
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return load_recipe(value) if isinstance(value, str) else value
+
     @property
     def collection_name(self) -> str:
         return self.name or self.recipe.kind
@@ -60,29 +69,6 @@ class TrainJob(StrictModel):
         return f"{open_store(self.store).url}/encoders/{self.collection_name}"
 
 
-def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """A recipe by name (``configs/training/<name>.yaml``) or YAML path.
-
-    Args:
-        changes: values that go before the file's; a key may lead into a part, ``optimizer.lr``.
-
-    Raises:
-        ConfigError: no such recipe, or an unknown key; the nearest name is told.
-    """
-    path = config_path("training", name)
-    data = load_yaml(path)
-    for key, value in (changes or {}).items():
-        *parts, last = key.split(".")
-        inside = data
-        for part in parts:
-            found = inside.setdefault(part, {})
-            if not isinstance(found, dict):
-                raise ConfigError(f"{path.name}: {key!r} leads into {part!r}, which is a value and has no parts")
-            inside = found
-        inside[last] = value
-    return validate(AnyRecipe, data, path.name)  # type: ignore[type-abstract,arg-type,no-any-return]
-
-
 def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
     """Train and save the inverter: the best of the validations as ``encoders/<name>``, where methods find it.
 
@@ -92,15 +78,24 @@ def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
     store, generator = open_store(job.store), open_generator(job.generator)
     collection = store.collection("training", job.collection_name)
     plan, dataset = _plan(job, store, generator), None if job.dataset is None else job.dataset.open()
-    if job.workers > 1 and pools.engine.kind == "inline":
-        raise ConfigError(f"{job.workers} workers need processes of their own: train with --engine ray")
+    on_ray = _on_ray(job, pools.engine)
+    place = replace(pools.get(sequential=True).place, slots=job.workers) if on_ray else InlinePool().place
+    if not collection.exists():
+        plan = plan.model_copy(update={"begun_on": place.as_dict()})
     plan = collection.start(plan, reread=_compared)
     if dataset is not None:
         write_index(dataset, collection.objects, collection.path, dataset.ids)
         dataset.forget()
     left = [unit for unit in plan.units if unit.index not in collection.done()]
     if left:
-        _train(job, pools, collection, plan, sum(1 for _ in left))
+        try:
+            _train(job, pools, collection, len(left), place, on_ray)
+        except RunStopped:
+            raise
+        except Exception:
+            if not collection.done():
+                take_back(collection)
+            raise
     _publish(collection, store, job)
     manifest = collection.manifest() or collection.finish(plan)
     return {
@@ -114,8 +109,8 @@ def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
 
 def _plan(job: TrainJob, store: Store, generator: Generator) -> Plan:
     recipe = job.recipe
-    needed = {role: open_inverter(uri, generator=generator, store=store) for role, uri in job.roles.items()}
-    start = None if job.start is None else open_inverter(job.start, generator=generator, store=store)
+    needed = {role: opened(job, uri, generator, store) for role, uri in job.roles.items()}
+    start = None if job.start is None else opened(job, job.start, generator, store)
     recipe.build(generator, needed, start)  # what does not fit is refused before anything is written
     config: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
@@ -146,36 +141,41 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     return reread(_Planned, config)
 
 
-def _train(job: TrainJob, pools: Pools, collection: Collection, plan: Plan, left: int) -> None:
-    """The steps that are left, wherever the engine says."""
-    total = sum(len(unit.ids) for unit in plan.units)
-    tally = Tally(left, pools.engine.kind, _gpus(pools))
+def _on_ray(job: TrainJob, engine: Engine) -> bool:
+    """Where it runs: one worker needs no process of its own, unless it is asked for or a cluster is there."""
+    if engine.kind == "inline" and job.workers > 1:
+        raise ConfigError(f"{job.workers} workers need processes of their own: train with --engine ray")
+    return engine.kind == "ray" or (engine.kind == "auto" and (job.workers > 1 or "RAY_ADDRESS" in os.environ))
+
+
+def _train(job: TrainJob, pools: Pools, collection: Collection, left: int, place: Place, on_ray: bool) -> None:
+    """The stretches that are left."""
+    tally = Tally(left, place)
     with ExitStack() as stack:
-        watchers: list[Any] = [tally]
+        watchers: list[Watcher] = [tally]
         if pools.watch is not None:
             watchers.append(stack.enter_context(pools.watch(f"{collection.kind}-{collection.name}", left)))
+        bar = stack.enter_context(
+            Progress(f"train {collection.name}", left, str(place), what="checkpoints", quiet=pools.engine.quiet)
+        )
 
         def report(done: Stretch) -> None:
-            detail = {"total": done.total}
             for watcher in watchers:
-                watcher.report(UnitReport(done.index, 1, 0, done.seconds, detail, {}, done.cpu_seconds))
+                watcher.report(UnitReport(done.index, 1, 0, done.seconds, {"total": done.total}, {}, done.cpu_seconds))
+            bar.add(1)
 
         stack.enter_context(summarised(collection, tally))
         should_stop = pools.should_stop or (lambda: False)
-        if pools.engine.kind == "inline":
-            TrainingWorker(job, default_device()).run(should_stop, report)
-        else:
+        if on_ray:
             from tasks.ray_training import train_on_ray
 
-            train_on_ray(job, pools, should_stop, report)
-        missing = total - len(collection.done())
+            train_on_ray(job, place, should_stop, report)
+        else:
+            TrainingWorker(job, default_device()).run(should_stop, report)
+        missing = len(collection.plan().units) - len(collection.done())
         if missing:
-            raise RunStopped(f"the training was stopped; {missing} of its {total} checkpoints are left: run it again")
+            raise RunStopped(f"the training was stopped with {missing} of its checkpoints left: run it again to go on")
         tally.summary = RunSummary(left, left, 0, 0.0)
-
-
-def _gpus(pools: Pools) -> float:
-    return float(pools.engine.gpus_per_slot or 0.0)
 
 
 def _publish(collection: Collection, store: Store, job: TrainJob) -> None:

@@ -152,7 +152,7 @@ def test_other_steps_open_everything_first(
         (("evaluate", "--latents=e4e", "--generator=nowhere.pt"), "metrics"),
         (("edit", "--latents=e4e", "--edit=smile=1"), "edits"),
         (("sample", "--labeller=nowhere"), "samples"),
-        (("train", "--dataset=nowhere", "--steps=2"), "training"),
+        (("train", "portraits-64-e4e", "--dataset=nowhere", "--steps=2"), "training"),
         (("compress", "pti", "--to=small"), "latents/small"),
     ):
         assert run(*refused, *common)[0] == 1, refused

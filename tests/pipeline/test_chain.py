@@ -42,7 +42,17 @@ SMALL: dict[str, Any] = {
         "attributes": ["smile", "glasses"],
         "calibration": {"samples": 4},
     },
-    "train": {"training": {"steps": 4, "batch_size": 2, "real_share": 0.0}, "unit_steps": 2},
+    "train": [
+        {
+            "recipe": {
+                "kind": "e4e",
+                "steps": 4,
+                "batch_size": 2,
+                "checkpoint_every": 2,
+                "validation": {"every": 2, "images": 2},
+            }
+        }
+    ],
     "invert": [
         {"method": "e4e", "unit_size": 2},
         {"method": "w-projection", "unit_size": 2, "overrides": {"stages": {0: {"steps": 4}}}},

@@ -176,9 +176,9 @@ def test_sampling_and_training_do_not_grow(tmp_path: Path, faces: Callable[[str]
     with pytest.raises(RunConflict, match="count is 4 there, 6 now"):
         run(run_sample, sample.model_copy(update={"count": 6}))
     faces("ab")
-    training = {"steps": 1, "batch_size": 2, "real_share": 0.5}
+    recipe = {"kind": "psp", "steps": 1, "batch_size": 2, "validation": {"images": 2}}
     train = TrainJob.model_validate(
-        {"store": str(tmp_path / "s"), "dataset": {"url": str(tmp_path / "data")}, "training": training}
+        {"store": str(tmp_path / "s"), "dataset": {"url": str(tmp_path / "data")}, "recipe": recipe}
     )
     run(run_train, train)
     assert run(run_train, train)["units_computed"] == 0

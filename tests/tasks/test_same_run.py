@@ -72,7 +72,7 @@ def test_an_older_configuration_gets_todays_defaults_at_any_depth() -> None:
     [
         (EditJob, {"store": "s", "latents": "a", "edits": [{"name": "x", "directions": {"smile": "1sd", "age": 2}}]}),
         (FitJob, {"store": "s", "methods": [{"method": "interfacegan", "layers": {"glasses": [0, 4]}}]}),
-        (TrainJob, {"store": "s", "dataset": {"url": "x", "limit": 3}}),
+        (TrainJob, {"store": "s", "recipe": "portraits-64-e4e", "dataset": {"url": "x", "limit": 3}}),
     ],
 )
 def test_what_this_version_plans_is_read_as_it_is(model: type[StrictModel], fields: dict[str, Any]) -> None:

@@ -1,21 +1,19 @@
-"""e4e: the network's stages, its losses, training that falls and resumes."""
+"""e4e: the network's stages, its folder."""
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 import torch
-from ganinv.training.e4e import E4eTrainer, E4eTrainingConfig, LatentPool
 
-from ganinv.codes.code import Code
 from ganinv.errors import GeneratorMismatch, WeightsRefused
-from ganinv.methods.e4e import E4e, E4eConfig
+from ganinv.methods.e4e import E4e, E4eConfig, E4eRecipe
 from ganinv.methods.files import open_inverter, save_inverter
-from tests.tiny import random_w, tiny_generator
-
-CONFIG = E4eTrainingConfig(steps=12, batch_size=4, progressive_start=4, progressive_every=2, pool_size=6)
+from ganinv.training.batches import MixedBatches
+from ganinv.training.players import LatentPool
+from ganinv.training.trainer import Trainer
+from tests.tiny import tiny_generator
 
 
 def encoder() -> E4e:
@@ -58,57 +56,24 @@ def test_an_untrained_encoder_gives_the_mean_latent() -> None:
 
 
 def test_progressive_schedule() -> None:
-    trainer = E4eTrainer(CONFIG, tiny_generator(), torch.empty((0, 3, 32, 32), dtype=torch.uint8))
-    stages = [int(losses["stage"]) for losses in trainer.run()]
-    assert stages == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-
-
-@pytest.mark.seconds
-def test_training_approaches_the_images() -> None:
     g = tiny_generator()
-    cfg = CONFIG.model_copy(
-        update={"steps": 60, "lr": 2e-3, "batch_size": 8, "real_share": 0.0, "adversarial_weight": 0.0}
-    )
-    trainer = E4eTrainer(cfg, g, torch.empty((0, 3, 32, 32), dtype=torch.uint8))
-    images = g.render(Code(w=random_w(g, 16, seed=77)))
-
-    def error() -> float:
-        trainer.encoder.eval()
-        value = (g.render(trainer.encoder(images).detach()) - images).square().mean()
-        trainer.encoder.train()
-        return float(value)
-
-    before = error()
-    for _ in trainer.run():
-        pass
-    assert error() < 0.8 * before
-
-
-@pytest.mark.seconds
-def test_resume_equals_an_undisturbed_run(tmp_path: Path) -> None:
-    g = tiny_generator()
-    real = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
-    whole = E4eTrainer(CONFIG, g, real)
-    cut = E4eTrainer(CONFIG, g, real)
-    for _ in range(7):
-        cut.step()
-    torch.save(cut.state(), tmp_path / "state.pt")
-    resumed = E4eTrainer(CONFIG, g, real)
-    resumed.load(torch.load(tmp_path / "state.pt", weights_only=True))
-    last = list(whole.run())[-1]
-    assert list(resumed.run())[-1]["total"] == pytest.approx(last["total"], rel=1e-4)
+    recipe = E4eRecipe(steps=12, batch_size=4, progressive_start=4, progressive_every=2, losses={"distance": 0})
+    trainer = Trainer(recipe, lambda: recipe.build(g, {}, None), MixedBatches(recipe.data, g, 4))
+    assert [int(trainer.step()["stage"]) for _ in range(12)] == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    finetuning = Trainer(recipe, lambda: recipe.build(g, {}, trainer.learner.network), MixedBatches(recipe.data, g, 4))
+    assert finetuning.step()["stage"] == g.num_ws - 1
 
 
 def test_latent_pool() -> None:
-    pool = LatentPool(50, random.Random(0))
+    pool, rng = LatentPool(50), torch.Generator().manual_seed(0)
     first = torch.arange(50.0)[:, None]
-    assert torch.equal(pool.query(first), first)
-    later = pool.query(torch.arange(100.0, 300.0)[:, None])
+    assert torch.equal(pool.query(first, rng), first)
+    later = pool.query(torch.arange(100.0, 300.0)[:, None], rng)
     old = (later[:, 0] != torch.arange(100.0, 300.0)).float().mean()
     assert 0.35 < old < 0.65
 
 
-def test_encoder_folder(tmp_path: Path) -> None:
+def test_inverter_folder(tmp_path: Path) -> None:
     g = tiny_generator()
     e = E4e(E4eConfig(resolution=32, num_ws=g.num_ws, w_dim=g.w_dim))
     save_inverter(e, str(tmp_path / "e"), generator=g)
