@@ -22,7 +22,6 @@ from tasks.outcome import take_back
 from tasks.pool import RunStopped, RunSummary, UnitReport
 from tasks.pool.contract import Place
 from tasks.pool.inline import InlinePool
-from tasks.pool.progress import Progress
 from tasks.jobs.dataset import DatasetRef
 from tasks.summary import Tally, summarised
 from tasks.training import Stretch, TrainingWorker, opened, stretch_id
@@ -156,7 +155,7 @@ def _train(job: TrainJob, pools: Pools, collection: Collection, left: int, place
         if pools.watch is not None:
             watchers.append(stack.enter_context(pools.watch(f"{collection.kind}-{collection.name}", left)))
         bar = stack.enter_context(
-            Progress(f"train {collection.name}", left, str(place), what="checkpoints", quiet=pools.engine.quiet)
+            ProgressLine(f"train {collection.name}", left, str(place), what="checkpoints", quiet=pools.engine.quiet)
         )
 
         def report(done: Stretch) -> None:
