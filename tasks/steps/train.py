@@ -18,11 +18,12 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.registry import AnyRecipe, load_recipe
 from ganinv.store import Collection, Plan, Store, open_store
 from tasks.engine import Engine, Pools, Watcher, default_device, provenance
+from tasks.jobs.dataset import DatasetRef
 from tasks.outcome import take_back
 from tasks.pool import RunStopped, RunSummary, UnitReport
 from tasks.pool.contract import Place
 from tasks.pool.inline import InlinePool
-from tasks.jobs.dataset import DatasetRef
+from tasks.pool.progress import ProgressLine
 from tasks.summary import Tally, summarised
 from tasks.training import Stretch, TrainingWorker, opened, stretch_id
 
