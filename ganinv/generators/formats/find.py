@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from ganinv.errors import WeightsRefused
-from ganinv.generators.formats import genforce, nvidia, rosinality, tensorflow
+from ganinv.generators.formats import basicsr, genforce, nvidia, rosinality, tensorflow
 from ganinv.generators.formats.modules import is_module, state_of_module
 from ganinv.generators.formats.parts import Description, StateDict
 from ganinv.reading.stub import Stub, brief
@@ -19,24 +19,37 @@ from ganinv.reading.tensors import StoredArray, StoredTensor
 Network = Literal["G_ema", "G", "D"]
 
 _ROLES: dict[str, Network] = {
-    **dict.fromkeys(("G_ema", "g_ema", "Gs", "generator_smooth", "generator_ema", "ema"), "G_ema"),
+    **dict.fromkeys(("G_ema", "g_ema", "Gs", "params_ema", "generator_smooth", "generator_ema", "ema"), "G_ema"),
     **dict.fromkeys(("G", "g", "generator", "netG"), "G"),
     **dict.fromkeys(("D", "d", "discriminator", "netD"), "D"),
 }
 # Prefixes that wrap a whole network without changing it.
-_WRAPPERS = {"module", "decoder", "model", "net", "stylegan", "stylegan2", "network", *_ROLES}
+_WRAPPERS = {"module", "decoder", "model", "net", "stylegan", "stylegan2", "network", "stylegan_decoder", *_ROLES}
 _GENERATORS = {
     nvidia.GENERATOR_MARK: "nvidia",
     rosinality.GENERATOR_MARK: "rosinality",
     genforce.GENERATOR_MARK: "genforce",
+    basicsr.GENERATOR_MARK: "basicsr",
 }
-_DISCRIMINATORS = {nvidia.DISCRIMINATOR_MARK: "nvidia", rosinality.DISCRIMINATOR_MARK: "rosinality"}
+_DISCRIMINATORS = {
+    nvidia.DISCRIMINATOR_MARK: "nvidia",
+    rosinality.DISCRIMINATOR_MARK: "rosinality",
+    basicsr.DISCRIMINATOR_MARK: "basicsr",
+}
 # Names (or parts of them) that other networks are known by.
 _OTHERS = (
     (r"synthesis\.input\.freqs|synthesis\.L0_\d+_\d+\.", "StyleGAN3"),
     (
         r"progression\.0\.|synthesis\.layer0\.(wscale|epilogue|apply_noise)|g_synthesis\.blocks|synthesis\.blocks\.4x4",
         "StyleGAN (1)",
+    ),
+    (
+        r"style_mapping\.\d+\.|constant_input\.const|noise_injector\.",
+        "a StyleGAN2 of MMGeneration (or MMagic), whose names are not read here; convert it to rosinality's",
+    ),
+    (
+        r"^(GE?\.)?blocks\.\d+\.(to_style1|to_noise1)",
+        "a network of lucidrains' stylegan2-pytorch, which is no StyleGAN2 as published: its blocks are others",
     ),
     (r"backbone\.synthesis\.b4\.|superresolution\.", "EG3D or another tri-plane generator"),
     (
@@ -179,6 +192,8 @@ def _described(candidate: _Candidate, generator: bool) -> Description:
             out = rosinality.describe_generator(state, average if known else None)
         else:
             out = rosinality.describe_discriminator(state)
+        if candidate.dialect == "basicsr":
+            out.layout = basicsr.LAYOUT
     except ValidationError as error:
         raise WeightsRefused("; ".join(str(e["msg"]) for e in error.errors())) from error
     if candidate.prefix:
@@ -242,6 +257,10 @@ def _candidates(holder: _Holder, marks: Mapping[str, str]) -> Iterator[_Candidat
             inner = state.under(prefix)
             if dialect == "rosinality" and not inner.tensors.keys() & _ROSINALITY_CHECK:
                 continue  # "input.input" alone is not much of a mark
+            if dialect == "rosinality" and basicsr.DISCRIMINATOR_MARK in inner.tensors:
+                continue  # its last layers have the same names
+            if dialect == "basicsr":
+                inner = basicsr.renamed(inner)
             named = [_ROLES[p] for p in parts if p in _ROLES]
             yield _Candidate(named[-1] if named else role, inner, dialect, prefix, beside)
             count += 1

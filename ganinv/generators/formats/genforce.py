@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
-from ganinv.generators.formats.parts import Description, Names, StateDict, check_fir, resolution_of
+from ganinv.generators.formats.parts import Description, Names, StateDict, check_fir, check_square, resolution_of
 
 GENERATOR_MARK = "synthesis.early_layer.const"
 
@@ -26,6 +26,7 @@ def describe_generator(state: StateDict) -> Description:
         raise WeightsRefused("a StyleGAN (1) generator; StyleGAN2 is read here")
     found = [int(m[1]) for n in state.tensors if (m := re.match(r"synthesis\.layer(\d{1,3})\.", n))]
     levels = (max(found, default=0) + 1) // 2 + 1
+    check_square(names, GENERATOR_MARK, levels)
     fc = [int(m[1]) for n in state.tensors if (m := re.fullmatch(r"mapping\.dense(\d{1,3})\.weight", n))]
     c_dim = names.size(1, "mapping.embedding.weight") if "mapping.embedding.weight" in names else 0
     embed = names.size(0, "mapping.embedding.weight") if c_dim else 0

@@ -13,7 +13,7 @@ from typing import Any
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import DiscriminatorConfig
-from ganinv.generators.formats.parts import Description, Names, StateDict, check_fir, resolution_of
+from ganinv.generators.formats.parts import Description, Names, StateDict, check_fir, check_square, resolution_of
 from ganinv.reading.stub import brief
 
 LAYOUT = "nvidia"
@@ -26,6 +26,7 @@ def describe_generator(state: StateDict, config: Mapping[str, Any] | None = None
     """Args: config: of a state dict that ``save_generator`` wrote; else None."""
     names = Names(state)
     levels = _levels(state, r"synthesis\.b(\d+)\.")
+    check_square(names, GENERATOR_MARK, levels)
     blocks = [f"synthesis.b{4 * 2**b}" for b in range(levels)]
     architecture = _architecture(names, blocks)
     c_dim = names.size(1, "mapping.embed.weight") if "mapping.embed.weight" in names else 0

@@ -200,6 +200,29 @@ def check_fir(names: Names, keys: Iterable[str], total: float) -> None:
             )
 
 
+def check_square(names: Names, key: str, levels: int) -> None:
+    """Refuse a generator by the constant that it begins with, [.., C, h, w], where that is not 4x4: its images are not square, or
+    it has another number of layers than its resolution."""
+    if key not in names:
+        return
+    shape = names.shape(key)
+    if len(shape) < 3:
+        return
+    height, width = shape[-2:]
+    if (height, width) == (4, 4):
+        return
+    scale = 2 ** (levels - 1)
+    size = f"{height * scale}x{width * scale}"
+    if height != width:
+        raise WeightsRefused(
+            f"a generator of images that are not square: it begins at {height}x{width} ({key}) and makes {size} (height x "
+            "width). Only square ones, which begin at 4x4, are built here"
+        )
+    raise WeightsRefused(
+        f"a generator that begins at {height}x{width} ({key}) and makes {size}: only 4x4 is built here"
+    )
+
+
 def resolution_of(levels: int) -> int:
     """4, 8, ... for 1, 2, ... levels."""
     resolution = 4 * 2 ** (levels - 1)

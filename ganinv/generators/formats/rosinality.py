@@ -18,6 +18,7 @@ from ganinv.generators.formats.parts import (
     StateDict,
     TensorPart,
     check_fir,
+    check_square,
     resolution_of,
     shape_of,
 )
@@ -31,6 +32,7 @@ def describe_generator(state: StateDict, latent_avg: Leaf | None = None) -> Desc
     """``latent_avg``: [dim], [1, dim] or [n, dim], from beside the state dict."""
     names = Names(state)
     levels = _count(state, r"convs\.(\d+)\.", r"to_rgbs\.(\d+)\.")
+    check_square(names, GENERATOR_MARK, levels)
     layers = [i for n in state.tensors if (m := re.fullmatch(r"style\.(\d{1,3})\.weight", n)) and (i := int(m[1]))]
     cfg = GeneratorConfig(
         resolution=resolution_of(levels),

@@ -17,7 +17,16 @@ from torch import Tensor
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import DiscriminatorConfig
-from ganinv.generators.formats.parts import Description, Leaf, Names, StateDict, TensorPart, load_leaf, resolution_of
+from ganinv.generators.formats.parts import (
+    Description,
+    Leaf,
+    Names,
+    StateDict,
+    TensorPart,
+    check_square,
+    load_leaf,
+    resolution_of,
+)
 from ganinv.reading.stub import Stub, brief
 from ganinv.reading.tensors import StoredArray
 
@@ -77,6 +86,7 @@ def describe_generator(state: StateDict) -> Description:
     c_dim = names.size(0, "LabelEmbed/weight") if "LabelEmbed/weight" in names else 0
     embed = names.size(1, "LabelEmbed/weight") if c_dim else 0
     fc = [int(m[1]) for n in state.tensors if (m := re.fullmatch(r"Dense(\d{1,3})/weight", n))]
+    check_square(names, "4x4/Const/const", levels)
     architecture = "skip" if "4x4/ToRGB/weight" in names or levels == 1 else "orig"
     if any(n.endswith("/Skip/weight") for n in state.tensors):
         architecture = "resnet"
