@@ -57,8 +57,12 @@ COMMON = {
     "method": "A method of configs/methods, or a YAML file.",
     "unit_size": "Images that are worked on and written together.",
     "distance": "What images are compared with.",
+    "encoders": "NAME=URI: where an encoder is now, by the name that the method gives it, if not where it was.",
+    "needed": "ROLE=URI: what an encoder starts from, such as w_encoder=w.pt.",
 }
 """What is said of a field where its model says nothing."""
+SINGULAR = {"encoders": "--encoder"}
+"""Fields that are several, whose flag names one."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,7 @@ def _word(path: tuple[str, ...], field: FieldInfo, flag: Flag, panel: str | None
     shown: str | bool = False
     if not required and isinstance(default, str | int | float) and not isinstance(default, bool) and default != "":
         shown = str(default)
-    names = [flag.name or f"--{name.replace('_', '-')}"]
+    names = [flag.name or SINGULAR.get(name) or f"--{name.replace('_', '-')}"]
     if kind is bool:
         names = names if default is False else [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
         shown = {True: names[0].partition("/")[0].removeprefix("--")}.get(bool(default), False)

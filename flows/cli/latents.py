@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.apps import app, latents
-from flows.cli.flags import Flag, Said, step
+from flows.cli.flags import Flag, Said, pairs, step
 from flows.cli.jobs import run_step
-from flows.cli.options import AsJson, GeneratorUri, StoreUrl
+from flows.cli.options import AsJson, EncoderPlaces, GeneratorUri, NeededPlaces, StoreUrl
 from flows.cli.output import print_table, show
 
 Name = Annotated[str, typer.Argument(help="Which inversions: pti, or latents/pti.")]
@@ -28,6 +28,8 @@ def render(
     strip: Annotated[
         bool, typer.Option("--strip", help="One picture per image: a line per edit, over strengths.")
     ] = False,
+    encoder: EncoderPlaces = None,
+    needed: NeededPlaces = None,
     generator: GeneratorUri = "portraits-64",
 ) -> None:
     """Render stored inversions to PNG, as they are and edited.
@@ -38,7 +40,9 @@ def render(
     from ganinv.editing.notation import parse_numbers
 
     weights = [parse_numbers(text) for text in edits or ()]
-    written = render_latents(store, _plain(name), out, image_id, generator, weights, strip)
+    written = render_latents(
+        store, _plain(name), out, image_id, generator, weights, strip, pairs(encoder), pairs(needed)
+    )
     Console().print(f"{written} images in {out}")
 
 
@@ -140,12 +144,14 @@ def latents_render(
     store: StoreUrl,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
     image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
+    encoder: EncoderPlaces = None,
+    needed: NeededPlaces = None,
     generator: GeneratorUri = "portraits-64",
 ) -> None:
     """Render stored inversions to PNG. Example: ganinv latents render pti --store runs/a --out renders"""
     from flows.render import render_latents
 
-    written = render_latents(store, name, out, image_id, generator)
+    written = render_latents(store, name, out, image_id, generator, (), False, pairs(encoder), pairs(needed))
     Console().print(f"{written} images in {out}")
 
 
@@ -199,6 +205,8 @@ def latents_export(
         typer.Option(help="How the tuned generator of each image that has one is written; see ganinv export."),
     ] = "rosinality",
     image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
+    encoder: EncoderPlaces = None,
+    needed: NeededPlaces = None,
     generator: GeneratorUri = "portraits-64",
     as_json: AsJson = False,
 ) -> None:
@@ -211,7 +219,15 @@ def latents_export(
 
     root, collection, opened = open_latents(store, _plain(name), generator)
     written = export_latents(
-        collection, root, opened, out, form, ids=image_id, generators=None if generators == "none" else generators
+        collection,
+        root,
+        opened,
+        out,
+        form,
+        ids=image_id,
+        generators=None if generators == "none" else generators,
+        encoders=pairs(encoder),
+        needed=pairs(needed),
     )
     facts = {"latents": written.latents, "tuned_generators": written.generators, "files": written.files, "out": out}
     show(facts | {"left_out": dict(written.left)}, as_json)

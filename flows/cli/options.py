@@ -16,3 +16,5 @@ if TYPE_CHECKING:
 else:
     FitMethod = Literal[METHODS.names]  # of the registry: names that nobody lists twice
 GeneratorUri = Annotated[str, typer.Option(help=COMMON["generator"])]
+EncoderPlaces = Annotated[list[str] | None, typer.Option("--encoder", help=COMMON["encoders"])]
+NeededPlaces = Annotated[list[str] | None, typer.Option("--needed", help=COMMON["needed"])]

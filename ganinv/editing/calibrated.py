@@ -6,7 +6,7 @@ an equal change of the attribute, the strength is looked for by rendering and sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -66,6 +66,7 @@ def find_strengths(
     search: StrengthSearch | None = None,
     sigma: Mapping[str, float] | None = None,
     batch_size: int = 16,
+    after: Callable[[Tensor, Code, Code], Code] | None = None,
 ) -> FoundStrengths:
     """Find the strength that the edit states as a ``Response``, for each image: the one nearest to 0 at which the score
     of the whole edit differs from that of the unedited image by as much.
@@ -76,6 +77,8 @@ def find_strengths(
         edit: with one strength that is a ``Response``; its other terms, conditions and segment hold as they are.
         directions: as in ``Edit.apply``.
         sigma: attribute -> standard deviation of its score. None takes what the direction's calibration recorded.
+        after: (which images [n], their code, the edited one) -> what is rendered for the edited one, where that is more than
+            a moved code (``Inverter.after_edit``).
 
     Raises:
         ConfigError: no strength to be found, an attribute without scores or standard deviation, or as ``Edit.apply``.
@@ -96,7 +99,8 @@ def find_strengths(
             if strengths is not None:
                 given = [strengths[part] if k == place else _of(s, lanes, len(code)) for k, (_, s) in enumerate(steps)]
                 moved = [(d, torch.as_tensor(s)) for (d, _), s in zip(steps, given, strict=True)]
-                one = edit.moved(one, moved, generator)
+                edited = edit.moved(one, moved, generator)
+                one = edited if after is None else after(lanes, one, edited)
             images = generator.render(one.to(generator.device), len(part))
             scores.append(labeller(images)[target.attribute][:real].double().cpu().numpy())
         return np.concatenate(scores)

@@ -37,7 +37,7 @@ def carry_features(generator: Generator, code: Code, edited: Code) -> Code:
             value = getattr(feature, operation)
             if value is not None:
                 held = masked(value)
-                changes[operation] = replace(held, value=held.value + after[at] - before[at])
+                changes[operation] = replace(held, value=held.value + (after[at] - before[at]))  # exact for no edit
         moved[site] = replace(feature, **changes)
     return replace(edited, features=moved)
 

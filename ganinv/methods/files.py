@@ -83,20 +83,24 @@ def pack_inverter(
     return files | {"config.json": json.dumps(meta, indent=2).encode()}
 
 
+def is_shipped(name: str) -> bool:
+    """Whether an inverter of this name is part of the package."""
+    return bool(name) and "/" not in name and (ASSETS / name / "config.json").is_file()
+
+
 def _described(inverter: Inverter, name: str, files: dict[str, bytes], half: bool) -> dict[str, Any]:
     """Shape and needs of one inverter; its weights go into ``files``."""
     files[f"{name}.safetensors"] = save(pack_tensors(inverter.state_dict(), half))
     needs: dict[str, Any] = {}
     for role, needed in inverter.needed.items():
-        shipped = (ASSETS / needed.uri / "config.json").is_file() if needed.uri else False
-        of_role = {"name": needed.uri} if shipped else _described(needed, f"{name}.{role}", files, False)
+        of_role = {"name": needed.uri} if is_shipped(needed.uri) else _described(needed, f"{name}.{role}", files, False)
         needs[role] = {"fingerprint": needed.fingerprint} | of_role
     return {"inverter": inverter.cfg.model_dump(mode="json"), "needs": needs}
 
 
 def _find(uri: str, generator: Generator, store: Store | None) -> str:
     """Where an inverter is: a name is looked for in the store, then among those that ship."""
-    shipped = (ASSETS / uri / "config.json").is_file()
+    shipped = is_shipped(uri)
     if store is not None and "/" not in uri:
         data = store.objects.read_if_there(f"encoders/{uri}/config.json")
         if data is not None and (not shipped or _generator_of(data) == generator.fingerprint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ganinv.codes.code import Code
+from ganinv.codes.parts import map_tensors
 from ganinv.errors import ConfigError, StoreError, WeightsRefused
 from ganinv.records.record import RecordConfig, decode, encode
 from ganinv.records.segment_moves import with_moves
@@ -23,12 +25,14 @@ from ganinv.store.store import Store
 from ganinv.store.tensors import tensor_array, tensor_numpy
 
 _EXTRAS = ("extras_uri", "extras_sha256", "extras_bytes")
+HOLDS = "extras_holds"
+"""A column of ``latents``: which fields of ``Code`` the extras object has, so that who needs one need not open it to see."""
 
 
 def code_to_table(
     code: Code, ids: Sequence[str], collection: Collection, record: RecordConfig | None = None
 ) -> pa.Table:
-    """Rows of a code: image_id, w [num_ws, w_dim] float32, extras_uri, extras_sha256, extras_bytes.
+    """Rows of a code: image_id, w [num_ws, w_dim] float32, extras_uri, extras_sha256, extras_bytes, extras_holds.
 
     What an image has beside ``w`` is written at once as ``extras/<quoted id>.safetensors`` of the collection, before
     any part could mention it. The ``extras_*`` columns are null for an image without.
@@ -52,7 +56,10 @@ def records_to_table(w: Tensor, extras: Sequence[bytes | None], ids: Sequence[st
     Args:
         w: [B, num_ws, w_dim] on the CPU. extras: one object per image, or None.
     """
-    records = [_write(data, image_id, collection) for data, image_id in zip(extras, ids, strict=True)]
+    records = [
+        (None, None, None) if data is None else write_extras(data, quoted_id(image_id), collection)
+        for data, image_id in zip(extras, ids, strict=True)
+    ]
     return pa.table(
         {
             "image_id": pa.array(ids, pa.string()),
@@ -60,13 +67,31 @@ def records_to_table(w: Tensor, extras: Sequence[bytes | None], ids: Sequence[st
             "extras_uri": pa.array([uri for uri, _, _ in records], pa.string()),
             "extras_sha256": pa.array([sha256 for _, sha256, _ in records], pa.string()),
             "extras_bytes": pa.array([size for _, _, size in records], pa.int64()),
+            HOLDS: pa.array([None if data is None else _fields_in(data) for data in extras], pa.list_(pa.string())),
         }
     )
 
 
+def write_extras(data: bytes, name: str, collection: Collection) -> tuple[str, str, int]:
+    """Put one extras object beside the table: its extras_uri, extras_sha256 and extras_bytes.
+
+    Args:
+        name: of the object, without its ending.
+    """
+    uri = f"{collection.path}/extras/{name}.safetensors"
+    collection.objects.put(uri, data)
+    return uri, hashlib.sha256(data).hexdigest(), len(data)
+
+
+def _fields_in(data: bytes) -> list[str]:
+    """``["features", "noise"]``: the header of a safetensors file names its tensors."""
+    names = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return sorted({name.partition(".")[0] for name in names} - {"__metadata__"})
+
+
 def table_to_code(table: pa.Table, store: Store, rows: Sequence[int] | None = None) -> Code:
     """The code of some rows (all by default), in their order, float32 on the CPU; of edits, what they added to the
-    styles included.
+    styles included. A hypernetwork's codes come without its heads: ``ganinv.records.reader.CodeReader`` gives codes to render.
 
     Raises:
         WeightsRefused: an extras object is not the one its row recorded (size or sha256), or no extras at all.
@@ -79,7 +104,12 @@ def table_to_code(table: pa.Table, store: Store, rows: Sequence[int] | None = No
     w = torch.from_numpy(tensor_numpy(table["w"])).float()
     if "extras_uri" not in table.schema.names or table["extras_uri"].null_count == table.num_rows:
         return with_moves(with_offsets(Code(w), table), table)
-    records = zip(*(table[column].to_pylist() for column in _EXTRAS), strict=True)
+    records = list(zip(*(table[column].to_pylist() for column in _EXTRAS), strict=True))
+    if (
+        len(records) > 1 and len(set(records)) == 1
+    ):  # edits of one image: its tuned weights are read once, and held once
+        shared = map_tensors(_fields(store.objects, *records[0]), lambda t: t.expand(len(w), *t.shape[1:]))
+        return with_moves(with_offsets(Code(w, **shared), table), table)
     extras = [{} if uri is None else _fields(store.objects, uri, sha, size) for uri, sha, size in records]
     try:
         code = Code.cat([Code(w[i : i + 1], **fields) for i, fields in enumerate(extras)])
@@ -97,14 +127,6 @@ def read_extras(table: pa.Table, row: int, store: Store) -> bytes | None:
         return None
     uri, sha256, size = (table[column][row].as_py() for column in _EXTRAS)
     return _checked(store.objects, uri, sha256, size)
-
-
-def _write(data: bytes | None, image_id: str, collection: Collection) -> tuple[Any, Any, Any]:
-    if data is None:
-        return None, None, None
-    uri = f"{collection.path}/extras/{quoted_id(image_id)}.safetensors"
-    collection.objects.put(uri, data)
-    return uri, hashlib.sha256(data).hexdigest(), len(data)
 
 
 def _checked(objects: Objects, uri: str, sha256: str, size: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,7 +18,7 @@ from ganinv.errors import ConfigError
 from ganinv.generators.baking import bake
 from ganinv.generators.files import put_file, save_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.records.codes import table_to_code
+from ganinv.records.reader import CodeReader
 from ganinv.store import Collection, Store
 from ganinv.store.names import quoted_id
 
@@ -51,6 +51,8 @@ def export_latents(
     *,
     ids: Iterable[str] | None = None,
     generators: GeneratorFormat | None = "rosinality",
+    encoders: Mapping[str, str] | None = None,
+    needed: Mapping[str, str] | None = None,
 ) -> Written:
     """Write ``latents/<name>`` into the folder ``out``, a path or any fsspec URL.
 
@@ -60,6 +62,7 @@ def export_latents(
             ``names.txt``. ``latents-npy``: one ``latents.npy`` [N, L, D], and the names.
         ids: of these images alone.
         generators: the format of the tuned generators, ``generators/<image>.pt`` (a folder in our format); None writes none.
+        encoders, needed: of ``CodeReader``.
 
     Raises:
         ConfigError: no images. WeightsRefused: extras that are not what their rows recorded.
@@ -72,10 +75,11 @@ def export_latents(
         put_file(fs, f"{root}/{path}", data)
         said.files += 1
 
+    reader = CodeReader(store, collection, generator, encoders=encoders, needed=needed)
     for batch in collection.scan(ids=None if ids is None else list(ids), batch_size=16):
         table = pa.Table.from_batches([batch])
         for row, image_id in enumerate(table["image_id"].to_pylist()):
-            code, place = table_to_code(table, store, [row]), quoted_id(image_id)
+            code, place = reader.codes(table, [row]), quoted_id(image_id)
             w = code.w.numpy().astype(np.float32)
             said.latents += 1
             if layout in ("projected-w", "pivots"):

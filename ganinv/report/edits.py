@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ganinv.generators.stylegan2 import Generator
 from ganinv.report.effects import EffectCurve, EffectCurves
-from ganinv.report.images import SourceImages, read_codes, read_sources, render_rows
+from ganinv.report.images import ReaderOf, SourceImages, read_codes, read_sources, render_rows
 from ganinv.report.runs import floats, read_columns
 from ganinv.report.strips import Cell, Strip
 from ganinv.report.words import number, signed, walk
@@ -34,8 +33,8 @@ class EditStrips:
 
 
 def edit_strips(
-    store: Store,
-    generator: Generator,
+    reader_of: ReaderOf,
+    resolution: int,
     collection: Collection,
     unedited: Collection | None,
     source_images: SourceImages,
@@ -55,8 +54,8 @@ def edit_strips(
     grids = {e: _grid(strengths[[n == e for n in names]]) for e in list(dict.fromkeys(names))[:MOST_EDITS]}
     columns = sum(len(grid) for grid in grids.values())
     ids = _spread(sorted(set(index["image_id"].to_pylist())), max(1, min(most, MOST_ROWS, MOST_IMAGES // columns)))
-    sources = read_sources(source_images, ids, generator.resolution)
-    plain = _unedited(store, generator, unedited, ids)
+    sources = read_sources(source_images, ids, resolution)
+    plain = _unedited(reader_of, unedited, ids)
     responses = {response.edit: response for response in effects.responses} if effects else {}
     table = read_codes(collection, ids, ("edit", "strength"))
     strips = []
@@ -72,7 +71,7 @@ def edit_strips(
             ]
             part = table.take(keep)
             keys = zip(part["image_id"].to_pylist(), floats(part, "strength").tolist(), strict=True)
-            rendered |= dict(zip(keys, render_rows(store, generator, part), strict=True))
+            rendered |= dict(zip(keys, render_rows(reader_of(collection), part), strict=True))
         shown = [s for s in grid if s != 0 or any(strength == 0 for _, strength in rendered)]
         headings = ("source", *("unedited" if s == 0 else signed(s, 1) for s in shown))
         lines = [Strip(i, "", _cells(i, shown, sources, rendered, responses.get(edit))) for i in ids]
@@ -106,12 +105,12 @@ def _spread(ids: list[str], most: int) -> list[str]:
 
 
 def _unedited(
-    store: Store, generator: Generator, unedited: Collection | None, ids: Sequence[str]
+    reader_of: ReaderOf, unedited: Collection | None, ids: Sequence[str]
 ) -> dict[str, tuple[str | None, str]]:
     table = None if unedited is None or not unedited.done() else read_codes(unedited, ids)
-    if table is None:
+    if unedited is None or table is None:
         return {}
-    return dict(zip(table["image_id"].to_pylist(), render_rows(store, generator, table), strict=True))
+    return dict(zip(table["image_id"].to_pylist(), render_rows(reader_of(unedited), table), strict=True))
 
 
 def _cells(

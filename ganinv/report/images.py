@@ -15,12 +15,15 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.errors import GaninvError
 from ganinv.generators.stylegan2 import Generator
-from ganinv.records import table_to_code
+from ganinv.records import CodeReader
 from ganinv.report.runs import columns_of
-from ganinv.store import Collection, Store
+from ganinv.store import Collection
 
 SourceImages = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 """Image ids to uint8 [H, W, 3] images; ids that cannot be read may be missing."""
+
+ReaderOf = Callable[[Collection], CodeReader]
+"""A collection of latents or edits to the reader of its codes, which has the generator that renders them."""
 
 LARGEST_PNG, LARGEST = 96, 192
 """Sides in pixels: up to the first an image is kept as it is, above the second it is made smaller."""
@@ -66,13 +69,13 @@ def read_codes(collection: Collection, ids: Sequence[str], extra: Sequence[str] 
     return table if table.num_rows else None
 
 
-def render_rows(store: Store, generator: Generator, table: pa.Table) -> list[tuple[str | None, str]]:
+def render_rows(reader: CodeReader, table: pa.Table) -> list[tuple[str | None, str]]:
     """(data URI, "") for every row, or (None, reason). One row at a time: tuned weights of many images are large."""
     rendered: list[tuple[str | None, str]] = []
     for row in range(table.num_rows):
         try:
-            code = table_to_code(table, store, [row]).to(generator.device)
-            rendered.append((data_uri(pixels(generator.render(code))[0]), ""))
+            code = reader.codes(table, [row]).to(reader.generator.device)
+            rendered.append((data_uri(pixels(reader.generator.render(code))[0]), ""))
         except (GaninvError, ValueError) as error:
             rendered.append((None, str(error)))
     return rendered

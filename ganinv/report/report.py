@@ -9,8 +9,9 @@ from typing import Any
 import jinja2
 
 from ganinv.generators.stylegan2 import Generator
+from ganinv.records import CodeReader
 from ganinv.report import sections
-from ganinv.report.images import SourceImages
+from ganinv.report.images import ReaderOf, SourceImages
 from ganinv.report.request import ReportRequest
 from ganinv.report.runs import existing, read_runs
 from ganinv.report.samples import Samples, read_samples
@@ -34,15 +35,16 @@ def write_report(store: Store, generator: Generator, request: ReportRequest, sou
     _check_generator(generator, [(run.label, run.latents) for run in runs], notes)
     unlike = sections.unlike_settings(runs)
     notes += unlike
+    reader_of = _readers(store, generator, request)
     collections = _collections(store, request)
     errors, error_total = error_rows(collections)
     page = {
         "title": request.title,
         "headline": sections.headline(generator, runs, samples),
-        "strips": sections.strips(store, generator, runs, source_images, request.max_strips),
+        "strips": sections.strips(reader_of, generator, runs, source_images, request.max_strips),
         "methods": sections.methods(runs, comparable=not unlike),
         "distributions": sections.distributions(runs),
-        "edits": sections.edits(store, generator, edits, scored, request, samples, source_images),
+        "edits": sections.edits(store, generator, edits, scored, request, samples, source_images, reader_of),
         "directions": sections.directions(store, generator, notes),
         "samples": samples,
         "training": sections.training(training),
@@ -52,6 +54,19 @@ def write_report(store: Store, generator: Generator, request: ReportRequest, sou
         "notes": list(dict.fromkeys(notes)),
     }
     return _template().render(page).encode()
+
+
+def _readers(store: Store, generator: Generator, request: ReportRequest) -> ReaderOf:
+    """One reader for each collection, so that an inverter is opened once."""
+    opened: dict[str, CodeReader] = {}
+
+    def reader_of(collection: Collection) -> CodeReader:
+        if collection.path not in opened:
+            places = {"encoders": request.encoders, "needed": request.needed}
+            opened[collection.path] = CodeReader(store, collection, generator, **places)
+        return opened[collection.path]
+
+    return reader_of
 
 
 def _template() -> jinja2.Template:

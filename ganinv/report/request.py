@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from ganinv.config import StrictModel
@@ -20,3 +22,7 @@ class ReportRequest(StrictModel):
     title: str
     max_strips: int = Field(default=12, ge=1)
     """Most images shown side by side."""
+    encoders: Mapping[str, str] = Field(default_factory=dict)
+    """Where inverters are now, by name, if not where they were when the codes were made."""
+    needed: Mapping[str, str] = Field(default_factory=dict)
+    """By role, what these start from."""

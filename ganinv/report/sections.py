@@ -14,7 +14,7 @@ from ganinv.report.edits import EditStrips, edit_strips, find_unedited
 from ganinv.report.effects import EffectCurves, read_effects
 from ganinv.report.fits import comparable as comparable_fits
 from ganinv.report.fits import cosines, measured, read_fits
-from ganinv.report.images import SourceImages
+from ganinv.report.images import ReaderOf, SourceImages
 from ganinv.report.request import ReportRequest
 from ganinv.report.runs import InversionRun, score_names
 from ganinv.report.samples import Samples
@@ -61,9 +61,9 @@ def unlike_settings(runs: Sequence[InversionRun]) -> list[str]:
 
 
 def strips(
-    store: Store, generator: Generator, runs: Sequence[InversionRun], source_images: SourceImages, most: int
+    reader_of: ReaderOf, generator: Generator, runs: Sequence[InversionRun], source_images: SourceImages, most: int
 ) -> Section:
-    groups = method_strips(store, generator, runs, source_images, most)
+    groups = method_strips(reader_of, generator.resolution, runs, source_images, most)
     return {"groups": groups, "headings": ["source", *(run.label for run in runs)]} if groups else None
 
 
@@ -113,6 +113,7 @@ def edits(
     request: ReportRequest,
     samples: Samples | None,
     source_images: SourceImages,
+    reader_of: ReaderOf,
 ) -> Section:
     effects = None
     if scored is not None:
@@ -121,7 +122,9 @@ def edits(
     total = 0
     if collection is not None:
         unedited = find_unedited(store, collection, request.latents)
-        shown, total = edit_strips(store, generator, collection, unedited, source_images, effects, request.max_strips)
+        shown, total = edit_strips(
+            reader_of, generator.resolution, collection, unedited, source_images, effects, request.max_strips
+        )
     if not shown and effects is None:
         return None
     return {

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ganinv.generators.stylegan2 import Generator
-from ganinv.report.images import SourceImages, read_codes, read_sources, render_rows
+from ganinv.report.images import ReaderOf, SourceImages, read_codes, read_sources, render_rows
 from ganinv.report.runs import InversionRun
 from ganinv.report.words import count, number
-from ganinv.store import Store
 
 MOST_INCOMPLETE = 3
 
@@ -42,7 +40,7 @@ class StripGroup:
 
 
 def method_strips(
-    store: Store, generator: Generator, runs: Sequence[InversionRun], source_images: SourceImages, most: int
+    reader_of: ReaderOf, resolution: int, runs: Sequence[InversionRun], source_images: SourceImages, most: int
 ) -> list[StripGroup]:
     """Up to ``most`` strips in groups: the best, the typical (around the median), the worst, and incomplete ones.
 
@@ -52,8 +50,8 @@ def method_strips(
     ids = [image_id for _, members in chosen for image_id, _ in members]
     if not ids:
         return []
-    sources = read_sources(source_images, ids, generator.resolution)
-    rendered = [_render(store, generator, run, ids) for run in runs]
+    sources = read_sources(source_images, ids, resolution)
+    rendered = [_render(reader_of, run, ids) for run in runs]
     groups = []
     for title, members in chosen:
         strips = [
@@ -110,13 +108,11 @@ def _psnr(run: InversionRun, ids: Sequence[str]) -> np.ndarray:
         return 10 * np.log10(4 / run.of("mse", ids))
 
 
-def _render(
-    store: Store, generator: Generator, run: InversionRun, ids: Sequence[str]
-) -> dict[str, tuple[str | None, str]]:
+def _render(reader_of: ReaderOf, run: InversionRun, ids: Sequence[str]) -> dict[str, tuple[str | None, str]]:
     table = read_codes(run.latents, ids)
     if table is None:
         return {}
-    return dict(zip(table["image_id"].to_pylist(), render_rows(store, generator, table), strict=True))
+    return dict(zip(table["image_id"].to_pylist(), render_rows(reader_of(run.latents), table), strict=True))
 
 
 def _cells(

@@ -18,11 +18,13 @@ from ganinv.errors import ConfigError, NotFinite
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.losses.choosing import choose_distance
 from ganinv.losses.distance import DistanceName, open_distance
-from ganinv.records import RecordConfig, table_to_code
+from ganinv.records import RecordConfig
 from ganinv.records.codes import read_extras
+from ganinv.records.origin import handed_on
 from ganinv.records.record import encode
 from ganinv.records.verify import Record, first_good
 from ganinv.store import Collection, Plan, RowError, Unit, open_store
+from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
@@ -30,7 +32,7 @@ from tasks.records import Measurer, load_sources, records_table
 from tasks.sources import sources_of
 
 
-class CompressJob(StrictModel):
+class CompressJob(CodesJob):
     """Store ``latents/<latents>`` again as ``latents/<name>``.
 
     Args:
@@ -69,8 +71,9 @@ def run_compress(job: CompressJob, pools: Pools) -> dict[str, Any]:
     config: dict[str, Any] = {key: planned.config[key] for key in ("dataset", "method") if key in planned.config}
     config |= {"latents": job.latents, "latents_digest": origin["config_digest"], "distance": distance}
     config["record"] = job.record.model_dump(mode="json")
-    kept = ("method", "seed", "encoders")
-    more = {key: origin[key] for key in kept if key in origin} | {"distance_name": distance, "latents": job.latents}
+    job.reader(store, latents, generator).check()
+    more = {key: origin[key] for key in ("method", "seed") if key in origin} | handed_on(origin)
+    more |= {"distance_name": distance, "latents": job.latents}
     good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
     size = max(len(unit.ids) for unit in planned.units)
     plan = Plan.of("compress", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
@@ -128,6 +131,7 @@ class CompressWorker:
         self.latents = self.store.latents[job.latents]
         self.collection = self.store.latents[job.name]
         self.generator = open_generator(job.generator, default_device())
+        self.reader = job.reader(self.store, self.latents, self.generator)
         self.measurer = Measurer(self.generator, distance)
         self.sources = sources_of(self.latents, self.store)
 
@@ -142,7 +146,7 @@ class CompressWorker:
         return rows
 
     def _compressed(self, source: pa.Table, image: Tensor) -> _Row:
-        code, extras, config = table_to_code(source, self.store), read_extras(source, 0, self.store), self.job.record
+        code, extras, config = self.reader.codes(source), read_extras(source, 0, self.store), self.job.record
         mse, distance = self.measurer(code, image)
         if extras is None:
             return _Row(source, Record(code.w[0], None, None, mse, distance), distance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,14 +28,21 @@ from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
-from ganinv.records import table_to_code
+from ganinv.records import RecordConfig
+from ganinv.records.codes import HOLDS, write_extras
+from ganinv.records.origin import handed_on
+from ganinv.records.record import decode, encode
 from ganinv.records.segment_moves import SegmentMove
+from ganinv.records.verify import heads_of
 from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
 from ganinv.store.names import quoted_id
+from tasks.codes import PLACES, CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
+from tasks.records import load_sources
 from tasks.scores import labeller_state
+from tasks.sources import sources_of
 from tasks.steps.edit_table import EXTRAS, EditColumns, Edited, edits_table, no_edits
 
 UNIT_BYTES = 64 * 2**20
@@ -86,7 +94,7 @@ class EditSpec(StrictModel):
         return Edit(strengths, self.conditions or None, self.trust)
 
 
-class EditJob(StrictModel):
+class EditJob(CodesJob):
     """Apply ``edits`` to ``latents/<latents>`` into ``edits/<name>``.
 
     Args:
@@ -129,9 +137,10 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     latents = store.latents[job.latents]
     origin = latents.provenance()
     check_generator(origin, generator, f"latents {job.latents!r}")
+    reader = job.reader(store, latents, generator).check(edits=True)
     directions = _newest(job, store, generator)
     _try_out(job, directions, generator)
-    config = job.model_dump(mode="json", exclude={"store", "name"} if job.calibrated else _UNCALIBRATED)
+    config = job.model_dump(mode="json", exclude=PLACES | ({"store", "name"} if job.calibrated else _UNCALIBRATED))
     if job.calibrated:
         config |= labeller_state(job.labeller, open_labeller(job.labeller))
     for spec in config["edits"]:  # so that plans made before there was such a thing are still the same
@@ -141,13 +150,15 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     versions = {key: direction.version for key, direction in directions.items()}
     config |= {"latents_digest": origin["config_digest"], "direction_versions": versions}
     units = latents.plan()
-    good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
+    columns = ["image_id", HOLDS if HOLDS in latents.read(ids=[]).schema.names else "extras_uri"]
+    rows = latents.read(columns)
+    good = set(rows["image_id"].to_pylist())
     ids = [i for i in units.ids if i in good]
     size = max(1, UNIT_BYTES // (generator.num_ws * generator.w_dim * 4 * job.rows_each))
     renders = job.images != "none" or job.calibrated
-    if renders or any(spec.segment for spec in job.edits):
+    if renders or reader.edits_change_extras(rows) or any(spec.segment for spec in job.edits):
         size = min(size, max(len(unit.ids) for unit in units.units))  # these take time, not memory
-    more = {k: origin[k] for k in ("method", "distance_name") if k in origin}
+    more = {k: origin[k] for k in ("method", "distance_name") if k in origin} | handed_on(origin)
     plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
     collection = store.edits[job.name]
     spec, same = WorkerSpec(EditWorker, {"job": job}), partial(reread, EditJob)
@@ -203,6 +214,8 @@ class EditWorker:
         self.latents = self.store.latents[job.latents]
         self.collection = self.store.edits[job.name]
         self.generator = open_generator(job.generator, default_device())
+        self.reader = job.reader(self.store, self.latents, self.generator)
+        self.sources = sources_of(self.latents, self.store) if self.reader.edits_need_images else None
         # The versions of the plan: a direction that is refitted in the meantime does not mix with them.
         versions = self.collection.plan().config["direction_versions"]
         self.directions = {
@@ -220,29 +233,44 @@ class EditWorker:
         self.needs_extras = rendered or job.calibrated or "z" in spaces or in_segments
         self.columns = EditColumns("s" in spaces, in_segments, job.calibrated, rendered)
         known = self.latents.read(ids=[]).schema.names
-        self.reads = [name for name in ("image_id", "w", "space", *EXTRAS) if name in known]
+        self.reads = [name for name in ("image_id", "w", "space", *EXTRAS, HOLDS, "stored_form") if name in known]
 
     def process(self, ids: Sequence[str]) -> list[Any]:
-        table = self.latents.read(self.reads, ids)
+        images, rows = None, list[Any]()
+        if self.sources is None:
+            table = self.latents.read(self.reads, ids)
+        else:
+            images, table, errors = load_sources(self.sources, self.latents, ids, self.generator)
+            rows += (replace(e, message=f"an edit of it needs its image again: {e.message}") for e in errors)
+            table = table.select(self.reads)
         in_s = "space" in self.reads and "s" in pc.unique(table["space"]).to_pylist()
         # Tuned weights are large: they are read only where they are rendered, or where they hold what is to be moved.
-        extras = (self.needs_extras or in_s) and table["extras_uri"].null_count < table.num_rows
+        more = self.reader.edits_change_extras(table)
+        extras = (self.needs_extras or in_s or more) and table["extras_uri"].null_count < table.num_rows
         # Extras of two images may differ in shape, and the edits of one image share its weights when they are rendered.
-        together = 1 if extras or self.job.images != "none" else max(1, table.num_rows)
+        together = 1 if extras or more or self.job.images != "none" else max(1, table.num_rows)
         columns = replace(self.columns, styles=self.columns.styles or in_s)
-        parts = (table.slice(at, together) for at in range(0, table.num_rows, together))
-        return [self.edited(part, extras, columns) for part in parts]
+        for at in range(0, table.num_rows, together):
+            after = None
+            if more:
+                after = _After(self, table.slice(at, 1), None if images is None else images[at : at + 1])
+            rows.append(self.edited(table.slice(at, together), extras, columns, after))
+        return rows
 
-    def edited(self, source: pa.Table, extras: bool, columns: EditColumns) -> pa.Table:
+    def edited(self, source: pa.Table, extras: bool, columns: EditColumns, after: _After | None = None) -> pa.Table:
         """Every edit and strength of some rows of ``latents``, as rows of ``edits``.
 
         Args:
-            extras: whether these images have any that are needed.
+            extras: whether these images have any that are needed. after: what an edit is beside a moved code, of a single one.
         """
         code = self.code_of(source, extras)
         # As NumPy allocates it, in large pages: at this size small ones take longer to come by than to fill.
         w = torch.from_numpy(np.empty((len(code), self.job.rows_each, *code.w.shape[1:]), np.float32))
-        edits = self.edit_all(code, w)
+        edits = self.edit_all(code, w, after)
+        if after is not None:
+            edits = [after.stored(code, edit) for edit in edits]
+            for k, edit in enumerate(edits):
+                w[:, k] = edit.w
         if columns.png:
             images = self.generator.render(Code.cat([e.on(code) for e in edits]).to(self.generator.device)).cpu()
             edits = [replace(e, png=png_bytes(image)) for e, image in zip(edits, images, strict=True)]
@@ -250,44 +278,44 @@ class EditWorker:
 
     def code_of(self, source: pa.Table, extras: bool) -> Code:
         """The code of some rows of ``latents``, with extras or without."""
-        return table_to_code(source if extras else source.select(["image_id", "w"]), self.store)
+        return self.reader.codes(source if extras else source.select(["image_id", "w"]))
 
-    def edit_all(self, code: Code, w: Tensor) -> list[Edited]:
+    def edit_all(self, code: Code, w: Tensor, after: _After | None = None) -> list[Edited]:
         """Every edit and strength of a code; the new latents are written into w [B, edits, num_ws, w_dim]."""
         edits: list[Edited] = []
         for spec in self.job.edits:
-            edits += self._apply(code, spec, w[:, len(edits) : len(edits) + len(spec.strengths)])
+            edits += self._apply(code, spec, w[:, len(edits) : len(edits) + len(spec.strengths)], after)
         return edits
 
-    def _apply(self, code: Code, spec: EditSpec, w: Tensor) -> list[Edited]:
+    def _apply(self, code: Code, spec: EditSpec, w: Tensor, after: _After | None) -> list[Edited]:
         """The strengths of one edit; the new latents are written into w [B, strengths, num_ws, w_dim]."""
         if spec.segment is not None:
-            return self._in_segment(code, spec, w)
+            return self._in_segment(code, spec, w, after)
         plain, edits = replace(code, styles=None), []  # so that the styles of an edited code are what was added
-        for k, (strength, found) in enumerate(zip(spec.strengths, self._found(code, spec), strict=True)):
+        for k, (strength, found) in enumerate(zip(spec.strengths, self._found(code, spec, after), strict=True)):
             if found is None:
                 steps = [(d, torch.as_tensor(weight) * strength) for d, weight in self.steps[spec.name]]
             else:
                 given = found.edit.strengths.values()
                 steps = [(d, torch.as_tensor(s)) for (d, _), s in zip(self.steps[spec.name], given, strict=True)]
-            after = moved(plain, steps, self.generator, out=w[:, k])
-            edits.append(Edited(spec.name, strength, after.w, after.styles or {}, found=found))
+            there = moved(plain, steps, self.generator, out=w[:, k])
+            edits.append(Edited(spec.name, strength, there.w, there.styles or {}, found=found))
         return edits
 
-    def _in_segment(self, code: Code, spec: EditSpec, w: Tensor) -> list[Edited]:
+    def _in_segment(self, code: Code, spec: EditSpec, w: Tensor, after: _After | None) -> list[Edited]:
         """As ``_apply``, of one segment: the code's own latent stays."""
         w[:] = code.w[:, None]
         if code.segments is None or spec.segment is None or spec.segment not in code.segments.names:
             return [Edited(spec.name, strength, code.w) for strength in spec.strengths]
         plain, edits = replace(code.segment(spec.segment), styles=None), []
-        for strength, found in zip(spec.strengths, self._found(code, spec), strict=True):
+        for strength, found in zip(spec.strengths, self._found(code, spec, after), strict=True):
             edit = spec.edit(strength) if found is None else replace(found.edit, segment=None)
-            after = edit.apply(plain, self.directions, generator=self.generator)
-            move = SegmentMove(spec.segment, after.w - plain.w, after.styles or {})
+            there = edit.apply(plain, self.directions, generator=self.generator)
+            move = SegmentMove(spec.segment, there.w - plain.w, there.styles or {})
             edits.append(Edited(spec.name, strength, code.w, move=move, found=found))
         return edits
 
-    def _found(self, code: Code, spec: EditSpec) -> Sequence[FoundStrengths | None]:
+    def _found(self, code: Code, spec: EditSpec, after: _After | None) -> Sequence[FoundStrengths | None]:
         """Per strength, what it comes to where it is stated as the change of a score."""
         if self.labeller is None or not spec.edit(1.0).responses:
             return [None] * len(spec.strengths)
@@ -297,7 +325,9 @@ class EditWorker:
         if lanes.z is not None and len(lanes.z) < len(lanes):
             lanes = replace(lanes, z=lanes.z.expand(len(lanes), -1))
         edit = replace(spec.edit(torch.tensor(spec.strengths).repeat_interleave(batch)), segment=spec.segment)
-        found = find_strengths(edit, lanes, self.directions, self.generator, self.labeller, self.job.search)
+        found = find_strengths(
+            edit, lanes, self.directions, self.generator, self.labeller, self.job.search, after=after
+        )
         return [found[slice(k * batch, (k + 1) * batch)] for k in range(count)]
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
@@ -309,6 +339,41 @@ class EditWorker:
             table = table.drop_columns(["image_png"])
         self.collection.write_part(unit.index, table, failures, {})
         return {}
+
+
+class _After:
+    """What an edit of one image is beside a moved code, by the rule of its inverter, and where that is stored.
+
+    Args:
+        source: the row of ``latents``. image: its photo [1, 3, R, R], where the rule looks at it.
+    """
+
+    def __init__(self, worker: EditWorker, source: pa.Table, image: Tensor | None) -> None:
+        self._worker, self._image = worker, image
+        known = [name for name in ("image_id", "extras_sha256", "stored_form") if name in source.schema.names]
+        self._row: Mapping[str, Any] = source.select(known).to_pylist()[0]
+
+    def __call__(self, lanes: Tensor, code: Code, edited: Code) -> Code:
+        """Of several edits of the image at once: what is rendered for each."""
+        image = None if self._image is None else self._image.expand(len(lanes), -1, -1, -1)
+        return self._worker.reader.after_edit(image, code, edited)
+
+    def stored(self, code: Code, edit: Edited) -> Edited:
+        """The edit with extras of its own, written beside the table, where they are others than the inversion's."""
+        edited = edit.on(code)
+        after = self._worker.reader.after_edit(self._image, code, edited)
+        if after is edited:
+            return edit
+        # What was edited in styles and segments is in the new object, so that the row needs nothing else.
+        data = encode(after, RecordConfig(dtype="float32" if self._row.get("stored_form") == "float32" else "float16"))
+        if data is None:
+            return replace(edit, w=after.w, styles={}, move=None, whole=after, extras=(None, None, None))
+        if hashlib.sha256(data).hexdigest() == self._row["extras_sha256"]:
+            return edit
+        name = f"{quoted_id(self._row['image_id'])}/{quoted_id(edit.edit)}/{edit.strength!r}"
+        whole = Code(after.w, **decode(data)).with_heads(heads_of(after))
+        extras = write_extras(data, name, self._worker.collection)
+        return replace(edit, w=after.w, styles={}, move=None, whole=whole, extras=extras)
 
 
 _FILE = ("image_id", "edit", "strength", "image_png")

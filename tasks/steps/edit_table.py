@@ -20,7 +20,7 @@ from ganinv.records.segment_moves import SegmentMove
 from ganinv.store import tensor_array
 
 EXTRAS = {"extras_uri": pa.string(), "extras_sha256": pa.string(), "extras_bytes": pa.int64()}
-"""Columns that an edit has from its inversion."""
+"""Columns that an edit has from its inversion, or of an object of its own."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Edited:
 
     Args:
         w: [N, num_ws, w_dim]. styles: layer name -> [N or 1, C], what it adds to styles. found: where its strength was
-            looked for. move: what it moves in one segment, and png: the rendering; of a single image only.
+            looked for. move: what it moves in one segment, whole: its own code where extras are others than those of the
+            inversion, extras: their columns then, and png: the rendering; of a single image only.
     """
 
     edit: str
@@ -48,10 +49,14 @@ class Edited:
     styles: Mapping[str, Tensor] = field(default_factory=dict)
     move: SegmentMove | None = None
     found: FoundStrengths | None = None
+    whole: Code | None = None
+    extras: tuple[str | None, str | None, int | None] | None = None
     png: bytes | None = None
 
     def on(self, code: Code) -> Code:
         """The edited code of the images."""
+        if self.whole is not None:
+            return self.whole
         code = add_styles(code.with_w(self.w), self.styles)
         return code if self.move is None else self.move.on(code)
 
@@ -73,6 +78,11 @@ def edits_table(source: pa.Table, w: Tensor, edits: Sequence[Edited], columns: E
         "w": tensor_array(w.flatten(0, 1).numpy(), dim_names=["layer", "channel"]),
         **{name: source[name].take(image) for name in EXTRAS},
     }
+    if any(e.extras for e in edits):
+        for k, (name, kind) in enumerate(EXTRAS.items()):
+            given = made[name].to_pylist()
+            own = [e.extras[k] if e.extras else value for value, e in zip(given, [*edits] * count, strict=True)]
+            made[name] = pa.array(own, kind)
     if columns.found:
         made |= _found(edits, count)
     if columns.segments:

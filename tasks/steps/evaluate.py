@@ -12,7 +12,6 @@ import pyarrow as pa
 from torch import Tensor
 
 from ganinv.config import StrictModel, reread
-from ganinv.editing.moves import add_styles
 from ganinv.errors import DataError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.labels import open_labeller
@@ -21,10 +20,8 @@ from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.metrics import EvaluationProtocol, evaluate_edit, evaluate_inversion
 from ganinv.metrics.protocol import prepare
 from ganinv.metrics.similarity import open_similarity
-from ganinv.records import table_to_code
-from ganinv.records.segment_moves import with_moves
-from ganinv.records.style_offsets import COLUMN
 from ganinv.store import Plan, RowError, Unit, open_store
+from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import Worker, WorkerSpec
@@ -32,7 +29,7 @@ from tasks.records import load_sources
 from tasks.sources import sources_of
 
 
-class EvaluateJob(StrictModel):
+class EvaluateJob(CodesJob):
     """Evaluate ``latents/<latents>`` against their sources into ``metrics/<latents>``, and, when ``edits`` is given,
     ``edits/<edits>`` into ``edit-metrics/<edits>``.
 
@@ -63,6 +60,7 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
         source = store.collection(kind, name)
         origin = source.provenance()
         check_generator(origin, generator, f"{kind} {name!r}")
+        job.reader(store, source, generator).check()
         config = {"source_digest": origin["config_digest"], "protocol": protocol.model_dump(mode="json")}
         more = {
             "protocol": protocol.model_dump(mode="json"),
@@ -107,6 +105,7 @@ class InversionWorker:
         self.generator = open_generator(job.generator, default_device())
         self.labeller = open_labeller(job.labeller).to(self.generator.device)
         self.distance = open_distance(protocol.distance, self.generator)  # as planned
+        self.reader = job.reader(self.store, self.latents, self.generator)
         self.sources = sources_of(self.latents, self.store)
 
     def process(self, ids: Sequence[str]) -> list[Any]:
@@ -114,7 +113,7 @@ class InversionWorker:
         rows: list[Any] = list(errors)
         if not table.num_rows:
             return rows
-        code = table_to_code(table, self.store).to(self.generator.device)
+        code = self.reader.codes(table).to(self.generator.device)
         sources = images.to(self.generator.device)
         values = evaluate_inversion(sources, self.generator.render(code), self._distance, self.labeller, self.protocol)
         rows += [
@@ -143,6 +142,8 @@ class EditMetricsWorker:
         self.collection = self.store.collection("edit-metrics", job.edits)
         self.generator = open_generator(job.generator, default_device())
         self.labeller = open_labeller(job.labeller).to(self.generator.device)
+        self.reader = job.reader(self.store, self.latents, self.generator)
+        self.edited = job.reader(self.store, self.edits, self.generator)
         self.similarity = None if job.similarity is None else open_similarity(job.similarity, self.generator)
         if self.similarity is not None:
             self.sources = sources_of(self.latents, self.store)
@@ -156,13 +157,8 @@ class EditMetricsWorker:
             rows, ids = list(errors), list(sources)
         for image_id in ids:
             edited = self.edits.read(ids=[image_id])
-            original = table_to_code(self.latents.read(ids=[image_id]), self.store)
-            count = edited.num_rows
-            columns = [name for name in ("image_id", "w", COLUMN) if name in edited.schema.names]
-            moved = table_to_code(edited.select(columns), self.store)  # w and what was added to the styles
-            repeated = original.map(partial(_repeated, count))
-            repeated = with_moves(add_styles(repeated.with_w(moved.w), moved.styles or {}), edited)
-            images = self.generator.render(repeated.to(self.generator.device))
+            original = self.reader.codes(self.latents.read(ids=[image_id]))
+            images = self.generator.render(self.edited.codes(edited).to(self.generator.device))
             before = self.generator.render(original.to(self.generator.device)).expand_as(images)
             values = evaluate_edit(before, images, self.labeller, self.protocol)
             if self.similarity is not None:
@@ -183,11 +179,6 @@ class EditMetricsWorker:
         flat = [(i, {"edit": e, "strength": s}, values) for i, edits in rows for e, s, values in edits]
         _write(self.collection, unit, flat, failures)
         return {}
-
-
-def _repeated(count: int, tensor: Tensor) -> Tensor:
-    """[1, ...] as [count, ...]."""
-    return tensor.expand(count, *tensor.shape[1:])
 
 
 def _write(collection: Any, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> None:

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 
 from ganinv.codes.code import Code
-from ganinv.config import StrictModel, validate
+from ganinv.config import validate
 from ganinv.data import Dataset, LoadedBatch
 from ganinv.data.index import SourceIndex, write_index
 from ganinv.data.source import Place
@@ -29,12 +29,14 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.choosing import chosen
 from ganinv.methods.base import Inverter
 from ganinv.methods.files import open_inverter
-from ganinv.records import RecordConfig, table_to_code
+from ganinv.records import CodeReader, RecordConfig
+from ganinv.records.origin import inverters_origin
 from ganinv.records.verify import Record, verified
 from ganinv.stages.checking import check_method
 from ganinv.stages.method import Method, MethodConfig, method_config, open_method
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.target import Target
+from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.framing import look_at_faces
 from tasks.generator_check import check_generator
@@ -53,12 +55,12 @@ MOST_UNITS = 20_000
 """Of a method of a single pass, before units grow again: the driver can follow some hundred units a second (docs/scale.md)."""
 
 
-class InvertJob(StrictModel):
+class InvertJob(CodesJob):
     """Invert ``dataset`` with ``method`` into ``latents/<name>`` (the method's name by default).
 
     Args:
         encoders: where the inverters that the method names are, by name; else they are looked for in the store, then among
-            those that ship.
+            those that ship. Also those of the codes that it begins from.
         needed: what these start from where their files do not have it, by role (``w_encoder``).
         overrides: values to replace in the method's YAML, as in ``load_method``.
         record: how precisely the codes are stored.
@@ -72,8 +74,6 @@ class InvertJob(StrictModel):
     name: str | None = None
     method: str = "pti"
     generator: str = EMBEDDED
-    encoders: Mapping[str, str] = Field(default_factory=dict)
-    needed: Mapping[str, str] = Field(default_factory=dict)
     seed: int = 0
     unit_size: int | None = Field(None, ge=1)
     overrides: Mapping[str, Any] = Field(default_factory=dict)
@@ -133,10 +133,13 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
     }
     if job.record != RecordConfig():  # runs from before there was a choice have no such key, and go on
         config["record"] = job.record.model_dump(mode="json")
+    store, begun = open_store(job.store), None
     if job.start is not None:
-        begun = open_store(job.store).latents[job.start]
-        check_generator(begun.provenance(), generator, f"latents {job.start!r}")
-        config["start"] = {"latents": job.start, "config": begun.plan().config_digest}
+        latents = store.latents[job.start]
+        begun = latents.provenance()
+        check_generator(begun, generator, f"latents {job.start!r}")
+        job.reader(store, latents, generator).check()
+        config["start"] = {"latents": job.start, "config": latents.plan().config_digest}
     if not job.measure:
         config["measure"] = False
     origin: dict[str, Any] = {"method": method.cfg.name, "distance_name": method.cfg.distance, "seed": job.seed}
@@ -144,7 +147,7 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
     prints = {name: inverter.fingerprint for name, inverter in opened.items()}
     if prints:
         config["encoders"] = prints
-        origin["encoders"] = {name: {"uri": one.uri, "fingerprint": one.fingerprint} for name, one in opened.items()}
+    origin |= inverters_origin(opened, method.cfg.stages, store, begun)
     unit_size = job.unit_size or shard_size(method.cfg, len(dataset))
     return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
 
@@ -204,17 +207,20 @@ class InvertWorker:
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
         # A device computes faster than one core decodes.
         self.readers = torch.get_num_threads() if self.generator.device.type == "cuda" else 1
+        self.begun: CodeReader | None = None
+        if job.start is not None:
+            store = open_store(job.store)
+            self.begun = job.reader(store, store.latents[job.start], self.generator)
         self._planned: set[str] | None = None
 
-    def _begun(self, name: str, ids: Sequence[str]) -> dict[str, Code]:
+    def _begun(self, reader: CodeReader, ids: Sequence[str]) -> dict[str, Code]:
         """The stored codes of some images."""
-        store = open_store(self.job.store)
-        collection, found = store.latents[name], dict[str, Code]()
+        found = dict[str, Code]()
         if self._planned is None:
-            self._planned = {image_id for unit in collection.plan().units for image_id in unit.ids}
-        for batch in collection.scan(ids=[i for i in ids if i in self._planned], batch_size=16):
+            self._planned = {image_id for unit in reader.collection.plan().units for image_id in unit.ids}
+        for batch in reader.collection.scan(ids=[i for i in ids if i in self._planned], batch_size=16):
             table = pa.Table.from_batches([batch])
-            code = table_to_code(table, store)
+            code = reader.codes(table)
             found |= {image_id: code[k] for k, image_id in enumerate(table["image_id"].to_pylist())}
         return found
 
@@ -248,8 +254,8 @@ class InvertWorker:
     def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
         rows: list[Any] = []
         target, start = Target(loaded.images, loaded.ids), None
-        if self.job.start is not None:
-            begun = self._begun(self.job.start, loaded.ids)
+        if self.begun is not None:
+            begun = self._begun(self.begun, loaded.ids)
             missing = [i for i in loaded.ids if i not in begun]
             rows += [RowError(i, "no_start", f"latents {self.job.start!r} have no code for it") for i in missing]
             there = [k for k, i in enumerate(loaded.ids) if i in begun]

@@ -11,18 +11,18 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 
-from ganinv.config import StrictModel, reread
+from ganinv.config import reread
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.labels import open_labeller
-from ganinv.records import table_to_code
 from ganinv.store import Plan, RowError, Unit, open_store, tensor_numpy
+from tasks.codes import PLACES, CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.generator_check import check_generator
 from tasks.pool import WorkerSpec
 from tasks.scores import labeller_state, score_column, scores_of
 
 
-class LabelJob(StrictModel):
+class LabelJob(CodesJob):
     """Score ``samples/<samples>`` by ``labeller`` into ``labels/<name>``. A table of labels renders nothing.
 
     Args:
@@ -45,7 +45,9 @@ def run_label(job: LabelJob, pools: Pools) -> dict[str, Any]:
     generator, labeller = open_generator(job.generator), open_labeller(job.labeller)
     origin = samples.provenance()
     check_generator(origin, generator, samples.url)
-    config = job.model_dump(mode="json", exclude={"store", "name", "unit_size"})
+    if job.source == "latents" and labeller.needs == "images":
+        job.reader(store, samples, generator).check()
+    config = job.model_dump(mode="json", exclude={"store", "name", "unit_size"} | PLACES)
     config |= {"samples_digest": origin["config_digest"]} | labeller_state(job.labeller, labeller)
     header = provenance(generator, labeller=labeller.identity, labeller_sha256=labeller.weights_sha256)
     plan = Plan.of("label", config, header, samples.read(["image_id"])["image_id"].to_pylist(), job.unit_size)
@@ -68,10 +70,11 @@ class LabelWorker:
     def __init__(self, job: LabelJob) -> None:
         self.job = job
         store = open_store(job.store)
-        self.store, self.samples = store, store.collection(job.source, job.samples)
+        self.samples = store.collection(job.source, job.samples)
         self.collection = store.collection("labels", job.name)
         self.generator = open_generator(job.generator, default_device())
         self.labeller = open_labeller(job.labeller).to(self.generator.device)
+        self.reader = job.reader(store, self.samples, self.generator)
 
     @torch.inference_mode()
     def process(self, ids: Sequence[str]) -> list[Any]:
@@ -91,7 +94,7 @@ class LabelWorker:
     def _inversions(self, part: pa.Table, names: Sequence[str]) -> dict[str, np.ndarray]:
         images = None
         if self.labeller.needs == "images":
-            images = self.generator.render(table_to_code(part, self.store).to(self.generator.device))
+            images = self.generator.render(self.reader.codes(part).to(self.generator.device))
         return {key: values.cpu().numpy() for key, values in self.labeller(images, names).items()}
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:

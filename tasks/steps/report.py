@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ganinv.config import StrictModel
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.report import ReportRequest, write_report
 from ganinv.store import Store, open_store
 from ganinv.store.names import checked_name
+from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device
 from tasks.sources import sources_of
 
 
-class ReportJob(StrictModel):
+class ReportJob(CodesJob):
     """What to show. Empty parts are left out of the report.
 
     Args:
@@ -46,6 +46,8 @@ def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
         latents=job.latents,
         edits=job.edits,
         max_strips=job.max_strips,
+        encoders=job.encoders,
+        needed=job.needed,
     )
     sources = Sources(store, job.latents[0] if job.latents else None, generator.resolution)
     html = write_report(store, generator, request, sources)
