@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
@@ -113,6 +113,7 @@ def run_units(
     grows: bool = False,
     reread: Reread | None = None,
     prepare: Callable[[Plan], None] | None = None,
+    again: Callable[[Plan], Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing.
 
@@ -121,14 +122,17 @@ def run_units(
         grows, reread: of ``Collection.start``.
         prepare: called with the plan when something is missing, before the first worker, and before an addition to the plan
             can be seen by other runs.
+        again: called with the plan before anything is computed: images of units that are done, to be computed again.
     """
     if plan.units and not collection.exists():  # there is work to do, and the plan says what began it
         plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu).place.as_dict()})
     plan = collection.start(plan, grows=grows, reread=reread, prepare=prepare)
     done = collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
-    if pools.engine.retry_failed:
-        left = sorted([*left, *collection.reopen()], key=lambda unit: unit.index)
+    changed = again(plan) if again is not None else ()
+    if pools.engine.retry_failed or changed:
+        reopened = collection.reopen(failed=pools.engine.retry_failed, also=changed)
+        left = sorted([*left, *reopened], key=lambda unit: unit.index)
     summary: dict[str, Any] = {}
     if left:
         images = sum(len(unit.ids) for unit in left)

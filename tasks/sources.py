@@ -7,6 +7,7 @@ from ganinv.data.source import Place
 from ganinv.errors import ConfigError
 from ganinv.store import Collection, Store
 from tasks.jobs.dataset import DatasetRef
+from tasks.noted import Noted
 from tasks.records import Sources
 
 __all__ = ["DatasetRef", "sources_of"]
@@ -35,4 +36,4 @@ def sources_of(latents: Collection, store: Store) -> Sources:
             break
         latents = store.latents[origin]
     # The limit of the run says which images it took, and its plan has them already.
-    return reference.model_copy(update={"limit": None}).open()
+    return reference.model_copy(update={"limit": None}).open(Noted(latents))

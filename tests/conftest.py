@@ -95,9 +95,9 @@ def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     urls: list[str] = []
     whole = DatasetRef.open
 
-    def noted(self: DatasetRef) -> Any:
+    def noted(self: DatasetRef, *known: Any) -> Any:
         urls.append(self.url)
-        return whole(self)
+        return whole(self, *known)
 
     monkeypatch.setattr(DatasetRef, "open", noted)
     return urls

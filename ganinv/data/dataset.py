@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ganinv.data.decode import ImageRefused, decode_image
+from ganinv.data.changes import Changes, Known, reconciled
+from ganinv.data.decode import ImageRefused, decode
 from ganinv.data.discover import discover
+from ganinv.data.identity import identified
+from ganinv.data.kinds import suffix_of
+from ganinv.data.left_out import LeftOut
+from ganinv.data.names import clean_id, from_text
 from ganinv.data.resize import to_resolution
 from ganinv.data.source import Place, SourceRef
-from ganinv.data.table import read_rows
+from ganinv.data.table import Wanted, read_rows
 from ganinv.errors import ConfigError, DataError, did_you_mean
 from ganinv.store.plan import RowError
 
 MAX_BYTES = 64 * 2**20
+HASHED_AT_ONCE = 64
 
 
 def open_dataset(
     url: str,
     *,
     image_column: str | None = None,
+    id_column: str | None = None,
     where: Mapping[str, str] | None = None,
     limit: int | None = None,
+    known: Known | None = None,
     **storage_options: Any,
 ) -> Dataset:
     """List a data set; no image is opened yet.
@@ -37,9 +45,12 @@ def open_dataset(
     Args:
         url: a folder (with everything below it), a glob, an image, tar shards (``*.tar``, not compressed) or Parquet
             files, as a path or any fsspec URL.
-        image_column: the Parquet column of image bytes, where it cannot be guessed.
+        image_column: the Parquet column of images, where it cannot be guessed.
+        id_column: the Parquet column of ids, ``image_id`` or ``id`` by default; ``none`` numbers the rows.
         where: Parquet column -> value; only rows that have all of them are kept.
         limit: keep the first so many ids.
+        known: what an earlier run noted: its images keep their ids, and those of which the listing cannot tell whether they
+            are what they were are read (``Dataset.changes``).
         storage_options: what fsspec's file system takes.
 
     Raises:
@@ -48,8 +59,13 @@ def open_dataset(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1 image, got {limit}; leave it out for all")
     place = Place(str(url), dict(storage_options))
-    sources = discover(place, image_column, dict(where or {}))
-    return Dataset(place, {image_id: sources[image_id] for image_id in sorted(sources)[:limit]})
+    found = discover(place, Wanted(image_column, id_column, dict(where or {})))
+    if known is None:
+        sources, changes = identified(found.sources), Changes()
+    else:
+        sources, changes = reconciled(place, found, known, lambda some: Dataset(place, some).sha256())
+    kept = {image_id: sources[image_id] for image_id in sorted(sources)[:limit]}
+    return Dataset(place, kept, found.left, changes)
 
 
 @dataclass(frozen=True)
@@ -61,20 +77,29 @@ class LoadedBatch:
         ids: their B ids.
         sha256: hex digests of their B files, as stored.
         errors: one for each image that is not here.
+        ignored: what of the files was ignored (``colour profile``: a damaged one) -> in how many.
     """
 
     images: Tensor
     ids: list[str]
     sha256: list[str]
     errors: list[RowError]
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images by id. Pickles, so a worker can get it whole; ``sources`` is sorted by id."""
+    """Images by id. Pickles, so a worker can get it whole; ``sources`` is sorted by id.
+
+    Args:
+        left_out: what the place has besides, counted.
+        changes: since the run that ``known`` told of.
+    """
 
     place: Place
     sources: Mapping[str, SourceRef]
+    left_out: LeftOut = field(default_factory=LeftOut)
+    changes: Changes = field(default_factory=Changes)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -105,35 +130,54 @@ class Dataset:
             DataError: an unknown id, or storage that fails for every image alike (worth a retry).
         """
         images: list[Tensor] = []
+        ignored: Counter[str] = Counter()
         batch = LoadedBatch(torch.empty(0, 3, resolution, resolution), [], [], [])
         for image_id, data in self._read_many(ids).items():
             try:
                 if isinstance(data, ImageRefused):
                     raise data
-                images.append(to_resolution(decode_image(data, max_bytes=MAX_BYTES), resolution))
+                decoded = decode(data, max_bytes=MAX_BYTES, suffix=self._suffix(image_id))
+                images.append(to_resolution(decoded.image, resolution))
             except ImageRefused as error:
-                message = f"{self.sources[image_id].uri}: {error}"
+                message = clean_id(f"{self.sources[image_id].uri}: {error}")
                 batch.errors.append(RowError(image_id, error.code, message, attempts=1))
             else:
+                ignored.update(decoded.ignored)
                 batch.ids.append(image_id)
                 batch.sha256.append(hashlib.sha256(data).hexdigest())
         stacked = torch.stack(images) if images else batch.images
-        return LoadedBatch(stacked, batch.ids, batch.sha256, batch.errors)
+        return LoadedBatch(stacked, batch.ids, batch.sha256, batch.errors, dict(ignored))
+
+    def sha256(self) -> dict[str, str | None]:
+        """The hash of every image's bytes as they are now, a few at a time; None where they cannot be read."""
+        found: dict[str, str | None] = {}
+        order = sorted(self.sources, key=lambda i: (self.sources[i].path, self.sources[i].row or 0))
+        for first in range(0, len(order), HASHED_AT_ONCE):
+            for image_id, data in self._read_many(order[first : first + HASHED_AT_ONCE]).items():
+                found[image_id] = None if isinstance(data, ImageRefused) else hashlib.sha256(data).hexdigest()
+        return found
+
+    def _suffix(self, image_id: str) -> str:
+        """Of the image's own name, where it has one."""
+        source = self.sources[image_id]
+        return "" if source.row is not None else suffix_of(from_text(source.key) or source.uri)
 
     def _read_many(self, ids: Sequence[str]) -> dict[str, bytes | ImageRefused]:
         """Bytes, or why there are none, in the order of ``ids``. Rows of one Parquet file are read together."""
         tables: dict[tuple[str, str | None], list[str]] = defaultdict(list)
         files = []
+        found: dict[str, bytes | ImageRefused] = {}
         for image_id in ids:
             source = self._source(image_id)
-            if source.row is None:
+            if source.fault is not None:
+                found[image_id] = ImageRefused("shard", source.fault)
+            elif source.row is None:
                 files.append(image_id)
             else:
                 tables[source.path, source.column].append(image_id)
-        found: dict[str, bytes | ImageRefused] = {}
         for members in tables.values():
             rows = read_rows(self.place, [self.sources[image_id] for image_id in members])
-            found |= {image_id: _checked(data) for image_id, data in zip(members, rows, strict=True)}
+            found |= dict(zip(members, rows, strict=True))
         workers = 1 if self.place.is_local else min(8, len(files) or 1)
         with ThreadPoolExecutor(workers) as pool:
             found |= dict(zip(files, pool.map(self._read_file, files), strict=True))
@@ -158,7 +202,3 @@ class Dataset:
         except KeyError:
             hint = did_you_mean(image_id, self.ids)
             raise DataError(f"no image {image_id!r} among the {len(self)} of {self.place.url}{hint}") from None
-
-
-def _checked(data: bytes | None) -> bytes | ImageRefused:
-    return ImageRefused("missing", "the row has no image bytes") if data is None else data

@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ganinv.data.colour import NoRange, stated_white, to_srgb
+from ganinv.data.kinds import BY_SUFFIX, COMMON, FORMATS, HEIF_SUFFIXES, UNSUPPORTED_SUFFIXES, begins_as_image, is_heif
 from ganinv.errors import DataError
 
-# Only formats whose decoder is self-contained: PIL would hand EPS to Ghostscript. MPO (phones) comes with JPEG.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-_MAGIC = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error, zlib.error
 )  # fmt: skip
+_BEGINNINGS = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
 class ImageRefused(DataError):
@@ -24,7 +25,8 @@ class ImageRefused(DataError):
 
     Args:
         code: ``empty``, ``too_large``, ``truncated``, ``not_an_image``, ``damaged``, ``unsupported``, or, when its
-            bytes could not be had, ``missing``, ``unreadable``, ``outside``. Fits :attr:`ganinv.store.RowError.code`.
+            bytes could not be had, ``missing``, ``unreadable``, ``outside``, ``shard``. Fits
+            :attr:`ganinv.store.RowError.code`.
         message: a sentence for people.
     """
 
@@ -33,16 +35,35 @@ class ImageRefused(DataError):
         self.code = code
 
 
-def decode_image(data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 * 2**20) -> Image.Image:
-    """An upright RGB image of 8 bits a channel.
+@dataclass(frozen=True)
+class Decoded:
+    """An upright RGB image in sRGB, 8 bits a channel, and what of its file was ignored (``colour profile``)."""
 
-    The EXIF orientation is applied, transparency is composited over white, grey, palette and CMYK are converted, 16
-    bits are scaled to 8. Of an animation or a file with several pages the first frame is taken.
+    image: Image.Image
+    ignored: tuple[str, ...] = ()
+
+
+def decode_image(
+    data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 * 2**20, suffix: str = ""
+) -> Image.Image:
+    """An upright RGB image in sRGB, of 8 bits a channel: the image of :func:`decode`."""
+    return decode(data, max_pixels=max_pixels, max_bytes=max_bytes, suffix=suffix).image
+
+
+def decode(data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 * 2**20, suffix: str = "") -> Decoded:
+    """A file's image, and what was ignored.
+
+    The EXIF orientation and an embedded colour profile are applied, transparency is composited over white, grey, palette,
+    Lab and CMYK are converted, 9 to 16 bits are scaled to 8. Of an animation or a file with several pages the first frame is
+    taken.
 
     Args:
-        data: a whole JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file.
+        data: a whole file of any kind that Pillow decodes by itself (``ganinv.data.kinds.FORMATS``), or, where
+            ``pillow-heif`` is installed, HEIC.
         max_pixels: checked in the header, before anything is unpacked.
         max_bytes: of the file.
+        suffix: of its name, small letters with the dot: it tells formats that begin with nothing of their own, and those that
+            cannot be decoded.
 
     Raises:
         ImageRefused: with a code that says why.
@@ -53,7 +74,9 @@ def decode_image(data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 *
         raise ImageRefused(
             "too_large", f"the file has {len(data)} bytes, at most {max_bytes} are read: store it smaller"
         )
-    image = _open(data)
+    if suffix in UNSUPPORTED_SUFFIXES:
+        raise ImageRefused("unsupported", f"images of kind {suffix} are not decoded here: export it as PNG or JPEG")
+    image = _open(data, suffix)
     pixels = image.width * image.height
     if pixels > max_pixels:
         size = f"{image.width}x{image.height}"
@@ -69,21 +92,55 @@ def decode_image(data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 *
         code = "truncated" if _is_cut(error) else "damaged"
         what = "ends before the image does" if code == "truncated" else "is damaged"
         raise ImageRefused(code, f"the file {what} ({error}): copy it again") from error
-    return _to_rgb(upright(image))
-
-
-def _open(data: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        rgb, ignored = to_srgb(upright(image), stated_white(image))
+    except NoRange as error:
+        raise ImageRefused("unsupported", f"{error}: store 8 or 16 bits a channel") from error
+    except (ValueError, OSError) as error:
+        raise ImageRefused("unsupported", f"pixels of mode {image.mode} cannot become RGB: {error}") from error
+    return Decoded(rgb, (ignored,) if ignored else ())
+
+
+def _open(data: bytes, suffix: str) -> Image.Image:
+    heif = is_heif(data[:64])
+    if heif and not heif_is_there():
+        code = "unsupported" if suffix in HEIF_SUFFIXES else "not_an_image"
+        raise ImageRefused(code, "the file is a HEIC photo: pip install 'ganinv[heif]', or export it as JPEG")
+    by_suffix = tuple(name for name, suffixes in BY_SUFFIX.items() if suffix in suffixes)
+    try:
+        return Image.open(io.BytesIO(data), formats=("HEIF",) if heif else (*_formats(), *by_suffix))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageRefused("too_large", f"{error}: make it smaller") from error
     except (UnidentifiedImageError, *_DECODER_ERRORS) as error:
+        if suffix in HEIF_SUFFIXES:
+            raise ImageRefused(
+                "damaged", f"the file is no HEIC photo that can be read ({error}): copy it again"
+            ) from error
         if data.lstrip()[:1] == b"<":
             message = "the file is a web page or XML, not an image: its download has failed, fetch it again"
             raise ImageRefused("not_an_image", message) from error
-        if data.startswith(_MAGIC):
+        if data.startswith(_BEGINNINGS) or (begins_as_image(data[:64]) and not heif):
             raise ImageRefused("truncated", "the file begins as an image but its header is cut or damaged") from error
-        raise ImageRefused("not_an_image", f"the file is none of {', '.join(FORMATS)}: convert or remove it") from error
+        kinds = f"{', '.join(COMMON)} or another of the kinds that Pillow decodes"
+        raise ImageRefused("not_an_image", f"the file is none of {kinds}: convert or remove it") from error
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Those that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@lru_cache(maxsize=1)
+def heif_is_there() -> bool:
+    """Whether HEIC can be decoded: the extra ``heif``. Makes Pillow know of it."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def _is_cut(error: BaseException) -> bool:
@@ -99,25 +156,3 @@ def upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except (*_DECODER_ERRORS, ZeroDivisionError):  # damaged EXIF says nothing about the pixels
         return image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _sixteen_to_eight(image)
-    try:
-        if image.mode in ("RGBA", "LA", "La", "RGBa", "PA") or "transparency" in image.info:
-            layer = image.convert("RGBA")
-            white = Image.new("RGBA", layer.size, "white")
-            return Image.alpha_composite(white, layer).convert("RGB")
-        return image.convert("RGB")
-    except (ValueError, OSError) as error:
-        raise ImageRefused("unsupported", f"pixels of mode {image.mode} cannot become RGB: {error}") from error
-
-
-def _sixteen_to_eight(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    if not np.issubdtype(values.dtype, np.integer) or values.min() < 0 or values.max() > 65535:
-        raise ImageRefused(
-            "unsupported", f"pixels of mode {image.mode} have no known range: store 8 or 16 bits a channel"
-        )
-    return Image.fromarray(np.rint(values / 257.0).astype(np.uint8))

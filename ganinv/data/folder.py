@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from ganinv.data.source import Place, SourceRef, clean_id
-from ganinv.errors import DataError
+from ganinv.data.identity import file_key
+from ganinv.data.kinds import HEAD, begins_as_image
+from ganinv.data.source import Place, SourceRef, reading
+from ganinv.data.walk import Listed
+from ganinv.store.retrying import with_retries
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+_SIDE_BY_SIDE = 32
 
 
-def file_sources(place: Place, files: Mapping[str, int], base: str) -> dict[str, SourceRef]:
+def file_sources(place: Place, files: Mapping[str, Listed], images: Sequence[str], base: str) -> Iterator[SourceRef]:
     """One source for each image file.
 
     Args:
-        files: path -> size in bytes; other than image files are left out.
+        files: path -> what the listing says of it.
+        images: the paths to take.
         base: folder that the ids are relative to.
     """
-    paths = [path for path in files if is_image(path)]
-    names = {path: clean_id(path.removeprefix(base).lstrip("/")) for path in paths}
-    ids = ids_of(names)
-    uris = zip(paths, place.uris(paths), strict=True)
-    return {ids[path]: SourceRef(uri, path, length=files[path]) for path, uri in uris}
+    for path, uri in zip(images, place.uris(images), strict=True):
+        listed = files[path]
+        yield SourceRef(uri, path, length=listed.size, key=file_key(path, base), version=listed.version)
 
 
-def ids_of(names: Mapping[str, str]) -> dict[str, str]:
-    """key -> id: the name without its extension, or with it where two names would be one (``a.jpg``, ``a.png``)."""
-    short = {key: str(PurePosixPath(name).with_suffix("")) for key, name in names.items()}
-    count = Counter(short.values())
-    ids = {key: short[key] if count[short[key]] == 1 else names[key] for key in names}
-    check_unique(ids.values(), "rename one of the files")
-    return ids
+def images_by_content(place: Place, paths: Sequence[str]) -> set[str]:
+    """Those of ``paths`` that begin as images do. A file that cannot be opened is none of them."""
+    workers = 1 if place.is_local else min(_SIDE_BY_SIDE, len(paths) or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        heads = pool.map(lambda path: _head(place, path), paths)
+        return {path for path, head in zip(paths, heads, strict=True) if begins_as_image(head)}
 
 
-def check_unique(ids: Iterable[str], advice: str) -> None:
-    """A :class:`DataError` that names the first id that comes twice."""
-    twice = sorted(image_id for image_id, count in Counter(ids).items() if count > 1)
-    if twice:
-        raise DataError(f"{len(twice)} image ids come more than once, such as {twice[0]!r}: {advice}")
-
-
-def is_image(path: str) -> bool:
-    return path.lower().endswith(IMAGE_SUFFIXES)
+@with_retries
+def _head(place: Place, path: str) -> bytes:
+    try:
+        with reading(path, pass_missing=True):
+            if not place.is_local:
+                return bytes(place.fs.cat_file(path, start=0, end=HEAD))
+            if not place.holds(path):
+                return b""
+            with open(path, "rb") as file:
+                return file.read(HEAD)
+    except (FileNotFoundError, PermissionError):
+        return b""

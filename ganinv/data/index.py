@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ganinv.data.dataset import Dataset, LoadedBatch
+from ganinv.data.names import from_text, to_text
 from ganinv.data.source import Place, SourceRef
 from ganinv.errors import StoreError
 from ganinv.store.failures import is_absent, storage_errors
@@ -30,25 +31,42 @@ T = TypeVar("T")
 
 GROUP = 2048
 """Rows that are read at once: a few units, in some ten kilobytes."""
-_TEXT, _NUMBERS = ("uri", "path", "column"), ("offset", "length", "row")
+_TEXT, _NUMBERS = ("uri", "path", "column", "key", "version", "fault"), ("offset", "length", "row")
 _SCHEMA = pa.schema(
     [("image_id", pa.string()), *((n, pa.string()) for n in _TEXT), *((n, pa.int64()) for n in _NUMBERS)]
 )
 
 
-def write_index(dataset: Dataset, objects: Objects, folder: str, ids: Collection[str]) -> None:
-    """Write into ``folder`` where those of ``ids`` are that no index there has yet. What is there already never changes."""
+def write_index(
+    dataset: Dataset,
+    objects: Objects,
+    folder: str,
+    ids: Iterable[str],
+    instead: Mapping[str, SourceRef] | None = None,
+) -> None:
+    """Write into ``folder`` where those of ``ids`` are of which the indexes there say nothing, or something else. A file that is
+    there never changes: of an image that is in several the newest holds.
+
+    Args:
+        instead: sources that take the place of the data set's, or that it does not have.
+    """
+    sources, ids = {**dataset.sources, **instead} if instead else dataset.sources, list(ids)
     while True:
         files = _files_after(objects, folder, 0)
-        known = {image_id for file in files for image_id in _ids(objects, file)}
-        new = sorted(image_id for image_id in ids if image_id in dataset.sources and image_id not in known)
+        known = _newest(objects, files)
+        new = sorted(i for i in ids if i in sources and known.get(i) != sources[i])
         if not new:
             return
         try:
-            objects.create(f"{folder}/{index_name(len(files))}", _table_bytes([dataset.sources[i] for i in new], new))
+            objects.create(f"{folder}/{index_name(len(files))}", _table_bytes([sources[i] for i in new], new))
         except FileExistsError:  # of a run that started at the same moment, maybe of other images
             continue
         return
+
+
+def read_index(objects: Objects, folder: str) -> dict[str, SourceRef]:
+    """id -> where it is, of all images; empty without an index."""
+    return _newest(objects, _files_after(objects, folder, 0))
 
 
 def index_name(number: int) -> str:
@@ -137,7 +155,7 @@ class SourceIndex:
     def _read_group(self, file: _File, group: int) -> dict[str, SourceRef]:
         read = lambda opened: pq.ParquetFile(opened, metadata=file.metadata).read_row_group(group)  # noqa: E731
         table = _opened(self._objects, file.path, read)
-        return {row.pop("image_id"): SourceRef(**row) for row in table.to_pylist()}
+        return _sources_of(table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +184,26 @@ def _files_after(objects: Objects, folder: str, count: int) -> list[_File]:
         files.append(_File(path, metadata, [group.min for group in groups], [group.max for group in groups]))
 
 
-def _ids(objects: Objects, file: _File) -> list[str]:
-    column: list[str] = _opened(objects, file.path, lambda opened: pq.read_table(opened, columns=["image_id"]))[
-        0
-    ].to_pylist()
-    return column
+def _newest(objects: Objects, files: Sequence[_File]) -> dict[str, SourceRef]:
+    """The newest last: of two images that were in one place the later one is there."""
+    found: dict[str, SourceRef] = {}
+    for file in files:
+        sources = _sources_of(_opened(objects, file.path, pq.read_table))
+        for image_id in sources.keys() & found.keys():
+            del found[image_id]
+        found |= sources
+    return found
+
+
+def _sources_of(table: pa.Table) -> dict[str, SourceRef]:
+    """Rows as sources. Indexes of older versions have fewer columns."""
+    columns = {name: table[name].to_pylist() for name in (*_TEXT, *_NUMBERS) if name in table.schema.names}
+    columns["path"] = [from_text(path) for path in columns["path"]]
+    rows = zip(*columns.values(), strict=True)
+    return {
+        i: SourceRef(**dict(zip(columns, row, strict=True)))
+        for i, row in zip(table["image_id"].to_pylist(), rows, strict=True)
+    }
 
 
 @with_retries
@@ -182,6 +215,7 @@ def _opened(objects: Objects, path: str, read: Callable[[Any], T]) -> T:
 def _table_bytes(sources: Sequence[SourceRef], ids: Sequence[str]) -> bytes:
     """Sources of sorted ids as Parquet."""
     rows = {name: [getattr(source, name) for source in sources] for name in (*_TEXT, *_NUMBERS)}
+    rows["path"] = [to_text(path) for path in rows["path"]]
     sink = io.BytesIO()
     table = pa.table({"image_id": list(ids), **rows}, _SCHEMA)
     pq.write_table(table, sink, compression="zstd", row_group_size=GROUP, write_statistics=["image_id"])

@@ -12,6 +12,7 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
+from ganinv.data.names import local_uri
 from ganinv.errors import DataError, DataUnavailable, GaninvError
 from ganinv.store.failures import is_transient, reason
 from ganinv.store.opening import open_url
@@ -30,6 +31,9 @@ class SourceRef:
         path: the file as its file system knows it.
         offset, length: byte range of a tar member; a plain file has its length only.
         row, column: place in a Parquet file.
+        key: its place within the data set, which names it (``ganinv.data.identity``); empty in indexes of older versions.
+        version: of the file when it was listed; another content has another one. None where the storage tells nothing.
+        fault: of a shard that cannot be read: why. It stands for the images that would be in it.
     """
 
     uri: str
@@ -38,6 +42,9 @@ class SourceRef:
     length: int | None = None
     row: int | None = None
     column: str | None = None
+    key: str = ""
+    version: str | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,16 +74,18 @@ class Place:
     def uris(self, paths: Sequence[str]) -> list[str]:
         """:meth:`uri` of each. To open the file system for each of a million takes minutes."""
         fs = self.fs
-        return list(paths) if isinstance(fs, LocalFileSystem) else [str(fs.unstrip_protocol(path)) for path in paths]
+        if isinstance(fs, LocalFileSystem):
+            return [local_uri(path) for path in paths]
+        return [str(fs.unstrip_protocol(path)) for path in paths]
 
     def holds(self, path: str) -> bool:
-        """False for a link on a local disk that leads out of the folder, or the folder of the glob, that was named."""
+        """False for a link on a local disk that leads out of the folder, or the folder of the glob, that was named, and out of
+        the folder that it lies in (which may itself be a linked one)."""
         if not self.is_local or not os.path.islink(path) or path == self.root:
             return True
-        folder = os.path.realpath(
-            MAGIC.split(self.root)[0].rpartition("/")[0] if MAGIC.search(self.root) else self.root
-        )
-        return Path(os.path.realpath(path)).is_relative_to(folder)
+        named = MAGIC.split(self.root)[0].rpartition("/")[0] if MAGIC.search(self.root) else self.root
+        target = Path(os.path.realpath(path))
+        return any(target.is_relative_to(os.path.realpath(folder)) for folder in (named, os.path.dirname(path)))
 
     @with_retries
     def read(self, source: SourceRef) -> bytes:
@@ -107,8 +116,3 @@ def reading(uri: str, pass_missing: bool = False) -> Iterator[None]:
             raise
         kind = DataUnavailable if is_transient(error) else DataError
         raise kind(f"cannot read {uri}: {reason(error)}") from error
-
-
-def clean_id(name: str) -> str:
-    """A file name as text that every table can hold: bytes that are no UTF-8 become ``\\xNN``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

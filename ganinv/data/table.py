@@ -1,106 +1,242 @@
-"""Images in Parquet: a column of bytes, or of structs {bytes, path} as Hugging Face data sets have them."""
+"""Images in Parquet: a column of bytes, of structs {bytes, path} as Hugging Face data sets have them, or of base64."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ganinv.data.folder import check_unique
-from ganinv.data.source import Place, SourceRef, clean_id, reading
-from ganinv.errors import DataError, did_you_mean
+from ganinv.data.columns import NoImages, Sample, image_bytes, image_column
+from ganinv.data.decode import ImageRefused
+from ganinv.data.identity import file_key, row_key
+from ganinv.data.left_out import LeftOut
+from ganinv.data.names import clean_id
+from ganinv.data.source import Place, SourceRef, reading
+from ganinv.data.walk import Listed
+from ganinv.errors import DataError, Unavailable, did_you_mean
 from ganinv.store.retrying import with_retries
 
-_USUAL_NAMES = ("image", "img", "image_bytes", "image_png", "png", "jpg", "jpeg", "bytes")
-_ID_NAMES = ("image_id", "id")
+ID_NAMES = ("image_id", "id")
+BY_ROW = "none"
+"""As an id column: there is none, ids are made of the file's name and the row's number."""
+_AGAIN = "copy it again"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of the tables is asked for.
+
+    Args:
+        image_column, id_column: by name; None for those with usual names.
+        where: column -> value that a row must have.
+    """
+
+    image_column: str | None = None
+    id_column: str | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
 
 
 def table_sources(
-    place: Place, files: Sequence[str], base: str, image_column: str | None, where: Mapping[str, str]
-) -> dict[str, SourceRef]:
-    """One source for each row that ``where`` keeps.
+    place: Place, files: Mapping[str, Listed], tables: Sequence[str], base: str, wanted: Wanted, left: LeftOut
+) -> list[SourceRef]:
+    """One source for each row that ``where`` keeps, and one with a ``fault`` for each file that cannot be read.
 
-    An id is the row's ``image_id`` or ``id`` as text; without such a column the row's number, after the file's name
-    when there are several files.
+    Raises:
+        DataError: no file has what is asked for; or rows that cannot be told apart.
     """
-    found: list[tuple[str, SourceRef]] = []
-    seen: dict[str, set[str]] = {name: set() for name in where}
-    for path in files:
-        uri = place.uri(path)
+    found: list[SourceRef] = []
+    refusals: list[DataError] = []
+    seen: dict[str, set[str]] = defaultdict(set)
+    for path, uri in zip(tables, place.uris(tables), strict=True):
+        listed, key = files[path], file_key(path, base)
+        try:
+            rows = list(_rows(place, path, uri, key, listed, wanted, seen))
+        except Unavailable:
+            raise
+        except _Unreadable as error:
+            fault = str(error)
+        except DataError as error:
+            refusals.append(error)
+            fault = str(error)
+        else:
+            if not rows and not wanted.where:
+                left.add(".parquet", "they have no row", clean_id(path))
+            found += rows
+            continue
+        found.append(SourceRef(uri, path, length=listed.size, key=key, version=listed.version, fault=clean_id(fault)))
+    if refusals and all(source.fault is not None for source in found):
+        raise refusals[0]
+    if wanted.where and not found:
+        told = "; ".join(f"{key} has {', '.join(sorted(seen[key])[:8])}" for key in wanted.where)
+        raise DataError(f"no row of {place.url} has {dict(wanted.where)}: {told}")
+    return found
+
+
+class _Unreadable(DataError):
+    """A file that is no whole Parquet file."""
+
+
+def _rows(
+    place: Place,
+    path: str,
+    uri: str,
+    key: str,
+    listed: Listed,
+    wanted: Wanted,
+    seen: dict[str, set[str]],
+) -> Iterable[SourceRef]:
+    if not listed.size:
+        raise _Unreadable(f"the Parquet file has no bytes: {_AGAIN}")
+    try:
         with reading(uri), place.fs.open(path, "rb") as file:
             parquet = pq.ParquetFile(file, pre_buffer=False)
             schema = parquet.schema_arrow
-            column = _image_column(schema, image_column, uri)
-            id_column = next((name for name in _ID_NAMES if name in schema.names), None)
-            wanted = dict.fromkeys([*([id_column] if id_column else []), *_known(where, schema, uri)])
-            rows = parquet.read(columns=list(wanted)).to_pydict() if wanted else {}
             count = parquet.metadata.num_rows
-        name = clean_id(str(PurePosixPath(path.removeprefix(base).lstrip("/")).with_suffix("")))
-        for row in range(count):
-            for key in where:
-                seen[key].add(str(rows[key][row]))
-            if all(_equal(rows[key][row], value) for key, value in where.items()):
-                image_id = _row_id(rows[id_column][row] if id_column else None, id_column, row, name, len(files), uri)
-                found.append((image_id, SourceRef(f"{uri}#{row}", path, row=row, column=column)))
-    if where and not found:
-        values = "; ".join(f"{key} has {', '.join(sorted(seen[key])[:8])}" for key in where)
-        raise DataError(f"no row of {place.url} has {dict(where)}: {values}")
-    check_unique((image_id for image_id, _ in found), "choose rows with where=, or give each row an id of its own")
-    return dict(found)
+            column = image_column(schema, wanted.image_column, uri, _sample(parquet))
+            id_column = _id_column(schema, wanted.id_column, uri)
+            needed = dict.fromkeys([*([id_column] if id_column else []), *_known(wanted.where, schema, uri)])
+            rows = parquet.read(columns=list(needed)).to_pydict() if needed else {}
+    except Unavailable:
+        raise
+    except DataError as error:
+        if error.__cause__ is None:
+            raise
+        raise _Unreadable(f"not a whole Parquet file ({error.__cause__}): {_AGAIN}") from error
+    for name in wanted.where:
+        seen[name].update(str(value) for value in rows[name])
+    kept = [r for r in range(count) if all(_equal(rows[name][r], value) for name, value in wanted.where.items())]
+    ids = _ids(rows[id_column], kept, id_column, uri) if id_column else dict.fromkeys(kept)
+    for row in kept:
+        where = f"{uri}#{row}"
+        yield SourceRef(where, path, row=row, column=column, key=row_key(key, row, ids[row]), version=listed.version)
+
+
+def _ids(values: Sequence[Any], kept: Sequence[int], column: str, uri: str) -> dict[int, str | None]:
+    """row -> its id; a :class:`DataError` where rows of one file cannot be told apart."""
+    advice = f"name a column of unique ids with --id-column, or --id-column {BY_ROW} to number the rows"
+    ids: dict[int, str | None] = {}
+    for row in kept:
+        if values[row] is None:
+            raise DataError(f"row {row} of {uri} has no {column}: give every row one, or {advice}")
+        ids[row] = _as_id(values[row])
+    twice = sorted(value for value, count in Counter(ids.values()).items() if count > 1 and value is not None)
+    if twice:
+        raise DataError(
+            f"{len(twice)} ids in the column {column!r} of {uri} come more than once, such as {twice[0]!r}: choose rows with "
+            f"--where, or {advice}"
+        )
+    return ids
+
+
+def _as_id(value: Any) -> str:
+    return clean_id(value.decode("utf-8", "surrogateescape")) if isinstance(value, bytes) else str(value)
+
+
+def _id_column(schema: pa.Schema, asked: str | None, uri: str) -> str | None:
+    if asked is None:
+        return next((name for name in ID_NAMES if name in schema.names), None)
+    if asked not in schema.names and asked != BY_ROW:
+        hint = did_you_mean(asked, schema.names)
+        raise DataError(f"{uri} has no column {asked!r} for --id-column{hint}; there are: {', '.join(schema.names)}")
+    return asked if asked in schema.names else None
+
+
+def _sample(parquet: pq.ParquetFile) -> Sample:
+    def values(column: str) -> list[Any]:
+        found: list[Any] = []
+        if not parquet.metadata.num_rows:
+            return found
+        for batch in parquet.iter_batches(batch_size=16, columns=[column]):
+            found += [value for value in batch.column(0).to_pylist() if value is not None]
+            if len(found) >= 4:
+                break
+        return found[:4]
+
+    return values
+
+
+def without_images(place: Place, path: str) -> bool:
+    """Whether a Parquet file is a table *about* images, such as img2dataset writes beside its shards."""
+    try:
+        with reading(place.uri(path)), place.fs.open(path, "rb") as file:
+            parquet = pq.ParquetFile(file, pre_buffer=False)
+            image_column(parquet.schema_arrow, None, path, _sample(parquet))
+    except NoImages:
+        return True
+    except Unavailable:
+        raise
+    except DataError:
+        return False
+    return False
 
 
 @with_retries
-def read_rows(place: Place, sources: Sequence[SourceRef]) -> list[bytes | None]:
-    """The image bytes of rows of one Parquet file; None where a row has none.
+def read_rows(place: Place, sources: Sequence[SourceRef]) -> list[bytes | ImageRefused]:
+    """The image bytes of rows of one Parquet file, or why a row has none.
 
     Reads a file from the start of the first row group needed to the last row needed, a few rows at a time: row groups
-    of a few hundred rows are read fastest.
+    of a few hundred rows are read fastest. Where a part of the file is damaged the rows in it are refused, not the others.
     """
-    path, column = sources[0].path, sources[0].column
-    wanted = {source.row for source in sources}
+    path, column, uri = sources[0].path, sources[0].column, place.uri(sources[0].path)
+    wanted = {source.row for source in sources if source.row is not None}
     values: dict[int, Any] = {}
-    with reading(place.uri(path)), place.fs.open(path, "rb") as file:
-        parquet = pq.ParquetFile(file, pre_buffer=False)
-        first = 0
-        for group in range(parquet.num_row_groups):
-            size = parquet.metadata.row_group(group).num_rows
-            left = {row for row in wanted if row is not None and first <= row < first + size}
-            batches = parquet.iter_batches(batch_size=32, row_groups=[group], columns=[column]) if left else iter(())
-            start = first
-            for batch in batches:
+    try:
+        with reading(uri), place.fs.open(path, "rb") as file:
+            parquet = pq.ParquetFile(file, pre_buffer=False)
+            first = 0
+            for group in range(parquet.num_row_groups):
+                size = parquet.metadata.row_group(group).num_rows
+                _read_group(
+                    parquet, group, column, first, {r for r in wanted if first <= r < first + size}, values, uri
+                )
+                first += size
+    except Unavailable:
+        raise
+    except DataError as error:
+        refused = ImageRefused("shard", f"the Parquet file cannot be read ({error.__cause__ or error}): {_AGAIN}")
+        values |= {row: refused for row in wanted if row not in values}
+    return [_checked(values.get(source.row) if source.row is not None else None) for source in sources]
+
+
+def _read_group(
+    parquet: pq.ParquetFile,
+    group: int,
+    column: str | None,
+    first: int,
+    left: set[int],
+    values: dict[int, Any],
+    uri: str,
+) -> None:
+    start = first
+    try:
+        with reading(uri):
+            for batch in (
+                parquet.iter_batches(batch_size=32, row_groups=[group], columns=[column]) if left else iter(())
+            ):
                 here = {row for row in left if row < start + batch.num_rows}
                 values |= {row: batch.column(0)[row - start].as_py() for row in here}
                 left -= here
                 start += batch.num_rows
                 if not left:
-                    break
-            first += size
-    found = [values.get(source.row) if source.row is not None else None for source in sources]
-    return [value.get("bytes") if isinstance(value, dict) else value for value in found]
+                    return
+    except Unavailable:
+        raise
+    except DataError as error:
+        refused = ImageRefused("shard", f"its row group is damaged ({error.__cause__ or error}): {_AGAIN}")
+        values |= dict.fromkeys(left, refused)
 
 
-def _image_column(schema: pa.Schema, asked: str | None, uri: str) -> str:
-    possible = [field.name for field in schema if _holds_images(field.type)]
-    there = f"columns that can hold images: {', '.join(possible) or 'none'}"
-    if asked is not None:
-        if asked not in possible:
-            hint = did_you_mean(asked, possible)
-            raise DataError(f"{uri} has no image column {asked!r}{hint}; {there}")
-        return asked
-    usual = [name for name in _USUAL_NAMES if name in possible]
-    if usual or len(possible) == 1:
-        return usual[0] if usual else possible[0]
-    raise DataError(f"cannot tell which column of {uri} holds the images: name it with image_column=; {there}")
-
-
-def _holds_images(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return index >= 0 and _holds_images(kind.field(index).type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+def _checked(value: Any) -> bytes | ImageRefused:
+    if isinstance(value, ImageRefused):
+        return value
+    data = image_bytes(value)
+    if data is None:
+        return ImageRefused("missing", "the row has no image bytes")
+    return ImageRefused("missing", data) if isinstance(data, str) else data
 
 
 def _known(where: Mapping[str, str], schema: pa.Schema, uri: str) -> list[str]:
@@ -123,13 +259,3 @@ def _equal(value: Any, wanted: str) -> bool:
         except ValueError:
             return False
     return str(value) == wanted
-
-
-def _row_id(value: Any, column: str | None, row: int, name: str, files: int, uri: str) -> str:
-    if column is None:
-        return f"{row:08d}" if files == 1 else f"{name}/{row:08d}"
-    if value is None:
-        raise DataError(
-            f"row {row} of {uri} has no {column}: give every row one, or drop the column to use row numbers"
-        )
-    return str(value)

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -141,9 +141,51 @@ class Collection:
         """
         unit = self._unit(unit_index)
         again = self.objects.read_if_there(self._file("part", unit_index)) is not None
+        let_go: Set[str] = set()
         if again:
-            table, errors, seconds = self._beside(unit, table, errors, seconds)
-        _check_complete(unit, table, errors)
+            table, errors, seconds, let_go = self._beside(unit, table, errors, seconds)
+        _check_complete(unit, table, errors, let_go)
+        self._write(unit, table, errors, seconds, again)
+
+    def amend(
+        self,
+        uris: Mapping[str, str] | None = None,
+        errors: Mapping[str, RowError] | None = None,
+        let_go: Iterable[str] = (),
+    ) -> int:
+        """Change what is known of images of units that are done, without computing any; how many units were written anew.
+
+        Args:
+            uris: image id -> where its image is now (``source_uri``).
+            errors: image id -> why it has no row any more.
+            let_go: images that have neither a row nor an error any more: a shard that is whole again, or an image that went
+                and whose content is that of another.
+        """
+        uris, errors, gone = uris or {}, errors or {}, set(let_go)
+        done, found = self.done(), self.plan().by_unit({*uris, *errors, *gone})[0]
+        units = [self._unit(index) for index in sorted(found) if index in done]
+        changed = 0
+        for unit in units:
+            old = self._side_table("errors", _ERRORS, [unit.index]).to_pylist()
+            times = {row["image_id"]: row["seconds"] for row in self.timings([unit.index]).to_pylist()}
+            table = read_part(self.objects, self._file("part", unit.index), None, None)
+            out = gone | errors.keys()
+            kept = table.filter(pc.invert(pc.is_in(table["image_id"], pa.array(sorted(out), pa.string()))))
+            kept = _relocated(kept, uris)
+            failures = [RowError(**row) for row in old if row["image_id"] not in out]
+            failures += [errors[i] for i in unit.ids if i in errors]
+            if kept.equals(table) and [vars(error) for error in failures] == old:
+                continue
+            if not changed:
+                self.objects.remove(f"{self.path}/_manifest.json")
+            changed += 1
+            self._write(unit, kept, failures, {i: s for i, s in times.items() if i not in gone}, again=True)
+        return changed
+
+    def _write(
+        self, unit: Unit, table: pa.Table, errors: Sequence[RowError], seconds: Mapping[str, float], again: bool
+    ) -> None:
+        unit_index = unit.index
         header: dict[str, Any] = {**self.plan().header(), "unit": unit_index, "unit_digest": unit.digest}
         failures = [vars(error) for error in sorted(errors, key=lambda e: e.image_id)]
         timings = [{"image_id": image_id, "seconds": float(s)} for image_id, s in sorted(seconds.items())]
@@ -156,21 +198,31 @@ class Collection:
             "part": part,
         }
         # A part that is there already goes before its errors: whoever is killed between the two leaves an image that went
-        # well with an old error beside its row, and none without either.
+        # well with an old error beside its row, and none without either. Of an image that loses its row the error goes first.
+        if again and failures:
+            old = self._side_table("errors", _ERRORS, [unit_index]).to_pylist()
+            failing = {error["image_id"] for error in failures}
+            both = [*failures, *(error for error in old if error["image_id"] not in failing)]
+            if len(both) > len(old):
+                both.sort(key=lambda error: str(error["image_id"]))
+                self.objects.put(
+                    self._file("errors", unit_index), parquet_bytes(pa.Table.from_pylist(both, _ERRORS), header)
+                )
         for kind in ("timings", "part", "errors") if again else files:
             self.objects.put(self._file(kind, unit_index), files[kind])
 
-    def reopen(self) -> list[Unit]:
-        """The failed images of units that are done, as units to compute again; :meth:`write_part` puts them beside the rest.
+    def reopen(self, failed: bool = True, also: Iterable[str] = ()) -> list[Unit]:
+        """The failed images of units that are done, and ``also`` some others, as units to compute again; :meth:`write_part` puts
+        them beside the rest, and in the place of the rows that they had.
 
         The manifest goes, and :meth:`finish` writes it anew.
         """
-        failed = set(self.errors()["image_id"].to_pylist())
-        done = self.done() if failed else set()
+        again = {*(self.errors()["image_id"].to_pylist() if failed else ()), *also}
+        done = self.done() if again else set()
         units = [
-            Unit(index=unit.index, ids=tuple(image_id for image_id in unit.ids if image_id in failed))
+            Unit(index=unit.index, ids=tuple(image_id for image_id in unit.ids if image_id in again))
             for unit in self.plan().units
-            if unit.index in done and not failed.isdisjoint(unit.ids)
+            if unit.index in done and not again.isdisjoint(unit.ids)
         ]
         if units:
             self.objects.remove(f"{self.path}/_manifest.json")
@@ -286,8 +338,9 @@ class Collection:
 
     def _beside(
         self, unit: Unit, table: pa.Table, errors: Sequence[RowError], seconds: Mapping[str, float]
-    ) -> tuple[pa.Table, list[RowError], dict[str, float]]:
-        """Rows, errors and times of some images of a unit that is done, with those that the others have."""
+    ) -> tuple[pa.Table, list[RowError], dict[str, float], Set[str]]:
+        """Rows, errors and times of some images of a unit that is done, with those that the others have; and the images of
+        which :meth:`amend` let go."""
         old = {
             row["image_id"]: RowError(**row) for row in self._side_table("errors", _ERRORS, [unit.index]).to_pylist()
         }
@@ -297,8 +350,10 @@ class Collection:
         if kept.num_rows:  # a part without rows may not know the columns of the others
             table = pa.concat_tables([kept, table], promote_options="default") if table.num_rows else kept
         tried = [replace(e, attempts=e.attempts + old[e.image_id].attempts) if e.image_id in old else e for e in errors]
-        waiting = [old[image_id] for image_id in old.keys() & others - set(kept["image_id"].to_pylist())]
-        return table, [*waiting, *tried], {i: s for i, s in times.items() if i in others} | dict(seconds)
+        there = set(kept["image_id"].to_pylist())
+        waiting = [old[image_id] for image_id in old.keys() & others - there]
+        let_go = others - there - old.keys()
+        return table, [*waiting, *tried], {i: s for i, s in times.items() if i in others} | dict(seconds), let_go
 
     def _file(self, kind: str, index: int) -> str:
         return f"{self.path}/{kind}-{index:05d}.parquet"
@@ -377,13 +432,22 @@ def _sorted(table: pa.Table) -> pa.Table:
     return table.take(pc.sort_indices(ids))
 
 
-def _check_complete(unit: Unit, table: pa.Table, errors: Sequence[RowError]) -> None:
-    """Images in = images with rows + images with an error."""
+def _relocated(table: pa.Table, uris: Mapping[str, str]) -> pa.Table:
+    """The rows with other sources."""
+    if not uris or "source_uri" not in table.schema.names:
+        return table
+    ids, there = table["image_id"].to_pylist(), table["source_uri"].to_pylist()
+    column = pa.array([uris.get(i, uri) for i, uri in zip(ids, there, strict=True)], pa.string())
+    return table.set_column(table.schema.get_field_index("source_uri"), "source_uri", column)
+
+
+def _check_complete(unit: Unit, table: pa.Table, errors: Sequence[RowError], let_go: Set[str] = frozenset()) -> None:
+    """Images in = images with rows + images with an error + images of which was let go."""
     if "image_id" not in table.schema.names or table.schema.field("image_id").type != pa.string():
         raise StoreError(f"a part needs a string column image_id, got columns {table.schema.names}")
     good, bad = set(table["image_id"].to_pylist()), {error.image_id for error in errors}
     problems = {
-        "without row or error": set(unit.ids) - good - bad,
+        "without row or error": set(unit.ids) - good - bad - let_go,
         "of another unit": (good | bad) - set(unit.ids),
         "with both rows and an error": good & bad,
     }

@@ -11,6 +11,7 @@ from ganinv.config import StrictModel
 
 if TYPE_CHECKING:
     from ganinv.data import Dataset
+    from ganinv.data.changes import Known
 
 
 class DatasetRef(StrictModel):
@@ -19,16 +20,26 @@ class DatasetRef(StrictModel):
     Args:
         url: folder, glob, tar shards or Parquet; any fsspec URL.
         image_column: of Parquet, the column with the images; found by its type by default.
+        id_column: of Parquet, a column of unique ids; image_id or id by default, and none numbers the rows.
         where: rows of a Parquet data set, such as split=test.
         limit: how many images, the first by id.
     """
 
     url: str
     image_column: str | None = None
+    id_column: str | None = None
     where: Mapping[str, str] = Field(default_factory=dict)
     limit: int | None = Field(None, ge=1)
 
-    def open(self) -> Dataset:
+    def open(self, known: Known | None = None) -> Dataset:
+        """List it. ``known``: what an earlier run noted, so that its images keep their ids."""
         from ganinv.data import open_dataset
 
-        return open_dataset(self.url, image_column=self.image_column, where=dict(self.where) or None, limit=self.limit)
+        return open_dataset(
+            self.url,
+            image_column=self.image_column,
+            id_column=self.id_column,
+            where=dict(self.where) or None,
+            limit=self.limit,
+            known=known,
+        )

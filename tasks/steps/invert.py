@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from pydantic import Field
 from ganinv.codes.code import Code
 from ganinv.config import validate
 from ganinv.data import Dataset, LoadedBatch
-from ganinv.data.index import SourceIndex, write_index
+from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
 from ganinv.errors import NotFinite
 from ganinv.generators.channels import CHANNELS, as_channels
@@ -40,6 +40,7 @@ from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.framing import look_at_faces
 from tasks.generator_check import check_generator
+from tasks.noted import Noted, Settlement
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
 from tasks.same_run import comparable
@@ -67,6 +68,8 @@ class InvertJob(CodesJob):
         start: a collection of latents of the same images that the first stage begins from (``start: code``).
         measure: render each result and compare it with its image. Of an encoder's work this is most; without it ``mse``
             and ``distance`` are null, and ``ganinv evaluate`` can still measure any of them.
+        changed: what becomes of an image whose file has another content than its row is of: ``compute`` it again, in the
+            place of the old row, or make it an ``error`` row.
     """
 
     store: str
@@ -80,6 +83,7 @@ class InvertJob(CodesJob):
     record: RecordConfig = RecordConfig()
     start: str | None = None
     measure: bool = True
+    changed: Literal["compute", "error"] = "compute"
 
     @property
     def collection_name(self) -> str:
@@ -97,24 +101,39 @@ def run_invert(
     # As planned: what `auto` is may be another distance on another machine.
     method = validate(MethodConfig, plan.config["method"], "plan")
     spec = WorkerSpec(InvertWorker, {"job": job, "method": method})
-    said = list[Callable[[], None]]()
+    changes, left_out = dataset.changes, dataset.left_out.as_dict()
+    settlement, said = Settlement.of(dataset, collection), list[Callable[[], None]]()
 
-    def index(whole: Plan) -> None:
-        said.append(look_at_faces(dataset, job.generator))
-        write_index(dataset, collection.objects, collection.path, whole.ids)
+    def prepare(whole: Plan) -> None:
+        if len(dataset):
+            settlement.write_new(dataset, collection, whole.ids)
+
+    def settle(whole: Plan) -> list[str]:
+        again = settlement.settle(dataset, collection, whole.ids, refuse=job.changed == "error")
+        if again or len(collection.done()) < len(whole.units):
+            said.append(look_at_faces(dataset, job.generator))
         dataset.forget()  # nobody reads it in this process, and the run may go on for days
+        return again
 
     label = f"invert {plan.provenance['method']}"
-    result = run_units(collection, plan, spec, pools, label, grows=True, reread=comparable, prepare=index)
+    result = run_units(
+        collection, plan, spec, pools, label, grows=True, reread=comparable, prepare=prepare, again=settle
+    )
     for wait in said:
         wait()
-    return result
+    return result | {"changed": len(changes.changed), "moved": len(changes.moved), "left_out": left_out}
 
 
 def list_images(job: InvertJob) -> Dataset:
-    """The data set, listed. A million files take a while, so what is quick to refuse is refused before."""
+    """The data set, listed, with the ids that an earlier run of this job gave. A million files take a while, so what is quick to
+    refuse is refused before."""
     method_config(job.method, **job.overrides)
-    return job.dataset.open()
+    collection = open_store(job.store).latents[job.collection_name]
+    dataset = job.dataset.open(Noted(collection)) if collection.exists() else job.dataset.open()
+    for line in (dataset.left_out.line(), dataset.changes.line()):
+        if line:
+            _log.warning("%s", line)
+    return dataset
 
 
 def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:

@@ -87,11 +87,11 @@ def test_names_that_differ_in_their_extension_only(folder: Folder) -> None:
 def test_tar_shards(folder: Folder) -> None:
     folder.put("s0.tar", tar_of({"./p/a.png": PICTURES["a"], "b.png": PICTURES["b"], "b.json": b"{}"}))
     folder.put("s1.tar", tar_of({"b.png": PICTURES["c"], "../../evil.png": PICTURES["d"], "._b.png": b"mac"}))
-    expected = {"p/a": "a", "s0/b": "b", "s1/b": "c", "../../evil": "d"}
+    expected = {"s0/p/a": "a", "s0/b": "b", "s1/b": "c", "s1/../../evil": "d"}
     check(opened(folder), expected)
     check(opened(folder, "/s*.tar"), expected)
-    check(opened(folder, "/s0.tar"), {"p/a": "a", "b": "b"})
-    assert opened(folder).sources["p/a"].uri.endswith("s0.tar#./p/a.png")
+    check(opened(folder, "/s0.tar"), {"s0/p/a": "a", "s0/b": "b"})
+    assert opened(folder).sources["s0/p/a"].uri.endswith("s0.tar#./p/a.png")
 
 
 def test_parquet_with_bytes(folder: Folder) -> None:
@@ -115,15 +115,17 @@ def test_parquet_as_hugging_face_has_it(folder: Folder) -> None:
     dataset = opened(folder)
     ids = ["data/train-0/00000000", "data/train-0/00000001", "data/train-0/00000002"]
     check(dataset, dict(zip([*ids, "data/train-1/00000000", "data/train-1/00000001"], "abcde", strict=True)))
-    check(opened(folder, "/data/train-1.parquet"), {"00000000": "d", "00000001": "e"})
+    check(opened(folder, "/data/train-1.parquet"), {"train-1/00000000": "d", "train-1/00000001": "e"})
 
 
 def test_parquet_that_cannot_be_told_apart(folder: Folder) -> None:
     folder.put("t.parquet", parquet_of({"left": [b"x"], "right": [b"y"]}))
-    with pytest.raises(DataError, match=r"image_column=; columns that can hold images: left, right"):
+    with pytest.raises(DataError, match=r"name it with --image-column; columns that can hold images: left, right"):
         opened(folder)
     folder.put("t.parquet", parquet_of({"image_id": ["p", "p"], "image": [b"x", b"y"]}))
-    with pytest.raises(DataError, match="more than once, such as 'p': choose rows with where="):
+    with pytest.raises(
+        DataError, match=r"more than once, such as 'p': choose rows with --where, or name .* with --id-column"
+    ):
         opened(folder)
     folder.put("t.parquet", parquet_of({"image_id": ["p", None], "image": [b"x", b"y"]}))
     with pytest.raises(DataError, match=r"row 1 of .* has no image_id"):
@@ -199,7 +201,7 @@ def test_kinds_are_not_mixed_silently(folder: Folder) -> None:
     folder.put("t.parquet", parquet_of({"image": [PICTURES["b"]]}))
     with pytest.raises(DataError, match=r"1 images, 1 Parquet files: say which with a glob"):
         opened(folder)
-    check(opened(folder, "/*.parquet"), {"00000000": "b"})
+    check(opened(folder, "/*.parquet"), {"t/00000000": "b"})
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.tar"])

@@ -1,0 +1,45 @@
+"""What a data set has and a run does not use: counted, with the reason, so that nothing is missing in silence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class LeftOut:
+    """Files and folders that are no images of a run.
+
+    Args:
+        counts: (what, why) -> how many; ``what`` is a suffix such as ``.txt``, or a word such as ``hidden``.
+        examples: (what, why) -> the first of them.
+    """
+
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    examples: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def add(self, what: str, why: str, example: str, count: int = 1) -> None:
+        self.counts[what, why] += count
+        self.examples.setdefault((what, why), example)
+
+    def __len__(self) -> int:
+        return sum(self.counts.values())
+
+    def as_dict(self) -> dict[str, dict[str, int]]:
+        """why -> what -> how many, for JSON."""
+        found: dict[str, dict[str, int]] = {}
+        for (what, why), count in sorted(self.counts.items()):
+            found.setdefault(why, {})[what] = count
+        return found
+
+    def line(self) -> str:
+        """One line for people; empty where nothing was left out."""
+        if not self.counts:
+            return ""
+        reasons = []
+        for why, kinds in self.as_dict().items():
+            some = sorted(kinds.items(), key=lambda each: (-each[1], each[0]))
+            told = ", ".join(f"{count} {what}" for what, count in some[:6])
+            more = f" and {sum(count for _, count in some[6:])} more" if len(some) > 6 else ""
+            reasons.append(f"{told}{more} ({why}; such as {self.examples[some[0][0], why]})")
+        return f"left out {len(self)} that are no images of this run: {'; '.join(reasons)}"
