@@ -14,6 +14,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from tests.artefacts import made_once
 from tests.threads import threads
 
 # Several processes on a small machine would otherwise start cores x cores threads.
@@ -43,6 +44,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}: set GANINV_SHARED to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's portraits and small faces as PNG (``ganinv.data.demo``): to be read and copied."""
+    from ganinv.data.demo import demo_dataset
+
+    return made_once(tmp_path_factory, "demo", demo_dataset)
 
 
 @pytest.fixture(scope="session")

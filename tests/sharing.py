@@ -1,7 +1,8 @@
 """How tests are shared out between processes, where ``pytest -n`` starts some (pytest-xdist).
 
 A file's tests stay together, so that what its fixtures make is made once. All tests that need Ray run in one process, and so do
-those that need Prefect: one of each is started, in the process that uses it.
+those that need Prefect: one of each is started, in the process that uses it. Tests with a Ray of their own, as those that kill
+it, say ``pytest.mark.xdist_group("ray")``: two clusters at once are too much for a small machine.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ SERVICES = {"local_ray": "ray", "local_prefect": "prefect"}
 
 
 def services(items: list[pytest.Item]) -> dict[str, str]:
-    """File -> the group that its tests run in, for files where a test needs a service."""
+    """File -> the group that its tests run in, for files where a test needs a service or says its group."""
     needed: dict[str, set[str]] = {}
     for item in items:
         found = {group for name, group in SERVICES.items() if name in getattr(item, "fixturenames", ())}
+        found |= {mark.args[0] for mark in item.iter_markers("xdist_group")}
         if found:
             needed.setdefault(_file(item.nodeid), set()).update(found)
     if any(len(groups) > 1 for groups in needed.values()):  # a file that needs both: whoever needs either goes with it
@@ -38,6 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         file = _file(item.nodeid)
         if file in groups:
+            for node in item.listchain():  # xdist joins the names of all groups
+                node.own_markers = [mark for mark in node.own_markers if mark.name != "xdist_group"]
             item.add_marker(pytest.mark.xdist_group(groups[file]))
         if any(name in getattr(item, "fixturenames", ()) for name in SERVICES):
             item.add_marker(pytest.mark.seconds)

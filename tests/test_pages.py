@@ -59,10 +59,14 @@ def test_the_bars_hold(tmp_path: Path) -> None:
     assert len(found["effects"]["published"]) == 5
     for name, effect in found["effects"]["published"].items():
         assert effect["monotone"] >= 0.8, name
+    judged = 0
     for fit, held in found["conditions"].items():
         for name, condition in held.items():
-            what = condition["held"]
-            assert abs(condition["gradient"][what]) <= 0.5 * abs(condition["without"][what]), (fit, name)
+            before, after = (abs(condition[way][condition["held"]]) for way in ("without", "gradient"))
+            if before >= 0.15:  # in sd per sd: on so few images, less is chance
+                assert after <= 0.5 * before, (fit, name)
+                judged += 1
+    assert judged >= 5
     write_part(tmp_path / "docs/results.md", "directions", "none yet")
     write_pages(numbers, tmp_path / "docs")
     assert "none yet" not in (tmp_path / "docs/results.md").read_text()

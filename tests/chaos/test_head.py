@@ -18,6 +18,8 @@ from tasks.pool.ray_head import HEAD_SECONDS, ClusterHead
 from tests.chaos.cluster import RayCluster
 from tests.chaos.processes import MARK, family, kill, wait_for
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 REPOSITORY = Path(__file__).parents[2]
 RUN = """
 import sys

@@ -16,6 +16,8 @@ from ganinv.store import open_store
 from tests.chaos.processes import command, family, wait_for
 from tests.data.pictures import encoded, noise
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 METHOD = (
     "{name: slow, summary: slow, space: w, batch_size: 1, stages: [{kind: optimize, space: w, steps: 80, lr: 0.1}]}"
 )

@@ -25,6 +25,8 @@ from flows import runs
 from ganinv.errors import ConfigError
 from tests.flows.test_deployments import marked, wait_for
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 ROOT = Path(__file__).parents[2]
 KEY, SECRET, TOKEN = "GANINVTESTKEYID12345", "hunter2-secret-hunter2", "session-token-swordfish"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganinv.data import demo_dataset, open_dataset
+from ganinv.data import open_dataset
 from ganinv.judges import FaceJudge, SqueezeNet
 
 
@@ -25,10 +25,9 @@ def squeezenet() -> SqueezeNet:
 
 
 @pytest.fixture(scope="session")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+def people(demo_pictures: Path) -> Tensor:
     """Two photographed faces at 64 pixels: Eileen Collins, and Grace Hopper, who wears glasses."""
-    folder: Path = demo_dataset(tmp_path_factory.mktemp("demo"))
-    dataset = open_dataset(str(folder / "portrait-*.png"))
+    dataset = open_dataset(str(demo_pictures / "portrait-*.png"))
     return dataset.load(dataset.ids, 64).images
 
 

@@ -6,15 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ganinv.data.demo import demo_dataset
-
 
 @pytest.fixture(scope="session")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def faces(demo_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with six real faces."""
-    source = demo_dataset(tmp_path_factory.mktemp("demo"))
     folder = tmp_path_factory.mktemp("faces")
-    for path in sorted(source.rglob("*.png"))[:6]:
+    for path in sorted(demo_pictures.rglob("*.png"))[:6]:
         (folder / path.name).write_bytes(path.read_bytes())
     return folder
 

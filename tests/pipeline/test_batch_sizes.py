@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ganinv.data.demo import demo_dataset
 from ganinv.machine import Machine
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
@@ -14,9 +13,9 @@ from tasks.steps.invert import DatasetRef, InvertJob, run_invert
 
 
 @pytest.mark.slow
-def test_pti_in_batches_of_two_and_of_sixteen_is_equal_to_the_bit(tmp_path: Path) -> None:
+def test_pti_in_batches_of_two_and_of_sixteen_is_equal_to_the_bit(demo_pictures: Path, tmp_path: Path) -> None:
     """A hundred steps of search and tuning on eight portraits: one differing bit at the start would be seen at the end."""
-    images = DatasetRef(url=str(demo_dataset(tmp_path / "faces")), limit=8)
+    images = DatasetRef(url=str(demo_pictures), limit=8)
     for size in (2, 16):
         job = InvertJob(
             store=str(tmp_path / str(size)),

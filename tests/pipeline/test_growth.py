@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ganinv.data.demo import demo_dataset
 from ganinv.directions.direction import Direction
 from ganinv.errors import RunConflict
 from ganinv.generators.files import open_generator, save_generator
@@ -37,8 +36,8 @@ GROWING = ("latents/e4e", "latents/small", "labels/e4e", "edits/edits", "metrics
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return sorted(demo_dataset(tmp_path_factory.mktemp("demo")).rglob("*.png"))
+def pictures(demo_pictures: Path) -> list[Path]:
+    return sorted(demo_pictures.rglob("*.png"))
 
 
 @pytest.fixture

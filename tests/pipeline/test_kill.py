@@ -14,6 +14,8 @@ import pytest
 from ganinv.store import open_store
 from tests.chaos.processes import command, family, kill, wait_for
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 METHOD = """
 name: slow-projection
 summary: W projection that takes long enough to be killed

@@ -10,7 +10,6 @@ import torch
 
 from ganinv.codes.code import Code
 from ganinv.data import open_dataset
-from ganinv.data.demo import demo_dataset
 from ganinv.directions.fitting.interfacegan import InterFaceGanConfig, fit_interfacegan
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_z
@@ -40,8 +39,8 @@ def context(g: Generator) -> Context:
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> Target:
-    dataset = open_dataset(str(demo_dataset(tmp_path_factory.mktemp("faces"))))
+def faces(demo_pictures: Path) -> Target:
+    dataset = open_dataset(str(demo_pictures))
     ids = ["portrait-astronaut", "portrait-grace-hopper", "small-face-000", "small-face-001"]
     return Target(dataset.load(ids, 64).images, ids)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ganinv.data.demo import demo_dataset
 from ganinv.errors import RunConflict
 from ganinv.store import Store, open_store
 from tasks.engine import Engine, open_pools
@@ -18,8 +17,8 @@ INLINE = Engine(kind="inline", quiet=True)
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(demo_dataset(tmp_path_factory.mktemp("faces")))
+def faces(demo_pictures: Path) -> str:
+    return str(demo_pictures)
 
 
 def job_of(store: Store, faces: str, limit: int, **more: object) -> InvertJob:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from ganinv.data import LoadedBatch
-from ganinv.data.demo import demo_dataset
 from ganinv.data.index import write_index
 from ganinv.stages.method import method_config
 from ganinv.store import open_store
@@ -22,9 +21,9 @@ from tasks.steps.invert import InvertJob, InvertWorker, plan_invert, run_invert,
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def faces(demo_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """40 files: the demo's faces again and again, one of them cut."""
-    found = sorted(demo_dataset(tmp_path_factory.mktemp("demo")).rglob("*.png"))
+    found = sorted(demo_pictures.rglob("*.png"))
     folder = tmp_path_factory.mktemp("faces")
     for k in range(40):
         shutil.copy(found[k % len(found)], folder / f"{k:03d}.png")

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from ganinv.data.demo import demo_dataset
 from ganinv.generators.files import open_generator
 from ganinv.methods.files import open_inverter, save_inverter
 from ganinv.stages.method import load_method
@@ -33,8 +32,8 @@ STARTED = JUDGED.replace("stages:", "stages:\n  - {kind: encode, encoder: e4e}")
 
 
 @pytest.fixture(scope="module")
-def faces(tmp_path_factory: pytest.TempPathFactory) -> DatasetRef:
-    return DatasetRef(url=str(demo_dataset(tmp_path_factory.mktemp("demo"))), limit=2)
+def faces(demo_pictures: Path) -> DatasetRef:
+    return DatasetRef(url=str(demo_pictures), limit=2)
 
 
 @pytest.mark.seconds

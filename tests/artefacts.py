@@ -1,0 +1,29 @@
+"""What is dear to make and the same for many tests: made once for all processes of a test run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that whoever needs it first makes, and the others wait for. Tests read it and leave it as it is.
+
+    Args:
+        make: fills the folder at the path it is given, which does not exist yet.
+    """
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder of its own in that of the run
+        root = root.parent
+    folder = root / f"shared-{name}"
+    with (root / f"shared-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            partial = root / f"shared-{name}.part-{os.getpid()}"
+            make(partial)
+            partial.rename(folder)
+    return folder
