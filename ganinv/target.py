@@ -19,12 +19,15 @@ class Target:
         masks: [B, 1, R, R] in [0, 1], what of each image is to be reproduced; None is all of it.
         segments: name -> [B, 1, R, R] in [0, 1], regions of the images, for the stages that invert each with a latent of
             its own.
+        classes: [B] whole numbers, the class of each image, of a conditional generator: what starts from the mean of W starts
+            from that of the class.
     """
 
     images: Tensor
     ids: Sequence[str] = ()
     masks: Tensor | None = None
     segments: Mapping[str, Tensor] | None = None
+    classes: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4:
@@ -34,6 +37,10 @@ class Target:
         if len(self.ids) != len(self.images) or len(set(self.ids)) != len(self.ids):
             raise ValueError(
                 f"Target needs one unique id per image: {len(self.images)} images, ids {list(self.ids)!r:.200}"
+            )
+        if self.classes is not None and self.classes.shape != (len(self.images),):
+            raise ValueError(
+                f"Target.classes must be [{len(self.images)}] for these images, got {list(self.classes.shape)}"
             )
         wanted = (len(self.images), 1, *self.images.shape[2:])
         given = {"masks": self.masks, **{f"segments[{name!r}]": m for name, m in (self.segments or {}).items()}}
@@ -53,4 +60,5 @@ class Target:
     def _map(self, fn: Callable[[Tensor], Tensor], ids: Sequence[str]) -> Target:
         masks = None if self.masks is None else fn(self.masks)
         segments = None if self.segments is None else {name: fn(mask) for name, mask in self.segments.items()}
-        return Target(fn(self.images), ids, masks, segments)
+        classes = None if self.classes is None else fn(self.classes)
+        return Target(fn(self.images), ids, masks, segments, classes)

@@ -95,7 +95,7 @@ def take_back(collection: Collection) -> None:
         if collection.done():
             return
         names = collection.objects.names(collection.path)
-        planned = [name for name in names if re.fullmatch(r"(_sources|_summary|plan-).*", name)]
+        planned = [name for name in names if re.fullmatch(r"(_|plan-).*", name)]
         for name in [*planned, "plan.json"]:
             collection.objects.remove(f"{collection.path}/{name}")
         if not collection.objects.names(collection.path):

@@ -126,7 +126,7 @@ class TrainingWorker:
         count = self.recipe.validation.images - sum(len(part) for part in parts)
         z = torch.randn(count, self.generator.z_dim, generator=rng).to(self.generator.device)
         with torch.no_grad():
-            w = self.generator.map(z, truncation_psi=self.recipe.data.sample_psi)
+            w = self.generator.map_all(z, truncation_psi=self.recipe.data.sample_psi)
             parts.append(self.generator.synthesize(Code(w=w)).clamp(-1, 1))
         images = torch.cat(parts)
         return images[torch.randperm(len(images), generator=rng)]

@@ -76,7 +76,7 @@ def run(
     end(result, as_json, engine.allow_failed)
 
 
-@step(app, "tasks.steps.sample:SampleJob", flags={"count": Flag(help="How many.")})
+@step(app, "tasks.steps.sample:SampleJob", flags={"count": Flag(help="How many."), "classes": Flag("--class")})
 def sample(job: Said, engine: Said, as_json: AsJson = False) -> None:
     """Sample latents and score them. Example: ganinv sample --store runs/a --count 10000"""
     run_step("tasks.steps.sample:run_sample", job, engine, as_json)

@@ -22,6 +22,7 @@ from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.extras import check_capture, check_extras
 from ganinv.generators.layers import EqualLinear, normalize_2nd_moment
 from ganinv.generators.provenance import Provenance
+from ganinv.generators.sampling import check_classes, class_vectors
 from ganinv.generators.segments import check_segments
 from ganinv.generators.synthesis import NoiseMode, Precision, Synthesis, SynthesisState, style_of
 
@@ -111,6 +112,23 @@ class Generator(nn.Module):
         if truncation_cutoff is None:
             return truncated
         return torch.cat([truncated[:, :truncation_cutoff], w[:, truncation_cutoff:]], dim=1)
+
+    def map_all(self, z: Tensor, truncation_psi: float = 1.0) -> Tensor:
+        """``map``; of a conditional generator with its classes in turn, one after the other."""
+        return self.map(z, self.classes_in_turn(len(z)), truncation_psi=truncation_psi)
+
+    def classes_in_turn(self, count: int) -> Tensor | None:
+        """Class vectors [count, c_dim] of a conditional generator, one class after the other; None for another."""
+        c = class_vectors(self.c_dim, range(count))
+        return None if c is None else c.to(self.w_mean)
+
+    def class_mean(self, label: int, samples: int = 2000, seed: int = 123) -> Tensor:
+        """The mean of W of one class [w_dim], of mapped draws of z; in float64 on the CPU, as ``measure_w``."""
+        check_classes(self.c_dim, (label,))
+        z = torch.randn(samples, self.z_dim, generator=torch.Generator().manual_seed(seed)).double()
+        c = torch.eye(self.c_dim)[[label]].double().expand(samples, -1)
+        with torch.no_grad():
+            return copy.deepcopy(self.mapping).cpu().double()(z, c).mean(0).to(self.w_mean)
 
     def styles(self, w: Tensor) -> list[Tensor]:
         """S of w [B, num_ws, w_dim]: one [B, C] per layer in order of use (``style_names``), as the affine gives it."""

@@ -29,7 +29,7 @@ def path_length(
     The distance d is between SqueezeNet's activations after each fire module, normalised over channels, squared, summed over
     channels and modules, mean over positions: LPIPS without its fitted weights, so that numbers are not those that others print.
     """
-    w = generator.map(sample_z(seed, range(2 * samples), generator.z_dim).to(generator.device))
+    w = generator.map_all(sample_z(seed, range(2 * samples), generator.z_dim).to(generator.device))
     t = torch.rand(samples, 1, 1, generator=torch.Generator().manual_seed(seed)).to(w.device)
     a, b = w[:samples], w[samples:]
     distances = []

@@ -78,7 +78,7 @@ def _images(
     """uint8 [samples, R, R, 3] for each strength."""
     z = sample_z(seed, range(samples), generator.z_dim).to(generator.device)
     with torch.no_grad():
-        code = Code(w=generator.map(z, truncation_psi=TRUNCATION), z=z)
+        code = Code(w=generator.map_all(z, truncation_psi=TRUNCATION), z=z)
     name = direction.name
     # The reference in an edit has no version: the direction is the one that is given.
     trusted = (name,) if trust else ()

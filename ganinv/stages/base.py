@@ -43,6 +43,7 @@ class Context:
     precision: Literal["float32", "bfloat16"] = "float32"
     _distances: dict[str, Distance] = field(default_factory=dict)
     _inverters: dict[str, Inverter] = field(default_factory=dict)
+    _class_means: dict[int, Tensor] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def computing_in(self, precision: Literal["float32", "bfloat16"]) -> Iterator[None]:
@@ -74,6 +75,15 @@ class Context:
             return inverter(images, code, steps=steps)
         with torch.autocast(self.generator.device.type, torch.bfloat16):
             return inverter(images, code, steps=steps).map(Tensor.float)
+
+    def mean_w(self, target: Target) -> Tensor:
+        """Where images start from that start from the mean of W: [B, 1, w_dim], of their classes where they have some."""
+        if target.classes is None:
+            return self.generator.w_mean.expand(len(target), 1, -1)
+        labels = [int(label) for label in target.classes]
+        for label in set(labels) - self._class_means.keys():
+            self._class_means[label] = self.generator.class_mean(label)
+        return torch.stack([self._class_means[label] for label in labels])[:, None]
 
     def stream(self, image_id: str, purpose: str) -> torch.Generator:
         """The random stream of one image: a function of seed, id and purpose, so no result depends on its batch."""

@@ -100,7 +100,7 @@ class Optimize(StrictModel):
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
         generator = context.generator
         if self.start == "mean":
-            code = Code(w=generator.w_mean.expand(len(target), generator.num_ws, -1))
+            code = Code(w=context.mean_w(target).expand(-1, generator.num_ws, -1))
         elif self.start == "random":
             code = self._random(target, context)
         elif code is None:

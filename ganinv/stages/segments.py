@@ -77,6 +77,7 @@ class Segment(StrictModel):
             target.images[images],
             [f"{target.ids[i]}#{names[k]}" for i, k in pairs],
             dilate(masks[images, numbers], self.dilation),
+            classes=None if target.classes is None else target.classes[images],
         )
         result = self.optimize(lanes, self._start(code, pairs, names), context)
         found = self._segments(

@@ -118,7 +118,7 @@ class LocalityLoss:
 
     def near(self, pivot: Tensor, z: Tensor) -> Tensor:
         """The latents [B, num_ws, w_dim] at distance ``alpha`` of the pivots, towards those of z [B, z_dim]."""
-        w_z = self.generator.map(z, truncation_psi=self.cfg.truncation_psi)
+        w_z = self.generator.map_all(z, truncation_psi=self.cfg.truncation_psi)
         away = w_z - pivot
         length = away.square().sum(dim=(1, 2) if self.cfg.norm == "tensor" else 2, keepdim=True).sqrt()
         return pivot + self.cfg.alpha * away / length

@@ -114,7 +114,7 @@ class MixedBatches:
             return Batch(real, real, ids)
         z = torch.randn(count - real_count, self.generator.z_dim, generator=step.stream("samples")).to(device)
         with torch.no_grad():
-            w = self.generator.map(z, truncation_psi=cfg.sample_psi)
+            w = self.generator.map_all(z, truncation_psi=cfg.sample_psi)
             fake = self.generator.synthesize(Code(w=w))
         images = torch.cat([real, fake]) if real_count else fake
         return Batch(images, images, ids, w)

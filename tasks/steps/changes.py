@@ -14,7 +14,7 @@ from ganinv.directions.measuring.changes import changes_since
 from ganinv.directions.measuring.effects import Start, measure_effects, score_codes
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.files import EMBEDDED, open_generator
-from ganinv.generators.sampling import sample_index, sample_z
+from ganinv.generators.sampling import class_vectors, sample_index, sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, open_labeller
 from ganinv.store import Collection, Store, tensor_numpy
@@ -77,8 +77,10 @@ class Changes:
         ids = table["image_id"].to_pylist()
         if "seed" not in plan.config or not all(i.startswith("sample-") for i in ids):
             return Start(w)
-        z = sample_z(int(plan.config["seed"]), [sample_index(i) for i in ids], self.generator.z_dim)
-        return Start(w, z, float(psi[0]))
+        indices = [sample_index(i) for i in ids]
+        z = sample_z(int(plan.config["seed"]), indices, self.generator.z_dim)
+        c = class_vectors(self.generator.c_dim, indices, plan.config.get("classes", ()))
+        return Start(w, z, float(psi[0]), None if c is None else c.to(w))
 
     @cached_property
     def _before(self) -> np.ndarray:

@@ -22,7 +22,8 @@ from ganinv.config import validate
 from ganinv.data import Dataset, LoadedBatch
 from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
-from ganinv.errors import NotFinite
+from ganinv.data.values import class_numbers, read_values
+from ganinv.errors import ConfigError, NotFinite
 from ganinv.generators.channels import CHANNELS, as_channels
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
@@ -70,6 +71,8 @@ class InvertJob(CodesJob):
             and ``distance`` are null, and ``ganinv evaluate`` can still measure any of them.
         changed: what becomes of an image whose file has another content than its row is of: ``compute`` it again, in the
             place of the old row, or make it an ``error`` row.
+        class_column: of a conditional generator, the column of a Parquet data set that has each image's class (a number, or
+            one-hot): what starts from the mean of W starts from that of the class.
     """
 
     store: str
@@ -84,6 +87,7 @@ class InvertJob(CodesJob):
     start: str | None = None
     measure: bool = True
     changed: Literal["compute", "error"] = "compute"
+    class_column: str | None = None
 
     @property
     def collection_name(self) -> str:
@@ -159,6 +163,11 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
         check_generator(begun, generator, f"latents {job.start!r}")
         job.reader(store, latents, generator).check()
         config["start"] = {"latents": job.start, "config": latents.plan().config_digest}
+    if job.class_column is not None:
+        if not generator.c_dim:
+            raise ConfigError(f"generator {generator.name!r} is not conditional: leave --class-column away")
+        read_values(dataset.place, {i: dataset.sources[i] for i in dataset.ids[:1]}, job.class_column)
+        config["class_column"] = job.class_column
     if not job.measure:
         config["measure"] = False
     origin: dict[str, Any] = {"method": method.cfg.name, "distance_name": method.cfg.distance, "seed": job.seed}
@@ -272,7 +281,14 @@ class InvertWorker:
 
     def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
         rows: list[Any] = []
-        target, start = Target(loaded.images, loaded.ids), None
+        if self.job.class_column is not None:
+            loaded, target, unclassed = self._classed(loaded, self.job.class_column)
+            rows += unclassed
+            if not loaded.ids:
+                return rows
+        else:
+            target = Target(loaded.images, loaded.ids)
+        start = None
         if self.begun is not None:
             begun = self._begun(self.begun, loaded.ids)
             missing = [i for i in loaded.ids if i not in begun]
@@ -280,7 +296,8 @@ class InvertWorker:
             there = [k for k, i in enumerate(loaded.ids) if i in begun]
             if not there:
                 return rows
-            target = Target(loaded.images[there], [loaded.ids[k] for k in there])
+            classes = None if target.classes is None else target.classes[there]
+            target = Target(loaded.images[there], [loaded.ids[k] for k in there], classes=classes)
             start = Code.cat([begun[i] for i in target.ids])
         inversion = self.method.invert(target, start, measure=self.job.measure)
         seconds = (time.perf_counter() - started) / len(loaded.ids)
@@ -317,6 +334,22 @@ class InvertWorker:
                 )
             )
         return rows
+
+    def _classed(self, loaded: LoadedBatch, column: str) -> tuple[LoadedBatch, Target, list[Any]]:
+        """The images that have a class, and an error for each of the others."""
+        known, count = self.index.dataset(loaded.ids), self.generator.c_dim
+        values = read_values(known.place, known.sources, column)
+        classes = class_numbers(values, loaded.ids, count)
+        errors = [
+            RowError(i, "no_class", f"{column} is {values.get(i)!r:.60}, expected a class from 0 to {count - 1}")
+            for i in loaded.ids
+            if i not in classes
+        ]
+        keep = [k for k, i in enumerate(loaded.ids) if i in classes]
+        ids = [loaded.ids[k] for k in keep]
+        sha256 = [loaded.sha256[k] for k in keep]
+        some = replace(loaded, images=loaded.images[keep], ids=ids, sha256=sha256, errors=[])
+        return some, Target(some.images, ids, classes=torch.tensor([classes[i] for i in ids])), errors
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
         rows.sort(key=lambda row: row.image_id)

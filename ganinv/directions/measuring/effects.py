@@ -23,24 +23,28 @@ class Start:
     Args:
         w: [N, num_ws, w_dim], as they are rendered (truncated, if they are to be).
         z: [N, z_dim], where directions in Z are to be measured. psi: the truncation that takes z to w.
+        c: [N, c_dim], the classes that took z to w, of a conditional generator.
     """
 
     w: Tensor
     z: Tensor | None = None
     psi: float = 1.0
+    c: Tensor | None = None
 
     @classmethod
     def of(cls, generator: Generator, z: Tensor, psi: float = 1.0) -> Start:
-        """Samples z [N, z_dim], mapped and truncated."""
+        """Samples z [N, z_dim], mapped and truncated; of a conditional generator with its classes in turn."""
+        c = generator.classes_in_turn(len(z))
         with torch.no_grad():
-            w = generator.map(z.to(generator.device), truncation_psi=psi)
-        return cls(w, z, psi)
+            w = generator.map(z.to(generator.device), c, truncation_psi=psi)
+        return cls(w, z, psi, c)
 
     def __len__(self) -> int:
         return len(self.w)
 
     def __getitem__(self, part: slice) -> Start:
-        return Start(self.w[part], None if self.z is None else self.z[part], self.psi)
+        z, c = (None if each is None else each[part] for each in (self.z, self.c))
+        return Start(self.w[part], z, self.psi, c)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def edited(generator: Generator, direction: Direction, start: Start, strength: f
             raise ConfigError(f"direction {direction.name!r} lives in Z: give the samples' z")
         z = start.z.to(generator.device)
         with torch.no_grad():
-            return Code(w=generator.map(z + direction.step_z(z, strength), truncation_psi=start.psi))
+            return Code(w=generator.map(z + direction.step_z(z, strength), start.c, truncation_psi=start.psi))
     if direction.space == "s":
         offsets = direction.style_offsets(strength, start.w)
         return Code(w=start.w, styles={name: offset.expand(len(start), -1) for name, offset in offsets.items()})
