@@ -8,8 +8,8 @@ Prints a Markdown table: kernel and Frechet distance to the data set in two feat
 face descriptors), precision and recall, nearest training neighbours, faces found, glasses, perceptual path length in W; beside
 them the same of one half of the data set against the other, as far as it makes sense. Of a checkpoint of
 ``ganinv.training.gan_run`` the averaged generator is judged. ``--grid`` draws 100 samples nobody picked (psi 0.8) and, under
-them, interpolations. What is measured of the data set is kept in ``--cache``. The discriminator's trunk (EfficientNet-Lite0)
-is no judge: the generator was trained against it.
+them, interpolations. Features are kept in ``--cache``, and divided by the data set's root mean square. The discriminator's
+trunk (EfficientNet-Lite0) is no judge: the generator was trained against it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,8 @@ from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.judges import (
     SAME_PERSON,
-    FaceJudge,
-    SqueezeNet,
-    measure_faces,
-    measure_haze,
+    Panel,
     nearest_neighbours,
-    open_glasses_probe,
     path_length,
     precision_recall,
     squeezenet_features,
@@ -48,6 +45,7 @@ from ganinv.judges import (
 from ganinv.metrics import frechet, kid
 from ganinv.reading.checkpoint import read_checkpoint
 
+NEIGHBOURS = 3  # of precision and recall
 SEED = 20_000
 """Samples are drawn with this seed: nothing else here uses it."""
 
@@ -66,12 +64,12 @@ def main() -> None:
     args = parser.parse_args()
     generators = [open_generator(uri) for uri in args.generator or ([] if args.checkpoint else ["portraits-64"])]
     generators += [open_run(path) for path in args.checkpoint]
-    panel = Panel()
+    judges = Judges()
     where = dict(pair.split("=", 1) for pair in args.where)
-    known = panel.known(args.data, where, generators[0].resolution, args.cache)
-    columns = [panel.compare_halves(known)]
+    known = judges.known(args.data, where, generators[0].resolution, args.cache)
+    columns = [judges.compare_halves(known, args.samples)]
     for n, g in enumerate(generators):
-        line = panel.judge(g, known, args.samples)
+        line = judges.judge(g, known, args.samples, args.cache)
         columns.append(line)
         if args.json:
             with args.json.open("a") as file:
@@ -80,7 +78,7 @@ def main() -> None:
             path = args.grid if len(generators) == 1 else args.grid.with_stem(f"{args.grid.stem}-{n}")
             draw(g).save(path)
     print(table(columns))
-    print(f"\nJudges: {'; '.join(panel.names())}. {args.samples} samples at psi 1.")
+    print(f"\nJudges: {'; '.join(judges.names())}. {args.samples} samples at psi 1.")
 
 
 def open_run(path: str) -> Generator:
@@ -110,75 +108,72 @@ class Features:
         self.squeezenet, self.identity, self.measures = squeezenet, identity, measures
 
 
-class Panel:
+class Judges:
     """All judges, opened once."""
 
     def __init__(self) -> None:
-        self.net, self.faces = SqueezeNet(), FaceJudge()
-        self.probe = open_glasses_probe(net=self.net)
+        self.panel = Panel()
 
     def names(self) -> list[str]:
-        return [str(judge) for judge in (self.net.judge, *self.faces.judges, self.probe.judge)]
+        return [str(judge) for judge in self.panel.judges]
 
     def features(self, images: Tensor) -> Features:
-        faces = self.faces.look(images)
-        identity = self.faces.describe(faces)[faces.found]
-        measures = {"face": faces.found.astype(float), "glasses": self.probe.probability(images, faces)}
-        measures |= measure_faces(faces) | measure_haze(images)
-        return Features(squeezenet_features(self.net, images), identity, measures)
+        judged = self.panel.judge(images)
+        features = squeezenet_features(self.panel.net, images)
+        return Features(features, judged.descriptors[judged.found], judged.measures)
 
     def known(self, url: str, where: dict[str, str], resolution: int, cache: Path | None) -> Features:
-        """Features of the data set, from the cache where it has them."""
+        """Features of the data set."""
         dataset = open_dataset(url, where=where or None)
-        judges = [self.net.judge, *self.faces.judges, self.probe.judge]
-        key = hashlib.sha256(json.dumps([url, list(dataset.ids), resolution, judges]).encode()).hexdigest()[:16]
+        what = [url, list(dataset.ids), resolution]
+        return self.kept(cache, what, lambda: dataset.load(dataset.ids, resolution).images)
+
+    def made(self, g: Generator, samples: int, cache: Path | None) -> Features:
+        """Features of samples of a generator."""
+        w = g.map(sample_z(SEED, range(samples), g.z_dim).to(g.device))
+        return self.kept(cache, [g.fingerprint, samples, SEED], lambda: g.render(Code(w=w)).cpu())
+
+    def kept(self, cache: Path | None, what: list[Any], images: Callable[[], Tensor]) -> Features:
+        """Features of images, from the cache where it has them."""
+        key = hashlib.sha256(json.dumps([*what, self.panel.judges]).encode()).hexdigest()[:16]
         path = None if cache is None else cache / f"judged-{key}.npz"
         if path is not None and path.is_file():
             stored = dict(np.load(path))
             return Features(stored.pop("squeezenet"), stored.pop("identity"), stored)
-        loaded = dataset.load(dataset.ids, resolution)
-        found = self.features(loaded.images)
+        found = self.features(images())
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             kept: dict[str, Any] = {"squeezenet": found.squeezenet, "identity": found.identity, **found.measures}
             np.savez(path, **kept)
         return found
 
-    def judge(self, g: Generator, known: Features, samples: int) -> dict[str, Any]:
+    def judge(self, g: Generator, known: Features, samples: int, cache: Path | None = None) -> dict[str, Any]:
         """The numbers of a generator."""
-        z = sample_z(SEED, range(samples), g.z_dim)
-        made = self.features(g.render(Code(w=g.map(z.to(g.device)))).cpu())
+        made = self.made(g, samples, cache)
         line: dict[str, Any] = {
             "name": g.name,
             "fingerprint": g.fingerprint,
             "samples": samples,
             "judges": self.names(),
         }
-        line |= compare(made, known)
-        nearest = nearest_neighbours(made.identity, known.identity).distance
-        line["nearest training face, median"] = float(np.median(nearest))
-        line["nearest training face, smallest"] = float(nearest.min())
-        line[f"nearer than {SAME_PERSON} to a training face"] = float((nearest < SAME_PERSON).mean())
-        line["path length in W"] = path_length(g, self.net, min(500, samples))
+        line |= compare(made, known) | nearest(made, known)
+        line["path length in W"] = path_length(g, self.panel.net, min(500, samples))
         return line
 
-    def compare_halves(self, known: Features) -> dict[str, Any]:
-        """One half of the data set against the other: what a perfect generator could reach."""
+    def compare_halves(self, known: Features, samples: int) -> dict[str, Any]:
+        """As many images of one half of the data set against the other half: what a perfect generator could reach."""
 
-        def half(start: int) -> Features:
+        def half(start: int, count: int | None = None) -> Features:
             rows, people = (
-                np.random.default_rng(0).permutation(len(x))[start::2] for x in (known.squeezenet, known.identity)
+                np.random.default_rng(0).permutation(len(x))[start::2][:count]
+                for x in (known.squeezenet, known.identity)
             )
             measures = {name: values[rows] for name, values in known.measures.items()}
             return Features(known.squeezenet[rows], known.identity[people], measures)
 
-        a, b = half(0), half(1)
-        line = {"name": "data set, half against half", "samples": len(a.squeezenet), **compare(a, b)}
-        nearest = nearest_neighbours(a.identity, b.identity).distance
-        line["nearest training face, median"] = float(np.median(nearest))
-        line["nearest training face, smallest"] = float(nearest.min())
-        line[f"nearer than {SAME_PERSON} to a training face"] = float((nearest < SAME_PERSON).mean())
-        return line
+        a, b = half(0, samples), half(1)
+        line = {"name": "data set, half against half", "samples": len(a.squeezenet)}
+        return line | compare(a, b) | nearest(a, b)
 
 
 def compare(made: Features, known: Features) -> dict[str, Any]:
@@ -186,8 +181,13 @@ def compare(made: Features, known: Features) -> dict[str, Any]:
     line: dict[str, Any] = {}
     for space in ("squeezenet", "identity"):
         a, b = getattr(made, space), getattr(known, space)
-        distance = kid(a, b, subsets=20)
-        found = precision_recall(b[: len(a)], a[: len(b)])
+        if min(len(a), len(b)) <= NEIGHBOURS:
+            continue  # of a generator of no faces there are no descriptors: its cells stay empty
+        # In units of the data set's own size: the cubic kernel (x . y / D + 1)^3 was made for features of about 1.
+        size = np.sqrt(np.square(b, dtype=np.float64).mean())
+        a, b = a / size, b / size
+        distance = kid(a, b, subsets=50, subset_size=min(len(a), len(b)) // 2)
+        found = precision_recall(b[: len(a)], a[: len(b)], NEIGHBOURS)
         line |= {
             f"KID x 1000, {space}": 1000 * distance.mean,
             f"KID x 1000, {space}, deviation": 1000 * distance.std,
@@ -195,13 +195,27 @@ def compare(made: Features, known: Features) -> dict[str, Any]:
             f"precision, {space}": found.precision,
             f"recall, {space}": found.recall,
         }
-    with np.errstate(invalid="ignore"):
-        line["a face found"] = float(made.measures["face"].mean())
-        line["wears glasses"] = float(np.nanmean(made.measures["glasses"] > 0.5))
+    seen = made.measures["face"] > 0
+    line["a face found"] = float(seen.mean())
+    if not seen.any():
+        return line
+    line["wears glasses"] = float((made.measures["glasses"][seen] > 0.5).mean())
     for name in ("confidence", "yaw", "mouth_width", "eye_opening", "brightness", "contrast", "detail", "saturation"):
-        line[f"{name}, mean"] = float(np.nanmean(made.measures[name]))
-    line["yaw, deviation"] = float(np.nanstd(made.measures["yaw"]))
+        line[f"{name}, mean"] = float(made.measures[name][seen].mean())
+    line["yaw, deviation"] = float(made.measures["yaw"][seen].std())
     return line
+
+
+def nearest(made: Features, known: Features) -> dict[str, float]:
+    """How near faces come to those of the data set: memorised ones come very near."""
+    if not len(made.identity) or not len(known.identity):
+        return {}
+    distance = nearest_neighbours(made.identity, known.identity).distance
+    return {
+        "nearest training face, median": float(np.median(distance)),
+        "nearest training face, smallest": float(distance.min()),
+        f"nearer than {SAME_PERSON} to a training face": float((distance < SAME_PERSON).mean()),
+    }
 
 
 def table(columns: list[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ from ganinv.judges.faces import SAME_PERSON, FaceJudge, Faces, identity_distance
 from ganinv.judges.glasses import GlassesProbe, open_glasses_probe
 from ganinv.judges.haze import measure_haze
 from ganinv.judges.measures import measure_faces
+from ganinv.judges.panel import Judged, Panel
 from ganinv.judges.path_length import path_length
 from ganinv.judges.squeezenet import SqueezeNet, squeezenet_features
 from ganinv.judges.weights import Judge
@@ -20,7 +21,9 @@ __all__ = [
     "Faces",
     "GlassesProbe",
     "Judge",
+    "Judged",
     "Neighbours",
+    "Panel",
     "PrecisionRecall",
     "SqueezeNet",
     "identity_distance",

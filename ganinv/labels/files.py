@@ -31,6 +31,8 @@ class LabellerCard(StrictModel):
     version: int
     attributes: dict[str, Attribute]
     channels: tuple[int, ...]
+    eye_channels: tuple[int, ...] | None = None
+    """Of the network that sees the eyes alone, where there is one."""
     input_size: int
     resize: str = "block average where the side is a multiple of input_size, else antialiased bilinear"
     weights_sha256: str
@@ -67,7 +69,7 @@ def open_trained(name: str) -> NetworkLabeller:
             f"{WEIGHTS} of labeller {name!r} has sha256 {found[:12]}, its card says {card.weights_sha256[:12]}; "
             "restore both files from the same release or training run"
         )
-    net = AttributeNet(len(card.attributes), card.channels)
+    net = AttributeNet(len(card.attributes), card.channels, eye_channels=card.eye_channels)
     try:
         net.load_state_dict({key: tensor.float() for key, tensor in load(content).items()})
     except (RuntimeError, SafetensorError) as error:

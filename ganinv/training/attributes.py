@@ -4,7 +4,9 @@
 core.
 
 The labeller will be shown images that a generator made: blurred, noisy, off in colour, slightly misplaced. So it is
-trained on images that are all of that, and its card states its quality on clean and on degraded portraits.
+trained on images that are all of that, and its card states its quality on clean and on degraded portraits. Directions will be
+fitted on its scores, and do whatever raises them: so glasses are read off the eyes alone, a veil of white is not age, and half
+of the images are moved against the network (``AttributeTrainingConfig.adversarial``).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import fsspec
 import numpy as np
@@ -24,18 +27,25 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from ganinv.codes.code import Code
 from ganinv.config import StrictModel
 from ganinv.errors import DataError
+from ganinv.generators.files import open_generator
+from ganinv.generators.sampling import sample_z
+from ganinv.generators.stylegan2 import Generator
 from ganinv.labels.attributes import AttributeNet
 from ganinv.labels.base import Attribute
-from ganinv.labels.files import LabellerCard, half_weights, write_labeller
+from ganinv.labels.files import LabellerCard, half_weights, open_trained, write_labeller
+from ganinv.labels.inputs import resize_images
 
 ATTRIBUTES = ("glasses", "gender", "smile", "age", "yaw")
 BINARY = 3
 """The first three attributes are logits, the rest standardised values."""
 YAW = ATTRIBUTES.index("yaw")
+SAMPLES_SEED = 40_000  # of generated images that join: not those that anything is measured on
 POSITIVE_MEANS = (
     "wears glasses",
     "male, as recorded or predicted in the training data",
@@ -65,7 +75,7 @@ class AttributeTrainingConfig(StrictModel):
     """One training run."""
 
     name: str = "portraits-64"
-    version: int = 1
+    version: int = 2
     size: int = 64
     channels: tuple[int, ...] = (24, 48, 96, 128)
     epochs: int = 60
@@ -76,6 +86,15 @@ class AttributeTrainingConfig(StrictModel):
     """Decay per step of the averaged weights, which are the ones shipped."""
     soft: float = 0.03
     """Labels of the logits are kept this far from 0 and 1, so that scores keep ranking images far from the boundary."""
+    eye_channels: tuple[int, ...] | None = (24, 48, 96)
+    """A network of its own looks at the eyes for glasses; None leaves them to the trunk."""
+    veil: float = 0.3
+    """Share of images behind a smooth white or dark veil, whose labels stay: haze is not age."""
+    adversarial: float = 1.0
+    """Half of each batch is moved this far (L2, pixels in [-1, 1]) to where the loss grows fastest (Goodfellow et al. 2015):
+    a score must not hang on what nobody can see, or directions will paint that. 0 leaves it out."""
+    confident: float = 0.9
+    """Generated images join with the label that a first network gives them, where it is this sure (Lee 2013)."""
     seed: int = 0
 
 
@@ -92,8 +111,16 @@ def train_attributes(
     test: LabelledImages,
     config: AttributeTrainingConfig | None = None,
     log: Callable[[str], None] = print,
+    *,
+    generated: Tensor | None = None,
+    start: AttributeNet | None = None,
 ) -> tuple[AttributeNet, LabellerCard]:
-    """Train on one split, measure on the other.
+    """Train on one split; calibrate and measure on the other.
+
+    Args:
+        generated: images [M, 3, R, R] in [-1, 1] of generators whose samples are to be labelled. They join for a second
+            training, with labels that the first network is sure of.
+        start: a trained network; what fits of it is where the training begins.
 
     Returns:
         (network with averaged weights rounded to half precision, its card).
@@ -107,7 +134,12 @@ def train_attributes(
     targets[:, BINARY:] = (targets[:, BINARY:] - mean) / std
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = _fit(train.images, targets, config, log)
+        net = _fit(train.images, targets, config, log, start)
+        if generated is not None:
+            sure, guessed = _guess(net, generated, config)
+            log(f"{len(sure)} of {len(generated)} generated images have a label that is sure")
+            net = _fit(torch.cat([train.images, sure]), torch.cat([targets, guessed]), config, log, net)
+    _calibrate(net, test)
     sha256 = half_weights(net)[1]
     net.load_state_dict({key: value.half().float() for key, value in net.state_dict().items()})
     rng = torch.Generator().manual_seed(config.seed + 1)
@@ -134,6 +166,7 @@ def train_attributes(
         version=config.version,
         attributes=attributes,
         channels=config.channels,
+        eye_channels=config.eye_channels,
         input_size=config.size,
         weights_sha256=sha256,
         measured=measured,
@@ -142,8 +175,16 @@ def train_attributes(
     return net, card
 
 
-def _fit(images: Tensor, targets: Tensor, config: AttributeTrainingConfig, log: Callable[[str], None]) -> AttributeNet:
-    net = AttributeNet(targets.shape[1], config.channels)
+def _fit(
+    images: Tensor,
+    targets: Tensor,
+    config: AttributeTrainingConfig,
+    log: Callable[[str], None],
+    start: AttributeNet | None,
+) -> AttributeNet:
+    net = AttributeNet(targets.shape[1], config.channels, eye_channels=config.eye_channels)
+    if start is not None:
+        net.load_state_dict(start.state_dict(), strict=False)
     average = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     per_epoch = len(images) // config.batch_size
@@ -160,9 +201,11 @@ def _fit(images: Tensor, targets: Tensor, config: AttributeTrainingConfig, log: 
             rate = min((step + 1) / (0.05 * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps))
             optimizer.param_groups[0]["lr"] = config.lr * rate
             shown, wanted = augment(images[batch], targets[batch], rng)
-            scores = net(shown)
-            loss = F.binary_cross_entropy_with_logits(scores[:, :BINARY], wanted[:, :BINARY])
-            loss = loss + F.mse_loss(scores[:, BINARY:], wanted[:, BINARY:])
+            shown = veiled(shown, config.veil, rng)
+            if config.adversarial:
+                half = len(shown) // 2
+                shown[:half] = moved_against(net, shown[:half], wanted[:half], config.adversarial)
+            loss = _loss(net(shown), wanted)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -174,6 +217,59 @@ def _fit(images: Tensor, targets: Tensor, config: AttributeTrainingConfig, log: 
             total += loss.item()
         log(f"epoch {epoch + 1}/{config.epochs}: loss {total / per_epoch:.4f}")
     return average.eval()
+
+
+def _loss(scores: Tensor, wanted: Tensor) -> Tensor:
+    loss = F.binary_cross_entropy_with_logits(scores[:, :BINARY], wanted[:, :BINARY])
+    return loss + F.mse_loss(scores[:, BINARY:], wanted[:, BINARY:])
+
+
+def moved_against(net: AttributeNet, images: Tensor, targets: Tensor, radius: float) -> Tensor:
+    """Images [B, 3, R, R], each moved by ``radius`` (L2) along the gradient of its loss."""
+    images = images.detach().clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(_loss(net(images), targets), images)
+    length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+    return (images.detach() + radius * gradient / length).clamp(-1, 1)
+
+
+def veiled(images: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    """Images [B, 3, R, R], some of them behind a veil of white, grey or black that is thicker here than there."""
+    batch, size = len(images), images.shape[-1]
+    thickness = torch.rand(batch, 1, 4, 4, generator=rng) * torch.rand(batch, 1, 1, 1, generator=rng) * 0.7
+    thickness = F.interpolate(thickness, (size, size), mode="bicubic", align_corners=False).clamp(0, 1)
+    shade = torch.rand(batch, 1, 1, 1, generator=rng) * 2 - 1
+    chosen = torch.rand(batch, 1, 1, 1, generator=rng) < share
+    return torch.where(chosen, torch.lerp(images, shade.expand_as(images), thickness), images)
+
+
+@torch.no_grad()
+def _guess(net: AttributeNet, images: Tensor, config: AttributeTrainingConfig) -> tuple[Tensor, Tensor]:
+    """(images, targets) of those whose glasses, gender and smile the network is sure of, seen as they are and mirrored."""
+    guesses = []
+    for part in images.split(256):
+        here, there = net(part), net(part.flip(3))
+        there[:, YAW] *= -1
+        guesses.append((here + there) / 2)
+    scores = torch.cat(guesses)
+    chance = scores[:, :BINARY].sigmoid()
+    sure = (torch.maximum(chance, 1 - chance) > config.confident).all(1)
+    scores[:, :BINARY] = chance.round().clamp(config.soft, 1 - config.soft)
+    return images[sure], scores[sure]
+
+
+@torch.no_grad()
+def _calibrate(net: AttributeNet, test: LabelledImages) -> None:
+    """Make the logits log-odds: each of the three gets the slope and offset that fit the test split best (Platt 1999)."""
+    scores = torch.cat([net(part) for part in test.images.split(256)])
+    for i in range(BINARY):
+        positive = (test.labels[:, i] > 0.5).numpy()
+        if positive.all() or not positive.any():
+            continue
+        fitted = LogisticRegression().fit(scores[:, i : i + 1].numpy(), positive)
+        slope, offset = max(float(fitted.coef_[0, 0]), 1e-3), float(fitted.intercept_[0])
+        head, row = (net.eyes.head, 0) if i == 0 and net.eyes is not None else (net.head, i)
+        head.weight[row] *= slope
+        head.bias[row] = head.bias[row] * slope + offset
 
 
 def augment(images: Tensor, targets: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -222,6 +318,7 @@ def _measure(net: AttributeNet, images: Tensor, labels: Tensor) -> dict[str, flo
         score, label = scores[:, i].double().numpy(), labels[:, i].double().numpy()
         if i < BINARY:
             measured[f"{name}_auc"] = round(area_under_curve(score, label > 0.5), 4)
+            measured[f"{name}_accuracy"] = round(float(((score > 0) == (label > 0.5)).mean()), 4)
         else:
             measured[f"{name}_correlation"] = round(float(np.corrcoef(score, label)[0, 1]), 4)
     return measured
@@ -269,6 +366,11 @@ def _decode(content: bytes, size: int) -> np.ndarray:
         return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BOX))
 
 
+def _samples(generator: Generator, count: int, size: int) -> Tensor:
+    w = generator.map(sample_z(SAMPLES_SEED, range(count), generator.z_dim))
+    return resize_images(generator.render(Code(w=w)).clamp(-1, 1), size)
+
+
 def main() -> None:
     """Train on a table and write the labeller's folder."""
     parser = argparse.ArgumentParser(description="Train the attribute network of a labeller.")
@@ -276,10 +378,17 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder for labeller.json and weights.safetensors")
     parser.add_argument("--epochs", type=int, default=AttributeTrainingConfig().epochs)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--adversarial", type=float, default=AttributeTrainingConfig().adversarial)
+    parser.add_argument("--start", help="labeller to go on from: its name or folder")
+    parser.add_argument("--generator", action="append", default=[], help="whose samples join; may be repeated")
+    parser.add_argument("--samples", type=int, default=1000, help="of each generator")
     args = parser.parse_args()
-    config = AttributeTrainingConfig(epochs=args.epochs, seed=args.seed)
+    config = AttributeTrainingConfig(epochs=args.epochs, seed=args.seed, adversarial=args.adversarial)
     train, test = read_portraits(args.data, config.size)
-    net, card = train_attributes(train, test, config)
+    start = open_trained(args.start).net if args.start else None
+    made = [_samples(open_generator(uri), args.samples, config.size) for uri in args.generator]
+    generated = torch.cat(made) if made else None
+    net, card = train_attributes(train, test, config, generated=generated, start=cast(AttributeNet | None, start))
     write_labeller(args.out, card, half_weights(net)[0])
     print(json.dumps(card.measured, indent=2))
 

@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from ganinv.errors import DataError
 from ganinv.labels import open_labeller
+from ganinv.labels.attributes import AttributeNet
 from ganinv.labels.files import half_weights, write_labeller
 from ganinv.training.attributes import (
     YAW,
@@ -20,14 +22,26 @@ from ganinv.training.attributes import (
     area_under_curve,
     augment,
     degrade,
+    moved_against,
     read_portraits,
     train_attributes,
+    veiled,
 )
 
-TINY = AttributeTrainingConfig(name="toy", size=32, channels=(8, 16, 24), epochs=12, batch_size=32, lr=5e-3)
+TINY = AttributeTrainingConfig(
+    name="toy",
+    size=32,
+    channels=(8, 16, 24),
+    eye_channels=None,
+    epochs=12,
+    batch_size=32,
+    lr=5e-3,
+    veil=0.1,
+    adversarial=0.1,
+)
 
 
-def toy_faces(n: int, seed: int) -> LabelledImages:
+def toy_faces(n: int, seed: int, glasses_at: int = 5) -> LabelledImages:
     """A bright disc on grey. Yaw moves it sideways, age darkens the ground, smile is a bar below it, gender its
     colour."""
     rng = torch.Generator().manual_seed(seed)
@@ -42,7 +56,7 @@ def toy_faces(n: int, seed: int) -> LabelledImages:
     images = torch.where(disc[:, None], color[:, :, None, None], images)
     bar = ((y - 25).abs() < 2)[None] & (labels[:, 2, None, None] > 0.5)
     images = torch.where(bar[:, None], torch.tensor(1.0), images)
-    dots = ((y - 5).abs() < 2)[None] & (labels[:, 0, None, None] > 0.5)
+    dots = ((y - glasses_at).abs() < 2)[None] & (labels[:, 0, None, None] > 0.5)
     return LabelledImages(torch.where(dots[:, None], torch.tensor(-1.0), images), labels)
 
 
@@ -105,6 +119,63 @@ def test_area_under_curve() -> None:
     scores = np.array([0.1, 0.4, 0.4, 0.9])
     assert area_under_curve(scores, np.array([False, False, True, True])) == pytest.approx(0.875)
     assert np.isnan(area_under_curve(scores, np.ones(4, dtype=bool)))
+
+
+def test_glasses_are_read_off_the_eyes_alone() -> None:
+    net = AttributeNet(5, (8, 16), eye_channels=(8, 16)).eval()
+    images = toy_faces(4, 0).images
+    elsewhere = images.clone()
+    elsewhere[:, :, 22:] = torch.rand(4, 3, 10, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before, after = net(images), net(elsewhere)
+    assert torch.equal(before[:, 0], after[:, 0])
+    assert not torch.allclose(before[:, 1:], after[:, 1:], atol=1e-4)
+
+
+def test_images_are_moved_to_where_the_loss_grows() -> None:
+    train = toy_faces(16, 0)
+    targets = train.labels.clone()
+    targets[:, 3:] = 0
+    torch.manual_seed(0)
+    net = AttributeNet(5, (8, 16), eye_channels=(8, 16)).eval()
+    moved = moved_against(net, train.images * 0.5, targets, radius=0.5)
+    torch.testing.assert_close((moved - train.images * 0.5).flatten(1).norm(dim=1), torch.full((16,), 0.5))
+    with torch.no_grad():
+        before, after = ((F.mse_loss(net(x)[:, 3:], targets[:, 3:])) for x in (train.images * 0.5, moved))
+    assert after > before
+
+
+def test_a_veil_lies_over_some_images_and_keeps_them_in_range() -> None:
+    images = toy_faces(64, 0).images
+    out = veiled(images, 0.5, torch.Generator().manual_seed(0))
+    changed = (out != images).flatten(1).any(1)
+    assert 20 < changed.sum() < 44
+    assert out.abs().max() <= 1
+    assert torch.equal(veiled(images, 0.0, torch.Generator()), images)
+
+
+def test_glasses_at_the_eyes_are_learned_with_generated_images_and_calibrated() -> None:
+    messages: list[str] = []
+    config = TINY.model_copy(update={"eye_channels": (8, 16), "confident": 0.5, "epochs": 8})
+    test = toy_faces(96, 1, glasses_at=15)
+    net, card = train_attributes(
+        toy_faces(256, 0, 15), test, config, messages.append, generated=toy_faces(64, 2, 15).images
+    )
+    assert card.measured["clean"]["glasses_auc"] > 0.98
+    assert card.eye_channels == (8, 16)
+    assert "64 of 64 generated images have a label that is sure" in messages
+    assert len(messages) == 2 * config.epochs + 1
+    with torch.no_grad():
+        chance = net(test.images)[:, 0].sigmoid()
+    assert abs(chance.mean() - test.labels[:, 0].mean()) < 0.05
+
+
+def test_training_goes_on_from_a_network() -> None:
+    config = TINY.model_copy(update={"epochs": 1, "lr": 1e-6})
+    config = config.model_copy(update={"eye_channels": (8, 16)})
+    start = AttributeNet(5, (8, 16, 24))  # without the eyes' own
+    net, _ = train_attributes(toy_faces(64, 0), toy_faces(32, 1), config, lambda _: None, start=start)
+    torch.testing.assert_close(net.stem.weight, start.stem.weight, atol=1e-3, rtol=1e-2)
 
 
 def test_too_few_images_are_refused() -> None:
