@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ganinv.codes.code import Code, Feature
+from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import band, fit
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
@@ -28,6 +29,17 @@ class HfgiConfig(InverterConfig):
     """Their height and width."""
     channels: int = 512
     """Their channels."""
+
+    @classmethod
+    def for_generator(cls, generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The up-sampling convolution at the same share of the layers as act[7] has of the published 17, and images of the
+        generator's size where that is below 256."""
+        convs = generator.synthesis.convs
+        k = max(1, 2 * round(7 / 16 * (len(convs) - 1) / 2) - 1)
+        side = 4 * 2 ** ((k + 1) // 2)
+        size = min(256, generator.resolution)
+        shape = {"site": f"act[{k}]", "side": side, "channels": generator.cfg.channels[(k + 1) // 2]}
+        return {**shape, "input_height": size, "input_width": size, **given}
 
 
 class Hfgi(Inverter):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from torch import Tensor
 from ganinv.codes.code import Code, HeadCode
 from ganinv.codes.parts import Head
 from ganinv.errors import ConfigError
+from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import ImageEncoder, Inverter, InverterConfig
 from ganinv.methods.inputs import fit, pool
 from ganinv.networks.hypernet import HyperNetwork, Shape
@@ -28,6 +29,13 @@ class HyperStyleConfig(InverterConfig):
     latent_avg_per_row: bool = False
     steps: int = Field(5, ge=1)
     """Passes at inference."""
+
+    @classmethod
+    def for_generator(cls, generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All convolutions, unless ``layers`` says which."""
+        names = [name for name in generator.style_names if name.startswith("convs.")]
+        layers = {name: tuple(generator.synthesis.get_parameter(f"{name}.weight").shape) for name in names}
+        return super().for_generator(generator, {"layers": layers, **given})
 
 
 class HyperStyle(Inverter):
