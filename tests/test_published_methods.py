@@ -11,7 +11,7 @@ import torch
 
 from ganinv.codes.code import Code
 from ganinv.config import config_names
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import open_distance
@@ -67,12 +67,25 @@ def absent(name: str, g: Generator) -> set[str]:
     return found
 
 
+def shipped(name: str, g: Generator) -> bool:
+    try:
+        open_inverter(name, generator=g)
+    except WeightsRefused:
+        return False
+    return True
+
+
 @pytest.mark.seconds
 @pytest.mark.parametrize("name", config_names("methods"))
 def test_every_method_runs_and_says_what_is_missing(
     name: str, g: Generator, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    if untrained := [each for each in method_config(name).inverters if not shipped(each, g)]:
+        recipe = f"ganinv train portraits-64-{untrained[0]}$"
+        with pytest.raises(WeightsRefused, match=recipe):
+            short(name, g, target)
+        return
     if needs := absent(name, g):
         assert needs <= {"lpips-vgg", "lpips-alex", "vgg16-features"}
         with pytest.raises(

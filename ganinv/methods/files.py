@@ -14,6 +14,7 @@ from typing import Any
 import fsspec
 from safetensors.torch import save
 
+from ganinv.config import config_names
 from ganinv.errors import GeneratorMismatch, WeightsRefused
 from ganinv.generators.files import load_into, pack_tensors, put_file
 from ganinv.generators.stylegan2 import Generator
@@ -122,9 +123,10 @@ def _open_folder(
     try:
         meta = json.loads(fs.cat_file(f"{path}/config.json"))
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        recipe = next((name for name in config_names("training") if name.endswith(f"-{uri}")), "RECIPE")
         raise WeightsRefused(
             f"no encoder at {uri!r}: expected a name of the store, a published checkpoint, or a folder with config.json and "
-            "inverter.safetensors; train one with: ganinv train"
+            f"inverter.safetensors; train one with: ganinv train {recipe}"
         ) from error
     if meta.get("format") != FORMAT:
         raise WeightsRefused(f"{folder}: format {meta.get('format')!r} is not read here, expected {FORMAT}")
