@@ -43,6 +43,7 @@ RECIPES: Registry[type[Recipe]] = Registry(
     {
         "psp": "ganinv.methods.psp:PspRecipe",
         "e4e": "ganinv.methods.e4e:E4eRecipe",
+        "restyle": "ganinv.methods.restyle:ReStyleRecipe",
     },
 )
 """How each kind is trained."""

@@ -7,14 +7,20 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.terms import Terms
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.e4e import E4e, E4eConfig
 from ganinv.methods.inputs import fit, pool
+from ganinv.methods.learning import InverterLearner, new_inverter
 from ganinv.methods.psp import Psp, PspConfig
+from ganinv.training.batches import Batch
+from ganinv.training.learner import Learner
+from ganinv.training.recipe import Recipe
+from ganinv.training.step import Step
 
 
 class ReStyleConfig(InverterConfig):
@@ -74,3 +80,23 @@ class ReStyle(Inverter):
         """What the first pass sees beside the image: the rendering of the mean latent [1, 3, *input_size]."""
         w = self.encoder.latent_avg.expand(1, self.num_ws, -1)
         return pool(self.generator.synthesize(Code(w=w)), self.encoder.input_size)
+
+
+class ReStyleRecipe(Recipe):
+    """Training ReStyle (section 3.2): the losses of every pass are summed, and no gradient goes from one pass into the one
+    before, whose code and rendering are inputs."""
+
+    kind: Literal["restyle"] = "restyle"
+    passes: int = Field(5, ge=1)
+    """Passes in training; the published recipes and inference take 5."""
+
+    def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
+        return ReStyleLearner(self, new_inverter(ReStyle, self, generator, needed, start))
+
+
+class ReStyleLearner(InverterLearner[ReStyle, ReStyleRecipe]):
+    """One step of ReStyle's training: as many backward passes as there are passes."""
+
+    def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
+        for code in self.network.refine(batch.images, steps=self.recipe.passes, detach=True):
+            yield self.losses(self.generator.synthesize(code), batch, code)
