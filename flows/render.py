@@ -70,7 +70,7 @@ def render_latents(
         # One at a time: their extras may differ in shape, and edits of one image share its weights.
         for row, image_id in enumerate(table["image_id"].to_pylist()):
             code = reader.codes(table, [row])
-            photo = None if photos is None else _photo(photos, collection, image_id, generator)
+            photo = None if photos is None else _photo(photos, reader, image_id)
             edited = partial(_edited, code, photo, reader)
             images = _strip(edited, edits, generator) if strip else _each(edited, edits, generator)
             for suffix, image in images.items():
@@ -92,8 +92,8 @@ def open_latents(store: str, name: str, generator_uri: str) -> tuple[Store, Coll
     return root, collection, generator
 
 
-def _photo(photos: Sources, collection: Collection, image_id: str, generator: Generator) -> Tensor:
-    images, _, errors = load_sources(photos, collection, [image_id], generator)
+def _photo(photos: Sources, reader: CodeReader, image_id: str) -> Tensor:
+    images, _, errors = load_sources(photos, reader.collection, [image_id], reader.generator, reader.photo_side)
     if errors:
         raise DataError(f"an edit of {image_id!r} looks at its photo again: {errors[0].message}")
     return images

@@ -21,6 +21,8 @@ class Target:
             its own.
         classes: [B] whole numbers, the class of each image, of a conditional generator: what starts from the mean of W starts
             from that of the class.
+        photos: [B, 3, P, P] in [-1, 1], the same images with more pixels than the generator makes, for inverters that read
+            as many; None gives them ``images``.
     """
 
     images: Tensor
@@ -28,6 +30,7 @@ class Target:
     masks: Tensor | None = None
     segments: Mapping[str, Tensor] | None = None
     classes: Tensor | None = None
+    photos: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4:
@@ -42,6 +45,10 @@ class Target:
             raise ValueError(
                 f"Target.classes must be [{len(self.images)}] for these images, got {list(self.classes.shape)}"
             )
+        if self.photos is not None and self.photos.shape[:2] != self.images.shape[:2]:
+            raise ValueError(
+                f"Target.photos must be {list(self.images.shape[:2])} images of another size, got {list(self.photos.shape)}"
+            )
         wanted = (len(self.images), 1, *self.images.shape[2:])
         given = {"masks": self.masks, **{f"segments[{name!r}]": m for name, m in (self.segments or {}).items()}}
         for name, mask in given.items():
@@ -54,6 +61,11 @@ class Target:
     def __getitem__(self, index: slice) -> Target:
         return self._map(lambda t: t[index], self.ids[index])
 
+    def some(self, rows: Sequence[int]) -> Target:
+        """These images, in this order."""
+        index = torch.as_tensor(rows, dtype=torch.long)
+        return self._map(lambda t: t[index.to(t.device)], [self.ids[k] for k in rows])
+
     def to(self, device: torch.device | str) -> Target:
         return self._map(lambda t: t.to(device), self.ids)
 
@@ -61,4 +73,5 @@ class Target:
         masks = None if self.masks is None else fn(self.masks)
         segments = None if self.segments is None else {name: fn(mask) for name, mask in self.segments.items()}
         classes = None if self.classes is None else fn(self.classes)
-        return Target(fn(self.images), ids, masks, segments, classes)
+        photos = None if self.photos is None else fn(self.photos)
+        return Target(fn(self.images), ids, masks, segments, classes, photos)

@@ -60,15 +60,18 @@ class Sources(Protocol):
 
 
 def load_sources(
-    sources: Sources, latents: Collection, ids: Sequence[str], generator: Generator
+    sources: Sources, latents: Collection, ids: Sequence[str], generator: Generator, side: int | None = None
 ) -> tuple[Tensor, pa.Table, list[RowError]]:
     """The images of stored inversions, read again.
+
+    Args:
+        side: in place of the generator's resolution.
 
     Returns:
         Images [B, C, R, R] in [-1, 1], as the generator makes them, their B rows of ``latents`` in the same order, and an
         error for each image that cannot be read or is not the one that was inverted.
     """
-    loaded = sources.load(ids, generator.resolution)
+    loaded = sources.load(ids, side or generator.resolution)
     table = latents.read(ids=loaded.ids)
     places = {image_id: row for row, image_id in enumerate(table["image_id"].to_pylist())}
     recorded = table["source_sha256"].to_pylist()

@@ -78,6 +78,7 @@ class LoadedBatch:
         sha256: hex digests of their B files, as stored.
         errors: one for each image that is not here.
         ignored: what of the files was ignored (``colour profile``: a damaged one) -> in how many.
+        photos: the same images at a larger size, where somebody asked for it.
     """
 
     images: Tensor
@@ -85,6 +86,7 @@ class LoadedBatch:
     sha256: list[str]
     errors: list[RowError]
     ignored: Mapping[str, int] = field(default_factory=dict)
+    photos: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,12 @@ class Inverter(nn.Module):
         """
         return carry_features(self.generator, code, edited)
 
+    @property
+    def photo_side(self) -> int:
+        """Height and width, in pixels, of the photo that it makes full use of; 0 where it has no size of its own."""
+        sides = [max(getattr(module, "input_size", (0,))) for module in self.modules()]
+        return max([*sides, *(each.photo_side for each in self.needed.values())])
+
     def weight_heads(self) -> Mapping[str, Head]:
         """Parameter name of the synthesis -> the head that its ``HeadCode`` is for. Not stored with codes: they are ours."""
         return {}

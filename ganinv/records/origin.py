@@ -23,7 +23,7 @@ def inverters_origin(
     ``encoders``: name -> ``uri`` (of the store or the package by name, else a URL or a whole path, so that any process finds
     it), ``fingerprint``, ``needed`` (role -> the same, of what lies elsewhere), and ``heads`` where codes hold vectors that its
     heads turn into weight offsets. ``edit_rule``: the ``encoder`` that made the code last, where an edit of it is more than a
-    moved code, and whether it ``needs_images``.
+    moved code, whether it ``needs_images``, and their ``photo_side`` where that is more than the generator's.
 
     Args:
         opened: the method's inverters by name. stages: of the method, in their order.
@@ -62,7 +62,10 @@ def _entry(inverter: Inverter, store: Store) -> dict[str, Any]:
 def _rule(name: str, inverter: Inverter) -> dict[str, Any] | None:
     if type(inverter).after_edit is Inverter.after_edit:
         return None
-    return {"encoder": name, "needs_images": inverter.edits_need_images}
+    rule: dict[str, Any] = {"encoder": name, "needs_images": inverter.edits_need_images}
+    if inverter.photo_side > inverter.generator.resolution:
+        rule["photo_side"] = inverter.photo_side
+    return rule
 
 
 def _place(uri: str, store: Store) -> str:

@@ -81,6 +81,12 @@ class CodeReader:
         """Whether :meth:`after_edit` looks at the photo."""
         return bool(self._rule.get("needs_images"))
 
+    @property
+    def photo_side(self) -> int | None:
+        """Height and width of the photos, where :meth:`after_edit` reads more pixels than the generator makes."""
+        side: int | None = self._rule.get("photo_side")
+        return side
+
     def edits_change_extras(self, table: pa.Table) -> bool:
         """Whether edits of some of these rows may be more than a moved code. Opens nothing; ``table`` needs ``extras_holds``.
 
@@ -101,7 +107,7 @@ class CodeReader:
         The inverter's rule, where it has one (``Inverter.after_edit``); else stored features move with the edit.
 
         Args:
-            images: [B, 3, R, R] in [-1, 1], of the photos, where ``edits_need_images``.
+            images: [B, 3, R, R] in [-1, 1], of the photos (of ``photo_side``), where ``edits_need_images``.
 
         Raises:
             WeightsRefused: the inverter is not to be had.

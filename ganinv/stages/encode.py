@@ -32,9 +32,10 @@ class Encode(StrictModel):
                 "this encode stage goes on from codes (start: code), and there are none: put a stage before it, or give "
                 "stored ones with --from"
             )
+        photos = target.images if target.photos is None else target.photos
         parts = []
         for index, real in batches(len(target), context.lanes):
             start = code[index] if self.start == "code" and code is not None else None
-            parts.append(context.encode(self.encoder, target.images[index], start, self.steps)[:real])
+            parts.append(context.encode(self.encoder, photos[index], start, self.steps)[:real])
         encoded, count = Code.cat(parts), len(target)
         return StageResult(encoded, [[] for _ in range(count)], [self.steps or 1] * count, ["single pass"] * count)

@@ -103,6 +103,13 @@ class Method:
     def __init__(self, cfg: MethodConfig, context: Context) -> None:
         self.cfg, self.context = cfg, context
 
+    @property
+    def photo_side(self) -> int | None:
+        """Height and width of ``Target.photos``, where an inverter reads more pixels than the generator makes."""
+        read = (stage.encoder for stage in self.cfg.stages if isinstance(stage, Encode))
+        side = max((self.context.inverter(name).photo_side for name in read), default=0)
+        return side if side > self.context.generator.resolution else None
+
     def invert(self, target: Target, start: Code | None = None, *, measure: bool = True) -> Inversion:
         """Invert images [B, 3, R, R], ``batch_size`` at once. An image's result does not depend on the others.
 

@@ -240,7 +240,9 @@ class EditWorker:
         if self.sources is None:
             table = self.latents.read(self.reads, ids)
         else:
-            images, table, errors = load_sources(self.sources, self.latents, ids, self.generator)
+            images, table, errors = load_sources(
+                self.sources, self.latents, ids, self.generator, self.reader.photo_side
+            )
             rows += (replace(e, message=f"an edit of it needs its image again: {e.message}") for e in errors)
             table = table.select(self.reads)
         in_s = "space" in self.reads and "s" in pc.unique(table["space"]).to_pylist()

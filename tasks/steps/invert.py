@@ -23,7 +23,7 @@ from ganinv.data import Dataset, LoadedBatch
 from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
 from ganinv.data.values import class_numbers, read_values
-from ganinv.errors import ConfigError, NotFinite
+from ganinv.errors import ConfigError, DataError, NotFinite
 from ganinv.generators.channels import CHANNELS, as_channels
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
@@ -231,6 +231,7 @@ class InvertWorker:
         self.generator = open_generator(job.generator, default_device())
         planned = method or method_config(job.method, **job.overrides)
         self.method = open_method(planned, self.generator, open_inverter=self._open_inverter, seed=job.seed)
+        self.photo_side = self.method.photo_side
         self.index = SourceIndex(Place(job.dataset.url), self.collection.objects, self.collection.path)
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
         # A device computes faster than one core decodes.
@@ -277,7 +278,15 @@ class InvertWorker:
 
     def _load(self, ids: Sequence[str]) -> LoadedBatch:
         loaded = self.index.load(ids, self.generator.resolution)
-        return replace(loaded, images=as_channels(loaded.images, self.generator.img_channels))
+        channels, photos = self.generator.img_channels, None
+        if self.photo_side is not None:
+            larger = self.index.load(loaded.ids, self.photo_side)
+            if (
+                larger.ids != loaded.ids
+            ):  # an image went in this moment: the unit is tried again, and then it is an error
+                raise DataError(f"{larger.errors[0].image_id}: {larger.errors[0].message}")
+            photos = as_channels(larger.images, channels)
+        return replace(loaded, images=as_channels(loaded.images, channels), photos=photos)
 
     def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
         rows: list[Any] = []
@@ -287,7 +296,7 @@ class InvertWorker:
             if not loaded.ids:
                 return rows
         else:
-            target = Target(loaded.images, loaded.ids)
+            target = Target(loaded.images, loaded.ids, photos=loaded.photos)
         start = None
         if self.begun is not None:
             begun = self._begun(self.begun, loaded.ids)
@@ -296,8 +305,7 @@ class InvertWorker:
             there = [k for k, i in enumerate(loaded.ids) if i in begun]
             if not there:
                 return rows
-            classes = None if target.classes is None else target.classes[there]
-            target = Target(loaded.images[there], [loaded.ids[k] for k in there], classes=classes)
+            target = target.some(there)
             start = Code.cat([begun[i] for i in target.ids])
         inversion = self.method.invert(target, start, measure=self.job.measure)
         seconds = (time.perf_counter() - started) / len(loaded.ids)
@@ -348,8 +356,10 @@ class InvertWorker:
         keep = [k for k, i in enumerate(loaded.ids) if i in classes]
         ids = [loaded.ids[k] for k in keep]
         sha256 = [loaded.sha256[k] for k in keep]
-        some = replace(loaded, images=loaded.images[keep], ids=ids, sha256=sha256, errors=[])
-        return some, Target(some.images, ids, classes=torch.tensor([classes[i] for i in ids])), errors
+        photos = None if loaded.photos is None else loaded.photos[keep]
+        some = replace(loaded, images=loaded.images[keep], ids=ids, sha256=sha256, errors=[], photos=photos)
+        numbers = torch.tensor([classes[i] for i in ids])
+        return some, Target(some.images, ids, classes=numbers, photos=photos), errors
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
         rows.sort(key=lambda row: row.image_id)

@@ -1,0 +1,137 @@
+"""Published checkpoints whose codes are more than a latent, from the command line: image, import, invert, row, rendering, edit.
+
+The networks are the closed-form ones of the golden data, and the recorded images are those of the original implementations.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from flows import cli
+from ganinv.codes.code import Code
+from ganinv.directions.direction import Direction
+from ganinv.generators.files import open_generator
+from ganinv.records import CodeReader, code_to_table
+from ganinv.records.record import decode
+from ganinv.store import Plan, Store, open_store
+from tests.closed_form import closed_form_checkpoint, golden_images
+
+GOLDEN: dict[str, Any] = {"atol": 1e-3, "rtol": 1e-3}
+"""Of decoded images (README of the golden data)."""
+FURTHER: dict[str, Any] = {"atol": 3e-3, "rtol": 1e-3}
+METHOD = "name: {name}\nsummary: a test\nspace: w+\ndistance: mse\nstages: [{stage}]\n"
+
+
+def ganinv(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The command line in this process; its output."""
+    monkeypatch.setattr(sys, "argv", ["ganinv", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    captured = capsys.readouterr()
+    assert not stop.value.code, captured.err
+    return captured.out
+
+
+def recorded(shared: Path, case: str, folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a case, and its one image as ``images/face.png``."""
+    arrays = dict(np.load(shared / f"golden/encoders/{case}.npz", allow_pickle=False))
+    (folder / "images").mkdir()
+    Image.fromarray(arrays["image_u8"][0]).save(folder / "images/face.png")
+    return arrays
+
+
+def rendered(folder: Path) -> Tensor:
+    """``face.png`` of a folder as [3, R, R] in [-1, 1]."""
+    values = torch.from_numpy(np.asarray(Image.open(folder / "face.png")).copy())
+    return values.permute(2, 0, 1).float() / 127.5 - 1
+
+
+def from_duckdb(store: Store, kind: str, name: str, reader: CodeReader, where: str = "true") -> Code:
+    """One row as DuckDB reads it, as a code."""
+    query = f"select w, extras_uri from '{store.url}/{kind}/{name}/part-*.parquet' where {where}"
+    ((w, uri),) = duckdb.sql(query).fetchall()
+    g = reader.generator
+    return reader.bound(Code(torch.tensor(w).reshape(1, g.num_ws, g.w_dim), **decode(store.objects.read(uri))))
+
+
+@pytest.mark.slow
+def test_hyperstyle(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, store = shared / "golden/encoders", str(tmp_path / "store")
+    arrays = recorded(shared, "hyperstyle_r256", tmp_path)
+    torch.save(closed_form_checkpoint(folder / "hyperstyle_r256.json"), tmp_path / "hs.pt")
+    w_only = closed_form_checkpoint(folder / "hyperstyle_w_encoder_r256.json", lambda key: key.startswith("encoder."))
+    torch.save(w_only, tmp_path / "w.pt")
+    del w_only
+    needed = f"w_encoder={tmp_path / 'w.pt'}"
+    ganinv(monkeypatch, capsys, "import", str(tmp_path / "hs.pt"), "--store", store, "--name", "hs", "--needed", needed)
+    for file in ("hs.pt", "w.pt"):
+        (tmp_path / file).unlink()  # nothing is needed but the store
+    method = tmp_path / "tuned.yaml"
+    method.write_text(METHOD.format(name="tuned", stage="{kind: encode, encoder: hs, steps: 2}"))
+    where = ["--store", store, "--generator", f"{store}/generators/hs"]
+    images = ["--dataset", str(tmp_path / "images")]
+    ganinv(monkeypatch, capsys, "invert", *where, *images, "--method", str(method), "--engine", "inline")
+
+    root, g = open_store(store), open_generator(f"{store}/generators/hs")
+    reader = CodeReader(root, root.latents["tuned"], g)
+    image = g.render(from_duckdb(root, "latents", "tuned", reader))
+    torch.testing.assert_close(image, torch.from_numpy(arrays["img_steps"][:, 1]), **FURTHER)
+    assert (image - g.render(Code(torch.from_numpy(arrays["ws_steps"][:, 1])))).abs().max() > 0.01
+    ((mse,),) = duckdb.sql(f"select mse from '{store}/latents/tuned/part-*.parquet'").fetchall()
+    own = float((image - golden_images(arrays["image_u8"])).square().mean())
+    assert own == pytest.approx(mse, rel=1e-4)  # what the run rendered
+    ganinv(monkeypatch, capsys, "latents", "render", "tuned", *where, "--out", str(tmp_path / "out"))
+    assert (rendered(tmp_path / "out") - image[0].clamp(-1, 1)).abs().max() < 1.01 / 255
+
+
+@pytest.mark.slow
+def test_hfgi(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recorded file has no encoder: the method goes on from the recorded latents. Its generator makes 128x128 and it reads
+    256x256, so it has to be given the photo itself."""
+    store = str(tmp_path / "store")
+    arrays = recorded(shared, "hfgi_fusion_r128", tmp_path)
+    file = str(tmp_path / "fusion.pt")
+    torch.save(closed_form_checkpoint(shared / "golden/encoders/hfgi_fusion_r128.json"), file)
+    root, g = open_store(store), open_generator(file)
+    origin = {"generator_name": g.name, "generator_fingerprint": g.fingerprint, "method": "recorded"}
+    start = root.latents["recorded"]
+    start.start(Plan.of("invert", {"name": "recorded"}, origin, ["face"], 1))
+    start.write_part(0, code_to_table(Code(torch.from_numpy(arrays["ws"])), ["face"], start), [], {})
+    start.finish()
+    step = arrays["ws_edit"][0] - arrays["ws"][0]
+    length = float(np.linalg.norm(step))
+    root.directions.put(Direction("turn", step / length, "w+", g.name, g.fingerprint, "recorded", unit=length))
+    method = tmp_path / "fused.yaml"
+    method.write_text(METHOD.format(name="fused", stage="{kind: encode, encoder: fusion, start: code}"))
+    where = ["--store", store, "--generator", file]
+    images = ["--dataset", str(tmp_path / "images"), "--engine", "inline"]
+    monkeypatch.chdir(tmp_path)
+    more = ["--method", str(method), "--from", "recorded", "--encoder", "fusion=fusion.pt"]
+    ganinv(monkeypatch, capsys, "invert", *where, *images, *more)
+    monkeypatch.chdir("/")  # what was given by a relative path is found all the same
+
+    reader = CodeReader(root, root.latents["fused"], g)
+    image = g.render(from_duckdb(root, "latents", "fused", reader))
+    torch.testing.assert_close(image, torch.from_numpy(arrays["inversion.final_image"]), **GOLDEN)
+    ganinv(monkeypatch, capsys, "latents", "render", "fused", *where, "--out", str(tmp_path / "out"))
+    assert (rendered(tmp_path / "out") - image[0].clamp(-1, 1)).abs().max() < 1.01 / 255
+
+    ganinv(monkeypatch, capsys, "edit", *where, "--latents", "fused", "--edit", "turn=1", "--engine", "inline")
+    edits = CodeReader(root, root.edits["edits"], g)
+    edited = g.render(from_duckdb(root, "edits", "edits", edits))
+    torch.testing.assert_close(edited, torch.from_numpy(arrays["edit.final_image"]), **GOLDEN)
+    kept = g.render(reader.codes(root.latents["fused"].read()).with_w(torch.from_numpy(arrays["ws_edit"])))
+    assert (kept - edited).abs().max() > 0.01  # the features of the unedited face are others
