@@ -22,10 +22,8 @@ from rich.progress import (
 from rich.table import Table
 
 from flows.cli.apps import app
-from flows.cli.options import (
-    AsJson,
-    StoreUrl,
-)
+from flows.cli.flags import pairs
+from flows.cli.options import AsJson, NeededPlaces, StoreUrl
 from flows.cli.output import print_table, show
 from ganinv.errors import WeightsRefused
 
@@ -92,6 +90,7 @@ def import_(
     network: Annotated[Literal["G_ema", "G"] | None, typer.Option(help="Which generator of the file.")] = None,
     generator: Annotated[str | None, typer.Option(help="Bind an encoder to this one, not to its own decoder.")] = None,
     encoder_type: EncoderType = None,
+    needed: NeededPlaces = None,
     sha256: Sha256 = None,
     catalogue: CatalogueFile = None,
     as_json: AsJson = False,
@@ -112,6 +111,7 @@ def import_(
         network=network,
         generator=generator,
         encoder_type=encoder_type,
+        needed=pairs(needed),
     )
     if as_json:
         show([asdict(one) for one in imported], True)
@@ -120,7 +120,11 @@ def import_(
         stands = "stands there already" if one.already else "imported"
         _print(f"[bold]{one.kind} {one.name}[/] {stands}, fingerprint {one.fingerprint[:12]}")
         _print(f"  sha256 of the file: {_told(one.origin.get('sha256'))}")
-        _print(f"  in commands: --{one.kind} {escape(one.uri)}\n  in jobs:     {one.kind}: {escape(one.uri)}")
+        uri = escape(one.uri)
+        if one.kind == "encoder":
+            _print(f"  in methods of this store: encoder: {one.name}\n  elsewhere:   --encoder {one.name}={uri}")
+        else:
+            _print(f"  in commands: --{one.kind} {uri}\n  in jobs:     {one.kind}: {uri}")
 
 
 @app.command()

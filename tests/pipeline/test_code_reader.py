@@ -473,3 +473,26 @@ def test_no_other_reader_makes_codes_of_rows() -> None:
         if "table_to_code" in path.read_text() and path.parent != root / "ganinv/records"
     ]
     assert users == []
+
+
+def test_an_inverter_is_shown_as_many_pixels_as_it_reads(own: Place, tmp_path: Path) -> None:
+    """It reads 128x128 and the generator makes 64x64: the photo itself, and not 64x64 of it enlarged."""
+    g = open_generator(own.generator)
+    torch.manual_seed(5)
+    cfg = PspConfig(resolution=128, num_ws=g.num_ws, w_dim=g.w_dim, base_channels=8, pyramid_channels=8)
+    wide = Psp(cfg, g)
+    for parameter in wide.heads.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    save_inverter(wide, f"{own.store}/encoders/wide", generator=g)
+    method = tmp_path / "wide.yaml"
+    method.write_text(METHOD.format(name="wide", stages="[{kind: encode, encoder: wide}]"))
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)).save(tmp_path / "photos/a.png")
+    data = DatasetRef(url=str(tmp_path / "photos"))
+    run(run_invert, InvertJob(store=own.store, dataset=data, generator=own.generator, method=str(method)))
+    inverter, opened = open_inverter("wide", generator=g, store=own.root), data.open()
+    made = CodeReader(own.root, own.root.latents["wide"], g).codes(own.root.latents["wide"].read()).w
+    with torch.no_grad():
+        seen, small = (inverter(opened.load(opened.ids, side).images).w for side in (128, 64))
+    torch.testing.assert_close(made, seen, atol=1e-5, rtol=1e-5)
+    assert (made - small).abs().max() > 1e-3
