@@ -201,9 +201,7 @@ _TRACES = (
 
 
 def _workers(run: dict[str, Any]) -> str:
-    """``ray: 2, each 1 CPU``; of a run of an older version, its engine."""
-    if run["slots"] is None:
-        return str(run["engine"])
+    """``ray: 2, each 1 CPU``."""
     each = f"{run['gpus_per_slot']:g} GPU" if run["gpus_per_slot"] else f"{run['cpus_per_slot']:g} CPU"
     return f"{run['engine']}: {run['slots']}, each {each}"
 

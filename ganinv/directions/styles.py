@@ -6,7 +6,7 @@ the literature. Layers come in the order of ``Generator.style_names``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganinv.codes.code import Code
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.stylegan2 import Generator
@@ -120,12 +119,6 @@ def _layers_of(cfg: GeneratorConfig) -> Iterable[StyleLayer]:
 def styles_of(generator: Generator, w: Tensor) -> Tensor:
     """S [B, size] of w [B, num_ws, w_dim] (StyleCLIP's "W2S")."""
     return torch.cat(generator.styles(w), 1)
-
-
-def code_from_styles(generator: Generator, flat: Tensor) -> Code:
-    """A code that renders from S [B, size] alone: its styles replace what w would give."""
-    values: Mapping[str, Tensor] = StyleLayout.of(generator).split(flat)
-    return Code(w=generator.w_mean.expand(len(flat), generator.num_ws, -1), style_values=values)
 
 
 @dataclass(frozen=True)

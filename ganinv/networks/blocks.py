@@ -94,11 +94,6 @@ def _up(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def parameter_count(module: nn.Module) -> int:
-    """Number of scalars in a module's parameters."""
-    return sum(p.numel() for p in module.parameters())
-
-
 @torch.no_grad()
 def zero_(linear: EqualLinear) -> None:
     """Let a head start at zero."""

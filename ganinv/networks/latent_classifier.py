@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
-
-from ganinv.config import StrictModel
-from ganinv.errors import DataError
 
 
 class LatentClassifier(nn.Module):
@@ -48,49 +44,3 @@ class LatentClassifier(nn.Module):
         """Attribute -> log-odds [B], as ``ClassifierGradientEditor`` takes them."""
         logits, _ = self(w)
         return {name: logits[:, i] for i, name in enumerate(self.attributes)}
-
-
-class LatentTrainingConfig(StrictModel):
-    """How a latent classifier is trained; the original's recipe is not published."""
-
-    steps: int = Field(default=600, ge=1)
-    batch_size: int = Field(default=64, ge=1)
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
-    seed: int = 0
-
-
-def train_latent_classifier(
-    net: LatentClassifier, w: Tensor, labels: Tensor, config: LatentTrainingConfig | None = None
-) -> list[float]:
-    """Train in place with binary cross entropy; the loss of each step.
-
-    Args:
-        w: [N, num_ws, w_dim]. labels: [N, K] in 0 .. 1; NaN where one is not known.
-
-    Raises:
-        DataError: shapes that do not fit, or labels outside 0 .. 1.
-    """
-    config = config or LatentTrainingConfig()
-    known = torch.isfinite(labels)
-    values = labels.nan_to_num(0.5)
-    if labels.shape != (len(w), len(net.attributes)) or values.min() < 0 or values.max() > 1:
-        raise DataError(
-            f"expected labels [{len(w)}, {len(net.attributes)}] in 0 .. 1, got {tuple(labels.shape)} in "
-            f"{values.min():g} .. {values.max():g}"
-        )
-    rng = torch.Generator().manual_seed(config.seed)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    losses = []
-    net.train()
-    for _ in range(config.steps):
-        pick = torch.randint(len(w), (config.batch_size,), generator=rng)
-        logits, _ = net(w[pick])
-        each = F.binary_cross_entropy_with_logits(logits, values[pick].to(logits), reduction="none")
-        loss = (each * known[pick]).sum() / known[pick].sum().clamp(min=1)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    net.eval()
-    return losses

@@ -6,16 +6,16 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
+from ganinv.target import Target
 from ganinv.losses.distance import Distance, DistanceName, ReducedDistance, open_distance
 from ganinv.methods.base import Inverter
-from ganinv.target import Target
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,3 @@ class StageResult:
     loss: list[list[float]]
     steps: list[int]
     stop_reason: list[str]
-
-
-class Stage(Protocol):
-    """One step of a method."""
-
-    kind: str
-
-    def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult: ...

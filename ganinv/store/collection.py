@@ -369,8 +369,8 @@ class Collection:
         return units[index]
 
     def _records(self, units: Sequence[Unit]) -> Iterator[PartRecord]:
-        """What the manifest says of each part: as its errors table has it, or from the part itself, where that table is of an
-        older version or of another attempt than the part."""
+        """What the manifest says of each part: as its errors table has it, or from the part itself, where that table is of
+        another attempt than the part."""
         sizes = {entry.name: entry.bytes for entry in self.objects.entries(self.path)}
         for first in range(0, len(units), 256):
             some = units[first : first + 256]

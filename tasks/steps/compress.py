@@ -105,10 +105,6 @@ def summary(collection: Collection) -> dict[str, Any]:
     }
 
 
-OLDER = "float16"
-"""The form of inversions from before it was recorded."""
-
-
 @dataclass(frozen=True)
 class _Row:
     """``source``: the row [1] that was compressed. ``distance``: of its rendering."""
@@ -150,9 +146,9 @@ class CompressWorker:
         mse, distance = self.measurer(code, image)
         if extras is None:
             return _Row(source, Record(code.w[0], None, None, mse, distance), distance)
-        known = source["stored_form"][0].as_py() if "stored_form" in source.schema.names else None
+        known = source["stored_form"][0].as_py()
         smaller = ((each.name, encode(code, each)) for each in config.and_safer())
-        tries = chain((t for t in smaller if t[1] and len(t[1]) < len(extras)), [(known or OLDER, extras)])
+        tries = chain((t for t in smaller if t[1] and len(t[1]) < len(extras)), [(known, extras)])
         limit = None if config.max_rise is None else distance * (1 + config.max_rise)
         record = first_good(code, tries, limit, partial(self.measurer, image=image))
         assert record is not None

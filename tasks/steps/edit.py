@@ -143,10 +143,6 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     config = job.model_dump(mode="json", exclude=PLACES | ({"store", "name"} if job.calibrated else _UNCALIBRATED))
     if job.calibrated:
         config |= labeller_state(job.labeller, open_labeller(job.labeller))
-    for spec in config["edits"]:  # so that plans made before there was such a thing are still the same
-        for name in ("trust", "segment"):
-            if not spec[name]:
-                del spec[name]
     versions = {key: direction.version for key, direction in directions.items()}
     config |= {"latents_digest": origin["config_digest"], "direction_versions": versions}
     units = latents.plan()

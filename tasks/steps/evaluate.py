@@ -69,9 +69,10 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
             "distance_name": distance,
             "method": origin.get("method"),
         }
-        if kind == "edits" and job.similarity is not None:  # without it plans are what they were before there was one
-            named = open_similarity(job.similarity, generator).name
-            config["similarity"], more["similarity_name"] = job.similarity, named
+        if kind == "edits":
+            config["similarity"] = job.similarity
+            if job.similarity is not None:
+                more["similarity_name"] = open_similarity(job.similarity, generator).name
         planned = source.plan()
         good = set(source.read(columns=["image_id"])["image_id"].to_pylist())
         size = max(len(unit.ids) for unit in planned.units)

@@ -153,9 +153,9 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
         "method": method.cfg.model_dump(mode="json"),
         "generator": generator.fingerprint,
         "seed": job.seed,
+        "record": job.record.model_dump(mode="json"),
+        "measure": job.measure,
     }
-    if job.record != RecordConfig():  # runs from before there was a choice have no such key, and go on
-        config["record"] = job.record.model_dump(mode="json")
     store, begun = open_store(job.store), None
     if job.start is not None:
         latents = store.latents[job.start]
@@ -168,8 +168,6 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
             raise ConfigError(f"generator {generator.name!r} is not conditional: leave --class-column away")
         read_values(dataset.place, {i: dataset.sources[i] for i in dataset.ids[:1]}, job.class_column)
         config["class_column"] = job.class_column
-    if not job.measure:
-        config["measure"] = False
     origin: dict[str, Any] = {"method": method.cfg.name, "distance_name": method.cfg.distance, "seed": job.seed}
     opened = {name: method.context.inverter(name) for name in method.cfg.inverters}
     prints = {name: inverter.fingerprint for name, inverter in opened.items()}

@@ -98,7 +98,6 @@ def test_units_of_a_single_pass_grow_with_the_data_set() -> None:
 def test_without_measuring_it_is_another_run(tmp_path: Path, faces: Path) -> None:
     measured, plain = (plan_invert(job_of(tmp_path, faces, measure=m)) for m in (True, False))
     assert measured.config_digest != plain.config_digest
-    assert "measure" not in measured.config  # runs from before there was a choice go on
 
 
 def test_workers_do_not_list_the_data_set(tmp_path: Path, faces: Path, listed: list[str]) -> None:

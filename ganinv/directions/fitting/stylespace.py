@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -143,34 +142,6 @@ def channel_direction(
         labeller=labeller,
         style_layers=layout.style_layers,
         report={"layer": layer.name, "channel": channel, "std": float(std), **(report or {})},
-    )
-
-
-def channels_direction(
-    layout: StyleLayout,
-    channels: Sequence[tuple[str | int, int, float]],
-    std: np.ndarray,
-    generator_name: str,
-    generator_fingerprint: str,
-    name: str,
-) -> Direction:
-    """Several channels at once, as published edits are written: (layer, channel, weight), layers by name or number.
-
-    A step moves each channel by its weight in standard deviations of that channel.
-    """
-    vector = np.zeros(layout.size)
-    for layer, channel, weight in channels:
-        index = layout.index(layer, channel)
-        vector[index] = weight * std[index]
-    return Direction(
-        name=name,
-        vector=vector,
-        space="s",
-        generator_name=generator_name,
-        generator_fingerprint=generator_fingerprint,
-        method="stylespace",
-        style_layers=layout.style_layers,
-        report={"channels": [list(entry) for entry in channels]},
     )
 
 

@@ -184,14 +184,6 @@ def open_encoder_checkpoint(
         )
 
 
-def describe_encoder_checkpoint(
-    source: str | Mapping[str, Any], *, encoder_type: str | None = None
-) -> EncoderDescription:
-    """What a checkpoint is, from its names and shapes: no weights are read. Arguments and errors as for opening it."""
-    with _tree(source) as (tree, where):
-        return describe(tree, encoder_type=encoder_type, where=where)
-
-
 @contextlib.contextmanager
 def _tree(source: str | Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
     if not isinstance(source, str):
