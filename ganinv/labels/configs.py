@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+from torch import nn
 
-from ganinv.config import StrictModel, load_yaml, validate
+from ganinv.config import ChosenBy, StrictModel, load_yaml, validate
 from ganinv.errors import ConfigError
 from ganinv.labels.architectures import input_of_timm, open_timm, open_torchvision
 from ganinv.labels.base import Attribute, Labeller
@@ -19,17 +21,30 @@ from ganinv.labels.network import NetworkLabeller
 from ganinv.labels.outputs import Numbers, Output, expand_outputs
 from ganinv.labels.published import Layout, read_published
 from ganinv.labels.table import TableLabeller, read_labels
+from ganinv.registry import Registry
 
 Outputs = Annotated[Mapping[str, Output], BeforeValidator(expand_outputs), Field(min_length=1)]
 
 
-class _Named(StrictModel):
+class LabellerKind(StrictModel, ABC):
+    """The configuration of one labeller, which opens itself. A new kind is a subclass of this and a line of ``KINDS``."""
+
+    kind: str
     name: str
     version: int = Field(default=1, ge=1)
     """Raise it when anything changes that moves a score."""
 
+    @abstractmethod
+    def open(self) -> Labeller:
+        """The labeller.
 
-class _Classifier(_Named):
+        Raises:
+            ConfigError: a package, an architecture or weights that are not there. WeightsRefused, DataError: files that
+                cannot be used.
+        """
+
+
+class _Classifier(LabellerKind):
     """What all classifiers have in common.
 
     ``outputs``: attribute -> ``Output``; a list of names is columns 0, 1, ..., and ``pairs: [names]`` is two logits per
@@ -39,6 +54,22 @@ class _Classifier(_Named):
     outputs: Outputs
     numbers: Numbers = "logits"
     sha256: str | None = None
+
+    def _labeller(
+        self, net: nn.Module, sha256: str, spec: InputSpec, *, differentiable: bool = True, **described: Any
+    ) -> NetworkLabeller:
+        outputs = {key: output.model_dump(mode="json", exclude_none=True) for key, output in self.outputs.items()}
+        return NetworkLabeller(
+            net,
+            name=self.name,
+            version=self.version,
+            weights_sha256=sha256,
+            spec=spec,
+            outputs=self.outputs,
+            numbers=self.numbers,
+            description={"kind": self.kind, **described, "outputs": outputs},
+            differentiable=differentiable,
+        )
 
 
 class GraphConfig(_Classifier):
@@ -51,6 +82,11 @@ class GraphConfig(_Classifier):
     weights: str
     input: InputSpec
 
+    def open(self) -> Labeller:
+        opened = open_torchscript if self.kind == "torchscript" else open_onnx
+        net, sha256 = opened(self.weights, self.sha256)
+        return self._labeller(net, sha256, self.input, differentiable=self.kind != "onnx")
+
 
 class TorchvisionConfig(_Classifier):
     """A torchvision classifier. ``width``: its number of outputs, by default as many as ``outputs`` reads."""
@@ -60,6 +96,11 @@ class TorchvisionConfig(_Classifier):
     width: int | None = Field(default=None, ge=1)
     weights: str
     input: InputSpec
+
+    def open(self) -> Labeller:
+        width = self.width or 1 + max(output.last for output in self.outputs.values())
+        net, sha256 = open_torchvision(self.architecture, width, self.weights, self.sha256)
+        return self._labeller(net, sha256, self.input, architecture=self.architecture)
 
 
 class TimmConfig(_Classifier):
@@ -72,8 +113,12 @@ class TimmConfig(_Classifier):
     pretrained: bool = False
     input: InputSpec | None = None
 
+    def open(self) -> Labeller:
+        net, sha256 = open_timm(self.architecture, self.width, self.weights, self.sha256, self.pretrained)
+        return self._labeller(net, sha256, self.input or input_of_timm(net), architecture=self.architecture)
 
-class ClipConfig(_Named):
+
+class ClipConfig(LabellerKind):
     """A model of images and texts, by pairs of prompts.
 
     ``pretrained``: for open_clip, the tag of the weights or a file. ``input`` replaces the model's own.
@@ -88,8 +133,40 @@ class ClipConfig(_Named):
     prompts: Mapping[str, Prompts] = Field(min_length=1)
     input: InputSpec | None = None
 
+    def open(self) -> Labeller:
+        if any("{}" not in template for template in self.templates):
+            raise ConfigError(f"labeller {self.name!r}: every template needs a {{}} for the prompt: {self.templates}")
+        if self.library == "open_clip":
+            if not self.pretrained:
+                raise ConfigError(
+                    f"labeller {self.name!r}: open_clip needs pretrained: a tag of its weights, or a file"
+                )
+            model = open_open_clip(self.model, self.pretrained, self.cache)
+        else:
+            model = open_transformers(self.model)
+        return NetworkLabeller(
+            ClipScorer(model, self.prompts, self.templates),
+            name=self.name,
+            version=self.version,
+            weights_sha256=model.sha256,
+            spec=self.input or model.spec,
+            outputs={
+                key: Output(
+                    column=i, positive_means=pair.positive_means or f"{pair.positive[0]}, not {pair.negative[0]}"
+                )
+                for i, (key, pair) in enumerate(self.prompts.items())
+            },
+            description={
+                "kind": "clip",
+                "model": self.model,
+                "pretrained": self.pretrained,
+                "templates": list(self.templates),
+                "prompts": {key: pair.model_dump(mode="json") for key, pair in self.prompts.items()},
+            },
+        )
 
-class TableConfig(_Named):
+
+class TableConfig(LabellerKind):
     """A user's own table of labels or scores, joined by image id."""
 
     kind: Literal["table"]
@@ -102,16 +179,44 @@ class TableConfig(_Named):
     attributes: Mapping[str, Attribute] = Field(default_factory=dict)
     """What the scores are, where somebody wants to know."""
 
+    def open(self) -> Labeller:
+        if self.layout == "table":
+            scores, ids, sha256 = read_labels(self.path, self.id_column, self.columns)
+        else:
+            (scores, ids), sha256 = read_published(self.path, self.layout), ""
+        if unknown := set(self.attributes) - set(scores):
+            raise ConfigError(f"labeller {self.name!r} describes {sorted(unknown)}, its table has {sorted(scores)}")
+        return TableLabeller(
+            scores,
+            ids,
+            name=self.name,
+            version=self.version,
+            attributes=self.attributes,
+            weights_sha256=sha256,
+            description={"kind": "table", "layout": self.layout, "id_column": self.id_column},
+        )
+
+
+KINDS: Registry[type[LabellerKind]] = Registry(
+    "kind of labeller",
+    {
+        "torchscript": GraphConfig,
+        "onnx": GraphConfig,
+        "torchvision": TorchvisionConfig,
+        "timm": TimmConfig,
+        "clip": ClipConfig,
+        "table": TableConfig,
+    },
+)
+
 
 class LabellerConfig(StrictModel):
     """One labeller, of any kind."""
 
-    labeller: Annotated[
-        GraphConfig | TorchvisionConfig | TimmConfig | ClipConfig | TableConfig, Field(discriminator="kind")
-    ]
+    labeller: Annotated[LabellerKind, ChosenBy("kind", KINDS)]
 
 
-def read_labeller_config(path: Path) -> Any:
+def read_labeller_config(path: Path) -> LabellerKind:
     """The configuration in a YAML file, its relative paths made absolute.
 
     Raises:
@@ -123,94 +228,3 @@ def read_labeller_config(path: Path) -> Any:
         files["pretrained"] = config.pretrained
     local = {key: value for key, value in files.items() if "://" not in value}
     return config.model_copy(update={key: str(path.parent / value) for key, value in local.items()})
-
-
-def labeller_from(config: Any) -> Labeller:
-    """Open what a configuration describes.
-
-    Raises:
-        ConfigError: a package, an architecture or weights that are not there. WeightsRefused, DataError: files that
-            cannot be used.
-    """
-    if isinstance(config, TableConfig):
-        return _table(config)
-    if isinstance(config, ClipConfig):
-        return _clip(config)
-    return _classifier(config)
-
-
-def _classifier(config: GraphConfig | TorchvisionConfig | TimmConfig) -> NetworkLabeller:
-    described: dict[str, Any] = {"kind": config.kind}
-    if isinstance(config, GraphConfig):
-        opened = open_torchscript if config.kind == "torchscript" else open_onnx
-        (net, sha256), spec = opened(config.weights, config.sha256), config.input
-    elif isinstance(config, TorchvisionConfig):
-        width = config.width or 1 + max(output.last for output in config.outputs.values())
-        (net, sha256), spec = (
-            open_torchvision(config.architecture, width, config.weights, config.sha256),
-            config.input,
-        )
-        described["architecture"] = config.architecture
-    else:
-        net, sha256 = open_timm(config.architecture, config.width, config.weights, config.sha256, config.pretrained)
-        described["architecture"] = config.architecture
-        spec = config.input or input_of_timm(net)
-    return NetworkLabeller(
-        net,
-        name=config.name,
-        version=config.version,
-        weights_sha256=sha256,
-        spec=spec,
-        outputs=config.outputs,
-        numbers=config.numbers,
-        description=described
-        | {"outputs": {key: o.model_dump(mode="json", exclude_none=True) for key, o in config.outputs.items()}},
-        differentiable=config.kind != "onnx",
-    )
-
-
-def _clip(config: ClipConfig) -> NetworkLabeller:
-    if any("{}" not in template for template in config.templates):
-        raise ConfigError(f"labeller {config.name!r}: every template needs a {{}} for the prompt: {config.templates}")
-    if config.library == "open_clip":
-        if not config.pretrained:
-            raise ConfigError(f"labeller {config.name!r}: open_clip needs pretrained: a tag of its weights, or a file")
-        model = open_open_clip(config.model, config.pretrained, config.cache)
-    else:
-        model = open_transformers(config.model)
-    return NetworkLabeller(
-        ClipScorer(model, config.prompts, config.templates),
-        name=config.name,
-        version=config.version,
-        weights_sha256=model.sha256,
-        spec=config.input or model.spec,
-        outputs={
-            key: Output(column=i, positive_means=pair.positive_means or f"{pair.positive[0]}, not {pair.negative[0]}")
-            for i, (key, pair) in enumerate(config.prompts.items())
-        },
-        description={
-            "kind": "clip",
-            "model": config.model,
-            "pretrained": config.pretrained,
-            "templates": list(config.templates),
-            "prompts": {key: pair.model_dump(mode="json") for key, pair in config.prompts.items()},
-        },
-    )
-
-
-def _table(config: TableConfig) -> Labeller:
-    if config.layout == "table":
-        scores, ids, sha256 = read_labels(config.path, config.id_column, config.columns)
-    else:
-        (scores, ids), sha256 = read_published(config.path, config.layout), ""
-    if unknown := set(config.attributes) - set(scores):
-        raise ConfigError(f"labeller {config.name!r} describes {sorted(unknown)}, its table has {sorted(scores)}")
-    return TableLabeller(
-        scores,
-        ids,
-        name=config.name,
-        version=config.version,
-        attributes=config.attributes,
-        weights_sha256=sha256,
-        description={"kind": "table", "layout": config.layout, "id_column": config.id_column},
-    )

@@ -16,7 +16,7 @@ from ganinv.config import StrictModel, config_names, config_path, validate
 from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.labels.attributes import AttributeNet
 from ganinv.labels.base import Attribute, Labeller
-from ganinv.labels.configs import labeller_from, read_labeller_config
+from ganinv.labels.configs import read_labeller_config
 from ganinv.labels.inputs import InputSpec
 from ganinv.labels.network import NetworkLabeller
 from ganinv.labels.outputs import Output
@@ -54,7 +54,7 @@ def open_labeller(name: str) -> Labeller:
             not those that its card or configuration names.
     """
     if name.endswith((".yaml", ".yml")) or name in config_names("labellers"):
-        return labeller_from(read_labeller_config(config_path("labellers", name)))
+        return read_labeller_config(config_path("labellers", name)).open()
     return open_trained(name)
 
 

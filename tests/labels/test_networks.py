@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from ganinv.config import config_names, config_path
 from ganinv.errors import ConfigError, DataError, WeightsRefused
-from ganinv.labels import NetworkLabeller, open_labeller
-from ganinv.labels.configs import read_labeller_config
+from ganinv.labels import Labeller, NetworkLabeller, open_labeller
+from ganinv.labels.base import Attribute
+from ganinv.labels.configs import KINDS, LabellerKind, read_labeller_config
 from ganinv.labels.graphs import read_graph
 from ganinv.labels.inputs import InputSpec
 from ganinv.labels.outputs import Output
@@ -292,3 +294,34 @@ def test_timm_that_is_not_installed_says_so(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(ConfigError, match=r"package timm.*ganinv\[labellers\]"):
         open_labeller(write(tmp_path, kind="timm", architecture="resnet18", pretrained=True, outputs=["a"]))
+
+
+class Constant(LabellerKind):
+    """A kind from outside the package: the same score for every image."""
+
+    kind: Literal["constant"]
+    score: float
+
+    def open(self) -> Labeller:
+        return Flat(
+            name=self.name, version=self.version, attributes={"same": Attribute(kind="value", positive_means="")},
+            weights_sha256="", description={"score": self.score},
+        )  # fmt: skip
+
+
+class Flat(Labeller):
+    def score(self, images: Tensor | None, ids: Sequence[str] | None = None) -> dict[str, Tensor]:
+        return {"same": torch.full((len(self.checked(images)),), self.description["score"])}
+
+
+def test_a_kind_that_is_registered_is_read_and_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "constant.yaml"
+    file.write_text("{kind: constant, name: flat, score: 3}")
+    with pytest.raises(ConfigError, match=r"unknown kind of labeller 'constant'.*; there are: torchscript, onnx, "):
+        open_labeller(str(file))
+    monkeypatch.setattr(KINDS, "_homes", dict(KINDS._homes))
+    KINDS.register("constant", Constant)
+    assert open_labeller(str(file))(torch.zeros(2, 3, 8, 8))["same"].tolist() == [3.0, 3.0]
+    file.write_text("{kind: constant, name: flat, scoer: 3}")
+    with pytest.raises(ConfigError, match=r"unknown key 'labeller\.scoer', did you mean 'score'"):
+        open_labeller(str(file))
