@@ -20,7 +20,7 @@ from torch import Tensor
 from ganinv import open_generator
 from ganinv.data import open_dataset
 from ganinv.data.demo import demo_dataset
-from ganinv.editing.activations import copy_activations
+from ganinv.editing.activation_tensors import copy_activations
 from ganinv.editing.applications import crossover, inpaint, local_style, reconstruct, scribble, transfer
 from ganinv.editing.embedding import Embedder, EmbeddingConfig
 from ganinv.editing.masks import blurred, box

@@ -36,7 +36,7 @@ from ganinv.directions.styles import StyleLayout, styles_of
 from ganinv.generators.files import open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.labels import open_labeller
-from ganinv.labels.segments import open_segmenter
+from ganinv.labels.segmenters import open_segmenter
 from ganinv.metrics import DciConfig, attribute_dependency, dci
 from ganinv.store import open_store
 from tasks.engine import open_pools

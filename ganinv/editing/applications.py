@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ganinv.codes.code import Code
-from ganinv.editing.activations import copy_activations
+from ganinv.editing.activation_tensors import copy_activations
 from ganinv.editing.embedding import Embedder, ImagePart
 from ganinv.editing.masks import blurred
 from ganinv.losses.distance import DistanceName

@@ -23,7 +23,7 @@ from ganinv.generators.extras import check_capture, check_extras
 from ganinv.generators.layers import EqualLinear, normalize_2nd_moment
 from ganinv.generators.provenance import Provenance
 from ganinv.generators.sampling import check_classes, class_vectors
-from ganinv.generators.segments import check_segments
+from ganinv.generators.segment_limits import check_segments
 from ganinv.generators.synthesis import NoiseMode, Precision, Synthesis, SynthesisState, style_of
 
 Start = SynthesisState | tuple[int, Tensor, Tensor | None]

@@ -2,8 +2,8 @@
 
 from ganinv.labels.attributes import AttributeNet
 from ganinv.labels.base import Attribute, Labeller
-from ganinv.labels.files import LabellerCard, labeller_names, open_labeller, open_trained, read_card
 from ganinv.labels.network import NetworkLabeller
+from ganinv.labels.opening import LabellerCard, labeller_names, open_labeller, open_trained, read_card
 from ganinv.labels.table import TableLabeller
 
 __all__ = [

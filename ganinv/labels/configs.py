@@ -19,7 +19,7 @@ from ganinv.labels.graphs import open_onnx, open_torchscript
 from ganinv.labels.inputs import InputSpec
 from ganinv.labels.network import NetworkLabeller
 from ganinv.labels.outputs import Numbers, Output, expand_outputs
-from ganinv.labels.published import Layout, read_published
+from ganinv.labels.published_tables import Layout, read_published
 from ganinv.labels.table import TableLabeller, read_labels
 from ganinv.registry import Registry
 
@@ -172,7 +172,7 @@ class TableConfig(LabellerKind):
     kind: Literal["table"]
     path: str
     layout: Literal["table"] | Layout = "table"
-    """A table, or what a published pipeline wrote (see ``ganinv.labels.published``)."""
+    """A table, or what a published pipeline wrote (see ``ganinv.labels.published_tables``)."""
     id_column: str = "image_id"
     columns: Mapping[str, str] | None = None
     """attribute -> column; every column of numbers by default."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ganinv.directions.exchange.checked import brief, plain
-from ganinv.directions.exchange.files import DirectionFile, read_direction_file
+from ganinv.directions.exchange.direction_files import DirectionFile, read_direction_file
 from ganinv.directions.exchange.latents import KEYS, names_no_image
 from ganinv.errors import DataError
 

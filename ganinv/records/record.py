@@ -14,7 +14,7 @@ from ganinv.codes.code import Code
 from ganinv.codes.truncation import compress
 from ganinv.config import StrictModel
 from ganinv.errors import NotFinite
-from ganinv.records.extras import INT8, STEP, flatten, unflatten
+from ganinv.records.extra_tensors import INT8, STEP, flatten, unflatten
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.float16}
 _METADATA = {"ganinv": "extras 1"}  # one key only: safetensors does not order them
@@ -100,7 +100,7 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def _stored(name: str, value: Tensor, dtype: str) -> dict[str, Tensor]:
-    if value.dtype == torch.uint8:  # the bytes of a file (ganinv.records.segments)
+    if value.dtype == torch.uint8:  # the bytes of a file (ganinv.records.segment_tensors)
         return {name: value}
     if dtype == "int8" and (dims := _row_dims(name, value)):
         return _as_integers(name, value.float(), dims)

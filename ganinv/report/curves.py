@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ganinv.report.runs import columns_of, floats
+from ganinv.report.inversions import columns_of, floats
 from ganinv.store import Collection
 
 MOST_CURVES = 12

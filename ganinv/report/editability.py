@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ganinv.errors import DataError
-from ganinv.report.runs import floats
+from ganinv.report.inversions import floats
 from ganinv.store import Collection, Store
 
 RESAMPLES = 1000

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ganinv.report.effects import EffectCurve, EffectCurves
+from ganinv.report.edit_curves import EffectCurve, EffectCurves
 from ganinv.report.images import ReaderOf, SourceImages, read_codes, read_sources, render_rows
-from ganinv.report.runs import floats, read_columns
+from ganinv.report.inversions import floats, read_columns
 from ganinv.report.strips import Cell, Strip
 from ganinv.report.words import number, signed, walk
 from ganinv.store import Collection, Store

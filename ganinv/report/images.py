@@ -16,7 +16,7 @@ from ganinv.codes.code import Code
 from ganinv.errors import GaninvError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.records import CodeReader
-from ganinv.report.runs import columns_of
+from ganinv.report.inversions import columns_of
 from ganinv.store import Collection
 
 SourceImages = Callable[[Sequence[str]], Mapping[str, np.ndarray]]

@@ -12,9 +12,9 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.records import CodeReader
 from ganinv.report import sections
 from ganinv.report.images import ReaderOf, SourceImages
+from ganinv.report.inversions import existing, read_runs
 from ganinv.report.request import ReportRequest
-from ganinv.report.runs import existing, read_runs
-from ganinv.report.samples import Samples, read_samples
+from ganinv.report.sampled import Samples, read_samples
 from ganinv.report.tables import error_rows, provenance_blocks, versions
 from ganinv.store import Collection, Store
 

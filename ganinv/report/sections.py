@@ -10,14 +10,14 @@ import numpy as np
 from ganinv.generators.stylegan2 import Generator
 from ganinv.report import plots
 from ganinv.report.curves import read_training
+from ganinv.report.edit_curves import EffectCurves, read_effects
 from ganinv.report.edits import EditStrips, edit_strips, find_unedited
-from ganinv.report.effects import EffectCurves, read_effects
 from ganinv.report.fits import comparable as comparable_fits
 from ganinv.report.fits import cosines, measured, read_fits
 from ganinv.report.images import ReaderOf, SourceImages
+from ganinv.report.inversions import InversionRun, score_names
 from ganinv.report.request import ReportRequest
-from ganinv.report.runs import InversionRun, score_names
-from ganinv.report.samples import Samples
+from ganinv.report.sampled import Samples
 from ganinv.report.strips import common_ids, method_strips
 from ganinv.report.tables import method_table, order_in_words
 from ganinv.report.words import count, duration, listed, measures, number, protocol_in_words, signed

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ganinv.report.images import ReaderOf, SourceImages, read_codes, read_sources, render_rows
-from ganinv.report.runs import InversionRun
+from ganinv.report.inversions import InversionRun
 from ganinv.report.words import count, number
 
 MOST_INCOMPLETE = 3

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ganinv.report.runs import InversionRun
+from ganinv.report.inversions import InversionRun
 from ganinv.report.strips import common_ids
 from ganinv.report.words import Measure, count, listed, number
 from ganinv.store import Collection

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
-from ganinv.target import Target
 from ganinv.losses.distance import Distance, DistanceName, ReducedDistance, open_distance
 from ganinv.methods.base import Inverter
+from ganinv.target import Target
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pydantic import BaseModel
 from ganinv.errors import ConfigError
 from ganinv.generators.channels import check_channels
 from ganinv.generators.extras import sites
-from ganinv.labels.segments import open_segmenter
+from ganinv.labels.segmenters import open_segmenter
 from ganinv.stages.base import Context
-from ganinv.stages.masks import MaskSource
 from ganinv.stages.method import Method
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import FeatureSettings
+from ganinv.stages.segment_masks import MaskSource
 
 
 def check_method(method: Method, *, begun: bool = False, measure: bool = True) -> None:

@@ -23,7 +23,7 @@ from ganinv.stages.batches import batches
 from ganinv.stages.encode import Encode
 from ganinv.stages.joint_segments import JointSegments
 from ganinv.stages.optimize import Optimize
-from ganinv.stages.segments import Segment
+from ganinv.stages.segment import Segment
 from ganinv.stages.tune import Tune
 from ganinv.stages.variables import original_noise
 from ganinv.target import Target

@@ -38,8 +38,8 @@ from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels.attributes import AttributeNet
 from ganinv.labels.base import Attribute
-from ganinv.labels.files import LabellerCard, half_weights, open_trained, write_labeller
 from ganinv.labels.inputs import resize_images
+from ganinv.labels.opening import LabellerCard, half_weights, open_trained, write_labeller
 
 ATTRIBUTES = ("glasses", "gender", "smile", "age", "yaw")
 BINARY = 3

@@ -16,7 +16,7 @@ import torch
 from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.directions.exchange import files
 from ganinv.directions.exchange.declared import DeclaredGenerator
-from ganinv.directions.exchange.files import read_direction_file
+from ganinv.directions.exchange.direction_files import read_direction_file
 from ganinv.directions.exchange.importing import import_directions
 from ganinv.directions.fitting.projection import project_out
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch, WeightsRefused

@@ -11,7 +11,7 @@ from ganinv.codes.code import Code
 from ganinv.directions.measuring.localise import LocaliseConfig, RegionVotes, gradient_maps, localise
 from ganinv.directions.styles import StyleLayer, StyleLayout
 from ganinv.errors import DataError
-from ganinv.labels.segments import open_segmenter
+from ganinv.labels.segmenters import open_segmenter
 from tests.tiny import random_w, tiny_generator
 
 REGIONS = ("others", "left", "right", "spot")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code
-from ganinv.editing.activations import copy_activations
+from ganinv.editing.activation_tensors import copy_activations
 from ganinv.editing.applications import crossover, inpaint, local_style, reconstruct, scribble, transfer
 from ganinv.editing.embedding import Embedder, EmbeddingConfig, ImagePart
 from ganinv.editing.masks import blurred, box, shrunk

@@ -10,8 +10,8 @@ import torch
 
 from ganinv.errors import ConfigError, DataError, WeightsRefused
 from ganinv.labels import labeller_names, open_labeller, read_card
-from ganinv.labels.files import labeller_folder
 from ganinv.labels.inputs import resize_images
+from ganinv.labels.opening import labeller_folder
 from ganinv.training.attributes import ATTRIBUTES, BINARY, _measure, read_portraits
 
 SHARED = Path(os.environ.get("GANINV_SHARED", Path(__file__).parents[2].parent / "shared"))

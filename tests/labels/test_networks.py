@@ -21,7 +21,7 @@ from ganinv.labels.configs import KINDS, LabellerKind, read_labeller_config
 from ganinv.labels.graphs import read_graph
 from ganinv.labels.inputs import InputSpec
 from ganinv.labels.outputs import Output
-from ganinv.labels.published import CELEBA_40
+from ganinv.labels.published_tables import CELEBA_40
 
 
 class Classifier(nn.Module):

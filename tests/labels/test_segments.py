@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganinv.config import config_names
 from ganinv.errors import ConfigError, DataError, WeightsRefused
-from ganinv.labels.segments import open_segmenter, shrink
+from ganinv.labels.segmenters import open_segmenter, shrink
 
 
 def write(folder: Path, **config: Any) -> str:

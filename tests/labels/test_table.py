@@ -15,7 +15,7 @@ import yaml
 from ganinv.directions.fitting.interfacegan import InterFaceGanConfig, fit_interfacegan
 from ganinv.errors import ConfigError, DataError
 from ganinv.labels import TableLabeller, open_labeller
-from ganinv.labels.published import CELEBA_40, read_published
+from ganinv.labels.published_tables import CELEBA_40, read_published
 from ganinv.labels.table import read_labels
 
 

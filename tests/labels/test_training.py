@@ -14,7 +14,7 @@ from PIL import Image
 from ganinv.errors import DataError
 from ganinv.labels import open_labeller
 from ganinv.labels.attributes import AttributeNet
-from ganinv.labels.files import half_weights, write_labeller
+from ganinv.labels.opening import half_weights, write_labeller
 from ganinv.training.attributes import (
     YAW,
     AttributeTrainingConfig,

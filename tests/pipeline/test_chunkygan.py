@@ -16,11 +16,11 @@ from ganinv.directions.direction import Direction
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.records import table_to_code
 from ganinv.stages.base import Context
-from ganinv.stages.masks import MaskSource
 from ganinv.stages.method import load_method
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import Optimize
-from ganinv.stages.segments import Segment
+from ganinv.stages.segment import Segment
+from ganinv.stages.segment_masks import MaskSource
 from ganinv.store import open_store
 from ganinv.target import Target
 from tasks.engine import Engine, open_pools

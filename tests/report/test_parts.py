@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from ganinv.report.effects import is_monotone, read_effects
+from ganinv.report.edit_curves import is_monotone, read_effects
 from ganinv.report.figure import SERIES, draw
 from ganinv.report.fits import read_fits
 from ganinv.report.images import LARGEST, data_uri, pixels

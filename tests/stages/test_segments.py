@@ -14,10 +14,10 @@ from ganinv.editing import Edit
 from ganinv.errors import ConfigError
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.joint_segments import JointSegments, MaskLogits
-from ganinv.stages.masks import MaskSource, dilate
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import NoiseSettings, Optimize
-from ganinv.stages.segments import Segment
+from ganinv.stages.segment import Segment
+from ganinv.stages.segment_masks import MaskSource, dilate
 from ganinv.stages.tune import Tune
 from ganinv.target import Target
 from tests.tiny import random_w, tiny_generator

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from ganinv.codes.code import Code, Feature, HeadCode, LowRank, Masked
 from ganinv.errors import StoreError, WeightsRefused
 from ganinv.records import RecordConfig, code_to_table, table_to_code
-from ganinv.records.extras import unflatten
+from ganinv.records.extra_tensors import unflatten
 from ganinv.store import Store, open_store
 from tests.generators.narrow import HEADS, full_code, narrow_generator, w_plus
 

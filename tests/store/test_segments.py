@@ -12,7 +12,7 @@ from torch import Tensor
 from ganinv.codes.code import Code, Segments
 from ganinv.errors import WeightsRefused
 from ganinv.records import RecordConfig, code_to_table, table_to_code
-from ganinv.records.extras import flatten, unflatten
+from ganinv.records.extra_tensors import flatten, unflatten
 from ganinv.records.record import decode, encode
 from ganinv.store import Store
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ganinv.directions.direction import UNVERIFIED, Direction, Dtype, Mode, Space
 from ganinv.directions.exchange.declared import DeclaredGenerator
-from ganinv.directions.exchange.files import DirectionFile, read_direction_file
-from ganinv.directions.exchange.published import PublishedDirection, find_entries
+from ganinv.directions.exchange.direction_files import DirectionFile, read_direction_file
+from ganinv.directions.exchange.layouts import PublishedDirection, find_entries
 from ganinv.errors import ConfigError, DataError
 
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9._-]+")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ganinv.directions.exchange.declared import DeclaredGenerator
-from ganinv.directions.exchange.files import DirectionFile
+from ganinv.directions.exchange.direction_files import DirectionFile
 from ganinv.errors import DataError
 
 KEYS = (

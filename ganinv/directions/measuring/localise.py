@@ -20,7 +20,7 @@ from ganinv.config import StrictModel
 from ganinv.directions.styles import StyleLayer, StyleLayout
 from ganinv.errors import DataError
 from ganinv.generators.stylegan2 import Generator
-from ganinv.labels.segments import OTHERS, Segmenter, shrink
+from ganinv.labels.segmenters import OTHERS, Segmenter, shrink
 
 
 class LocaliseConfig(StrictModel):

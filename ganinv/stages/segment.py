@@ -21,9 +21,9 @@ from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import batches
-from ganinv.stages.masks import MaskSource, dilate
 from ganinv.stages.objective import ReconstructionLoss
 from ganinv.stages.optimize import Optimize
+from ganinv.stages.segment_masks import MaskSource, dilate
 from ganinv.target import Target
 
 _COVERED = 1 - 1 / 512

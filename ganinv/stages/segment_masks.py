@@ -12,7 +12,7 @@ from torch import Tensor
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError
 from ganinv.generators.channels import as_rgb
-from ganinv.labels.segments import open_segmenter
+from ganinv.labels.segmenters import open_segmenter
 from ganinv.target import Target
 
 

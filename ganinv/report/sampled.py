@@ -8,7 +8,7 @@ import numpy as np
 
 from ganinv.generators.stylegan2 import Generator
 from ganinv.report.images import render_w
-from ganinv.report.runs import columns_of, floats, read_columns, score_names
+from ganinv.report.inversions import columns_of, floats, read_columns, score_names
 from ganinv.report.words import number
 from ganinv.store import Collection, tensor_numpy
 

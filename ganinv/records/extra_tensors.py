@@ -2,7 +2,7 @@
 
 Names: ``noise.3``, ``const``, ``z``, ``padding.2``, ``styles.convs.3``, ``style_values.convs.3``, ``weights.convs.3.weight``,
 ``scales.convs.3.weight``, ``features.block[4].add``, ``features.act[7].film.scale``; a value of several tensors has one name
-for each, such as ``weights.convs.3.weight.left`` or ``noise.3.mask``. Segments: see ``ganinv.records.segments``.
+for each, such as ``weights.convs.3.weight.left`` or ``noise.3.mask``. Segments: see ``ganinv.records.segment_tensors``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code, Feature, HeadCode, LowRank, Masked
-from ganinv.records.segments import PREFIX, flatten_segments, unflatten_segments
+from ganinv.records.segment_tensors import PREFIX, flatten_segments, unflatten_segments
 
 _PARTS = ("left", "right", "code", "passes", "value", "kept", "mask")
 INT8, STEP = "int8", "step"

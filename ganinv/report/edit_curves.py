@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ganinv.report.runs import columns_of, floats, score_names
+from ganinv.report.inversions import columns_of, floats, score_names
 from ganinv.store import Collection
 
 

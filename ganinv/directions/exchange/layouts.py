@@ -22,7 +22,7 @@ from ganinv.directions.exchange.checked import (
     same_length,
 )
 from ganinv.directions.exchange.declared import DeclaredGenerator
-from ganinv.directions.exchange.files import DirectionFile
+from ganinv.directions.exchange.direction_files import DirectionFile
 from ganinv.directions.exchange.latents import refuse_latents, without_key
 from ganinv.errors import ConfigError, DataError
 
