@@ -102,6 +102,9 @@ class Edit:
     ) -> Code:
         """The edited code; noise, features and tuned weights stay as they are.
 
+        What a method makes of it then is for ``Inverter.after_edit`` and ``CodeReader.after_edit`` to say: stored features move
+        with the edit, or the photo is consulted again.
+
         Each direction's step is computed on the code as given and the steps are added, so their order does not matter.
         Two absolute directions of one edit reach their coordinates exactly only where they are orthogonal.
 

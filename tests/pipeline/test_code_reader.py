@@ -323,6 +323,7 @@ def test_every_step_reads_codes_with_heads(own: Place) -> None:
     assert page.count("data:image/png") >= 3 * 3  # sources, inversions and edits
 
 
+@pytest.mark.seconds
 def test_an_inverter_that_is_gone_or_another_is_told_in_one_sentence(own: Place) -> None:
     g = open_generator(own.generator)
     latents = own.root.latents["hyper"]
@@ -341,6 +342,7 @@ def test_an_inverter_that_is_gone_or_another_is_told_in_one_sentence(own: Place)
     assert CodeReader(own.root, latents, g).codes(table.select(["image_id", "w"])).plain  # nothing to be opened for
 
 
+@pytest.mark.seconds
 def test_a_path_is_found_from_another_folder(own: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """``--encoder hyper=weights/hyper`` was given relative to where the run was started."""
     (Path(own.store) / "encoders/hyper").rename(tmp_path / "hyper")
@@ -383,6 +385,7 @@ def by_hand(place: Place, code: Code, name: str) -> None:
     collection.finish()
 
 
+@pytest.mark.seconds
 def test_stored_features_move_with_an_edit(own: Place) -> None:
     """F' = F + G(w') - G(w) (Yao et al. 2022, section 3.3): an edit below the site shows, and the stored detail stays."""
     g = open_generator(own.generator)
@@ -408,6 +411,7 @@ def test_stored_features_move_with_an_edit(own: Place) -> None:
     assert (g.render(below.after_edit(None, code, kept)) - g.render(code)).abs().amax(dim=(1, 2, 3)).min() > 1e-2
 
 
+@pytest.mark.seconds
 def test_found_strengths_are_those_of_the_edit_that_is_stored(own: Place) -> None:
     """A strength that is looked for is scored on what the row will render, features and all."""
     g = open_generator(own.generator)
@@ -431,6 +435,7 @@ def test_found_strengths_are_those_of_the_edit_that_is_stored(own: Place) -> Non
     np.testing.assert_allclose(found["stored"], found["plain"], rtol=0.05, atol=1e-3)
 
 
+@pytest.mark.seconds
 def test_edits_of_one_image_hold_its_extras_once(own: Place) -> None:
     g = open_generator(own.generator)
     offset = 0.1 * torch.randn(2, *g.synthesis.get_parameter("convs.3.weight").shape)
@@ -443,6 +448,7 @@ def test_edits_of_one_image_hold_its_extras_once(own: Place) -> None:
     assert (held.shape[0], held.stride(0)) == (2, 0)
 
 
+@pytest.mark.seconds
 def test_heads_are_bound_by_who_came_last(own: Place) -> None:
     """What is there already is not bound again, and vectors that nobody has heads for are refused in words."""
     g = open_generator(own.generator)
@@ -475,6 +481,7 @@ def test_no_other_reader_makes_codes_of_rows() -> None:
     assert users == []
 
 
+@pytest.mark.seconds
 def test_an_inverter_is_shown_as_many_pixels_as_it_reads(own: Place, tmp_path: Path) -> None:
     """It reads 128x128 and the generator makes 64x64: the photo itself, and not 64x64 of it enlarged."""
     g = open_generator(own.generator)
