@@ -30,7 +30,7 @@ from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.judges import SAME_PERSON, Judged, Panel, identity_distance
 from ganinv.labels import Labeller, open_labeller
-from ganinv.records.codes import table_to_code
+from ganinv.records import CodeReader
 from ganinv.store import Store, open_store
 
 ATTRIBUTES = ("glasses", "smile", "age", "gender", "yaw")
@@ -96,7 +96,7 @@ def start(store: Store, g: Generator, latents: str | None, limit: int) -> tuple[
         return Code(w=w), f"{limit} fresh samples at psi {PSI}"
     table = store.latents[latents].read()
     table = table.slice(0, min(limit, table.num_rows))
-    return table_to_code(table, store), f"{table.num_rows} inversions by `{latents}`"
+    return CodeReader(store, store.latents[latents], g).codes(table), f"{table.num_rows} inversions by `{latents}`"
 
 
 def edited(g: Generator, code: Code, direction: Direction, strength: float) -> Tensor:
