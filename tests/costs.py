@@ -36,15 +36,19 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     report = yield
-    if report.when == "teardown":
+    if report.when != "teardown":
+        item.stash[_RUN] = spent()
+    else:
         marked = any(item.get_closest_marker(name) for name in ("seconds", "slow"))
-        # These travel from the processes of pytest-xdist to the one that reports.
-        report.user_properties.append((_KEY, (spent() - item.stash[_BEFORE], marked)))
+        # The end of the last test is that of the fixtures, too: what it costs is not the test's. These numbers travel from
+        # the processes of pytest-xdist to the one that reports.
+        before, run = item.stash[_BEFORE], item.stash[_RUN]
+        report.user_properties.append((_KEY, (run - before, spent() - before, marked)))
     return report
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    found: list[tuple[float, bool, str]] = []
+    found: list[tuple[float, float, bool, str]] = []
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, value in getattr(report, "user_properties", ()):
@@ -53,12 +57,12 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not config.getoption("costs") or not found:
         return
     found.sort(reverse=True)
-    terminalreporter.section(f"{sum(each[0] for each in found):.0f} processor seconds")
-    for seconds, _, test in found[: config.getoption("costs")]:
+    terminalreporter.section(f"{sum(each[1] for each in found):.0f} processor seconds")
+    for seconds, _, _, test in found[: config.getoption("costs")]:
         terminalreporter.write_line(f"{seconds:7.1f}  {test}")
-    for seconds, marked, test in found:
+    for seconds, _, marked, test in found:
         if seconds > DEAR and not marked:
             terminalreporter.write_line(f"{seconds:7.1f}  {test} is not marked `seconds`")
 
 
-_BEFORE = pytest.StashKey[float]()
+_BEFORE, _RUN = pytest.StashKey[float](), pytest.StashKey[float]()

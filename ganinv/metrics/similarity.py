@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ganinv.generators.stylegan2 import Generator
-from ganinv.losses.distance import between, open_distance
+from ganinv.losses.distance import EmbeddedDistance, between
 from ganinv.losses.identity import FaceEmbedding, open_face_embedding
 
 
@@ -45,7 +45,7 @@ class EmbeddedSimilarity:
     name = "embedded"
 
     def __init__(self, generator: Generator) -> None:
-        self._distance = open_distance("embedded", generator)
+        self._distance = EmbeddedDistance.of(generator)  # no stand-in: their features are not of length one
 
     @torch.no_grad()
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:

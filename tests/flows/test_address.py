@@ -65,24 +65,18 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
     def say(url: str, *arguments: str) -> str:
         monkeypatch.setenv("PREFECT_API_URL", url)
-        from prefect.context import refresh_global_settings_context
+        from prefect.context import use_profile
+        from prefect.settings import Profile
 
-        refresh_global_settings_context()
-        code, _, err = run_here(monkeypatch, capsys, *(arguments or ("runs",)))
+        # The environment decides, also where other tests of this process have a server and its settings.
+        with use_profile(Profile(name="nothing", settings={}), include_current_context=False):
+            code, _, err = run_here(monkeypatch, capsys, *(arguments or ("runs",)))
         assert code == 1
         assert err.startswith("ganinv:")
         assert len(err.strip().splitlines()) == 1
         return err
 
     return say
-
-
-@pytest.fixture(autouse=True)
-def _settings_as_before() -> Iterator[None]:
-    yield
-    from prefect.context import refresh_global_settings_context
-
-    refresh_global_settings_context()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

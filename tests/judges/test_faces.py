@@ -17,6 +17,7 @@ from ganinv.judges.identity import verify
 from ganinv.judges.squeezenet import SqueezeNet
 
 
+@pytest.mark.seconds
 def test_faces_are_found_and_noise_is_none(face_judge: FaceJudge, people: Tensor, noise: Tensor) -> None:
     faces = face_judge.look(torch.cat([people, noise]))
     assert faces.found.tolist() == [True, True, False, False]
@@ -45,6 +46,7 @@ def test_the_images_are_not_a_batch(face_judge: FaceJudge) -> None:
         face_judge.look(torch.zeros(3, 64, 64))
 
 
+@pytest.mark.seconds
 def test_identity_at_64_pixels_on_the_london_faces(face_judge: FaceJudge, shared: Path) -> None:
     dataset = open_dataset(str(shared / "data" / "real-photos" / "london-cc-by-aligned256"))
     loaded = dataset.load(dataset.ids, 64)
@@ -73,6 +75,7 @@ def test_glasses_of_two_people(face_judge: FaceJudge, squeezenet: SqueezeNet, pe
     assert np.isnan(says[2])
 
 
+@pytest.mark.seconds
 def test_glasses_on_held_out_portraits(face_judge: FaceJudge, squeezenet: SqueezeNet, shared: Path) -> None:
     table = shared / "data" / "official-portraits" / "portraits.parquet"
     images, labels, _ = read_labels(str(table), "test", 64)

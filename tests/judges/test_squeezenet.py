@@ -29,6 +29,7 @@ def test_it_knows_a_cup_of_coffee_and_a_cat(squeezenet: SqueezeNet) -> None:
     assert int(squeezenet.classify(picture("chelsea")).argmax()) in CATS
 
 
+@pytest.mark.seconds
 def test_features_of_any_size_and_of_nothing_else(squeezenet: SqueezeNet, people: Tensor) -> None:
     features = squeezenet_features(squeezenet, people, batch_size=1)
     assert features.shape == (2, 512)

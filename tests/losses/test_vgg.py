@@ -120,7 +120,9 @@ def test_embedded_gram_is_measured_at_a_quarter() -> None:
 @pytest.mark.parametrize("name", ["vgg16-features", "gram-vgg16"])
 def test_without_the_file_it_says_where_it_belongs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(ConfigError, match=f"{name} needs the torchvision weights vgg16-397923af.pth in .*embedded"):
+    with pytest.raises(
+        ConfigError, match=f"{name} needs the torchvision weights vgg16-397923af.pth in .*distance: auto"
+    ):
         open_distance(name, tiny_generator())
 
 

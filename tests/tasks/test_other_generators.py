@@ -63,6 +63,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_can_be_planned_without_a_discriminator_or_names_one_that_can(
     bare: str, tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch, method: str
