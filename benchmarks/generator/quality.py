@@ -26,6 +26,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.pages import write_part
 from ganinv.codes.code import Code
 from ganinv.data import open_dataset
 from ganinv.errors import WeightsRefused
@@ -50,6 +51,15 @@ SEED = 20_000
 """Samples are drawn with this seed: nothing else here uses it."""
 
 
+HEADER = """## Generators, judged
+
+Made by `benchmarks/generator/quality.py`. "squeezenet" are the last features of a net trained on ImageNet, "identity" dlib's
+descriptors of faces, each divided by the data set's root mean square; KID with the cubic kernel over 50 subsets, precision and
+recall with 3 neighbours. Frechet distance, precision and recall depend on the number of images: compare columns, not pages.
+Path length is in W, by SqueezeNet, without LPIPS's fitted weights. Yaw and mouth are in units of the distance between the eyes.
+"""
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,6 +70,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--cache", type=Path, help="folder to keep the data set's features in")
     parser.add_argument("--grid", type=Path, help="PNG of samples; with several generators a number is appended")
+    parser.add_argument("--to", type=Path, help="page of Markdown: its part on generators is replaced")
     parser.add_argument("--json", type=Path, help="append a line for each generator to this file")
     args = parser.parse_args()
     generators = [open_generator(uri) for uri in args.generator or ([] if args.checkpoint else ["portraits-64"])]
@@ -77,8 +88,10 @@ def main() -> None:
         if args.grid:
             path = args.grid if len(generators) == 1 else args.grid.with_stem(f"{args.grid.stem}-{n}")
             draw(g).save(path)
-    print(table(columns))
-    print(f"\nJudges: {'; '.join(judges.names())}. {args.samples} samples at psi 1.")
+    text = f"{HEADER}\n{table(columns)}\n\nJudges: {'; '.join(judges.names())}. {args.samples} samples at psi 1.\n"
+    print(text)
+    if args.to:
+        write_part(args.to, "generators", text)
 
 
 def open_run(path: str) -> Generator:

@@ -244,7 +244,8 @@ def veiled(images: Tensor, share: float, rng: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _guess(net: AttributeNet, images: Tensor, config: AttributeTrainingConfig) -> tuple[Tensor, Tensor]:
-    """(images, targets) of those whose glasses, gender and smile the network is sure of, seen as they are and mirrored."""
+    """(images, targets) of those of whose glasses, gender or smile the network is sure, seen as they are and mirrored. What it
+    is not sure of keeps its guess as it is."""
     guesses = []
     for part in images.split(256):
         here, there = net(part), net(part.flip(3))
@@ -252,9 +253,10 @@ def _guess(net: AttributeNet, images: Tensor, config: AttributeTrainingConfig) -
         guesses.append((here + there) / 2)
     scores = torch.cat(guesses)
     chance = scores[:, :BINARY].sigmoid()
-    sure = (torch.maximum(chance, 1 - chance) > config.confident).all(1)
-    scores[:, :BINARY] = chance.round().clamp(config.soft, 1 - config.soft)
-    return images[sure], scores[sure]
+    sure = torch.maximum(chance, 1 - chance) > config.confident
+    scores[:, :BINARY] = torch.where(sure, chance.round(), chance).clamp(config.soft, 1 - config.soft)
+    some = sure.any(1)
+    return images[some], scores[some]
 
 
 @torch.no_grad()
