@@ -15,7 +15,7 @@ from ganinv.store import open_store
 from tasks.pool import PoolError
 from tasks.pool.contract import Place
 from tasks.pool.ray_local import connected
-from tasks.steps.train import TrainJob
+from tasks.steps.train_job import TrainJob
 from tasks.training import FAILURE, STOP, Stretch, TrainingWorker, stretch_of
 
 MOST_FAILURES = 20

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import torch
@@ -28,9 +27,7 @@ from ganinv.store import Store, Unit, open_store
 from ganinv.training.batches import Images, MixedBatches
 from ganinv.training.step import Step
 from ganinv.training.trainer import Trainer, TrainingStopped
-
-if TYPE_CHECKING:
-    from tasks.steps.train import TrainJob
+from tasks.steps.train_job import TrainJob
 
 KEPT = 2
 """Checkpoints that are kept."""

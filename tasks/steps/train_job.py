@@ -1,0 +1,55 @@
+"""``TrainJob``: what is to be trained, as the step and those who train for it read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from ganinv.config import StrictModel
+from ganinv.generators.files import EMBEDDED
+from ganinv.methods.registry import AnyRecipe, load_recipe
+from ganinv.store import open_store
+from tasks.jobs.dataset import DatasetRef
+
+
+class TrainJob(StrictModel):
+    """Train an inverter for ``generator`` on generated images, and on real ones when ``dataset`` is given.
+
+    Args:
+        recipe: which method, and how it is trained; a name of ``configs/training``, a YAML file, or the values themselves.
+        name: of the inverter in the store, which methods find it by, and of ``training/<name>``; the recipe's kind by
+            default.
+        start: an inverter of the same kind to go on from, by name or URI; None trains from scratch.
+        needed: frozen inverters by role, in place of those that the recipe names.
+        workers: how many train together (engine ``ray``); each takes its share of every batch.
+    """
+
+    store: str
+    recipe: AnyRecipe
+    name: str | None = None
+    generator: str = EMBEDDED
+    dataset: DatasetRef | None = None
+    start: str | None = None
+    needed: Mapping[str, str] = Field(default_factory=dict)
+    workers: int = Field(1, ge=1)
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return load_recipe(value) if isinstance(value, str) else value
+
+    @property
+    def collection_name(self) -> str:
+        return self.name or self.recipe.kind
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role -> where its inverter is."""
+        return {**self.recipe.needed, **self.needed}
+
+    @property
+    def inverter_url(self) -> str:
+        """Where the trained inverter is."""
+        return f"{open_store(self.store).url}/encoders/{self.collection_name}"
