@@ -88,9 +88,8 @@ def test_a_flow_with_its_own_server_ends_in_one_line(tmp_path: Path) -> None:
     wait_for(lambda: not any(command(pid) for pid in processes), 60, "all processes to end")
     print(f"\nall gone after {time.monotonic() - asked:.1f} s")
     lines = (tmp_path / "said").read_text().splitlines()
-    assert [line for line in lines if not line.startswith("invert slow: ")] == [
-        "ganinv: ended by a signal. What is done is kept: run the same command again to go on"
-    ]
+    told = [line for line in lines if not line.startswith("invert slow: ") and "no face was found" not in line]
+    assert told == ["ganinv: ended by a signal. What is done is kept: run the same command again to go on"]
     assert 0 < latents.status().done < 80
 
 
