@@ -14,6 +14,7 @@ import torch
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Plan
 from ganinv.store.conflict import Reread
+from ganinv.store.succession import News
 from tasks.device import default_device
 from tasks.jobs.engine import Engine
 from tasks.outcome import failures, take_back
@@ -114,6 +115,7 @@ def run_units(
     reread: Reread | None = None,
     prepare: Callable[[Plan], None] | None = None,
     again: Callable[[Plan], Sequence[str]] | None = None,
+    made_of: Sequence[Collection] = (),
 ) -> dict[str, Any]:
     """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing.
 
@@ -123,13 +125,15 @@ def run_units(
         prepare: called with the plan when something is missing, before the first worker, and before an addition to the plan
             can be seen by other runs.
         again: called with the plan before anything is computed: images of units that are done, to be computed again.
+        made_of: collections whose rows this one is made of: where these were replaced, it is made again.
     """
     if plan.units and not collection.exists():  # there is work to do, and the plan says what began it
         plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu).place.as_dict()})
+    news, there = News.of(collection, made_of), plan.ids
     plan = collection.start(plan, grows=grows, reread=reread, prepare=prepare)
     done = collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
-    changed = again(plan) if again is not None else ()
+    changed = [*(again(plan) if again is not None else ()), *(news.follow(collection, there) if news.ids else ())]
     if pools.engine.retry_failed or changed:
         reopened = collection.reopen(failed=pools.engine.retry_failed, also=changed)
         left = sorted([*left, *reopened], key=lambda unit: unit.index)
@@ -172,6 +176,7 @@ def run_units(
             raise
     else:
         manifest = collection.manifest() or collection.finish(plan)
+    news.followed(collection)
     return {
         "collection": f"{collection.kind}/{collection.name}",
         "url": collection.url,

@@ -38,6 +38,7 @@ class Changes:
         moved: their content is in another place.
         replaced: their image is gone, and its content is now that of one that changed.
         mended: shards that could not be read, and can be now.
+        computed: an earlier run found them changed, and their rows are of what is there now.
         read: how many images were read to know this.
     """
 
@@ -45,6 +46,7 @@ class Changes:
     moved: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     mended: frozenset[str] = frozenset()
+    computed: frozenset[str] = frozenset()
     read: int = 0
 
     def line(self) -> str:
@@ -70,11 +72,15 @@ class Known(Protocol):
         """id -> sha256 that its row is of, for those of ``ids`` that have a row."""
         ...
 
+    def uris(self, ids: Iterable[str]) -> Mapping[str, str]:
+        """id -> where its row says that its image is, for those of ``ids`` that have a row."""
+        ...
+
 
 def reconciled(place: Place, found: Found, known: Known, hashes: Hashes) -> tuple[dict[str, SourceRef], Changes]:
     """id -> source of every image that was found, with the ids of the earlier run, and what changed since."""
     planned, noted = known.planned(), known.sources()
-    images = _sorted_out(place, found, planned, noted)
+    images = _sorted_out(place, found, known)
     gone = _gone(place, found, images, noted) if images.new or images.suspect else []
     rows = known.sha256([*images.suspect, *gone])  # of an image that has no row there is nothing to compare
     matched = _match(images, {i: rows[i] for i in gone if i in rows}, noted, rows, hashes)
@@ -87,7 +93,12 @@ def reconciled(place: Place, found: Found, known: Known, hashes: Hashes) -> tupl
     shards = {source.key.partition(BETWEEN)[0] for source in found.sources if BETWEEN in source.key}
     mended = frozenset(i for i, s in noted.items() if s.fault is not None and i not in matched.kept and s.key in shards)
     return matched.kept, Changes(
-        frozenset(matched.changed), frozenset(matched.moved), frozenset(matched.replaced), mended, matched.read
+        changed=frozenset(matched.changed),
+        moved=frozenset(matched.moved),
+        replaced=frozenset(matched.replaced),
+        mended=mended,
+        computed=frozenset(matched.computed),
+        read=matched.read,
     )
 
 
@@ -109,6 +120,7 @@ class _Matched:
     changed: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)
     replaced: set[str] = field(default_factory=set)
+    computed: set[str] = field(default_factory=set)
     read: int = 0
 
 
@@ -138,6 +150,7 @@ def _match(
             result.kept[image_id] = replace(source, version=noted[image_id].version)
         elif digest == rows[image_id]:
             result.kept[image_id] = source
+            result.computed |= {image_id} if (noted[image_id].version or "").startswith(PENDING) else set()
         else:
             others[image_id] = source
             if by_number(source):
@@ -169,15 +182,19 @@ def _match(
     return result
 
 
-def _sorted_out(place: Place, found: Found, planned: Sequence[str], noted: Mapping[str, SourceRef]) -> _Images:
+def _sorted_out(place: Place, found: Found, run: Known) -> _Images:
     """Which of the sources are known, by their keys; and of which the version tells that they are what they were."""
+    planned, noted = run.planned(), run.sources()
     by_key: dict[str, str] = {}
     for image_id, source in noted.items():
         keys = (source.key,) if source.key else with_key(source, image_id, place, found.base)
         for key in keys:
             by_key[key] = image_id
     unnoted = {image_id for image_id in planned if image_id not in noted}
-    if unnoted:
+    if unnoted:  # the run was killed before it wrote an index, or was of the first versions, which wrote none
+        there = {uri: image_id for image_id, uri in run.uris(unnoted).items()}
+        by_key |= {source.key: there[source.uri] for source in found.sources if source.uri in there}
+        unnoted.difference_update(there.values())
         by_key |= _by_name(found.sources, unnoted, by_key)
     placed = {by_key[source.key] for source in found.sources if source.key in by_key}
     images = _Images()
@@ -202,8 +219,7 @@ def _by_id_column(source: SourceRef, noted: Mapping[str, SourceRef], placed: set
 
 
 def _by_name(sources: Sequence[SourceRef], planned: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
-    """key -> id, of planned images that no index has: their run was killed before it wrote one, or was of the first versions,
-    which wrote none."""
+    """key -> id, of planned images of which nothing is known but their ids."""
     left, earlier, found = set(planned), earlier_ids(sources), dict[str, str]()
     for source in sources:
         names = () if source.key in known else (earlier[source.key], *names_of(source))

@@ -163,7 +163,7 @@ def _without_side_tables(files: dict[str, Listed]) -> dict[str, Listed]:
     """A collection of the store is a data set as well: its parts are, its other files are not."""
     folders = {path.rpartition("/")[0] for path in files if path.endswith("/plan.json")}
     side = re.compile(
-        r"(errors|timings)-\d+\.parquet|_(summary|sources(-\d+)?)\.parquet|_summary\.md|_manifest\.json|plan(-\d+)?\.json"
+        r"(errors|timings)-\d+\.parquet|_(summary|sources(-\d+)?)\.parquet|_summary\.md|_(manifest|seen)\.json|(plan|changes)(-\d+)?\.json"
     )
 
     def kept(path: str) -> bool:

@@ -79,7 +79,7 @@ def run_compress(job: CompressJob, pools: Pools) -> dict[str, Any]:
     plan = Plan.of("compress", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
     spec = WorkerSpec(CompressWorker, {"job": job, "distance": distance})
     label, same = f"compress {job.latents}", partial(reread, _Planned)
-    return run_units(target, plan, spec, pools, label, grows=True, reread=same) | summary(target)
+    return run_units(target, plan, spec, pools, label, grows=True, reread=same, made_of=[latents]) | summary(target)
 
 
 class _Planned(StrictModel):

@@ -158,7 +158,7 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
     collection = store.edits[job.name]
     spec, same = WorkerSpec(EditWorker, {"job": job}), partial(reread, EditJob)
-    result = run_units(collection, plan, spec, pools, "edit", gpu=renders, grows=True, reread=same)
+    result = run_units(collection, plan, spec, pools, "edit", gpu=renders, grows=True, reread=same, made_of=[latents])
     return result | ({"outcomes": _outcomes(collection)} if job.calibrated else {})
 
 

@@ -81,7 +81,14 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
         workers: dict[str, Callable[..., Worker]] = {"latents": InversionWorker, "edits": EditMetricsWorker}
         spec = WorkerSpec(workers[kind], {"job": job, "protocol": protocol})
         results[kind] = run_units(
-            target, plan, spec, pools, f"evaluate {name}", grows=True, reread=partial(reread, _Planned)
+            target,
+            plan,
+            spec,
+            pools,
+            f"evaluate {name}",
+            grows=True,
+            reread=partial(reread, _Planned),
+            made_of=[source],
         )
     return results
 

@@ -123,6 +123,7 @@ def run_invert(
     result = run_units(
         collection, plan, spec, pools, label, grows=True, reread=comparable, prepare=prepare, again=settle
     )
+    settlement.settled(collection, refuse=job.changed == "error")
     for wait in said:
         wait()
     return result | {"changed": len(changes.changed), "moved": len(changes.moved), "left_out": left_out}

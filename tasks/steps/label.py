@@ -59,6 +59,7 @@ def run_label(job: LabelJob, pools: Pools) -> dict[str, Any]:
         pools,
         f"label {job.name}",
         gpu=labeller.needs == "images",
+        made_of=[samples],
         grows=True,
         reread=same,
     )

@@ -15,6 +15,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -272,3 +273,67 @@ def s3_environment(s3_options: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
     }.items():
         monkeypatch.setenv(name, value)
     return "s3://ganinv-test"
+
+
+def written_tar(folder: Path, name: str, numbers: Sequence[int]) -> bytes:
+    members = [(f"{number}.png", number) for number in numbers]
+    data = World("tar", "").packed(members)
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(data)
+    return data
+
+
+@pytest.mark.usefixtures("hashing")
+def test_a_shard_that_is_mended_loses_its_error_and_gives_its_images(tmp_path: Path) -> None:
+    job = InvertJob(store=f"{tmp_path}/store", dataset=DatasetRef(url=f"{tmp_path}/set"), method="e4e")
+    written_tar(tmp_path / "set", "a.tar", range(3))
+    whole = written_tar(tmp_path / "set", "b.tar", range(3, 9))
+    (tmp_path / "set/b.tar").write_bytes(whole[: whole.index(b"5.png")])
+    collection, result = run(job)
+    assert (result["rows"], result["failed"]) == (5, 1)
+    assert [(e["image_id"], e["code"]) for e in collection.errors().to_pylist()] == [("b.tar", "shard")]
+    (tmp_path / "set/b.tar").write_bytes(whole)
+    COMPUTED.clear()
+    collection, result = run(job)
+    assert (result["rows"], result["failed"]) == (9, 0)
+    assert COMPUTED == ["b/5", "b/6", "b/7", "b/8"]
+    collection, result = run(job)
+    assert (result["rows"], result["failed"], result["units_computed"]) == (9, 0, 0)
+
+
+@pytest.mark.usefixtures("hashing")
+@pytest.mark.parametrize("index", ["as it was", "none"])
+@pytest.mark.parametrize("kind", ["tar", "rows"])
+def test_a_run_of_an_older_version_goes_on_under_its_ids(kind: str, index: str, tmp_path: Path) -> None:
+    """Then what was in a shard that was alone had no name of its shard, and an index had neither keys nor versions."""
+    world = World(kind, f"{tmp_path}/set", {}, {"x": [("a.png", 0), ("b.png", 1)]})
+    world.write()
+    job = InvertJob(store=f"{tmp_path}/store", dataset=DatasetRef(url=world.root), method="e4e")
+    old = {"tar": ["a", "b"], "rows": ["00000000", "00000001"]}[kind]
+    today = list_images(job)
+    collection = open_store(job.store).latents["e4e"]
+    config = {"dataset": {"url": world.root, "image_column": None, "where": {}, "limit": None}}
+    config["method"] = method_config("e4e").model_dump(mode="json")
+    plan = collection.start(Plan.of("invert", config, {"method": "e4e"}, old, 3))
+    sources = dict(zip(old, today.sources.values(), strict=True))
+    digests = [hashlib.sha256(image(k)).hexdigest() for k in range(2)]
+    rows = pa.table({"image_id": old, "source_uri": [s.uri for s in sources.values()], "source_sha256": digests})
+    collection.write_part(0, rows, [], {})
+    collection.finish(plan)
+    if index == "as it was":
+        names = ("uri", "path", "column", "offset", "length", "row")
+        columns = {name: [getattr(source, name) for source in sources.values()] for name in names}
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"image_id": old, **columns}), sink, write_statistics=["image_id"])
+        collection.objects.put("latents/e4e/_sources.parquet", sink.getvalue())
+    world.shards["y"] = [("a.png", 2)]
+    world.write()
+    COMPUTED.clear()
+    collection, result = run(job)
+    assert (result["rows"], result["failed"], len(COMPUTED)) == (3, 0, 1)
+    assert COMPUTED[0].startswith("y/")
+    world.shards["x"][1] = ("b.png", 3)
+    world.write()
+    collection, result = run(job)
+    assert (result["rows"], result["changed"]) == (3, 1)
+    assert set(collection.read()["image_id"].to_pylist()) == {*old, "y/a" if kind == "tar" else "y/00000000"}
