@@ -138,6 +138,7 @@ def run_units(
         reopened = collection.reopen(failed=pools.engine.retry_failed, also=changed)
         left = sorted([*left, *reopened], key=lambda unit: unit.index)
     summary: dict[str, Any] = {}
+    ignored: dict[str, int] = {}
     if left:
         images = sum(len(unit.ids) for unit in left)
         pool = pools.get(sequential, gpu)
@@ -166,7 +167,9 @@ def run_units(
                 except RunStopped:
                     pools.close()
                     raise
-                summary = tally.summary.as_dict()
+                summary, ignored = tally.summary.as_dict(), dict(tally.ignored)
+                for what, count in tally.ignored.items():
+                    _log.warning("of %d images the %s is damaged, or not of their pixels, and was ignored", count, what)
                 manifest = collection.finish(plan)
         except RunStopped:
             raise
@@ -186,6 +189,7 @@ def run_units(
         "units_computed": len(left),
         "seconds": round(float(summary.get("seconds", 0.0)), 2),
         **failures(collection, manifest),
+        **({"ignored": ignored} if ignored else {}),
     }
 
 

@@ -73,6 +73,7 @@ class Tally:
     worker_seconds: float = 0.0
     cpu_seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
     summary: RunSummary | None = None
     machines: dict[str, Machine] = field(default_factory=dict)
 
@@ -90,6 +91,7 @@ class Tally:
         self.worker_seconds += report.seconds
         self.cpu_seconds += report.cpu_seconds
         self.reasons.update(report.reasons)
+        self.ignored.update(report.detail.get("ignored", {}))
 
     def row(self, started: float, seconds: float, outcome: str) -> dict[str, Any]:
         """As a row of the table. ``started``: seconds since 1970."""

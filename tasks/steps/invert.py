@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -240,14 +240,21 @@ class InvertWorker:
             store = open_store(job.store)
             self.begun = job.reader(store, store.latents[job.start], self.generator)
         self._planned: set[str] | None = None
+        self._ignored: Counter[str] = Counter()  # of the files of this unit
 
-    def _begun(self, reader: CodeReader, ids: Sequence[str]) -> dict[str, Code]:
-        """The stored codes of some images."""
+    def _begun(self, reader: CodeReader, loaded: LoadedBatch) -> dict[str, Code]:
+        """The stored codes of some images; not those of another image that had the same id then."""
+        ids, now = loaded.ids, dict(zip(loaded.ids, loaded.sha256, strict=True))
         found = dict[str, Code]()
         if self._planned is None:
             self._planned = {image_id for unit in reader.collection.plan().units for image_id in unit.ids}
         for batch in reader.collection.scan(ids=[i for i in ids if i in self._planned], batch_size=16):
             table = pa.Table.from_batches([batch])
+            if "source_sha256" in table.schema.names:
+                rows = zip(table["image_id"].to_pylist(), table["source_sha256"].to_pylist(), strict=True)
+                table = table.filter(pa.array([digest in (None, now[i]) for i, digest in rows], pa.bool_()))
+            if not table.num_rows:
+                continue
             code = reader.codes(table)
             found |= {image_id: code[k] for k, image_id in enumerate(table["image_id"].to_pylist())}
         return found
@@ -259,6 +266,7 @@ class InvertWorker:
         started, rows = time.perf_counter(), list[Any]()
         for loaded in self._loaded(ids):
             rows += loaded.errors
+            self._ignored.update(loaded.ignored)
             if loaded.ids:
                 rows += self._inverted(loaded, started)
             started = time.perf_counter()
@@ -298,9 +306,9 @@ class InvertWorker:
             target = Target(loaded.images, loaded.ids, photos=loaded.photos)
         start = None
         if self.begun is not None:
-            begun = self._begun(self.begun, loaded.ids)
+            begun = self._begun(self.begun, loaded)
             missing = [i for i in loaded.ids if i not in begun]
-            rows += [RowError(i, "no_start", f"latents {self.job.start!r} have no code for it") for i in missing]
+            rows += [RowError(i, "no_start", f"latents {self.job.start!r} have no code of this image") for i in missing]
             there = [k for k, i in enumerate(loaded.ids) if i in begun]
             if not there:
                 return rows
@@ -380,4 +388,5 @@ class InvertWorker:
         seconds = {row.image_id: row.seconds for row in rows}
         self.collection.write_part(unit.index, table, failures, seconds)
         errors = [r.mse for r in rows if r.mse is not None]
-        return {"mse": float(np.mean(errors)) if errors else None}
+        ignored, self._ignored = dict(self._ignored), Counter()
+        return {"mse": float(np.mean(errors)) if errors else None} | ({"ignored": ignored} if ignored else {})

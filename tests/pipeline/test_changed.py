@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from ganinv.directions.direction import Direction
 from ganinv.generators.files import open_generator
@@ -121,3 +122,23 @@ def test_a_touched_file_is_the_same_image(world: Path) -> None:
         "b": "b.png",
         "c": "renamed.png",
     }
+
+
+def test_a_code_of_another_image_is_no_start(world: Path, faces: Path) -> None:
+    """It had the same id once. The images of a run are told apart by their content."""
+    invert(world)
+    shutil.copy(sorted(faces.iterdir())[4], world / "data/a.png")
+    method = world / "go-on.yaml"
+    stage = "{kind: optimize, space: w+, start: code, steps: 1}"
+    method.write_text(f"name: go-on\nsummary: one more step\nspace: w+\nstages:\n  - {stage}\n")
+    result = invert(world, method=str(method), start="e4e")
+    assert (result["rows"], result["failed"]) == (2, 1)
+    (error,) = open_store(f"{world}/store").latents["go-on"].errors().to_pylist()
+    assert (error["image_id"], error["code"]) == ("a", "no_start")
+
+
+def test_damaged_colour_profiles_are_counted(world: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Image.open(world / "data/a.png") as image:
+        image.save(world / "data/a.png", icc_profile=b"no profile")
+    assert invert(world)["ignored"] == {"colour profile": 1}
+    assert "of 1 images the colour profile is damaged" in caplog.text
