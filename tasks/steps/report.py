@@ -35,9 +35,17 @@ class ReportJob(CodesJob):
 
 
 def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
-    """Write ``reports/<name>.html`` into the store. Returns its URL."""
+    """Write ``reports/<name>.html`` into the store. Returns its URL.
+
+    Raises:
+        StoreError: a collection that is named and not there.
+    """
     path = f"reports/{checked_name('report', job.name)}.html"
     store = open_store(job.store)
+    named = {"samples": job.samples, "training": job.training, "edits": job.edits}
+    for kind, name in [*(("latents", each) for each in job.latents), *named.items()]:
+        if name is not None:
+            store.collection(kind, name).plan()  # what is named and not there is told, not left out
     generator = open_generator(job.generator, default_device())
     request = ReportRequest(
         title=job.title,

@@ -157,7 +157,13 @@ def test_other_steps_open_everything_first(
     ):
         assert run(*refused, *common)[0] == 1, refused
         assert not (store / kind).exists(), refused
+    for part in ("--latents=nothing", "--edits=nothing", "--samples=nothing"):
+        code, _, err = run("report", f"--store={store}", part)
+        assert code == 1
+        assert "named 'nothing'" in err
+    assert not (store / "reports").exists()
     g = open_generator(EMBEDDED)
     g.discriminator = None
     save_generator(g, str(tmp_path / "bare"))
-    assert run("evaluate", "--latents=e4e", f"--generator={tmp_path}/bare", *common)[0] == 0
+    bare = ("evaluate", "--latents=e4e", f"--generator={tmp_path}/bare", *common)
+    assert run(*bare)[0] == 0
