@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from ganinv.data.kinds import is_image, suffix_of
@@ -51,13 +52,13 @@ def names_of(source: SourceRef) -> tuple[str, str]:
     if not inside:
         name = clean_id(from_text(shard))
         return (name, name) if source.fault is not None else (_stem(name), name)
-    stem = clean_id(str(PurePosixPath(from_text(shard)).with_suffix("")))
+    stem = _shard_stem(shard)
     if source.row is None:
         member = clean_id(from_text(within).removeprefix("./"))
         return f"{stem}/{_stem(member)}", f"{stem}/{member}"
     if not within.startswith("="):
         return (f"{stem}/{int(within):08d}",) * 2
-    value = clean_id(from_text(within[1:]))
+    value = within[1:] if within.isprintable() and within.isascii() else clean_id(from_text(within[1:]))
     return value, f"{stem}/{value}"
 
 
@@ -120,7 +121,13 @@ def earlier_ids(sources: Sequence[SourceRef]) -> dict[str, str]:
 
 
 def _shard(source: SourceRef) -> str:
-    return clean_id(str(PurePosixPath(from_text(source.key.partition(BETWEEN)[0])).with_suffix("")))
+    return _shard_stem(source.key.partition(BETWEEN)[0])
+
+
+@lru_cache(maxsize=4096)
+def _shard_stem(shard: str) -> str:
+    """The name of a shard without its suffix, as ids have it."""
+    return clean_id(str(PurePosixPath(from_text(shard)).with_suffix("")))
 
 
 def _stem(name: str) -> str:

@@ -108,15 +108,20 @@ def _rows(
         raise _Unreadable(f"not a whole Parquet file ({error.__cause__}): {_AGAIN}") from error
     for name in wanted.where:
         seen[name].update(str(value) for value in rows[name])
-    kept = [r for r in range(count) if all(_equal(rows[name][r], value) for name, value in wanted.where.items())]
-    ids = _ids(rows[id_column], kept, id_column, uri) if id_column else dict.fromkeys(kept)
+    where = wanted.where
+    kept: Sequence[int] = range(count)
+    if where:
+        kept = [r for r in kept if all(_equal(rows[name][r], value) for name, value in where.items())]
+    ids = _ids(rows[id_column], kept, id_column, uri) if id_column else {}
     for row in kept:
-        where = f"{uri}#{row}"
-        yield SourceRef(where, path, row=row, column=column, key=row_key(key, row, ids[row]), version=listed.version)
+        inside = row_key(key, row, ids.get(row))
+        yield SourceRef(f"{uri}#{row}", path, None, None, row, column, inside, listed.version)
 
 
 def _ids(values: Sequence[Any], kept: Sequence[int], column: str, uri: str) -> dict[int, str | None]:
     """row -> its id; a :class:`DataError` where rows of one file cannot be told apart."""
+    if isinstance(kept, range) and len(set(values)) == len(values) and all(type(value) is str for value in values):
+        return dict(enumerate(values))
     advice = f"name a column of unique ids with --id-column, or --id-column {BY_ROW} to number the rows"
     ids: dict[int, str | None] = {}
     for row in kept:
