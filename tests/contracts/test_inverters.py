@@ -31,12 +31,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(check, marks=pytest.mark.seconds if check.startswith("goes_from_image") else ()) for check in CHECKS],
+)
 @pytest.mark.parametrize("kind", INVERTERS)
 def test_inverter(kind: str, check: str, world: World) -> None:
     CHECKS[check](kind, world)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("check", TRAINING_CHECKS)
 @pytest.mark.parametrize("kind", RECIPES)
 def test_recipe(kind: str, check: str, world: World) -> None:
@@ -93,6 +97,7 @@ def test_a_method_that_is_registered_gets_all_of_it(dummy: str, world: World) ->
         check(dummy, world)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=() if kind == "psp" else pytest.mark.slow) for kind in INVERTERS]
 )

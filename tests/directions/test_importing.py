@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ganinv.directions.direction import UNVERIFIED, Direction
-from ganinv.directions.exchange import files
+from ganinv.directions.exchange import direction_files
 from ganinv.directions.exchange.declared import DeclaredGenerator
 from ganinv.directions.exchange.direction_files import read_direction_file
 from ganinv.directions.exchange.importing import import_directions
@@ -361,7 +361,7 @@ def test_claims_of_size_are_checked_before_memory_is_asked_for(tmp_path: Path, m
     (tmp_path / "huge.npy").write_bytes(sink.getvalue() + bytes(64))
     with pytest.raises(WeightsRefused, match="incomplete or damaged"):
         read_direction_file(str(tmp_path / "huge.npy"))
-    monkeypatch.setattr(files, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(direction_files, "MAX_BYTES", 2**20)
     np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros(2**19, np.float32))
     with pytest.raises(WeightsRefused, match=r"unpack to \d+ bytes"):
         read_direction_file(str(tmp_path / "bomb.npz"))

@@ -154,6 +154,7 @@ def test_a_veil_lies_over_some_images_and_keeps_them_in_range() -> None:
     assert torch.equal(veiled(images, 0.0, torch.Generator()), images)
 
 
+@pytest.mark.seconds
 def test_glasses_at_the_eyes_are_learned_with_generated_images_and_calibrated() -> None:
     messages: list[str] = []
     config = TINY.model_copy(update={"eye_channels": (8, 16), "confident": 0.5, "epochs": 8})

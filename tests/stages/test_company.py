@@ -67,6 +67,7 @@ def test_the_probe_is_cheap_and_right_here() -> None:
     assert min(seconds) < 0.1  # about 15 ms
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("mode", ["COMPATIBLE", "AUTO,STRICT"])
 def test_the_probe_says_what_a_direct_look_says(mode: str) -> None:
     """In a process of its own, with another mode of the library: where four rows differ from sixteen, the probe says so.

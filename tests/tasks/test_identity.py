@@ -245,6 +245,7 @@ _QUIET: dict[str, Any] = {
 }
 
 
+@pytest.mark.seconds
 @pytest.mark.usefixtures("hashing")
 @settings(max_examples=200, **_QUIET)
 @given(data=st.data())

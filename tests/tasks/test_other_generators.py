@@ -81,6 +81,7 @@ def test_every_method_can_be_planned_without_a_discriminator_or_names_one_that_c
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("channels", "discriminator"), [(1, True), (1, False), (4, True), (4, False)])
 def test_grey_and_opacity_go_through_all_steps(
     tmp_path: Path, faces: Path, caplog: pytest.LogCaptureFixture, channels: int, discriminator: bool
@@ -112,6 +113,7 @@ def test_a_generator_of_two_channels_is_refused_by_what_it_is(tmp_path: Path, fa
         plan_invert(job(tmp_path / "store", made(tmp_path, 2), faces))
 
 
+@pytest.mark.seconds
 def test_measuring_or_not_is_one_run(bare: str, tmp_path: Path, faces: Path) -> None:
     """What is measured of a result is no part of it: rows that are there stay, and new ones are not measured."""
     half = job(tmp_path / "store", bare, faces, unit_size=2, dataset=DatasetRef(url=str(faces), limit=2))

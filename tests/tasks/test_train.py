@@ -103,6 +103,7 @@ def test_without_its_checkpoint_it_does_not_begin_anew(made: Path, tmp_path: Pat
         run(job(made, tmp_path))
 
 
+@pytest.mark.seconds
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     made: Path, undisturbed: Store, tmp_path: Path
 ) -> None:
