@@ -142,7 +142,8 @@ def reread(model: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
     """
     now = dict(config)
     for name, field in model.model_fields.items():
-        adapter: TypeAdapter[Any] = TypeAdapter(field.annotation or Any)
+        # With what is annotated beside the type: of a recipe, which one its kind names.
+        adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
         if name in config:
             with contextlib.suppress(ValidationError):
                 now[name] = adapter.dump_python(adapter.validate_python(config[name]), mode="json")
