@@ -23,6 +23,7 @@ from ganinv.store import Store, open_store
 from ganinv.training.trainer import TrainingStopped
 from tasks.engine import Engine, open_pools
 from tasks.steps.train import TrainJob, run_train
+from tests.chaos.processes import command, family, kill, wait_for
 from tests.tiny import tiny_generator
 
 RECIPE = {
@@ -136,24 +137,20 @@ def test_trainings_on_s3_equal_those_on_files(
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_two_workers_outlive_a_kill(made: Path, tmp_path: Path) -> None:
     """Ray Train replaces a worker that died, and all go on from the last checkpoint."""
     import threading
 
-    import psutil
+    killed: set[int] = set()
 
-    killed: list[int] = []
+    def kill_one() -> None:
+        wait_for((tmp_path / "training/e4e/part-00000.parquet").exists, 300, "the first checkpoint")
+        workers = sorted(pid for pid in family({os.getpid()}) if "RayTrainWorker" in command(pid))
+        killed.update(workers[:1])
+        kill(killed)
 
-    def kill() -> None:
-        while not (tmp_path / "training/e4e/part-00000.parquet").exists():
-            time.sleep(0.05)
-        for process in psutil.process_iter(["cmdline"]):
-            if "RayTrainWorker" in " ".join(process.info["cmdline"] or ()):
-                killed.append(process.pid)
-                process.kill()
-                return
-
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill_one)
     thread.start()
     recipe = {**RECIPE, "steps": 40}
     run(job(made, tmp_path, workers=2, recipe=recipe), "ray")
