@@ -49,7 +49,8 @@ def test_a_run_is_handed_over_with_its_whole_job(submitted: dict[str, Any]) -> N
     assert (submitted["flow"], submitted["deployment"], submitted["state"]) == ("invert", "elsewhere", "Scheduled")
     with get_client(sync_client=True) as client:
         parameters = client.read_flow_run(submitted["id"]).parameters
-    assert parameters["job"]["dataset"] == {"url": "s3://bucket/in", "image_column": None, "where": {}, "limit": 3}
+    given = {"url": "s3://bucket/in", "image_column": None, "id_column": None, "where": {}, "limit": 3}
+    assert parameters["job"]["dataset"] == given
     assert parameters["job"]["method"] == "pti"
     assert parameters["engine"]["kind"] == "auto"  # decided where it runs
 
