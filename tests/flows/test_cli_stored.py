@@ -69,7 +69,8 @@ def store(g: Generator, tmp_path_factory: pytest.TempPathFactory) -> str:
     plan = Plan.of("invert", {"dataset": {"url": str(folder / "images")}}, origin, IDS, 8)
     collection.start(plan)
     table = pa.concat_tables([code_to_table(c, [i], collection) for i, c in zip(IDS, codes, strict=True)])
-    columns = {"source_sha256": loaded.sha256, "mse": [0.0] * 3, "distance": [0.1] * 3}
+    uris = [dataset.sources[image_id].uri for image_id in IDS]
+    columns = {"source_uri": uris, "source_sha256": loaded.sha256, "mse": [0.0] * 3, "distance": [0.1] * 3}
     for name, column in columns.items():
         table = table.append_column(name, pa.array(column))
     collection.write_part(0, table, [], {})
