@@ -71,6 +71,7 @@ def store(g: Generator, tmp_path_factory: pytest.TempPathFactory) -> str:
     table = pa.concat_tables([code_to_table(c, [i], collection) for i, c in zip(IDS, codes, strict=True)])
     uris = [dataset.sources[image_id].uri for image_id in IDS]
     columns = {"source_uri": uris, "source_sha256": loaded.sha256, "mse": [0.0] * 3, "distance": [0.1] * 3}
+    columns |= {"stored_mse": [0.0] * 3, "stored_distance": [0.1] * 3, "stored_form": ["float16"] * 3}
     for name, column in columns.items():
         table = table.append_column(name, pa.array(column))
     collection.write_part(0, table, [], {})
