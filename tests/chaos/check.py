@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ganinv.store import open_store
+from ganinv.store.plan import Plan
 from tests.chaos.storage import BUCKET, S3Server
 
 
@@ -47,5 +48,10 @@ def compare(server: S3Server, whole: str, cut: str, images: int, bad: int) -> li
         Check("errors equal", errors[0].equals(errors[1])),
         Check("timings of the same images", timed[0] == timed[1]),
         Check("manifests equal", manifests[0] is not None and manifests[0] == manifests[1]),
-        Check("plans equal", undisturbed.plan() == other.plan()),
+        Check("plans equal", _content(undisturbed.plan()) == _content(other.plan())),
     ]
+
+
+def _content(plan: Plan) -> Plan:
+    """A plan without what its run began on: one of the two runs is inline, the other on a cluster."""
+    return plan.model_copy(update={"begun_on": {}})
