@@ -97,7 +97,8 @@ class DiscriminatorCritic:
 class ProjectedCritic:
     """Small heads on frozen ImageNet features, hinge loss (Sauer et al. 2021, "Projected GANs Converge Faster")."""
 
-    def __init__(self, trunk: ImageNetTrunk, *, lr: float) -> None:
+    def __init__(self, trunk: ImageNetTrunk, *, lr: float, precision: str = "float32") -> None:
+        self.precision = precision
         self.trunk, self.heads = trunk, ProjectedHeads()
         learned = [p for p in self.heads.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(learned, lr=lr, betas=(0.0, 0.99))
@@ -110,9 +111,9 @@ class ProjectedCritic:
 
     def learn(self, fake: Tensor, draw_real: DrawReal, p: float) -> tuple[Tensor, dict[str, float]]:
         image = fake.detach().requires_grad_(True)
-        of_fake = self.trunk(augment(image, p))
+        of_fake = self._features(augment(image, p))
         with torch.no_grad():
-            of_real = self.trunk(augment(draw_real(), p))
+            of_real = self._features(augment(draw_real(), p))
         self.optimizer.zero_grad(set_to_none=True)
         fake_logits = self.heads([f.detach() for f in of_fake])
         real_logits = self.heads(of_real)
@@ -123,6 +124,10 @@ class ProjectedCritic:
         (gradient,) = torch.autograd.grad(g_loss, image)
         self.real_logits = real_logits.detach()
         return gradient, {"projected_g_loss": g_loss.item(), "projected_d_loss": loss.item()}
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return [features.float() for features in self.trunk(images)]
 
     def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ganinv.codes.code import Code
@@ -67,6 +67,15 @@ class GanTrainingConfig(BaseModel):
     al. 2020, "Inclusive GAN")."""
     anchor_feature_weight: float = 0.0
     """The same in ImageNet features (normalised over channels, squared differences, as LPIPS does)."""
+    anchor_final: float = Field(1.0, ge=0)
+    """Both anchor weights go linearly from themselves to this share of themselves over the run: W is to become a space of
+    faces, and not to stay one of principal components."""
+    path_weight: float = Field(0.0, ge=0)
+    """Of the path length regularisation (Karras et al. 2020, section 3.2): steps in W move images equally far everywhere."""
+    path_every: int = Field(8, ge=1)
+    """Steps between two such penalties, each weighted up by this number."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of G's and the ImageNet trunk's passes; weights, losses and optimisers are float32."""
     r1_gamma: float = 0.3
     r1_every: int = 16
     style_mixing: float = 0.25
@@ -102,6 +111,7 @@ class GanTrainer:
         self.g_ema: Generator
         self.critics: dict[str, Critic]
         self.nimg = 0
+        self.path_mean: float | None = None
         self.rng = torch.Generator().manual_seed(cfg.seed)
         torch.manual_seed(cfg.seed)
         self.ada = AdaptiveProbability(cfg.ada_target, cfg.ada_speed_kimg)
@@ -146,7 +156,7 @@ class GanTrainer:
             "discriminator": DiscriminatorCritic(d, lr=cfg.lr, r1_gamma=cfg.r1_gamma, r1_every=cfg.r1_every)
         }
         if self.trunk is not None and cfg.projected_weight:
-            self.critics["projected"] = ProjectedCritic(self.trunk, lr=cfg.lr).to(self.device)
+            self.critics["projected"] = ProjectedCritic(self.trunk, lr=cfg.lr, precision=cfg.precision).to(self.device)
         self.images = _downscale(self.full_images, resolution)
         everything = torch.cat([self.images, self.images.flip(3)])
         self.anchors = pca_latents(everything, cfg.z_dim) if self._anchored else None
@@ -205,6 +215,8 @@ class GanTrainer:
             out |= losses
         self.opt_g.zero_grad()
         fake.backward(gradient)
+        if cfg.path_weight and self.nimg // cfg.batch_size % cfg.path_every == 0:
+            out |= self._regularise_path()
         self.opt_g.step()
         self._update_ema()
         self.nimg += cfg.batch_size
@@ -235,8 +247,25 @@ class GanTrainer:
             ws = torch.cat(rows, dim=1)
         else:
             ws = self.g.map(z[0])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+            images = self.g.synthesize(Code(w=ws), noise="none")
+        return images.float().contiguous(memory_format=torch.channels_last), anchored
+
+    def _regularise_path(self) -> dict[str, float]:
+        """Adds the gradients of the path length penalty to G's: the lengths of J(w)^T y for random images y, against their
+        running mean."""
+        cfg = self.cfg
+        z = torch.randn(cfg.batch_size // 2, cfg.z_dim, generator=self.rng)
+        ws = self.g.map(z.to(self.device))
         images = self.g.synthesize(Code(w=ws), noise="none")
-        return images.contiguous(memory_format=torch.channels_last), anchored
+        y = torch.randn(images.shape, generator=self.rng).to(self.device) / math.sqrt(images.shape[2] * images.shape[3])
+        (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
+        lengths = gradient.square().sum(2).mean(1).sqrt()
+        length = lengths.mean().item()
+        self.path_mean = length if self.path_mean is None else self.path_mean + 0.01 * (length - self.path_mean)
+        penalty = (lengths - self.path_mean).square().mean()
+        (penalty * (cfg.path_weight * cfg.path_every)).backward()
+        return {"path_penalty": penalty.item(), "path_length": length}
 
     def _anchor_gradient(self, fake: Tensor, anchored: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Gradient of the anchors' reconstruction losses towards the first ``len(anchored)`` fakes."""
@@ -245,13 +274,12 @@ class GanTrainer:
         targets = torch.where((anchored >= count)[:, None, None, None], targets.flip(3), targets).to(self.device)
         rendered = fake[: len(anchored)].clone().requires_grad_(True)
         pixels = pyramid_loss(rendered, targets)
-        loss, losses = pixels * self.cfg.anchor_weight, {"anchor": pixels.item()}
+        left = 1 + (self.cfg.anchor_final - 1) * min(1.0, self.nimg / self.total_img)
+        loss, losses = pixels * self.cfg.anchor_weight * left, {"anchor": pixels.item()}
         if self.trunk is not None and self.cfg.anchor_feature_weight:
             distance = feature_distance(self.trunk, rendered, targets)
-            loss, losses = (
-                loss + distance * self.cfg.anchor_feature_weight,
-                losses | {"anchor_features": distance.item()},
-            )
+            loss = loss + distance * self.cfg.anchor_feature_weight * left
+            losses["anchor_features"] = distance.item()
         (gradient,) = torch.autograd.grad(loss, rendered)
         return gradient, losses
 
@@ -276,6 +304,7 @@ class GanTrainer:
             "nimg": self.nimg,
             "resolution": self.resolution,
             "ada_p": self.ada.p,
+            "path_mean": self.path_mean,
             "rng": self.rng.get_state(),
             "torch_rng": torch.get_rng_state(),
             "g": self.g.state_dict(),
@@ -292,6 +321,7 @@ class GanTrainer:
         for name, critic in self.critics.items():
             critic.load_state_dict(state["critics"][name])
         self.nimg, self.ada.p = state["nimg"], state["ada_p"]
+        self.path_mean = state["path_mean"]
         self.rng.set_state(state["rng"])
         torch.set_rng_state(state["torch_rng"])
 

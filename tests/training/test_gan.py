@@ -122,3 +122,41 @@ def test_probability_follows_the_overfitting() -> None:
     for _ in range(40):
         ada.update(torch.full((10, 1), -3.0))
     assert ada.p == 0.0
+
+
+def test_path_regularisation_evens_out_the_lengths(images: torch.Tensor) -> None:
+    """Its gradient alone, followed for some steps: on the same draws, lengths of paths have come closer to their mean."""
+    cfg = TINY.model_copy(
+        update={"stages": ((16, 1.0),), "channels": (16, 16, 8), "path_weight": 1.0, "batch_size": 64}
+    )
+    trainer = GanTrainer(cfg, images)
+    optimizer = torch.optim.Adam(trainer.g.parameters(), lr=0.003)
+
+    def unevenness() -> float:
+        trainer.rng.manual_seed(1)
+        trainer.path_mean = None
+        losses = trainer._regularise_path()
+        return losses["path_penalty"] / losses["path_length"] ** 2
+
+    before = unevenness()
+    trainer.rng.manual_seed(2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        trainer._regularise_path()
+        optimizer.step()
+    assert unevenness() < 0.85 * before
+
+
+def test_anchors_fade_and_bfloat16_trains(images: torch.Tensor) -> None:
+    faded = {"anchor_weight": 20.0, "anchor_final": 0.1, "precision": "bfloat16", "path_weight": 1.0, "path_every": 1}
+    trainer = GanTrainer(TINY.model_copy(update={"stages": ((16, 1.0),), "channels": (16, 16, 8), **faded}), images)
+    anchored, fake = torch.tensor([1, 2]), torch.zeros(8, 3, 16, 16)
+    begun, _ = trainer._anchor_gradient(fake, anchored)
+    trainer.nimg = trainer.total_img
+    ended, _ = trainer._anchor_gradient(fake, anchored)
+    torch.testing.assert_close(ended, begun * 0.1)
+    trainer.nimg = 0
+    losses = trainer.step()
+    assert {"path_penalty", "path_length", "anchor"} <= losses.keys()
+    assert all(torch.isfinite(p).all() for p in trainer.g.parameters())
+    assert all(p.dtype is torch.float32 for p in trainer.g.parameters())
