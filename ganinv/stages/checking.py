@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ganinv.errors import ConfigError
 from ganinv.generators.channels import check_channels
-from ganinv.generators.extras import sites
+from ganinv.generators.sites import find_site
 from ganinv.labels.segmenters import open_segmenter
 from ganinv.stages.base import Context
 from ganinv.stages.method import Method
@@ -49,12 +49,7 @@ def _check(part: BaseModel, context: Context) -> None:
         if part.distance_weight:
             context.distance(part.distance)
     elif isinstance(part, FeatureSettings):
-        known = [site for site in sites(context.generator.synthesis) if not site.startswith("image")]
-        if part.site not in known:
-            raise ConfigError(
-                f"generator {context.generator.name!r} of {context.generator.resolution} pixels has no features at "
-                f"{part.site!r}; it has {', '.join(known)}: copy the method's YAML file and name one of these"
-            )
+        find_site(part.site, context.generator)
     elif isinstance(part, MaskSource) and part.segmenter is not None:
         part.check_regions(open_segmenter(part.segmenter).regions)
 

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from ganinv.codes.code import Code
 from ganinv.config import StrictModel
+from ganinv.generators.sites import Site
 from ganinv.optim.batched import LBFGS, Adam
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.descent import Descent, Stop
@@ -48,8 +49,8 @@ class NoiseSettings(StrictModel):
 class FeatureSettings(StrictModel):
     """An offset to the features at one site as a variable, from zero."""
 
-    site: str
-    """``act[k]`` or ``block[k]``, as in ``Code.features``."""
+    site: Site
+    """``act[k]`` or ``block[k]``, as in ``Code.features``, or by meaning: ``{resolution: 1/4, kind: block}``."""
     lr: float | None = Field(None, gt=0)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ganinv.codes.code import Code, Feature, LowRank, Masked
 from ganinv.errors import ConfigError
+from ganinv.generators.sites import Site, find_site, site_shape
 from ganinv.generators.stylegan2 import Generator
 from ganinv.stages.base import Context
 
@@ -220,24 +221,25 @@ def original_noise(code: Code, generator: Generator) -> Code:
 
 @dataclass(frozen=True)
 class FeatureOffset(Free):
-    """What is added to the features at one site, ``act[k]`` or ``block[k]``, from zero."""
+    """What is added to the features at one site, ``act[k]`` or ``block[k]`` or one by meaning, from zero."""
 
-    site: str
+    site: Site
     lr: float | None = None
 
     def start(self, code: Code, ids: Sequence[str], context: Context) -> dict[str, Tensor]:
-        given = (code.features or {}).get(self.site)
-        with torch.no_grad():
-            _, captured = context.generator.synthesize(code[:1], capture=[self.site])
-        zero = captured[self.site].new_zeros(len(code), *captured[self.site].shape[1:])
+        site = find_site(self.site, context.generator)
+        given = (code.features or {}).get(site)
+        channels, side = site_shape(site, context.generator)
+        zero = code.w.new_zeros(len(code), channels, side, side)
         if given is None or given.add is None:
             return {"add": zero}
         add = given.add if isinstance(given.add, Tensor) else Masked.added_to(given.add, zero)
         return {"add": add.expand_as(zero).clone()}
 
     def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
+        site = find_site(self.site, generator)
         features = dict(code.features or {})
-        features[self.site] = replace(features.get(self.site, Feature()), add=values["add"])
+        features[site] = replace(features.get(site, Feature()), add=values["add"])
         return replace(code, features=features)
 
 
