@@ -68,8 +68,10 @@ def pca_latents(images: Tensor, z_dim: int) -> Tensor:
     centred = small - small.mean(0)
     values, vectors = torch.linalg.eigh(centred.t() @ centred / (len(centred) - 1))
     values, vectors = values.flip(0)[:z_dim], vectors.flip(1)[:, :z_dim]
-    # An eigenvector's sign is anybody's choice; without a rule, the same images in another order mean other latents.
-    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+    # An eigenvector's sign is anybody's choice, and G learns one. Its largest entry cannot settle it: mirrored images make
+    # every eigenvector symmetric, so a left and a right entry are largest by rounding alone. A fixed random vector can.
+    probe = torch.randn(len(vectors), generator=torch.Generator().manual_seed(0))
+    vectors = vectors * (probe @ vectors).sign()
     return centred @ vectors / values.clamp_min(1e-8).sqrt()
 
 

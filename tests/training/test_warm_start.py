@@ -29,7 +29,9 @@ def test_pca_latents_are_white() -> None:
 
 @pytest.mark.seconds
 def test_pca_latents_do_not_depend_on_the_order_of_the_images() -> None:
-    images = torch.randint(0, 256, (300, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    """Nor on rounding: mirrored images, as in training, make the largest entry of an eigenvector a tie of left and right."""
+    images = torch.randint(0, 256, (150, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.cat([images, images.flip(3)])
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(pca_latents(images[order], 8), pca_latents(images, 8)[order], atol=0.02, rtol=0)
 
