@@ -13,7 +13,7 @@ PARALLEL ?= -n $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES)) --dist loa
 export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo quick test slow chaos fuzz lint format bench audit
+.PHONY: help setup demo quick test slow chaos fuzz lint format bench assets audit
 
 help:
 	@echo "make setup   build .venv from requirements.lock"
@@ -26,6 +26,7 @@ help:
 	@echo "make lint    ruff, mypy, import contracts"
 	@echo "make audit   known vulnerabilities of the pinned packages, where the index tells them"
 	@echo "make format  let ruff rewrite the code"
+	@echo "make assets  what hangs on the embedded generator, made again: encoders, tables, pictures; DATA=portraits.parquet"
 	@echo "make bench   time the methods, opening a file, the synthesis; as ratios, in minutes"
 
 setup: $(STAMP)
@@ -68,6 +69,9 @@ audit:
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+assets: setup
+	$(BIN)/python -m benchmarks.assets $(if $(DATA),make --data $(DATA) $(if $(OTHER),--other $(OTHER)) $(if $(ONLY),--only $(ONLY)),plan)
 
 bench: setup
 	$(BIN)/python -m benchmarks.inversion.speed --images 4

@@ -121,7 +121,11 @@ class Bench:
         self.args, self.store, self.folder = args, open_store(args.store), args.numbers
 
     def measure(self) -> None:
-        """All parts, or those that are asked for."""
+        """All parts, or those that are asked for. Numbers of another generator are not kept."""
+        described = self.folder / "samples.json"
+        if described.is_file() and self.generator.fingerprint[:12] not in described.read_text():
+            for path in self.folder.glob("*.json"):
+                path.unlink()
         with open_pools(INLINE) as pools:
             run_sample(SampleJob(store=self.store.url, count=self.args.samples, truncation_psi=PSI), pools)
         parts: dict[str, Callable[[], Any]] = {f"fit-{name}": partial(self.fit, name) for name in FITS}

@@ -1,0 +1,134 @@
+"""Encoders that ship with the embedded generator: trained by their recipe, measured, and written with a card.
+
+``python -m benchmarks.assets make --only encoders`` trains what is not of today's generator and recipe. An encoder's card says
+its errors on three sets that nothing of it was chosen on: samples of the generator, portraits it learnt from, and others.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Template
+from torch import Tensor
+
+from ganinv.codes.code import Code
+from ganinv.config import digest
+from ganinv.data import open_dataset
+from ganinv.data.png import png_bytes
+from ganinv.generators.files import open_generator
+from ganinv.generators.sampling import sample_z
+from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.base import Inverter
+from ganinv.methods.files import ASSETS, open_inverter, save_inverter
+from ganinv.methods.registry import load_recipe
+
+LIMIT = 5_000_000
+"""Bytes of one encoder: the package is downloaded by everyone."""
+SEED = 50_000
+"""Of the samples that encoders are measured on; nothing else here uses it."""
+IMAGES = 156
+"""Of each of the three sets: as many as the test split has."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """One that ships: its recipe, and the minutes of its training on two quiet cores."""
+
+    recipe: str
+    minutes: float
+
+
+SHIPPED: Mapping[str, Shipped] = {
+    "e4e": Shipped("portraits-64-e4e", 10),
+    "restyle": Shipped("portraits-64-restyle", 20),
+}
+"""By the name under which methods find them, those that others need first."""
+
+
+def is_current(name: str, generator: Generator) -> bool:
+    """Whether the shipped one is of this generator and of today's recipe."""
+    record = _record(name)
+    wanted = (generator.fingerprint, _recipe_digest(name))
+    return (record.get("generator_fingerprint"), record.get("recipe_digest")) == wanted
+
+
+def ship(name: str, store: str, data: str) -> None:
+    """Train it in ``store`` on the train split of ``data`` (or go on doing so), measure it, and write it beside its card."""
+    recipe, generator = SHIPPED[name].recipe, open_generator("portraits-64")
+    command = ["train", recipe, "--store", store, "--name", name, "--dataset", data, "--where", "split=train"]
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", "from flows.cli import main; main()", *command], check=True)
+    seconds = time.monotonic() - started
+    inverter = open_inverter(f"{store}/encoders/{name}", generator=generator)
+    folder = ASSETS / name
+    measured = measure(inverter, generator, data)
+    origin = {
+        "recipe": recipe,
+        "recipe_digest": _recipe_digest(name),
+        "steps": load_recipe(recipe).steps,
+        "seed": load_recipe(recipe).seed,
+        "seconds": round(seconds),
+        "measured": measured,
+    }
+    save_inverter(inverter, str(folder), generator=generator, half=True, extra=origin)
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if size > LIMIT:
+        raise ValueError(f"{folder} has {size:,} bytes of weights, more than the {LIMIT:,} that may ship")
+    (folder / "MODEL_CARD.md").write_text(card(name, inverter, origin, size))
+    (folder / "reconstructions.png").write_bytes(picture(inverter, generator, data))
+
+
+@torch.inference_mode()
+def measure(inverter: Inverter, generator: Generator, data: str) -> dict[str, float]:
+    """Mean squared error, in [-1, 1], on fresh samples (psi 0.9), on images of the train split, and on the test split."""
+    z = sample_z(IMAGES, generator.z_dim, SEED)
+    samples = generator.render(Code(w=generator.map(z, truncation_psi=0.9))).clamp(-1, 1)
+    sets = {"samples": samples, "train": split(data, "train", generator), "test": split(data, "test", generator)}
+    return {name: round(error(inverter, generator, images), 5) for name, images in sets.items()}
+
+
+def error(inverter: Inverter, generator: Generator, images: Tensor) -> float:
+    """Mean squared error of reconstructions of images [N, C, R, R] in [-1, 1]."""
+    rendered = torch.cat([generator.render(inverter(some)).clamp(-1, 1) for some in images.split(16)])
+    return float((rendered - images).square().mean())
+
+
+def split(data: str, name: str, generator: Generator) -> Tensor:
+    """The first images of one split, [N, C, R, R] in [-1, 1]."""
+    dataset = open_dataset(data, where={"split": name})
+    return dataset.load(sorted(dataset.ids)[:IMAGES], generator.resolution).images
+
+
+@torch.inference_mode()
+def picture(inverter: Inverter, generator: Generator, data: str) -> bytes:
+    """Twelve test portraits above their reconstructions, as PNG."""
+    images = split(data, "test", generator)[:12]
+    rows = [torch.cat(list(row), dim=2) for row in (images, generator.render(inverter(images)).clamp(-1, 1))]
+    return png_bytes(torch.cat(rows, dim=1))
+
+
+def card(name: str, inverter: Inverter, origin: Mapping[str, Any], size: int) -> str:
+    """The model card."""
+    template = Template((Path(__file__).parent / "encoder_card.md.j2").read_text(), keep_trailing_newline=True)
+    about = " ".join((type(inverter).__doc__ or "").split("\n\n")[0].split())
+    parameters = sum(p.numel() for p in inverter.parameters())
+    return template.render(name=name, about=about, size=size, parameters=parameters, **origin)
+
+
+def _record(name: str) -> Mapping[str, Any]:
+    path = ASSETS / name / "config.json"
+    return json.loads(path.read_text()) if path.is_file() else {}  # type: ignore[no-any-return]
+
+
+def _recipe_digest(name: str) -> str:
+    """Of all that shapes the weights: not of how often one looks at them."""
+    fields = load_recipe(SHIPPED[name].recipe).model_dump(mode="json", exclude={"validation", "checkpoint_every"})
+    return digest(fields)
