@@ -61,10 +61,12 @@ def closed_form_checkpoint(file: Path, keep: Callable[[str], bool] = lambda key:
     meta = json.loads(file.read_text())
     tree: dict[str, Any] = {"state_dict": closed_form_state(file, keep)}
     if "checkpoint" in meta:
-        rows, width = meta["checkpoint"]["latent_avg"]["shape"]
+        *rows, width = meta["checkpoint"]["latent_avg"]["shape"]
         row = closed_form_tensor(meta["salt"], "latent_avg", [1, width], 0.0, 0.3)
-        tree["latent_avg"] = row.repeat(rows, 1)
+        tree["latent_avg"] = row.repeat(rows[0], 1) if rows else row[0]
         tree["opts"] = dict(meta["checkpoint"]["opts"])
+    if "file" in meta:
+        tree["opts"] = dict(meta["file"]["opts"])
     return tree
 
 

@@ -20,6 +20,8 @@ INVERTERS: Registry[type[Inverter]] = Registry(
         "naive-w+": "ganinv.methods.w:NaiveWPlusEncoder",
         "in-domain": "ganinv.methods.in_domain:InDomainEncoder",
         "restyle": "ganinv.methods.restyle:ReStyle",
+        "e2style": "ganinv.methods.e2style:E2Style",
+        "style-transformer": "ganinv.methods.style_transformer:StyleTransformer",
         "hyperstyle": "ganinv.methods.hyperstyle:HyperStyle",
         "hfgi": "ganinv.methods.hfgi:Hfgi",
     },
@@ -44,6 +46,8 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "psp": "ganinv.methods.psp:PspRecipe",
         "e4e": "ganinv.methods.e4e:E4eRecipe",
         "restyle": "ganinv.methods.restyle:ReStyleRecipe",
+        "e2style": "ganinv.methods.e2style:E2StyleRecipe",
+        "style-transformer": "ganinv.methods.style_transformer:StyleTransformerRecipe",
     },
 )
 """How each kind is trained."""

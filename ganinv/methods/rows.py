@@ -30,6 +30,8 @@ class RowEncoderConfig(InverterConfig):
     """Width of the small backbone at full size."""
     pyramid_channels: int = Field(96, ge=8)
     """Width of the small backbone's maps."""
+    head_channels: int = Field(48, ge=8)
+    """Width within the heads of the small backbone."""
     backbone: Literal["small", "ir-se-50", "resnet-34"] = "small"
     """``small`` is this project's own, for images of 32 to 128 pixels; the others are those of the published weights."""
     pyramid: bool = True
@@ -99,5 +101,5 @@ def _backbone(cfg: RowEncoderConfig) -> nn.Module:
 
 def _head(cfg: RowEncoderConfig, level: int) -> nn.Module:
     if cfg.backbone == "small":
-        return RowHead(cfg.pyramid_channels, (8, 16, 32)[level], cfg.w_dim)
+        return RowHead(cfg.pyramid_channels, (8, 16, 32)[level], cfg.w_dim, cfg.head_channels)
     return Map2Style(FEATURES, (16, 32, 64)[level], cfg.w_dim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.generators.layers import EqualLinear
@@ -32,3 +33,22 @@ class Map2Style(nn.Module):
                 f"this head reduces its map to 1x1, but a map of {tuple(x.shape[2:])} ends at {y.shape[2:]}"
             )
         return self.linear(y.flatten(1))
+
+
+class PooledHead(nn.Module):
+    """The efficient head of E2Style (Wei et al. 2022, section III-A): norm -> means of a coarse grid -> one linear layer.
+
+    Args:
+        grid: side of the grid. rows: latents that it gives. norm: of the map that is read.
+    """
+
+    def __init__(self, in_ch: int, grid: int, rows: int, width: int, norm: nn.Module) -> None:
+        super().__init__()
+        self.grid, self.shape = grid, (rows, width)
+        self.norm = norm
+        self.linear = nn.Linear(in_ch * grid * grid, rows * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map [B, in_ch, H, W] to latents [B, rows, width]."""
+        pooled = F.adaptive_avg_pool2d(self.norm(x), self.grid)
+        return self.linear(pooled.flatten(1)).unflatten(1, self.shape)

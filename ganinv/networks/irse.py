@@ -61,17 +61,20 @@ class IRSE50(nn.Module):
     """Images [B, C, H, W] to three maps, coarse first: 512 at 1/16, 256 at 1/8, 128 at 1/4 of the size.
 
     ``widths`` names their channels in the same order.
+
+    Args:
+        stages: of 3, the last one is left out, and the maps are 256 at 1/8, 128 at 1/4, 64 at 1/2 of the size (E2Style).
     """
 
-    widths = (512, 256, 128)
-
-    def __init__(self, in_channels: int = 3) -> None:
+    def __init__(self, in_channels: int = 3, stages: int = 4) -> None:
         super().__init__()
         self.stem = stem(in_channels, 64)
         self.units = nn.ModuleList()
         self.taps: list[int] = []  # the last unit of each stage
+        coarse, medium, fine = (width for width, _ in UNITS[stages - 3 : stages][::-1])
+        self.widths = (coarse, medium, fine)
         width = 64
-        for out, count in UNITS:
+        for out, count in UNITS[:stages]:
             self.units.append(ResidualUnit(width, out, stride=2))
             self.units.extend(ResidualUnit(out, out) for _ in range(count - 1))
             self.taps.append(len(self.units) - 1)
@@ -84,4 +87,4 @@ class IRSE50(nn.Module):
             x = unit(x)
             if i in self.taps:
                 maps.append(x)
-        return maps[3], maps[2], maps[1]
+        return maps[-1], maps[-2], maps[-3]

@@ -73,6 +73,42 @@ CONSULTATION: Rules = [
 """HFGI: ``grid_align.*`` and ``residue.*``."""
 
 
+def e2style(stages: int, first: str, further: str, heads: tuple[str, ...]) -> Rules:
+    """E2Style; ``heads`` are the names of the coarse, the medium and the fine one."""
+    rules: Rules = []
+    for k in range(stages):
+        ours, theirs = rf"stages\.{k}\.", f"{first}." if not k else f"{further}.{k - 1}."
+        inner: Rules = [
+            *_irse(r"backbone\."),
+            *((rf"heads\.{i}\.norm\.", f"{head}.0.") for i, head in enumerate(heads)),
+            *((rf"heads\.{i}\.linear\.", f"{head}.3.") for i, head in enumerate(heads)),
+        ]
+        rules += [(ours + pattern, theirs + name) for pattern, name in inner]
+    return rules
+
+
+def decoder_layer(ours: str, theirs: str) -> Rules:
+    """A decoder layer as PyTorch names it, its stacked projections taken apart."""
+    attention = (("self_attention", "self_attn"), ("cross_attention", "multihead_attn"))
+    return [
+        *((rf"{ours}{a}\.out\.", f"{theirs}{b}.out_proj.") for a, b in attention),
+        *((rf"{ours}{a}\.", f"{theirs}{b}.") for a, b in attention),
+        *((rf"{ours}norms\.{i}\.", f"{theirs}norm{i + 1}.") for i in range(3)),
+        (ours, theirs),
+    ]
+
+
+def style_transformer(mapping_layers: int) -> Rules:
+    """Style Transformer's encoder, and ``decoder.style.*``."""
+    scales = enumerate(("coarse", "medium", "fine"))
+    return [
+        *ROWS[1:],
+        *_irse(r"backbone\.trunk\."),
+        *(rule for i, name in scales for rule in decoder_layer(rf"layers\.{i}\.", f"transformerlayer_{name}.")),
+        *((rf"mapping\.fc\.{i}\.", f"decoder.style.{i + 1}.") for i in range(mapping_layers)),
+    ]
+
+
 def hyper_network(indices: Mapping[str, int]) -> Rules:
     """HyperStyle's ``hypernet.*``; ``indices`` gives the number of each tuned layer in the order of use."""
     rules: Rules = [*_resnet(r"trunk\."), (r"shared\.", "shared_weight_hypernet.")]

@@ -50,6 +50,8 @@ class Recipe(StrictModel, ABC):
     """
 
     kind: str
+    name: str = ""
+    """What its inverter is called in the store unless the job says so; by default the kind."""
     steps: int = Field(1500, ge=1)
     batch_size: int = Field(16, ge=1)
     """Images of one step, of all workers together."""
@@ -70,6 +72,10 @@ class Recipe(StrictModel, ABC):
     validation: Validation = Validation()
     checkpoint_every: int = Field(50, ge=1)
     """Steps between two checkpoints: what a kill can cost."""
+
+    def rate(self, step: int, total: int) -> float:
+        """The factor of all learning rates at step 0, 1, ... of ``total``."""
+        return self.schedule(step, total)
 
     @abstractmethod
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:

@@ -80,12 +80,13 @@ class Trainer:
         recipe, number = self.recipe, self.steps_done
         step = Step(number, recipe.steps, recipe.seed, self.rank, self.world)
         self.learner.network.train()
-        self.optimizer.scale(recipe.schedule(number, recipe.steps))
+        self.optimizer.scale(recipe.rate(number, recipe.steps))
         self.optimizer.zero_grad()
         batch = self.batches.batch(step)
         seen: dict[str, Tensor] = {}
         total = torch.zeros((), device=batch.images.device)
-        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        precision = torch.autocast(batch.images.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
+        with _drawing_from(step, batch.images.device), precision:
             for terms in self.learner.passes(batch, step):
                 loss = reduce(torch.add, (weight * value.float() for weight, value in terms.values() if weight))
                 with torch.autocast(batch.images.device.type, enabled=False):
@@ -164,3 +165,11 @@ class Trainer:
         for name, player in self.learner.players.items():
             player.load_state_dict(state["players"][name])
         self.steps_done, self.best = state["steps_done"], state["best"]
+
+
+@contextlib.contextmanager
+def _drawing_from(step: Step, device: torch.device) -> Iterator[None]:
+    """Within, torch's global stream is the step's own: what networks draw themselves, as dropout does, comes from it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(step.stream("networks").initial_seed())
+        yield

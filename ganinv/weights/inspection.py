@@ -17,7 +17,9 @@ from ganinv.generators.formats.find import Named, Network, list_networks
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.files import ASSETS as ENCODER_ASSETS
 from ganinv.methods.files import FORMAT
-from ganinv.methods.published.describe import PARTS, EncoderDescription, describe
+from ganinv.methods.published.describe import describe
+from ganinv.methods.published.description import EncoderDescription
+from ganinv.methods.published.kinds import known_parts
 from ganinv.reading.checkpoint import open_checkpoint
 from ganinv.reading.fetch import path_kind
 
@@ -296,7 +298,7 @@ def _looks_like_encoder(tree: Any) -> bool:
     state = tree.get("state_dict")
     names = list(state) if isinstance(state, Mapping) else list(tree)
     firsts = {str(name).removeprefix("module.").partition(".")[0] for name in names}
-    return bool(firsts & (set(PARTS) - {"decoder"})) or "output_layer.3.weight" in names  # the last: ArcFace
+    return bool(firsts & (set(known_parts()) - {"decoder"})) or "output_layer.3.weight" in names  # the last: ArcFace
 
 
 def _widths(channels: tuple[int, ...]) -> dict[int, int]:

@@ -19,8 +19,8 @@ class TrainJob(StrictModel):
 
     Args:
         recipe: which method, and how it is trained; a name of ``configs/training``, a YAML file, or the values themselves.
-        name: of the inverter in the store, which methods find it by, and of ``training/<name>``; the recipe's kind by
-            default.
+        name: of the inverter in the store, which methods find it by, and of ``training/<name>``; the recipe's name by
+            default, which is its kind unless it has one.
         start: an inverter of the same kind to go on from, by name or URI; None trains from scratch.
         needed: frozen inverters by role, in place of those that the recipe names.
         workers: how many train together (engine ``ray``); each takes its share of every batch.
@@ -42,7 +42,7 @@ class TrainJob(StrictModel):
 
     @property
     def collection_name(self) -> str:
-        return self.name or self.recipe.kind
+        return self.name or self.recipe.name or self.recipe.kind
 
     @property
     def roles(self) -> dict[str, str]:

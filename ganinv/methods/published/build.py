@@ -19,7 +19,9 @@ from ganinv.methods.base import ImageEncoder
 from ganinv.methods.e4e import E4e, E4eConfig
 from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
 from ganinv.methods.psp import Psp, PspConfig
-from ganinv.methods.published.describe import ENCODER_TYPES, EncoderDescription, Tensors
+from ganinv.methods.published.describe import ENCODER_TYPES
+from ganinv.methods.published.description import EncoderDescription, Tensors
+from ganinv.methods.published.kinds import kind_of
 from ganinv.methods.w import NaiveWPlusConfig, NaiveWPlusEncoder, WEncoder, WEncoderConfig
 from ganinv.networks import keymaps
 from ganinv.networks.adopt import Rules, adopt, finite, loaded
@@ -36,9 +38,12 @@ def mean_latent(what: EncoderDescription, generator: Generator | None, where: st
     if what.latent_avg is not None:
         given = finite(loaded(what.latent_avg), f"{where}: latent_avg")
         return _rows(given, what.n_styles, where), "the file"
-    if what.method in ("psp", "e4e", "w", "naive-w+") and what.opts.get("start_from_latent_avg") is False:
+    kind = kind_of(what.parts)
+    if (kind is not None or what.method in ("psp", "e4e", "w", "naive-w+")) and what.opts.get(
+        "start_from_latent_avg"
+    ) is False:
         return torch.zeros(what.n_styles, W_DIM), "none is used (start_from_latent_avg is false)"
-    if "encoder" not in what.parts:
+    if ("encoder" not in what.parts and kind is None) or (kind is not None and kind.tunes_mapping):
         return None, "the file has none"
     if generator is None:
         raise WeightsRefused(

@@ -18,7 +18,9 @@ from ganinv.methods.hfgi import Hfgi, HfgiConfig
 from ganinv.methods.hyperstyle import HyperStyle, HyperStyleConfig
 from ganinv.methods.psp import Psp
 from ganinv.methods.published.build import build_decoder, build_encoder, build_hypernet, build_part, mean_latent
-from ganinv.methods.published.describe import EncoderDescription, describe
+from ganinv.methods.published.describe import describe
+from ganinv.methods.published.description import EncoderDescription
+from ganinv.methods.published.kinds import kind_of
 from ganinv.methods.restyle import ReStyle, ReStyleConfig
 from ganinv.networks import keymaps
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
@@ -36,6 +38,7 @@ class EncoderCheckpoint:
             say that none is used. None when the file has no mean latent and no generator to compute it from.
         latent_avg_source: where that comes from, in words.
         generator: ``decoder.*``. hypernet: ``hypernet.*``. aligner: ``grid_align.*``. consultant: ``residue.*``.
+        whole: the inverter of a method of ``published.kinds``, whose networks are not taken apart here.
     """
 
     what: EncoderDescription
@@ -46,6 +49,7 @@ class EncoderCheckpoint:
     hypernet: HyperNetwork | None = None
     aligner: ResidualAligner | None = None
     consultant: ConsultationEncoder | None = None
+    whole: Inverter | None = None
 
     method = property(lambda self: self.what.method)
     opts = property(lambda self: self.what.opts)
@@ -74,9 +78,15 @@ class EncoderCheckpoint:
             self._check(generator)
         generator = generator or self.generator
         device = generator.device if generator is not None else torch.device("cpu")
-        for network in (self.encoder, self.hypernet, self.aligner, self.consultant, *(needed or {}).values()):
+        own = (self.encoder, self.hypernet, self.aligner, self.consultant, self.whole)
+        for network in (*own, *(needed or {}).values()):
             if network is not None:
                 network.to(device)
+        if self.whole is not None:
+            self.whole.needed = {role: one for role, one in (needed or {}).items() if role in self.whole.needs}
+            if generator is not None:
+                self.whole.bind(generator)
+            return self.whole
         if self.method in ("psp", "e4e", "w", "naive-w+", "in-domain"):
             assert self.encoder is not None
             if generator is not None:
@@ -135,7 +145,8 @@ class EncoderCheckpoint:
         return hfgi.eval()
 
     def _check(self, generator: Generator) -> None:
-        width = generator.w_dim if self.encoder is None else self.encoder.w_dim
+        encoder = self.encoder if self.whole is None else self.whole
+        width = generator.w_dim if encoder is None else encoder.w_dim
         if (generator.num_ws, generator.w_dim) != (self.n_styles, width):
             raise GeneratorMismatch(
                 f"this {self.method} checkpoint gives latents of {self.n_styles}x{width}, "
@@ -144,8 +155,10 @@ class EncoderCheckpoint:
             )
         if self.generator is None:
             return
-        theirs = dict(generator.named_parameters())
+        theirs, kind = dict(generator.named_parameters()), kind_of(self.what.parts)
         for name, own in self.generator.named_parameters():
+            if kind is not None and kind.tunes_mapping and name.startswith("mapping."):
+                continue
             other = theirs.get(name)
             # Other dialects store the same weights with another rounding.
             if other is None or other.shape != own.shape or not torch.allclose(other.cpu(), own, rtol=1e-3, atol=1e-5):
@@ -158,7 +171,8 @@ class EncoderCheckpoint:
 def open_encoder_checkpoint(
     source: str | Mapping[str, Any], *, encoder_type: str | None = None, generator: Generator | None = None
 ) -> EncoderCheckpoint:
-    """Open a checkpoint of pSp, e4e, ReStyle, HyperStyle (or its W encoder), HFGI or In-Domain inversion.
+    """Open a checkpoint of pSp, e4e, ReStyle, HyperStyle (or its W encoder), HFGI, In-Domain inversion, E2Style or Style
+    Transformer.
 
     Args:
         source: path or fsspec URL, or the checkpoint's tree when it is in memory already.
@@ -172,6 +186,9 @@ def open_encoder_checkpoint(
         what = describe(tree, encoder_type=encoder_type, where=where)
         own = build_decoder(what, where) if "decoder" in what.parts else None
         latent_avg, latent_source = mean_latent(what, own, where)
+        if (kind := kind_of(what.parts)) is not None:
+            whole = kind.build(what, latent_avg, where)
+            return EncoderCheckpoint(what, latent_avg, latent_source, None, own, whole=whole)
         return EncoderCheckpoint(
             what=what,
             latent_avg=latent_avg,

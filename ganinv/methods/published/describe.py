@@ -1,7 +1,8 @@
 """What a published encoder checkpoint is, told from its names, shapes and options; no weights are needed for that.
 
 Formats: pSp, e4e, ReStyle, HyperStyle (and its W encoder) and HFGI write ``{"state_dict", "opts", "latent_avg"}`` with one
-prefix per network; In-Domain inversion writes a bare state dict.
+prefix per network; In-Domain inversion writes a bare state dict. Files of the same outer form whose networks are others are
+told apart by ``published.kinds``.
 """
 
 from __future__ import annotations
@@ -16,16 +17,14 @@ import numpy as np
 import torch
 
 from ganinv.errors import WeightsRefused
+from ganinv.methods.published.description import EncoderDescription, Tensors, rows_of, size_of
+from ganinv.methods.published.kinds import kind_of, known_parts
 from ganinv.networks.adopt import Lazy
 from ganinv.reading.stub import Stub
 from ganinv.reading.tensors import StoredArray, StoredTensor
 
-Tensors = dict[str, Lazy]
 Family = Literal["psp", "e4e", "w", "naive-w+", "in-domain"]
 
-SIZE = 256  # what all these encoders read
-MAX_STYLES = 22  # of a StyleGAN2 of resolution 4096
-PARTS = ("encoder", "decoder", "hypernet", "grid_align", "residue")
 # HFGI as its users pack it again: one dict for each network.
 _REPACKED = {"encoder": "encoder", "decoder": "decoder", "align": "grid_align", "res": "residue"}
 
@@ -55,36 +54,6 @@ ENCODER_TYPES = {
 }
 
 
-@dataclass(frozen=True)
-class EncoderDescription:
-    """What a checkpoint is.
-
-    Args:
-        method: ``psp``, ``e4e``, ``w``, ``naive-w+``, ``in-domain``; with ``restyle-`` before it when the encoder sees a
-            rendering; ``hyperstyle``; ``hfgi``.
-        encoder_type: the class of the published code; None for HyperStyle, whose W encoder is another file, and for an
-            HFGI file without its encoder.
-        opts: the options of its training, plain values only.
-        n_styles: rows of W+ (``num_ws``).
-        input_size: (height, width) of the images it reads. input_channels: 3, or 6 when a rendering is seen as well.
-        latent_avg: the mean latent as the file holds it: [w_dim], [1, w_dim] or [n, w_dim]; None when it holds none.
-        parts: network (``encoder``, ``decoder``, ``hypernet``, ``grid_align``, ``residue``) -> its tensors.
-    """
-
-    method: str
-    encoder_type: str | None
-    opts: dict[str, Any]
-    n_styles: int
-    input_size: tuple[int, int]
-    input_channels: int
-    latent_avg: Lazy | None
-    parts: dict[str, Tensors]
-
-    @property
-    def sees_rendering(self) -> bool:
-        return self.method.startswith("restyle-")
-
-
 def describe(tree: Any, *, encoder_type: str | None = None, where: str = "the checkpoint") -> EncoderDescription:
     """What the checkpoint ``tree`` is.
 
@@ -100,19 +69,18 @@ def describe(tree: Any, *, encoder_type: str | None = None, where: str = "the ch
         return _in_domain(_tensors(tree), where)
     parts = _parts(tree, where)
     opts = _plain(tree.get("opts"))
+    if (kind := kind_of(parts)) is not None:
+        return kind.describe(parts, opts, _latent_avg(tree.get("latent_avg"), where), where)
     encoder = parts.get("encoder")
     method, name = _method(parts, opts, encoder_type, where)
     latent_avg = _latent_avg(tree.get("latent_avg"), where)
     channels = 6 if "hypernet" in parts else _input_channels(encoder) if encoder else 3
-    n_styles = _n_styles(parts, opts, latent_avg, where)
-    if not 2 <= n_styles <= MAX_STYLES:
-        raise WeightsRefused(f"{where} is for {n_styles} rows of W+; a StyleGAN2 has 2 to {MAX_STYLES}")
     return EncoderDescription(
         method=method,
         encoder_type=name,
         opts=opts,
-        n_styles=n_styles,
-        input_size=(192, SIZE) if re.match(r"cars?(_|$)", str(opts.get("dataset_type", ""))) else (SIZE, SIZE),
+        n_styles=rows_of(parts, opts, latent_avg, where),
+        input_size=size_of(opts),
         input_channels=channels,
         latent_avg=latent_avg,
         parts=parts,
@@ -141,12 +109,15 @@ def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
             f"{where} is no encoder checkpoint: expected 'state_dict' with encoder.* or hypernet.*, and 'opts'; "
             f"it holds {names or 'nothing'}"
         )
+    for one, inside in parts.items():  # one wrapper of DataParallel for each network
+        if inside and all(name.startswith("module.") for name in inside):
+            parts[one] = {name.removeprefix("module."): t for name, t in inside.items()}
     parts.pop("w_encoder", None)  # HyperStyle's, in files saved halfway: its own file is the one to use
-    unknown = sorted(parts.keys() - set(PARTS))
+    unknown = sorted(parts.keys() - set(known_parts()))
     if unknown or not parts.keys() - {"decoder"}:
         raise WeightsRefused(
             f"{where} is an encoder checkpoint of an unknown kind: its state_dict has the parts {sorted(parts)}, "
-            f"known are {', '.join(PARTS)}"
+            f"known are {', '.join(known_parts())}"
         )
     return parts
 
@@ -197,23 +168,6 @@ def _input_channels(encoder: Tensors) -> int:
         if name in encoder and len(encoder[name].shape) == 4:
             return int(encoder[name].shape[1])
     return 3
-
-
-def _n_styles(parts: dict[str, Tensors], opts: dict[str, Any], latent_avg: Lazy | None, where: str) -> int:
-    rows = [int(m[1]) for name in parts.get("encoder", {}) if (m := re.match(r"styles\.(\d{1,3})\.", name))]
-    if rows:
-        return max(rows) + 1
-    convs = [int(m[1]) for name in parts.get("decoder", {}) if (m := re.match(r"convs\.(\d{1,3})\.", name))]
-    if convs:
-        return max(convs) + 3
-    size = opts.get("output_size") or opts.get("stylegan_size")
-    if isinstance(size, int) and size >= 4:
-        return 2 * size.bit_length() - 4
-    if isinstance(opts.get("n_styles"), int):
-        return int(opts["n_styles"])
-    if latent_avg is not None and len(latent_avg.shape) == 2 and latent_avg.shape[0] > 1:
-        return int(latent_avg.shape[0])
-    raise WeightsRefused(f"{where}: neither its tensors nor its options say how many rows of W+ it is for")
 
 
 def _latent_avg(value: Any, where: str) -> Lazy | None:

@@ -1,0 +1,71 @@
+"""Methods whose files have networks of their own. A new one: its module beside this one, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from ganinv.methods.base import Inverter
+from ganinv.methods.published.description import EncoderDescription, Tensors
+from ganinv.networks.adopt import Lazy
+from ganinv.registry import Registry
+
+
+class PublishedKind(Protocol):
+    """How the files of one method are told from others, and opened."""
+
+    @property
+    def parts(self) -> Iterable[str]:
+        """What the networks of such a file may be called (``encoder``, ...), besides ``decoder``."""
+        ...
+
+    @property
+    def tunes_mapping(self) -> bool:
+        """Whether the decoder's mapping network learned with the encoder, so that it is not the generator's own."""
+        ...
+
+    def holds(self, parts: Mapping[str, Tensors]) -> bool:
+        """Whether a file with these networks is one of the method's."""
+        ...
+
+    def describe(
+        self, parts: dict[str, Tensors], opts: dict[str, Any], latent_avg: Lazy | None, where: str
+    ) -> EncoderDescription:
+        """What the file is.
+
+        Raises:
+            WeightsRefused: a variant that is not known here.
+        """
+        ...
+
+    def build(self, what: EncoderDescription, latent_avg: Tensor | None, where: str) -> Inverter:
+        """Its inverter with the file's tensors, frozen, bound to no generator yet.
+
+        Args:
+            latent_avg: [n_styles, w_dim], or None where the file has none and none can be computed.
+        """
+        ...
+
+
+KINDS: Registry[PublishedKind] = Registry(
+    "published method",
+    {
+        "e2style": "ganinv.methods.published.e2style:E2STYLE",
+        "style-transformer": "ganinv.methods.published.style_transformer:STYLE_TRANSFORMER",
+    },
+)
+
+
+def kind_of(parts: Mapping[str, Tensors]) -> PublishedKind | None:
+    """The method whose files have these networks, if it is one of ``KINDS``."""
+    return next((kind for name in KINDS if (kind := KINDS[name]).holds(parts)), None)
+
+
+def known_parts() -> tuple[str, ...]:
+    """Every name that a network has in the files that are read here."""
+    return tuple(dict.fromkeys([*PARTS, *(part for name in KINDS for part in KINDS[name].parts)]))
+
+
+PARTS = ("encoder", "decoder", "hypernet", "grid_align", "residue")
