@@ -1,4 +1,4 @@
-"""Per-image distances between two batches of images, [B, C, H, W] in [-1, 1] (so L = 2), each returning [B].
+"""Per-image distances between two batches of images, [B, C, H, W] in [-1, 1] , each returning [B].
 
 Nothing is averaged over images here: the mean of PSNR over images is not the PSNR of the mean MSE, and a caller should
 see which one it takes.
@@ -26,20 +26,21 @@ def psnr(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
     return 10 * torch.log10(peak**2 / mse(a, b))
 
 
-def ssim(a: Tensor, b: Tensor, data_range: float = 2.0, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """Structural similarity (Wang et al. 2004) with a Gaussian window.
+def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """Structural similarity (Wang et al. 2004) with a Gaussian window, of the images moved to [0, 1].
 
-    The mean over channels and over the pixels where the window fits ("valid").
+    Its luminance term is a ratio of products of means, which says nothing where means have a sign: on [-1, 1] the same pair
+    has another value, which nobody else's tables show. The mean over channels and over the pixels where the window fits.
 
     Raises:
         DataError: images smaller than the window, or of different shapes.
     """
     _check(a, b, window)
-    return _ssim_and_contrast(a, b, data_range, window, sigma)[0].mean(1)
+    return _ssim_and_contrast((a + 1) / 2, (b + 1) / 2, window, sigma)[0].mean(1)
 
 
-def ms_ssim(a: Tensor, b: Tensor, data_range: float = 2.0, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """Multi-scale structural similarity (Wang et al. 2003): five scales with 2x2 averages between them.
+def ms_ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """Multi-scale structural similarity (Wang et al. 2003) on [0, 1]: five scales with 2x2 averages between them.
 
     Product over scales of the contrast terms and the last SSIM, each to the power of its weight, per channel, then the
     mean over channels. Negative terms count as 0. The window must fit into the smallest scale, so this is defined only
@@ -50,19 +51,20 @@ def ms_ssim(a: Tensor, b: Tensor, data_range: float = 2.0, window: int = 11, sig
     scales = len(MS_SSIM_WEIGHTS)
     if min(a.shape[2:]) < window * 2 ** (scales - 1):
         return a.new_full((len(a),), float("nan"))
+    a, b = (a + 1) / 2, (b + 1) / 2
     product = a.new_ones(a.shape[:2])
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         if scale > 0:
             a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-        similarity, contrast = _ssim_and_contrast(a, b, data_range, window, sigma)
+        similarity, contrast = _ssim_and_contrast(a, b, window, sigma)
         term = similarity if scale == scales - 1 else contrast
         product = product * term.clamp(min=0) ** weight
     return product.mean(1)
 
 
-def _ssim_and_contrast(a: Tensor, b: Tensor, data_range: float, window: int, sigma: float) -> tuple[Tensor, Tensor]:
-    """Mean SSIM and mean contrast-structure term, each [B, C]."""
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+def _ssim_and_contrast(a: Tensor, b: Tensor, window: int, sigma: float) -> tuple[Tensor, Tensor]:
+    """Mean SSIM and mean contrast-structure term of images in [0, 1], each [B, C]."""
+    c1, c2 = 0.01**2, 0.03**2
     mean_a, mean_b, aa, bb, ab = _blur(torch.stack([a, b, a * a, b * b, a * b]), window, sigma)
     var_a, var_b, cov = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
     contrast = (2 * cov + c2) / (var_a + var_b + c2)

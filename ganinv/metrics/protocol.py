@@ -24,14 +24,15 @@ Scores = Callable[[Tensor], Mapping[str, Tensor]]
 class EvaluationProtocol(StrictModel):
     """Every setting that moves a number. Two tables may be compared when their protocols' digests are equal."""
 
-    name: str = "inversion-1"
+    name: str = "inversion-2"
     resize: int | None = Field(default=None, ge=11)
     """Side in pixels at which images are compared; None compares them as rendered."""
     resize_kernel: Literal["antialiased-bilinear"] = "antialiased-bilinear"
     range: tuple[float, float] = (-1.0, 1.0)
     """Images are clamped to this range first, as saving them would."""
     peak: float = 2.0
-    ssim_range: float = 2.0
+    ssim_range: tuple[float, float] = (0.0, 1.0)
+    """SSIM and MS-SSIM are computed on images moved to this range, as libraries do."""
     ssim_window: int = 11
     ssim_sigma: float = 1.5
     ssim_channels: Literal["mean of per-channel values"] = "mean of per-channel values"
@@ -75,7 +76,7 @@ def evaluate_inversion(
         )
     with torch.no_grad():
         a, b = prepare(source, protocol), prepare(rendered, protocol)
-        window = (protocol.ssim_range, protocol.ssim_window, protocol.ssim_sigma)
+        window = (protocol.ssim_window, protocol.ssim_sigma)
         columns = {
             "mse": mse(a, b),
             "psnr": psnr(a, b, protocol.peak),

@@ -29,7 +29,7 @@ class Measure:
 def measures(protocol: EvaluationProtocol | None, distance: str) -> tuple[Measure, ...]:
     """What is measured of an inversion, in the words of its protocol."""
     settings = protocol or EvaluationProtocol()
-    window = f"{settings.ssim_window}-pixel window"
+    window = f"{settings.ssim_window}-pixel window, pixels in [0, 1]"
     low, high = settings.range
     return (
         Measure("mse", "MSE", True, f"mean squared error, pixels in [{low:g}, {high:g}]"),
@@ -96,7 +96,7 @@ def protocol_in_words(protocol: EvaluationProtocol | None, distance: str) -> str
     low, high = protocol.range
     return (
         f"Protocol {protocol.name} ({protocol.digest[:8]}): images compared {side}, clamped to [{low:g}, {high:g}]; "
-        f"PSNR with peak {protocol.peak:g}; SSIM with a Gaussian window of {protocol.ssim_window} pixels "
+        f"PSNR with peak {protocol.peak:g}; SSIM on [0, 1] with a Gaussian window of {protocol.ssim_window} pixels "
         f"(σ {protocol.ssim_sigma:g}), {protocol.ssim_channels}; distance: {distance or 'not named'}."
     )
 

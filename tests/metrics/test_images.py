@@ -44,14 +44,14 @@ def test_a_constant_offset(d: float) -> None:
 @pytest.mark.parametrize("size", [11, 64, 97])
 @pytest.mark.parametrize("noise", [0.05, 0.5])
 def test_ssim_equals_scikit_image(size: int, noise: float) -> None:
-    """Card, check 5: their Gaussian window is 11 wide at sigma 1.5, and their mean leaves out the border."""
+    """On [0, 1]; their Gaussian window is 11 wide at sigma 1.5, and their mean leaves out the border."""
     a, b = pair(size, noise)
     expected = [
         structural_similarity(
-            x.double().numpy(),
-            y.double().numpy(),
+            (x.double().numpy() + 1) / 2,
+            (y.double().numpy() + 1) / 2,
             channel_axis=0,
-            data_range=2.0,
+            data_range=1.0,
             gaussian_weights=True,
             sigma=1.5,
             use_sample_covariance=False,
@@ -75,9 +75,9 @@ def reference_ms_ssim(a: torch.Tensor, b: torch.Tensor) -> float:
     window = np.exp(-(offsets**2) / (2 * 1.5**2))
     window /= window.sum()
     blur = lambda x: correlate1d(correlate1d(x, window, axis=0), window, axis=1)[5:-5, 5:-5]  # noqa: E731
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    c1, c2 = 0.01**2, 0.03**2
     channels = []
-    for x, y in zip(a.double().numpy(), b.double().numpy(), strict=True):
+    for x, y in zip((a.double().numpy() + 1) / 2, (b.double().numpy() + 1) / 2, strict=True):
         value = 1.0
         for scale, weight in enumerate(MS_SSIM_WEIGHTS):
             mx, my = blur(x), blur(y)

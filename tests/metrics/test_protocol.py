@@ -59,7 +59,7 @@ def test_the_digest_names_every_setting() -> None:
     protocol = EvaluationProtocol(distance="embedded", labeller="portraits-64@1", code_version="0.1.0")
     same = validate(EvaluationProtocol, protocol.model_dump(mode="json"), "protocol")
     assert same.digest == protocol.digest
-    assert protocol.name == "inversion-1"
+    assert protocol.name == "inversion-2"
     for change in ({"resize": 256}, {"peak": 1.0}, {"distance": "lpips"}, {"labeller": "portraits-64@2"}):
         assert protocol.model_copy(update=change).digest != protocol.digest
     with pytest.raises(ConfigError, match="did you mean 'resize'"):

@@ -140,7 +140,7 @@ def add_inversions(store: Store, generator: Generator, method: str, ids: Sequenc
     table = pa.table(
         {"image_id": pa.array(kept, pa.string()), **{name: pa.array(v, pa.float32()) for name, v in columns.items()}}
     )
-    protocol = {"protocol": {"name": "inversion-1", "distance": "embedded"}}
+    protocol = {"protocol": {"name": "inversion-2", "distance": "embedded"}}
     write(
         store.metrics[f"set-{method}"],
         "evaluate",

@@ -138,7 +138,7 @@ def test_a_failed_image_is_listed_with_its_reason(page: Page) -> None:
 
 
 def test_settings_stand_beside_the_numbers(page: Page) -> None:
-    assert "Protocol inversion-1" in page.text
+    assert "Protocol inversion-2" in page.text
     assert "distance: embedded" in page.text
     assert "generated, not real people" in page.text
 
