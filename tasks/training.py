@@ -63,7 +63,7 @@ class TrainingWorker:
         needed = {role: opened(job, uri, self.generator, self.store) for role, uri in job.roles.items()}
         start = None if job.start is None else opened(job, job.start, self.generator, self.store)
         self.trainer = Trainer(
-            job.recipe, lambda: job.recipe.build(self.generator, needed, start), self._batches(), rank=rank, world=world
+            job.recipe, lambda: job.recipe.build(self.generator, needed, start), self.batches, rank=rank, world=world
         )
         self._load_latest()
 
@@ -98,10 +98,12 @@ class TrainingWorker:
         return losses
 
     def _validate(self) -> float:
-        error, rendered = self.trainer.validate(self.held_out)
+        seen = self.held_out_seen
+        error, rendered = self.trainer.validate(seen, self.held_out)
         objects, done = self.collection.objects, self.trainer.steps_done
-        count = self.recipe.validation.strip
-        objects.put(f"{self.folder}/strips/step-{done:08d}.png", strip(self.held_out[:count], rendered[:count]))
+        rows = [self.held_out, rendered] if seen is self.held_out else [self.held_out, seen, rendered]
+        picture = strip(*(row[: self.recipe.validation.strip] for row in rows))
+        objects.put(f"{self.folder}/strips/step-{done:08d}.png", picture)
         if error <= self.trainer.best:
             self.trainer.best = error
             with self.trainer.finished() as network:
@@ -129,6 +131,13 @@ class TrainingWorker:
         return images[torch.randperm(len(images), generator=rng)]
 
     @cached_property
+    def held_out_seen(self) -> Tensor:
+        """The same as the inverter sees them: degraded where the recipe says so."""
+        if self.recipe.data.degrade is None:
+            return self.held_out
+        return self.batches.degraded(self.held_out, Step(0, 1, self.recipe.seed))
+
+    @cached_property
     def images(self) -> Images | None:
         """The real images, through the index that the run wrote."""
         if self.job.dataset is None:
@@ -146,7 +155,8 @@ class TrainingWorker:
         count = min(self.recipe.validation.images // 2, size // 10)
         return frozenset(torch.randperm(size, generator=rng)[:count].tolist())
 
-    def _batches(self) -> MixedBatches:
+    @cached_property
+    def batches(self) -> MixedBatches:
         return MixedBatches(
             self.recipe.data, self.generator, self.recipe.batch_size, self.images, self.held_out_positions
         )
@@ -208,10 +218,11 @@ def checkpoint_path(folder: str, index: int) -> str:
     return f"{folder}/checkpoint-{index:05d}.pt"
 
 
-def strip(images: Tensor, rendered: Tensor) -> bytes:
-    """Images [N, C, R, R] in [-1, 1] above their reconstructions, as PNG."""
-    rows = [torch.cat(list(row[:, :3].cpu()), dim=2) for row in (images, rendered)]
-    grid = ((torch.cat(rows, dim=1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+def strip(*rows: Tensor) -> bytes:
+    """Rows of images [N, C, R, R] in [-1, 1], one below the other, as PNG: those held out, as they are seen where that differs,
+    and their reconstructions."""
+    lines = [torch.cat(list(row[:, :3].cpu()), dim=2) for row in rows]
+    grid = ((torch.cat(lines, dim=1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     array = grid.permute(1, 2, 0).squeeze(2).numpy()
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, format="PNG")

@@ -20,8 +20,11 @@ def augment(images: Tensor, p: float, rng: torch.Generator | None = None) -> Ten
     return _color(_geometry(images, p, rng), p, rng)
 
 
-def jitter(images: Tensor, rng: torch.Generator, pixels: float = 0.05, light: float = 0.15) -> Tensor:
+def jitter(
+    images: Tensor, rng: torch.Generator, pixels: float = 0.05, light: float = 0.15, masks: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Images [B, 3, R, R] as another photographer might have cropped and lit them: what an encoder must not care about.
+    Masks [B, 1, R, R] move with their images, and are returned beside them.
 
     Args:
         pixels: largest shift and change of scale, as a share of the image.
@@ -39,7 +42,9 @@ def jitter(images: Tensor, rng: torch.Generator, pixels: float = 0.05, light: fl
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     lit = moved * (1 + uniform(light, 1, 1, 1)) + uniform(light, 3, 1, 1) / 2
-    return lit.clamp(-1, 1)
+    if masks is not None:
+        masks = F.grid_sample(masks, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return lit.clamp(-1, 1), masks
 
 
 def _geometry(images: Tensor, p: float, rng: torch.Generator | None) -> Tensor:

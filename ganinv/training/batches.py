@@ -15,9 +15,11 @@ from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.config import StrictModel
+from ganinv.degradations.degrade import DegradeConfig, degrade
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.training.augment import jitter
+from ganinv.training.masks import INTEREST, MaskConfig, StoredMasks, filled, grown, open_masks
 from ganinv.training.step import Step
 
 AHEAD = 4  # steps whose images are read and decoded before they are asked for
@@ -33,6 +35,10 @@ class DataConfig(StrictModel):
     flip: bool = True
     jitter: bool = True
     """Real images are shifted, scaled and lit a little differently each time (``augment.jitter``)."""
+    degrade: DegradeConfig | None = None
+    """What is taken away from the images that the inverter sees; it is to reconstruct the clean ones."""
+    masks: MaskConfig | None = None
+    """The region of interest of each image, for methods that compare only there."""
     cache_bytes: int = Field(2 * 2**30, ge=0)
     """Decoded images that are kept in memory; a data set that fits is decoded once."""
 
@@ -46,7 +52,9 @@ class Batch:
         target: what it is to reconstruct; ``images``, unless something was taken away from them.
         ids: of the real ones.
         true_w: latents [G, num_ws, w_dim] of the last G images, which were generated; None when none were.
-        masks: by name, [B, 1, R, R] in [0, 1].
+        masks: by name, [B, 1, R, R] in [0, 1]: ``interest``, ``hole`` (1 where a degradation covered pixels).
+        degraded: bool [B], which images something was taken away from; None when nothing was from any.
+        unmasked: images of which no region of interest was found: their mask is full.
     """
 
     images: Tensor
@@ -54,9 +62,17 @@ class Batch:
     ids: tuple[str, ...] = ()
     true_w: Tensor | None = None
     masks: Mapping[str, Tensor] = field(default_factory=dict)
+    degraded: Tensor | None = None
+    unmasked: int = 0
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def photos(self) -> Tensor:
+        """The real images as they are to be [N, C, R, R]; the generated ones where there are no others."""
+        count = len(self.target) - (0 if self.true_w is None else len(self.true_w))
+        return self.target[:count] if count else self.target
 
 
 class BatchSource(Protocol):
@@ -100,6 +116,15 @@ class MixedBatches:
         self.cfg, self.generator, self.batch_size = cfg, generator, batch_size
         self._held_out = held_out
         self._reader = None if images is None else _Reader(images, cfg.cache_bytes)
+        self._apart = cfg.degrade is not None and cfg.degrade.unpaired
+        if images is not None and self._apart:
+            _check_halves(len(images), held_out)
+        self._masks = None if cfg.masks is None else open_masks(cfg.masks)
+        if isinstance(self._masks, StoredMasks) and (images is None or cfg.real_share < 1):
+            raise ConfigError(
+                "data.masks.folder has masks of real images: set data.real_share to 1 and give a data set, or take masks of a "
+                "segmenter"
+            )
 
     def real_count(self, world: int) -> int:
         """Real images of one worker's batch."""
@@ -109,39 +134,83 @@ class MixedBatches:
         cfg, device = self.cfg, self.generator.device
         count = self.batch_size // step.world
         real_count = self.real_count(step.world)
-        real, ids = self._real(step, real_count)
-        if real_count == count:
-            return Batch(real, real, ids)
-        z = torch.randn(count - real_count, self.generator.z_dim, generator=step.stream("samples")).to(device)
-        with torch.no_grad():
-            w = self.generator.map_all(z, truncation_psi=cfg.sample_psi)
-            fake = self.generator.synthesize(Code(w=w))
-        images = torch.cat([real, fake]) if real_count else fake
-        return Batch(images, images, ids, w)
+        target, ids, masks = self._real(step, real_count)
+        w = None
+        if real_count < count:
+            z = torch.randn(count - real_count, self.generator.z_dim, generator=step.stream("samples")).to(device)
+            with torch.no_grad():
+                w = self.generator.map_all(z, truncation_psi=cfg.sample_psi)
+                fake = self.generator.synthesize(Code(w=w))
+            target = torch.cat([target, fake]) if real_count else fake
+        return self._degraded(step, self._masked(Batch(target, target, ids, w), masks), real_count)
 
-    def _real(self, step: Step, count: int) -> tuple[Tensor, tuple[str, ...]]:
+    def degraded(self, images: Tensor, step: Step) -> Tensor:
+        """Images [B, C, R, R] as an inverter sees them: all alike, so as many are degraded as of a batch."""
+        return self._degraded(step, Batch(images, images), len(images)).images
+
+    def _masked(self, batch: Batch, masks: Tensor | None) -> Batch:
+        if self._masks is None or self.cfg.masks is None:
+            return batch
+        if masks is None:
+            masks = self._masks(batch.target, batch.ids)
+        masks, empty = filled(grown(masks, self.cfg.masks.dilate))
+        return replace(batch, masks={**batch.masks, INTEREST: masks}, unmasked=empty)
+
+    def _degraded(self, step: Step, batch: Batch, real_count: int) -> Batch:
+        """The last of the real images, and the last of the generated ones, lose quality."""
+        cfg = self.cfg.degrade
+        if cfg is None:
+            return batch
+        generated = len(batch) - real_count
+        real, fake = (cfg.count(number) for number in (real_count, generated))
+        positions = [*range(real_count - real, real_count), *range(len(batch) - fake, len(batch))]
+        seeds = torch.randint(2**62, (len(positions),), generator=step.stream("degrade")).tolist()
+        done = degrade(batch.images, cfg, seeds, positions)
+        chosen = torch.zeros(len(batch), dtype=torch.bool, device=batch.images.device)
+        chosen[positions] = True
+        return replace(batch, images=done.images, masks={**batch.masks, "hole": done.holes}, degraded=chosen)
+
+    def _real(self, step: Step, count: int) -> tuple[Tensor, tuple[str, ...], Tensor | None]:
         if self._reader is None or not count:
-            return torch.empty(0), ()
+            return torch.empty(0), (), None
         stored, ids = self._reader.read(step.number, self._positions(step, count))
         for number in range(step.number + 1, min(step.number + 1 + AHEAD, step.total)):
             self._reader.read_ahead(number, self._positions(replace(step, number=number), count))
         real = stored.to(self.generator.device).float() / 127.5 - 1
+        masks = self._masks(real, ids) if self._masks is not None and self._masks.moves else None
         rng = step.stream("augment")
         if self.cfg.flip:
-            flip = torch.rand(count, generator=rng) < 0.5
-            real = torch.where(flip[:, None, None, None].to(real.device), real.flip(3), real)
-        return (jitter(real, rng) if self.cfg.jitter else real), tuple(ids)
+            flip = (torch.rand(count, generator=rng) < 0.5)[:, None, None, None].to(real.device)
+            real = torch.where(flip, real.flip(3), real)
+            masks = None if masks is None else torch.where(flip, masks.flip(3), masks)
+        if self.cfg.jitter:
+            real, masks = jitter(real, rng, masks=masks)
+        return real, tuple(ids), masks
 
     def _positions(self, step: Step, count: int) -> list[int]:
         assert self._reader is not None
         size, rng = len(self._reader.images), step.stream("images")
+        if self._apart and self.cfg.degrade is not None:
+            drawn = torch.randint(size // 2, (count,), generator=rng).tolist()
+            clean = count - self.cfg.degrade.count(count)
+            return [self._free(2 * half + (k >= clean), size - size % 2, 2) for k, half in enumerate(drawn)]
         drawn = torch.randint(size, (count,), generator=rng).tolist()
         return [self._free(position, size) for position in drawn]
 
-    def _free(self, position: int, size: int) -> int:
+    def _free(self, position: int, size: int, by: int = 1) -> int:
         while position in self._held_out:
-            position = (position + 1) % size
+            position = (position + by) % size
         return position
+
+
+def _check_halves(size: int, held_out: frozenset[int]) -> None:
+    """Both halves of a data set of two domains have an image to draw."""
+    for first in (0, 1):
+        if not set(range(first, size - size % 2, 2)) - held_out:
+            raise ConfigError(
+                f"degrade.unpaired cuts the data set into two halves, and of {size} images, {len(held_out)} of them held out for "
+                "validation, one has none: give more images, or lower validation.images"
+            )
 
 
 class _Reader:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ganinv.config import StrictModel
+from ganinv.errors import ConfigError
+from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.networks.blocks import LatentDiscriminator
 from ganinv.training.parallel import average_gradients
@@ -96,3 +99,81 @@ class LatentCritic:
         self.optimizer.load_state_dict(state["optimizer"])
         for pool, items in zip(self.pools, state["pools"], strict=True):
             pool.items = [item.to(self.generator.device) for item in items]
+
+
+class ImageCriticConfig(StrictModel):
+    """Settings of an image discriminator that learns beside an inverter; by default those of In-Domain inversion."""
+
+    start: Literal["generator", "scratch"] = "generator"
+    """A copy of the generator's own discriminator, which goes on learning; or one of its shape with random weights, which is all
+    that there is for a generator without one."""
+    lr: float = Field(1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    r1_weight: float = Field(10.0, ge=0)
+    """Gamma of R1 (Mescheder et al. 2018): half of it weighs the squared norm of the gradient towards real images."""
+    r1_every: int = Field(1, ge=1)
+    """Steps between two penalties, which weigh as much more."""
+
+
+class ImageCritic:
+    """Tells renderings of codes from real images (In-Domain inversion, Zhu et al. 2020, section 3.1; HFGI and others).
+
+    The generator's own discriminator stays as it is: distances are measured with it.
+
+    Raises:
+        ConfigError: a copy was asked for and the generator comes with no discriminator, or with one of classes.
+    """
+
+    def __init__(self, cfg: ImageCriticConfig, generator: Generator) -> None:
+        self.cfg, own = cfg, generator.discriminator
+        if cfg.start == "generator":
+            if own is None:
+                raise ConfigError(
+                    f"the critic is to begin as a copy of the discriminator of {generator.name!r}, which comes with none: set "
+                    "critic.start to scratch, or take a generator file with its discriminator"
+                )
+            self.discriminator = copy.deepcopy(own)
+        else:
+            shape = (generator.resolution, generator.cfg.channels, generator.img_channels)
+            self.discriminator = Discriminator(*shape) if own is None else Discriminator.from_config(own.cfg)
+        if self.discriminator.cfg.c_dim:
+            raise ConfigError(
+                f"the discriminator of {generator.name!r} judges classes, and images of a data set have none: set critic.start "
+                "to scratch for a generator without a discriminator, or leave the adversarial term out"
+            )
+        self.discriminator.to(generator.device).train().requires_grad_(True)
+        self.optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=cfg.lr, betas=cfg.betas)
+        self.discriminator.requires_grad_(False)
+
+    def learn(self, fake: Tensor, real: Tensor, step: Step, scale: float = 1.0) -> Tensor:
+        """One update on renderings [B, C, R, R] (detached) and real images [N, C, R, R]. Returns its loss without the penalty.
+
+        Args:
+            scale: factor of the learning rate, such as ``recipe.schedule(step.number, step.total)``.
+        """
+        cfg, d = self.cfg, self.discriminator.requires_grad_(True)
+        loss = F.softplus(d(fake.detach())).mean() + F.softplus(-d(real)).mean()
+        penalised = loss
+        if cfg.r1_weight and step.number % cfg.r1_every == 0:
+            seen = real.detach().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(d(seen).sum(), seen, create_graph=True)
+            penalised = loss + cfg.r1_weight / 2 * gradient.square().flatten(1).sum(1).mean() * cfg.r1_every
+        for group in self.optimizer.param_groups:
+            group["lr"] = cfg.lr * scale
+        self.optimizer.zero_grad(set_to_none=True)
+        penalised.backward()
+        average_gradients(d.parameters(), step.world)
+        self.optimizer.step()
+        d.requires_grad_(False)
+        return loss.detach()
+
+    def loss(self, fake: Tensor) -> Tensor:
+        """What renderings [B, C, R, R] are to lower: to look real. It has a gradient towards them alone."""
+        return F.softplus(-self.discriminator(fake)).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optimizer.load_state_dict(state["optimizer"])

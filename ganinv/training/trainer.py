@@ -129,11 +129,15 @@ class Trainer:
                 slow.copy_(own[name])
 
     @torch.no_grad()
-    def validate(self, images: Tensor) -> tuple[float, Tensor]:
-        """Mean squared error of the reconstructions of held-out images [N, C, R, R], and these."""
+    def validate(self, images: Tensor, target: Tensor | None = None) -> tuple[float, Tensor]:
+        """Mean squared error of the reconstructions of held-out images [N, C, R, R], and these.
+
+        Args:
+            target: what they are to become, where something was taken away from the images.
+        """
         with self.finished():
             rendered = torch.cat([self.learner.reconstruct(some) for some in images.split(16)])
-        return float(F.mse_loss(rendered, images)), rendered
+        return float(F.mse_loss(rendered, images if target is None else target)), rendered
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on exactly here."""

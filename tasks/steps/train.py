@@ -15,6 +15,7 @@ from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.registry import AnyRecipe
 from ganinv.store import Collection, Plan, Store, open_store
+from ganinv.training.masks import StoredMasks, open_masks
 from tasks.engine import Engine, Pools, Watcher, default_device, provenance
 from tasks.jobs.dataset import DatasetRef
 from tasks.outcome import take_back
@@ -81,6 +82,8 @@ def _plan(job: TrainJob, store: Store, generator: Generator) -> Plan:
         ids = job.dataset.open().ids
         if not ids:
             raise DataError(f"{job.dataset.url} has no images: training needs some, or no data set at all")
+        if recipe.data.masks is not None and isinstance(masks := open_masks(recipe.data.masks), StoredMasks):
+            masks.check(ids)
         config |= {"dataset": job.dataset.model_dump(mode="json"), "images": digest(ids)}
     every = recipe.checkpoint_every
     stretches = [stretch_id(first, min(first + every - 1, recipe.steps)) for first in range(1, recipe.steps + 1, every)]
