@@ -42,7 +42,8 @@ def closed_form_state(file: Path, keep: Callable[[str], bool] = lambda key: True
         keep: which keys to build (a part of a large network, such as ``encoder.*``).
     """
     meta = json.loads(file.read_text())
-    stored = np.load(file.with_suffix(".npz"), allow_pickle=False)
+    beside = file.with_suffix(".npz")
+    stored = np.load(beside, allow_pickle=False) if beside.is_file() else {}
     state: dict[str, Tensor] = {}
     for key, spec in meta["tensors"].items():
         if not keep(key):

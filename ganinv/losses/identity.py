@@ -75,6 +75,16 @@ def crop_face(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(images[:, :, ROWS, COLUMNS], FACE)
 
 
+def face_area(images: Tensor) -> Tensor:
+    """The part of FFHQ-aligned images [B, C, R, R] where the face is, at their own resolution: 188 of 256 pixels."""
+    height, width = images.shape[2:]
+    rows, columns = (
+        slice(round(cut.start * side / ALIGNED), round(cut.stop * side / ALIGNED))
+        for cut, side in ((ROWS, height), (COLUMNS, width))
+    )
+    return images[:, :, rows, columns]
+
+
 def open_face_embedding(source: str | Mapping[str, Lazy]) -> FaceEmbedding:
     """The embedding from the published ``model_ir_se50.pth``, frozen. Nothing in the file runs.
 

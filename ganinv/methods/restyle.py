@@ -13,7 +13,7 @@ from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
 from ganinv.methods.base import Inverter, InverterConfig
-from ganinv.methods.e4e import E4e, E4eConfig
+from ganinv.methods.e4e import E4e, E4eConfig, NearW, NearWTerms
 from ganinv.methods.inputs import fit, pool
 from ganinv.methods.learning import InverterLearner, new_inverter
 from ganinv.methods.psp import Psp, PspConfig
@@ -82,21 +82,44 @@ class ReStyle(Inverter):
         return pool(self.generator.synthesize(Code(w=w)), self.encoder.input_size)
 
 
-class ReStyleRecipe(Recipe):
+class ReStyleRecipe(NearW, Recipe):
     """Training ReStyle (section 3.2): the losses of every pass are summed, and no gradient goes from one pass into the one
-    before, whose code and rendering are inputs."""
+    before, whose code and rendering are inputs. On e4e's encoder the terms that hold codes near W are of every pass too."""
 
     kind: Literal["restyle"] = "restyle"
     passes: int = Field(5, ge=1)
     """Passes in training; the published recipes and inference take 5."""
 
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
-        return ReStyleLearner(self, new_inverter(ReStyle, self, generator, needed, start))
+        return ReStyleLearner(self, new_inverter(ReStyle, self, generator, needed, start), finetuning=start is not None)
 
 
 class ReStyleLearner(InverterLearner[ReStyle, ReStyleRecipe]):
-    """One step of ReStyle's training: as many backward passes as there are passes."""
+    """One step of ReStyle's training: as many backward passes as there are passes.
+
+    Args:
+        finetuning: all rows of an e4e encoder have their delta from the first step on.
+    """
+
+    def __init__(self, recipe: ReStyleRecipe, inverter: ReStyle, *, finetuning: bool = False) -> None:
+        super().__init__(recipe, inverter)
+        self.near_w = None
+        if isinstance(inverter.encoder, E4e):
+            self.near_w = NearWTerms(recipe, self.generator, finetuning=finetuning)
+            self.players = self.near_w.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
-        for code in self.network.refine(batch.images, steps=self.recipe.passes, detach=True):
-            yield self.losses(self.generator.synthesize(code), batch, code)
+        stage, rows, judged = 0, None, None
+        if self.near_w is not None and isinstance(self.network.encoder, E4e):
+            stage = self.network.encoder.stage = self.near_w.stage(step)
+            rows = stage + 1
+        for number, code in enumerate(self.network.refine(batch.images, steps=self.recipe.passes, detach=True)):
+            terms = self.losses(self.generator.synthesize(code), batch, code, rows=rows)
+            if self.near_w is None:
+                yield terms
+                continue
+            if (
+                number == 0
+            ):  # once for each batch, on whole codes of the first pass (the published code forgets the mean)
+                judged = self.near_w.learn(code.w, stage, step)
+            yield {**terms, **self.near_w(code.w, stage, judged)}

@@ -71,10 +71,27 @@ class Context:
     def encode(self, name: str, images: Tensor, code: Code | None = None, steps: int | None = None) -> Code:
         """What an inverter makes of images [B, C, R, R] in [-1, 1], without gradients; from ``code``, if there is one."""
         inverter = self.inverter(name)
+        with self._as_wanted() as wanted:
+            return wanted(inverter(images, code, steps=steps))
+
+    @torch.no_grad()
+    def encode_passes(
+        self, name: str, images: Tensor, code: Code | None = None, steps: int | None = None
+    ) -> tuple[Code, Tensor]:
+        """``encode``, and w after each pass [B, passes, num_ws, w_dim]."""
+        inverter = self.inverter(name)
+        with self._as_wanted() as wanted:
+            codes = [wanted(each) for each in inverter.refine(images, code, steps=steps)]
+        return codes[-1], torch.stack([each.w for each in codes], dim=1)
+
+    @contextlib.contextmanager
+    def _as_wanted(self) -> Iterator[Callable[[Code], Code]]:
+        """Within, inverters compute in ``precision``; what is given brings their codes back to float32."""
         if self.precision == "float32":
-            return inverter(images, code, steps=steps)
+            yield lambda code: code
+            return
         with torch.autocast(self.generator.device.type, torch.bfloat16):
-            return inverter(images, code, steps=steps).map(Tensor.float)
+            yield lambda code: code.map(Tensor.float)
 
     def mean_w(self, target: Target) -> Tensor:
         """Where images start from that start from the mean of W: [B, 1, w_dim], of their classes where they have some."""
@@ -100,9 +117,11 @@ class StageResult:
         steps: steps taken.
         stop_reason: ``cap`` (all steps used), ``threshold``, ``plateau``, ``not_finite`` (the loss was NaN or infinite;
             the image's code is not to be used), or ``single pass``.
+        passes: w after each pass of an inverter [B, passes, num_ws, w_dim], where the stage keeps them.
     """
 
     code: Code
     loss: list[list[float]]
     steps: list[int]
     stop_reason: list[str]
+    passes: Tensor | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 
 from ganinv.codes.code import Code
@@ -25,6 +26,8 @@ class Encode(StrictModel):
     start: Literal["none", "code"] = "none"
     steps: int | None = Field(None, ge=1)
     """Passes of one that refines; as it was trained by default."""
+    keep_passes: bool = False
+    """Store w after each pass beside the result, in a column ``w_passes`` of the latents."""
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
         if self.start == "code" and code is None:
@@ -33,9 +36,20 @@ class Encode(StrictModel):
                 "stored ones with --from"
             )
         photos = target.images if target.photos is None else target.photos
-        parts = []
+        parts, passes = [], []
         for index, real in batches(len(target), context.lanes):
             start = code[index] if self.start == "code" and code is not None else None
-            parts.append(context.encode(self.encoder, photos[index], start, self.steps)[:real])
-        encoded, count = Code.cat(parts), len(target)
-        return StageResult(encoded, [[] for _ in range(count)], [self.steps or 1] * count, ["single pass"] * count)
+            if self.keep_passes:
+                found, each = context.encode_passes(self.encoder, photos[index], start, self.steps)
+                passes.append(each[:real])
+            else:
+                found = context.encode(self.encoder, photos[index], start, self.steps)
+            parts.append(found[:real])
+        count = len(target)
+        return StageResult(
+            Code.cat(parts),
+            [[] for _ in range(count)],
+            [self.steps or 1] * count,
+            ["single pass"] * count,
+            torch.cat(passes) if passes else None,
+        )

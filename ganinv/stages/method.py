@@ -84,7 +84,8 @@ class Inversion:
 
     ``error[i]`` is None where the image went well; the code's rows of failed images are not to be used. ``metrics`` holds
     ``mse``, ``psnr`` and ``distance`` of the final rendering; of codes with noise maps of their own also ``mse_plain``,
-    ``psnr_plain`` and ``distance_plain``, with the generator's. ``loss`` is the concatenated loss curve of all stages.
+    ``psnr_plain`` and ``distance_plain``, with the generator's. ``loss`` is the concatenated loss curve of all stages. ``passes``
+    is w after each pass of the last stage that keeps them, [B, passes, num_ws, w_dim].
     """
 
     ids: list[str]
@@ -95,6 +96,7 @@ class Inversion:
     steps: list[int]
     stop_reason: list[str]
     seconds: float = field(compare=False, default=0.0)
+    passes: Tensor | None = field(compare=False, default=None)
 
 
 class Method:
@@ -132,11 +134,11 @@ class Method:
         code = None if start is None else start.to(generator.device)
         loss: list[list[float]] = [[] for _ in range(count)]
         steps, reason = [0] * count, [""] * count
-        broken = [False] * count
+        broken, passes = [False] * count, None
         for stage in self.cfg.stages:
             with self.context.computing_in(self.cfg.precision):
                 result = stage(target, code, self.context)
-            code = result.code
+            code, passes = result.code, result.passes if result.passes is not None else passes
             loss = [a + b for a, b in zip(loss, result.loss, strict=True)]
             steps = [a + b for a, b in zip(steps, result.steps, strict=True)]
             reason = result.stop_reason
@@ -149,7 +151,7 @@ class Method:
         error = [None if f and not b else NOT_FINITE for f, b in zip(finite.tolist(), broken, strict=True)]
         measured = {name: values.tolist() for name, values in metrics.items()}
         seconds = time.perf_counter() - started
-        return Inversion(list(target.ids), code, error, measured, loss, steps, reason, seconds)
+        return Inversion(list(target.ids), code, error, measured, loss, steps, reason, seconds, passes)
 
     def _measure(self, target: Target, code: Code) -> dict[str, Tensor]:
         measured = self._compare(target, code)

@@ -219,6 +219,7 @@ class _Row:
     steps: int
     stop_reason: str
     seconds: float
+    passes: np.ndarray | None = None
 
 
 class InvertWorker:
@@ -346,6 +347,7 @@ class InvertWorker:
                     steps=inversion.steps[k],
                     stop_reason=inversion.stop_reason[k],
                     seconds=seconds,
+                    passes=None if inversion.passes is None else inversion.passes[k].cpu().numpy(),
                 )
             )
         return rows
@@ -383,6 +385,8 @@ class InvertWorker:
         }
         for name in sorted({name for row in rows for name in row.plain}):  # of codes with noise maps: without them
             columns[name] = pa.array([row.plain.get(name) for row in rows], pa.float32())
+        if passes := [row.passes for row in rows if row.passes is not None]:
+            columns["w_passes"] = pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(passes))
         for name, column in columns.items():
             table = table.append_column(name, column)
         seconds = {row.image_id: row.seconds for row in rows}

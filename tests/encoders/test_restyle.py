@@ -12,8 +12,10 @@ from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.layers import EqualLinear
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.inputs import pool
-from ganinv.methods.restyle import ReStyle, ReStyleConfig
+from ganinv.methods.restyle import ReStyle, ReStyleConfig, ReStyleRecipe
 from ganinv.methods.rows import RowEncoder
+from ganinv.training.batches import MixedBatches
+from ganinv.training.trainer import Trainer
 from tests.tiny import tiny_generator
 
 
@@ -82,3 +84,23 @@ def test_what_does_not_go_together_is_refused() -> None:
         restyle_for(g).bind(tiny_generator(16))
     with pytest.raises(ValueError, match="it reads the image beside a rendering"):
         restyle_for(g).encoder(torch.rand(1, 3, 32, 32))
+
+
+def test_on_e4e_codes_of_every_pass_are_held_near_w() -> None:
+    g = tiny_generator()
+    given = {
+        "steps": 12,
+        "batch_size": 2,
+        "passes": 2,
+        "progressive_start": 2,
+        "progressive_every": 1,
+        "inverter": {"encoder": {"kind": "e4e", "base_channels": 8, "pyramid_channels": 8}},
+        "losses": {"distance": 0.0},
+    }
+    recipe = validate(ReStyleRecipe, given, "test")
+    trainer = Trainer(recipe, lambda: recipe.build(g, {}, None), MixedBatches(recipe.data, g, 2))
+    curve = [trainer.step() for _ in range(5)]
+    assert [losses["stage"] for losses in curve] == [0, 0, 1, 2, 3]
+    assert curve[0]["delta"] == 0 < curve[4]["delta"]
+    assert {"adversarial", "discriminator"} <= curve[0].keys()
+    assert set(trainer.state()["players"]) == {"latent critic"}
