@@ -99,9 +99,9 @@ class TrainingWorker:
 
     def _validate(self) -> float:
         seen = self.held_out_seen
-        error, rendered = self.trainer.validate(seen, self.held_out)
+        error, wanted, made = self.trainer.validate(seen, self.held_out)
         objects, done = self.collection.objects, self.trainer.steps_done
-        rows = [self.held_out, rendered] if seen is self.held_out else [self.held_out, seen, rendered]
+        rows = [wanted, made] if seen is self.held_out else [wanted, seen, made]
         picture = strip(*(row[: self.recipe.validation.strip] for row in rows))
         objects.put(f"{self.folder}/strips/step-{done:08d}.png", picture)
         if error <= self.trainer.best:
@@ -219,8 +219,8 @@ def checkpoint_path(folder: str, index: int) -> str:
 
 
 def strip(*rows: Tensor) -> bytes:
-    """Rows of images [N, C, R, R] in [-1, 1], one below the other, as PNG: those held out, as they are seen where that differs,
-    and their reconstructions."""
+    """Rows of images [N, C, R, R] in [-1, 1], one below the other, as PNG: what was wanted, what was seen where that differs, and
+    what was made."""
     lines = [torch.cat(list(row[:, :3].cpu()), dim=2) for row in rows]
     grid = ((torch.cat(lines, dim=1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     array = grid.permute(1, 2, 0).squeeze(2).numpy()

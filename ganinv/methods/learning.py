@@ -41,6 +41,9 @@ class InverterLearner(Generic[I, R]):
     def reconstruct(self, images: Tensor) -> Tensor:
         return self.generator.synthesize(self.network(images)).clamp(-1, 1)
 
+    def examine(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return target, self.reconstruct(images)
+
 
 def new_inverter(
     cls: type[I],

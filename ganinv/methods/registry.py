@@ -24,6 +24,8 @@ INVERTERS: Registry[type[Inverter]] = Registry(
         "style-transformer": "ganinv.methods.style_transformer:StyleTransformer",
         "hyperstyle": "ganinv.methods.hyperstyle:HyperStyle",
         "hfgi": "ganinv.methods.hfgi:Hfgi",
+        "sfe": "ganinv.methods.sfe:Sfe",
+        "sfe-editor": "ganinv.methods.sfe_editor:SfeEditor",
     },
 )
 
@@ -48,6 +50,8 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "restyle": "ganinv.methods.restyle:ReStyleRecipe",
         "e2style": "ganinv.methods.e2style:E2StyleRecipe",
         "style-transformer": "ganinv.methods.style_transformer:StyleTransformerRecipe",
+        "sfe": "ganinv.methods.sfe:SfeRecipe",
+        "sfe-editor": "ganinv.methods.sfe_editor:SfeEditorRecipe",
     },
 )
 """How each kind is trained."""

@@ -41,3 +41,8 @@ class Learner(Protocol):
     def reconstruct(self, images: Tensor) -> Tensor:
         """Renderings [B, C, R, R] of images [B, C, R, R], as the finished method makes them: for validation and pictures."""
         ...
+
+    def examine(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """What the finished method is judged by: pictures [B, C, R, R] as they should be, and as it makes them. ``images`` and
+        their reconstructions, unless it learns something else: an editor's are edits."""
+        ...

@@ -129,15 +129,17 @@ class Trainer:
                 slow.copy_(own[name])
 
     @torch.no_grad()
-    def validate(self, images: Tensor, target: Tensor | None = None) -> tuple[float, Tensor]:
-        """Mean squared error of the reconstructions of held-out images [N, C, R, R], and these.
+    def validate(self, images: Tensor, target: Tensor | None = None) -> tuple[float, Tensor, Tensor]:
+        """What the learner makes of held-out images [N, C, R, R]: the mean squared error, what it should be, and what it is.
 
         Args:
             target: what they are to become, where something was taken away from the images.
         """
+        target = images if target is None else target
         with self.finished():
-            rendered = torch.cat([self.learner.reconstruct(some) for some in images.split(16)])
-        return float(F.mse_loss(rendered, images if target is None else target)), rendered
+            pairs = [self.learner.examine(*some) for some in zip(images.split(16), target.split(16), strict=True)]
+        wanted, made = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return float(F.mse_loss(made, wanted)), wanted, made
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on exactly here."""

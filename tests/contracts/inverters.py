@@ -31,6 +31,7 @@ from ganinv.methods.files import open_inverter, save_inverter
 from ganinv.methods.learning import begin_at_mean
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.registry import INVERTERS, RECIPES, AnyRecipe
+from ganinv.methods.sfe import Sfe, SfeConfig
 from ganinv.store import Store, open_store
 from ganinv.training.batches import MixedBatches
 from ganinv.training.recipe import Recipe
@@ -41,7 +42,7 @@ from tasks.steps.evaluate import EvaluateJob, run_evaluate
 from tasks.steps.invert import InvertJob, run_invert
 from tests.tiny import random_w, tiny_generator
 
-SMALL = {"base_channels": 8, "pyramid_channels": 8, "max_channels": 32, "batch_norm": False}
+SMALL = {"base_channels": 8, "pyramid_channels": 8, "width": 16, "units": 1, "max_channels": 32, "batch_norm": False}
 """What makes networks small, of those settings that a kind has."""
 
 
@@ -75,8 +76,8 @@ class World:
     def inverter(self, kind: str) -> Inverter:
         """One of random weights that all act, what it needs included."""
         g, cls = self.generator, INVERTERS[kind]
+        needed = needed_of(kind, g)
         torch.manual_seed(5)
-        needed = {role: disturbed(Psp(small_psp(g), g), 1) for role in cls.needs}
         made = cls(validate(cls.Config, cls.Config.for_generator(g, small_of(cls.Config)), kind), g, needed)
         return disturbed(made, 2)
 
@@ -220,9 +221,22 @@ def recipe_of(kind: str, **other: Any) -> Recipe:
 
 def trainer_of(kind: str, world: World, **other: Any) -> Trainer:
     recipe, g = recipe_of(kind, **other), world.generator
-    needed = {role: disturbed(Psp(small_psp(g), g), 1) for role in INVERTERS[kind].needs}
+    needed = needed_of(kind, g)
     batches = MixedBatches(recipe.data, g, recipe.batch_size)
     return Trainer(recipe, lambda: recipe.build(g, needed, None), batches)
+
+
+def needed_of(kind: str, g: Generator) -> dict[str, Inverter]:
+    """What a kind starts from: a pSp in every role, but where a role names an inverter of features."""
+    torch.manual_seed(6)
+    return {
+        role: disturbed(small_sfe(g) if role == "inverter" else Psp(small_psp(g), g), 1)
+        for role in INVERTERS[kind].needs
+    }
+
+
+def small_sfe(g: Generator) -> Sfe:
+    return Sfe(validate(SfeConfig, SfeConfig.for_generator(g, small_of(SfeConfig)), "needed"), g)
 
 
 def small_psp(g: Generator) -> PspConfig:
@@ -232,9 +246,9 @@ def small_psp(g: Generator) -> PspConfig:
 def training_lowers_the_loss_and_beats_the_mean_latent(kind: str, world: World) -> None:
     """The same images before and after: at step 0 an inverter gives the mean latent, or what it starts from."""
     trained = trainer_of(kind, world)
-    before, _ = trained.validate(world.images)
+    before, *_ = trained.validate(world.images)
     curve = [trained.step()["total"] for _ in range(20)]
-    after, _ = trained.validate(world.images)
+    after, *_ = trained.validate(world.images)
     assert np.mean(curve[-5:]) < np.mean(curve[:5])
     assert after < before
     mean = world.generator.synthesize(Code(w=world.generator.w_mean.expand(4, world.generator.num_ws, -1)))

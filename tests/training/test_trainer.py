@@ -161,7 +161,7 @@ def test_a_validation_is_of_the_running_mean() -> None:
     for _ in range(4):
         averaged.step()
     trained = {n: t.clone() for n, t in averaged.learner.network.state_dict().items()}
-    error, rendered = averaged.validate(images)
+    error, _, rendered = averaged.validate(images)
     assert rendered.shape == images.shape
     assert all(torch.equal(t, trained[n]) for n, t in averaged.learner.network.state_dict().items())
     averaged.mean = None
