@@ -266,7 +266,9 @@ class SfeLearner(InverterLearner[Sfe, SfeRecipe]):
         inserted = parts.own.x + share * (parts.features - parts.own.x)
         shown = continued(self.generator, parts.code, parts.own, inserted)
         terms = dict(self.losses(shown, batch, parts.code))
-        of_code: dict[str, tuple[float, Tensor]] = {name: terms.pop(name) for name in ("latent", "w_norm") if name in terms}
+        of_code: dict[str, tuple[float, Tensor]] = {
+            name: terms.pop(name) for name in ("latent", "w_norm") if name in terms
+        }
         if recipe.plain:
             alone = self.losses(self.generator.synthesize(parts.code, start=parts.own), batch, parts.code)
             terms |= {
