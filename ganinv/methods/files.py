@@ -32,31 +32,46 @@ Needed = Mapping[str, "str | Inverter"]
 
 
 def open_inverter(
-    uri: str, *, generator: Generator, store: Store | None = None, needed: Needed | None = None
+    uri: str,
+    *,
+    generator: Generator,
+    store: Store | None = None,
+    needed: Needed | None = None,
+    default_type: str | None = None,
 ) -> Inverter:
     """Open an inverter, frozen, on the generator's device: ``inverter(images [B, C, R, R] in [-1, 1]) -> Code``.
 
     Args:
         uri: a name: of ``<store>/encoders/<name>``, or of one that ships with the embedded generator (``e4e``); or a
-            folder in our format; or a published checkpoint of pSp, e4e, ReStyle, HyperStyle, HFGI or In-Domain inversion
-            (path or any fsspec URL).
+            folder in our format; or a published checkpoint of pSp, e4e, ReStyle, HyperStyle, HFGI, StyleFeatureEditor or
+            In-Domain inversion (path or any fsspec URL).
         needed: what it starts from, by role, where its folder or file does not have it (HyperStyle's ``w_encoder``).
+        default_type: the published class of a checkpoint whose options do not name it.
 
     Raises:
         GeneratorMismatch: it was trained for another generator.
         WeightsRefused: no inverter there, one of an unknown kind, or a damaged file.
     """
     folder = _find(uri, generator, store)
-    roles = {
-        role: open_inverter(given, generator=generator, store=store) if isinstance(given, str) else given
-        for role, given in (needed or {}).items()
-    }
     if path_kind(folder) == "file":
-        opened = open_encoder_checkpoint(folder, generator=generator).inverter(generator, needed=roles)
+        checkpoint = open_encoder_checkpoint(folder, default_type=default_type, generator=generator)
+        roles = _opened_roles(needed, generator, store, checkpoint.expects)
+        opened = checkpoint.inverter(generator, needed=roles)
     else:
-        opened = _open_folder(folder, uri, generator, store, roles)
+        opened = _open_folder(folder, uri, generator, store, _opened_roles(needed, generator, store))
     opened.uri = uri if folder == str(ASSETS / uri) else folder
     return opened.to(generator.device).eval().requires_grad_(False)
+
+
+def _opened_roles(
+    needed: Needed | None, generator: Generator, store: Store | None, expects: Mapping[str, str] | None = None
+) -> dict[str, Inverter]:
+    return {
+        role: open_inverter(given, generator=generator, store=store, default_type=(expects or {}).get(role))
+        if isinstance(given, str)
+        else given
+        for role, given in (needed or {}).items()
+    }
 
 
 def save_inverter(

@@ -110,6 +110,8 @@ class SfeConfig(FeatureSiteConfig):
     """Width of the small heads of the rows."""
     heads: int | None = None
     """Rows that a published file has, where that is more than the generator has: 18. The first are used."""
+    latent_avg_per_row: bool = False
+    """``latent_avg`` is [num_ws, w_dim], not [w_dim]."""
 
     @model_validator(mode="after")
     def _check(self) -> SfeConfig:
@@ -170,13 +172,24 @@ class Sfe(Inverter):
             self.heads.extend(nn.Linear(read, cfg.w_dim) for _ in range(cfg.heads or cfg.num_ws))
             self.content = content_layers(FeatureStyleTrunk.widths[2], cfg.channels)
             self.fuser = PublishedFuser(2 * cfg.channels, cfg.channels, cfg.units)
-        self.register_buffer("latent_avg", torch.zeros(cfg.w_dim))
+        self.register_buffer(
+            "latent_avg", torch.zeros((cfg.num_ws, cfg.w_dim) if cfg.latent_avg_per_row else cfg.w_dim)
+        )
         self.register_buffer("feature_mean", torch.zeros(cfg.channels))
         self.register_buffer("feature_std", torch.ones(cfg.channels))
 
     def bind(self, generator: Generator) -> None:
+        if self.cfg.backbone == "iresnet-50" and generator.num_ws < self.num_ws:
+            self._take_rows(generator.num_ws)
         super().bind(generator)
         check_site(self.cfg, generator)
+
+    def _take_rows(self, num_ws: int) -> None:
+        """Give so many rows, of the heads that there are: the published ones have 18, for generators of up to 1024 pixels."""
+        self.cfg = self.cfg.model_copy(update={"num_ws": num_ws, "heads": len(self.heads)})
+        self.num_ws = num_ws
+        if self.cfg.latent_avg_per_row:
+            self.latent_avg = self.latent_avg[:num_ws]
 
     @torch.no_grad()
     def measure(self) -> None:

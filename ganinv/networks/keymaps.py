@@ -5,7 +5,7 @@ Left: how our name starts (a regular expression). Right: what stands there in th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ganinv.networks.adopt import Rules
 
@@ -142,3 +142,40 @@ def in_domain(levels: int) -> Rules:
         (r"linear\.", f"{last}fc."),
         (r"norm\.", f"{last}bn.bn."),
     ]
+
+
+def _plain_units(ours: str, theirs: str, names: Sequence[str]) -> Rules:
+    """Units of StyleFeatureEditor's networks; ``names`` are those of norm1, conv1, norm2, act, conv2 and norm3 there."""
+    inner = ("norm1", "conv1", "norm2", "act", "conv2", "norm3")
+    return [(rf"{ours}\.{name}\.", rf"{theirs}.{published}.") for name, published in zip(inner, names, strict=True)]
+
+
+def _fuser(ours: str, theirs: str) -> Rules:
+    return [
+        *_plain_units(rf"{ours}units\.(\d+)", rf"{theirs}body.\1.body", [str(i) for i in range(6)]),
+        (rf"{ours}conv\.", f"{theirs}conv."),
+    ]
+
+
+FEATURE_INVERTER: Rules = [
+    *(
+        rule
+        for i in range(4)
+        for rule in (
+            *_plain_units(
+                rf"backbone\.stages\.{i}\.(\d+)",
+                rf"fs_backbone.block_{i + 1}.\1",
+                ("bn1", "conv1", "bn2", "prelu", "conv2", "bn3"),
+            ),
+            (rf"backbone\.stages\.{i}\.(\d+)\.shortcut\.", rf"fs_backbone.block_{i + 1}.\1.downsample."),
+        )
+    ),
+    (r"backbone\.stem\.", "fs_backbone.conv."),
+    (r"heads\.", "fs_backbone.styles."),
+    (r"content\.", "fs_backbone.content_layer."),
+    *_fuser(r"fuser\.", "fuser."),
+]
+"""StyleFeatureEditor's inverter: ``inverter.*`` beside an editor, ``encoder.*`` by itself."""
+
+FEATURE_EDITOR: Rules = _fuser(r"network\.", "")
+"""StyleFeatureEditor's editor of features: ``encoder.*``."""

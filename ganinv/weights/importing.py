@@ -143,20 +143,22 @@ def _import_encoder(
     only: Kind | None,
     needed: Mapping[str, str],
 ) -> list[Imported]:
-    opened = open_encoder_checkpoint(source.url, encoder_type=encoder_type)
-    if opened.generator is None and generator_uri is None:
+    generator = None if generator_uri is None else open_generator(generator_uri)
+    opened = open_encoder_checkpoint(source.url, encoder_type=encoder_type, generator=generator)
+    if opened.generator is None and generator is None:
         raise WeightsRefused(
             f"{source.url} has no decoder, and an encoder in our format is bound to its generator: say which one it is for"
         )
     out = []
-    if generator_uri is not None:
-        generator = open_generator(generator_uri)
-    else:
+    if generator is None:
         generator = _open_generator(source, None)
         generator.name = name
         if only is None:
             out.append(_import_generator(source, store, name, None))
-    roles = {role: open_inverter(uri, generator=generator, store=store) for role, uri in needed.items()}
+    roles = {
+        role: open_inverter(uri, generator=generator, store=store, default_type=opened.expects.get(role))
+        for role, uri in needed.items()
+    }
     encoder = opened.inverter(generator, needed=roles)  # refuses another generator
     for role in encoder.needs:
         encoder.need(role)  # what is stored works by itself

@@ -47,11 +47,12 @@ def mean_latent(what: EncoderDescription, generator: Generator | None, where: st
         return None, "the file has none"
     if generator is None:
         raise WeightsRefused(
-            f"{where} has no latent_avg, which its encoder's output is added to, and no decoder.* to compute it from"
+            f"{where} has no latent_avg, which its encoder's output is added to, and no decoder.* to compute it from: give the "
+            "generator it belongs to"
         )
     if generator.w_dim != W_DIM:
-        raise WeightsRefused(f"{where}: its decoder has w_dim {generator.w_dim}, expected {W_DIM}")
-    return generator.w_mean.expand(what.n_styles, -1), "the mean of 10000 mapped draws, seed 123"
+        raise WeightsRefused(f"{where}: its generator has w_dim {generator.w_dim}, expected {W_DIM}")
+    return generator.w_mean.expand(what.n_styles, -1), "the mean of its generator's W"
 
 
 def _rows(latent_avg: Tensor, n_styles: int, where: str) -> Tensor:

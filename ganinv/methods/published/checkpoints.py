@@ -56,6 +56,12 @@ class EncoderCheckpoint:
     n_styles = property(lambda self: self.what.n_styles)
     parts = property(lambda self: tuple(self.what.parts))
 
+    @property
+    def expects(self) -> Mapping[str, str]:
+        """Role of what it needs -> the published class of that role's files, where their options do not name it."""
+        kind = kind_of(self.what.parts)
+        return {} if kind is None else kind.expects
+
     def inverter(
         self,
         generator: Generator | None = None,
@@ -79,13 +85,16 @@ class EncoderCheckpoint:
         generator = generator or self.generator
         device = generator.device if generator is not None else torch.device("cpu")
         own = (self.encoder, self.hypernet, self.aligner, self.consultant, self.whole)
-        for network in (*own, *(needed or {}).values()):
+        inside = {} if self.whole is None else self.whole.needed
+        for network in (*own, *inside.values(), *(needed or {}).values()):
             if network is not None:
                 network.to(device)
         if self.whole is not None:
-            self.whole.needed = {role: one for role, one in (needed or {}).items() if role in self.whole.needs}
+            given = {role: one for role, one in (needed or {}).items() if role in self.whole.needs}
+            self.whole.needed = {**self.whole.needed, **given}
             if generator is not None:
-                self.whole.bind(generator)
+                for each in (*inside.values(), self.whole):
+                    each.bind(generator)
             return self.whole
         if self.method in ("psp", "e4e", "w", "naive-w+", "in-domain"):
             assert self.encoder is not None
@@ -145,9 +154,11 @@ class EncoderCheckpoint:
         return hfgi.eval()
 
     def _check(self, generator: Generator) -> None:
-        encoder = self.encoder if self.whole is None else self.whole
-        width = generator.w_dim if encoder is None else encoder.w_dim
-        if (generator.num_ws, generator.w_dim) != (self.n_styles, width):
+        encoder: Inverter | None = self.encoder if self.whole is None else self.whole
+        width = getattr(encoder, "w_dim", generator.w_dim)
+        kind = kind_of(self.what.parts)
+        rows = min(self.n_styles, generator.num_ws) if kind is not None and kind.first_rows else self.n_styles
+        if (generator.num_ws, generator.w_dim) != (rows, width):
             raise GeneratorMismatch(
                 f"this {self.method} checkpoint gives latents of {self.n_styles}x{width}, "
                 f"generator {generator.name!r} of resolution {generator.resolution} takes "
@@ -155,7 +166,7 @@ class EncoderCheckpoint:
             )
         if self.generator is None:
             return
-        theirs, kind = dict(generator.named_parameters()), kind_of(self.what.parts)
+        theirs = dict(generator.named_parameters())
         for name, own in self.generator.named_parameters():
             if kind is not None and kind.tunes_mapping and name.startswith("mapping."):
                 continue
@@ -169,23 +180,28 @@ class EncoderCheckpoint:
 
 
 def open_encoder_checkpoint(
-    source: str | Mapping[str, Any], *, encoder_type: str | None = None, generator: Generator | None = None
+    source: str | Mapping[str, Any],
+    *,
+    encoder_type: str | None = None,
+    default_type: str | None = None,
+    generator: Generator | None = None,
 ) -> EncoderCheckpoint:
-    """Open a checkpoint of pSp, e4e, ReStyle, HyperStyle (or its W encoder), HFGI, In-Domain inversion, E2Style or Style
-    Transformer.
+    """Open a checkpoint of pSp, e4e, ReStyle, HyperStyle (or its W encoder), HFGI, In-Domain inversion, E2Style, Style
+    Transformer or StyleFeatureEditor.
 
     Args:
         source: path or fsspec URL, or the checkpoint's tree when it is in memory already.
-        encoder_type: the published class (``GradualStyleEncoder``, ...), for files whose options do not name it.
-        generator: stands in for ``decoder.*`` of a HyperStyle file that has none.
+        encoder_type: the published class (``GradualStyleEncoder``, ...), for files whose options do not name it, or wrongly.
+        default_type: the same, where nothing else says it.
+        generator: stands in for ``decoder.*`` of a file that has none: for HyperStyle's layers, for a mean latent.
 
     Raises:
         WeightsRefused: no encoder checkpoint, an unknown kind, missing or unexpected tensors, values not finite.
     """
     with _tree(source) as (tree, where):
-        what = describe(tree, encoder_type=encoder_type, where=where)
+        what = describe(tree, encoder_type=encoder_type, default_type=default_type, where=where)
         own = build_decoder(what, where) if "decoder" in what.parts else None
-        latent_avg, latent_source = mean_latent(what, own, where)
+        latent_avg, latent_source = mean_latent(what, own or generator, where)
         if (kind := kind_of(what.parts)) is not None:
             whole = kind.build(what, latent_avg, where)
             return EncoderCheckpoint(what, latent_avg, latent_source, None, own, whole=whole)

@@ -54,11 +54,14 @@ ENCODER_TYPES = {
 }
 
 
-def describe(tree: Any, *, encoder_type: str | None = None, where: str = "the checkpoint") -> EncoderDescription:
+def describe(
+    tree: Any, *, encoder_type: str | None = None, default_type: str | None = None, where: str = "the checkpoint"
+) -> EncoderDescription:
     """What the checkpoint ``tree`` is.
 
     Args:
-        encoder_type: the published class, for files whose options do not name it.
+        encoder_type: the published class, for files whose options do not name it, or wrongly.
+        default_type: the same, where nothing else says it.
 
     Raises:
         WeightsRefused: it is no encoder checkpoint, one of an unknown kind, or of two that cannot be told apart.
@@ -72,7 +75,7 @@ def describe(tree: Any, *, encoder_type: str | None = None, where: str = "the ch
     if (kind := kind_of(parts)) is not None:
         return kind.describe(parts, opts, _latent_avg(tree.get("latent_avg"), where), where)
     encoder = parts.get("encoder")
-    method, name = _method(parts, opts, encoder_type, where)
+    method, name = _method(parts, opts, encoder_type or opts.get("encoder_type") or default_type, where)
     latent_avg = _latent_avg(tree.get("latent_avg"), where)
     channels = 6 if "hypernet" in parts else _input_channels(encoder) if encoder else 3
     return EncoderDescription(
@@ -113,6 +116,8 @@ def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
         if inside and all(name.startswith("module.") for name in inside):
             parts[one] = {name.removeprefix("module."): t for name, t in inside.items()}
     parts.pop("w_encoder", None)  # HyperStyle's, in files saved halfway: its own file is the one to use
+    if (kind := kind_of(parts)) is not None:
+        parts = {name: inside for name, inside in parts.items() if name not in kind.ignored}
     unknown = sorted(parts.keys() - set(known_parts()))
     if unknown or not parts.keys() - {"decoder"}:
         raise WeightsRefused(
@@ -122,7 +127,7 @@ def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
     return parts
 
 
-def _method(parts: dict[str, Tensors], opts: dict[str, Any], asked: str | None, where: str) -> tuple[str, str | None]:
+def _method(parts: dict[str, Tensors], opts: dict[str, Any], said: Any, where: str) -> tuple[str, str | None]:
     if "hypernet" in parts:
         return "hyperstyle", None
     fusion = {"grid_align", "residue"} & parts.keys()
@@ -134,7 +139,7 @@ def _method(parts: dict[str, Tensors], opts: dict[str, Any], asked: str | None, 
         return "hfgi", "Encoder4Editing" if "encoder" in parts else None
     if "encoder" not in parts:
         raise WeightsRefused(f"{where} has the parts {sorted(parts)}, but no encoder.*")
-    name = _encoder_type(parts["encoder"], asked or opts.get("encoder_type"), where)
+    name = _encoder_type(parts["encoder"], said, where)
     family = ENCODER_TYPES[name].family
     return (f"restyle-{family}" if _sees_rendering(parts["encoder"], opts) else family), name
 

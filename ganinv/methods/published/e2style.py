@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ class PublishedE2Style:
 
     parts = (FIRST, FURTHER)
     tunes_mapping = False
+    first_rows = False
+    ignored = ()
+    expects: ClassVar[Mapping[str, str]] = {}
 
     def holds(self, parts: Mapping[str, Tensors]) -> bool:
         return bool({FIRST, FURTHER} & parts.keys())

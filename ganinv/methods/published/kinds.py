@@ -26,6 +26,21 @@ class PublishedKind(Protocol):
         """Whether the decoder's mapping network learned with the encoder, so that it is not the generator's own."""
         ...
 
+    @property
+    def first_rows(self) -> bool:
+        """Whether the encoder may have more rows than the generator, which then reads the first of them."""
+        ...
+
+    @property
+    def ignored(self) -> Iterable[str]:
+        """Networks of such files that served their training alone."""
+        ...
+
+    @property
+    def expects(self) -> Mapping[str, str]:
+        """Role of what it needs -> the published class of that role's files, where their options do not name it."""
+        ...
+
     def holds(self, parts: Mapping[str, Tensors]) -> bool:
         """Whether a file with these networks is one of the method's."""
         ...
@@ -54,6 +69,7 @@ KINDS: Registry[PublishedKind] = Registry(
     {
         "e2style": "ganinv.methods.published.e2style:E2STYLE",
         "style-transformer": "ganinv.methods.published.style_transformer:STYLE_TRANSFORMER",
+        "sfe": "ganinv.methods.published.sfe:SFE",
     },
 )
 

@@ -4,7 +4,7 @@ learned with it (Hu et al. 2022). Both may stand under ``module.``."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ class PublishedStyleTransformer:
 
     parts = ("encoder",)
     tunes_mapping = True
+    first_rows = False
+    ignored = ()
+    expects: ClassVar[Mapping[str, str]] = {}
 
     def holds(self, parts: Mapping[str, Tensors]) -> bool:
         return MARK in parts.get("encoder", {})

@@ -1,0 +1,152 @@
+"""StyleFeatureEditor's published checkpoints against recorded outputs of the original (shared/golden)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ganinv.errors import WeightsRefused
+from ganinv.generators.files import open_generator
+from ganinv.methods.files import open_inverter
+from ganinv.methods.published.checkpoints import open_encoder_checkpoint
+from ganinv.methods.sfe import Sfe
+from ganinv.methods.sfe_editor import SfeEditor
+from ganinv.reading.checkpoint import open_checkpoint
+from tests.closed_form import closed_form_checkpoint, closed_form_state, closed_form_tensor, golden_images
+
+GOLDEN: dict[str, Any] = {"atol": 1e-3, "rtol": 1e-3}
+CASE = "pipelines/style_feature_editor_r128"
+
+
+def generator_file(golden: Path, folder: Path) -> str:
+    """The recorded generator, with its mean latent, as rosinality's program saves it."""
+    tree = {
+        "g_ema": closed_form_state(golden / f"{CASE}_generator.json"),
+        "latent_avg": closed_form_tensor("sfe-a-g", "latent_avg", [1, 512], 0.0, 0.3)[0],
+    }
+    torch.save(tree, folder / "generator.pt")
+    return str(folder / "generator.pt")
+
+
+def state_of(file: Path) -> dict[str, Tensor]:
+    """A closed-form state dict without any stored kernels."""
+    meta = json.loads(file.read_text())
+    return {
+        key: closed_form_tensor(meta["salt"], key, spec["shape"], spec["a"], spec["b"], spec["dtype"])
+        for key, spec in meta["tensors"].items()
+    }
+
+
+def sampled(x: Tensor) -> Tensor:
+    return x[:, ::64, ::4, ::4]
+
+
+def close(found: Tensor, arrays: dict[str, np.ndarray], name: str) -> None:
+    torch.testing.assert_close(found, torch.from_numpy(arrays[name]), **GOLDEN)
+
+
+def statistics(x: Tensor, arrays: dict[str, np.ndarray], name: str) -> None:
+    close(torch.stack([x.mean(), x.std(), x.abs().max()]).double(), arrays, name)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_inversion_and_edits(shared: Path, tmp_path: Path) -> None:
+    golden = shared / "golden"
+    arrays = dict(np.load(golden / f"{CASE}.npz", allow_pickle=False))
+    g = open_generator(generator_file(golden, tmp_path))
+    torch.save({"state_dict": state_of(golden / f"{CASE}_e4e.json")}, tmp_path / "e4e.pt")
+    torch.save({"state_dict": closed_form_checkpoint(golden / f"{CASE}.json")["state_dict"]}, tmp_path / "sfe.pt")
+    editor = open_inverter(str(tmp_path / "sfe.pt"), generator=g, needed={"encoder": str(tmp_path / "e4e.pt")})
+    assert isinstance(editor, SfeEditor)
+    inverter = editor.need("inverter")
+    assert isinstance(inverter, Sfe)
+    images = golden_images(arrays["image_u8"])
+
+    seen = check_trunk(inverter, images, arrays)
+    rows = torch.stack([head(seen) for head in inverter.heads], dim=1)
+    close(rows, arrays, "encoder_out")
+    parts = inverter.parts(images)
+    close(parts.code.w, {"ws": arrays["ws"][:, : g.num_ws]}, "ws")
+    for name, x in (("w_feat", parts.own.x), ("fused_feat", parts.features)):
+        close(sampled(x), arrays, f"{name}_sample")
+        statistics(x, arrays, f"{name}_stats")
+    close(g.synthesize(parts.code), arrays, "img_plain")
+    first = inverter(images)
+    close(g.synthesize(first), arrays, "img_inverter")
+    code = editor(images)
+    inserted = editor.held(code).value
+    close(sampled(inserted), arrays, "inserted_feat_sample")
+    statistics(inserted, arrays, "inserted_feat_stats")
+    close(g.synthesize(code), arrays, "img")
+    half = g.synthesize(parts.code, start=parts.own._replace(x=(parts.own.x + inserted) / 2))
+    close(half, arrays, "img_half_scale")
+
+    helper = editor.need("encoder")(images)
+    close(helper.w, arrays, "w_e4e")
+    direction = closed_form_tensor("sfe-a", "direction", [1, 1, 512], 0.0, 0.5)
+    deltas, features = [], []
+    for number, degree in enumerate(arrays["degrees"].tolist()):
+        step = degree * direction
+        deltas.append(editor.delta(helper, helper.with_w(helper.w + step)))
+        edited = editor.after_edit(images, code, code.with_w(code.w + step))
+        features.append(editor.held(edited).value)
+        torch.testing.assert_close(g.synthesize(edited), torch.from_numpy(arrays["img_edits"][:, number]), **GOLDEN)
+    for name, each in (("edit_delta", torch.cat(deltas)), ("edit_feat", torch.cat(features))):
+        close(sampled(each), arrays, f"{name}_sample")
+        statistics(each, arrays, f"{name}_stats")
+
+
+def check_trunk(inverter: Sfe, images: Tensor, arrays: dict[str, np.ndarray]) -> Tensor:
+    """The trunk's maps against the recorded ones; what the style heads read."""
+    trunk: Any = inverter.backbone
+    stem = trunk.stem(images)
+    maps = trunk(images)
+    for name, x in (("stem", stem[0]), *((f"block{i}", x[0]) for i, x in enumerate(maps, start=1))):
+        step = [n // 8 for n in x.shape]
+        close(x[:: step[0], :: step[1], :: step[2]][:8, :8, :8].contiguous(), arrays, f"feat.{name}.sample")
+        statistics(x, arrays, f"feat.{name}.stats")
+    predicted = inverter.content(maps[2])
+    close(sampled(predicted), arrays, "predicted_feat_sample")
+    statistics(predicted, arrays, "predicted_feat_stats")
+    pooled: Tensor = trunk.pooled(maps)
+    return pooled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "cls"), [("", SfeEditor), ("_inverter", Sfe)])
+def test_published_names_and_shapes(shared: Path, tmp_path: Path, case: str, cls: type) -> None:
+    """Files of the real size, for a generator of 1024 pixels whose weights are of no matter here."""
+    file = shared / f"golden/layouts/style_feature_editor_r1024{case}.json"
+    tree = {"state_dict": state_of(file), "latent_avg": torch.zeros(18, 512)}
+    tree["state_dict"]["discriminator.final_linear.0.weight"] = torch.zeros(2, 2)  # as files for going on hold one
+    torch.save(tree, tmp_path / "sfe.pt")
+    with open_checkpoint(str(tmp_path / "sfe.pt")) as checkpoint:
+        opened = open_encoder_checkpoint(checkpoint.tree)
+    assert opened.method == ("sfe-editor" if cls is SfeEditor else "sfe")
+    assert opened.generator is None
+    assert type(opened.whole) is cls
+    inverter = opened.whole.needed["inverter"] if cls is SfeEditor else opened.whole
+    assert sum(p.numel() for p in inverter.parameters()) == 138_056_384
+    if cls is SfeEditor:
+        assert sum(p.numel() for p in opened.whole.parameters()) == 24_135_680
+
+
+def test_what_is_missing_is_said() -> None:
+    state = {"inverter.fs_backbone.conv.0.weight": torch.zeros(64, 3, 3, 3)}
+    with pytest.raises(WeightsRefused, match=r"without its editor, encoder\.\*"):
+        open_encoder_checkpoint({"state_dict": state})
+    state = {
+        "encoder.fs_backbone.conv.0.weight": torch.zeros(64, 3, 3, 3),
+        "encoder.fs_backbone.styles.17.bias": torch.zeros(512),
+    }
+    with pytest.raises(WeightsRefused, match=r"has no latent_avg.*give the generator it belongs to"):
+        open_encoder_checkpoint({"state_dict": state})
+    with pytest.raises(WeightsRefused, match=r"encoder is not whole or not of this kind: missing .*fs_backbone"):
+        open_encoder_checkpoint({"state_dict": state, "latent_avg": torch.zeros(18, 512)})
