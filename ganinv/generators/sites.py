@@ -118,6 +118,18 @@ def site_statistics(site: str, generator: Generator, samples: int = 64, seed: in
     return features.mean(dim=(0, 2, 3)), around.square().mean(dim=(0, 2, 3)).sqrt()
 
 
+def site_deviation(site: str, generator: Generator) -> float:
+    """The root mean square, over the channels, of :func:`site_statistics`' deviation: one number for the site. Measured once for
+    each generator."""
+    key = (site, generator.fingerprint)
+    if key not in _DEVIATIONS:
+        _DEVIATIONS[key] = float(site_statistics(site, generator)[1].square().mean().sqrt())
+    return _DEVIATIONS[key]
+
+
+_DEVIATIONS: dict[tuple[str, str], float] = {}
+
+
 def _absent(generator: Generator, asked: str) -> str:
     last = generator.cfg.num_convs - 1
     shares = ", ".join(f"1/{2**b}" if b else "1" for b in range(len(generator.cfg.channels)))

@@ -47,11 +47,14 @@ class NoiseSettings(StrictModel):
 
 
 class FeatureSettings(StrictModel):
-    """An offset to the features at one site as a variable, from zero."""
+    """An offset to the features at one site as a variable, from zero; of features that an inverter put there, to those."""
 
     site: Site
     """``act[k]`` or ``block[k]``, as in ``Code.features``, or by meaning: ``{resolution: 1/4, kind: block}``."""
     lr: float | None = Field(None, gt=0)
+    unit: Literal["value", "deviation"] = "value"
+    """What ``lr``, or the stage's, counts in: the features' own numbers, or the standard deviation of the site's features from
+    image to image. The published .09 of DHR is four of them at a site of the embedded generator, and edits do not survive that."""
 
 
 class Optimize(StrictModel):
@@ -140,7 +143,7 @@ class Optimize(StrictModel):
         if self.noise_maps is not None:
             n = self.noise_maps
             variables.append(NoiseMaps(n.lr, n.regularization, n.normalize, n.start == "random", n.strength))
-        return [*variables, *(FeatureOffset(f.site, f.lr) for f in self.features)]
+        return [*variables, *(FeatureOffset(f.site, f.lr, f.unit == "deviation") for f in self.features)]
 
 
 def ramps(t: float, up: float, down: float) -> float:

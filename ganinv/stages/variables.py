@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code, Feature, LowRank, Masked
+from ganinv.codes.parts import masked
 from ganinv.errors import ConfigError
-from ganinv.generators.sites import Site, find_site, site_shape
+from ganinv.generators.sites import Site, find_site, site_deviation, site_shape
 from ganinv.generators.stylegan2 import Generator
 from ganinv.stages.base import Context
 
@@ -221,26 +222,44 @@ def original_noise(code: Code, generator: Generator) -> Code:
 
 @dataclass(frozen=True)
 class FeatureOffset(Free):
-    """What is added to the features at one site, ``act[k]`` or ``block[k]`` or one by meaning, from zero."""
+    """What is added to the features at one site, ``act[k]`` or ``block[k]`` or one by meaning, from zero.
+
+    Where the code puts features in the place of the generator's own there (``Feature.replace``, an inverter of features), these
+    are what moves, and stay features that follow edits.
+
+    Args:
+        in_std: the learning rate counts standard deviations of the site's features from image to image, so that one number is
+            the same step in every generator and at every site (``generators.sites.site_statistics``).
+    """
 
     site: Site
     lr: float | None = None
+    in_std: bool = False
 
     def start(self, code: Code, ids: Sequence[str], context: Context) -> dict[str, Tensor]:
         site = find_site(self.site, context.generator)
         given = (code.features or {}).get(site)
         channels, side = site_shape(site, context.generator)
         zero = code.w.new_zeros(len(code), channels, side, side)
-        if given is None or given.add is None:
-            return {"add": zero}
+        if given is None or given.add is None or given.replace is not None:
+            return {"offset": zero}
         add = given.add if isinstance(given.add, Tensor) else Masked.added_to(given.add, zero)
-        return {"add": add.expand_as(zero).clone()}
+        return {"offset": (add / self._unit(site, context.generator)).expand_as(zero).clone()}
 
     def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
         site = find_site(self.site, generator)
         features = dict(code.features or {})
-        features[site] = replace(features.get(site, Feature()), add=values["add"])
+        there, offset = features.get(site, Feature()), values["offset"] * self._unit(site, generator)
+        if there.replace is None:
+            features[site] = replace(there, add=offset)
+        else:
+            held = masked(there.replace)
+            moved = held.value + offset
+            features[site] = replace(there, replace=moved if held.mask is None else Masked(moved, held.mask))
         return replace(code, features=features)
+
+    def _unit(self, site: str, generator: Generator) -> float:
+        return site_deviation(site, generator) if self.in_std else 1.0
 
 
 @dataclass(frozen=True)

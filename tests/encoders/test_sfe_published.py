@@ -18,7 +18,7 @@ from ganinv.methods.published.checkpoints import open_encoder_checkpoint
 from ganinv.methods.sfe import Sfe
 from ganinv.methods.sfe_editor import SfeEditor
 from ganinv.reading.checkpoint import open_checkpoint
-from tests.closed_form import closed_form_checkpoint, closed_form_state, closed_form_tensor, golden_images
+from tests.closed_form import closed_form_state, closed_form_tensor, golden_images
 
 GOLDEN: dict[str, Any] = {"atol": 1e-3, "rtol": 1e-3}
 CASE = "pipelines/style_feature_editor_r128"
@@ -62,7 +62,7 @@ def test_inversion_and_edits(shared: Path, tmp_path: Path) -> None:
     arrays = dict(np.load(golden / f"{CASE}.npz", allow_pickle=False))
     g = open_generator(generator_file(golden, tmp_path))
     torch.save({"state_dict": state_of(golden / f"{CASE}_e4e.json")}, tmp_path / "e4e.pt")
-    torch.save({"state_dict": closed_form_checkpoint(golden / f"{CASE}.json")["state_dict"]}, tmp_path / "sfe.pt")
+    torch.save({"state_dict": state_of(golden / f"{CASE}.json")}, tmp_path / "sfe.pt")
     editor = open_inverter(str(tmp_path / "sfe.pt"), generator=g, needed={"encoder": str(tmp_path / "e4e.pt")})
     assert isinstance(editor, SfeEditor)
     inverter = editor.need("inverter")
