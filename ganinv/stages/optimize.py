@@ -54,7 +54,7 @@ class FeatureSettings(StrictModel):
     lr: float | None = Field(None, gt=0)
     unit: Literal["value", "deviation"] = "value"
     """What ``lr``, or the stage's, counts in: the features' own numbers, or the standard deviation of the site's features from
-    image to image. The published .09 of DHR is four of them at a site of the embedded generator, and edits do not survive that."""
+    image to image. DHR's published .09 is some three of them in the embedded generator, and edits do not survive that."""
 
 
 class Optimize(StrictModel):

@@ -43,6 +43,6 @@ class Learner(Protocol):
         ...
 
     def examine(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """What the finished method is judged by: pictures [B, C, R, R] as they should be, and as it makes them. ``images`` and
-        their reconstructions, unless it learns something else: an editor's are edits."""
+        """What the finished method is judged by: pictures [B, C, R, R] as they should be, and as it makes them. ``target`` and
+        the reconstructions of ``images``, unless it learns something else: an editor's are edits."""
         ...

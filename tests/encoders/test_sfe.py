@@ -218,12 +218,12 @@ def test_a_learned_editor_depends_on_the_sign_of_the_difference() -> None:
     of = inverter(g, moved=True)
     trained = trainer(SfeEditorRecipe(steps=2, inverter={"width": 16, "units": 1}), g, editor(g, of).needed)
     shown = g.synthesize(Code(w=random_w(g, 8)))
-    wanted, right = trained.learner.examine(shown)
+    wanted, right = trained.learner.examine(shown, shown)
     network = trained.learner.network
     assert isinstance(network, SfeEditor)
     original = network.edited
     network.edited = lambda features, delta: original(features, -delta)  # type: ignore[method-assign]
-    _, wrong = trained.learner.examine(shown)
+    _, wrong = trained.learner.examine(shown, shown)
     assert (wrong - wanted).square().mean() > 1.2 * (right - wanted).square().mean()
 
 
