@@ -27,6 +27,7 @@ INVERTERS: Registry[type[Inverter]] = Registry(
         "hfgi": "ganinv.methods.hfgi:Hfgi",
         "sfe": "ganinv.methods.sfe:Sfe",
         "sfe-editor": "ganinv.methods.sfe_editor:SfeEditor",
+        "padinv": "ganinv.methods.padinv:PadInv",
     },
 )
 
@@ -55,6 +56,10 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "style-transformer": "ganinv.methods.style_transformer:StyleTransformerRecipe",
         "sfe": "ganinv.methods.sfe:SfeRecipe",
         "sfe-editor": "ganinv.methods.sfe_editor:SfeEditorRecipe",
+        "w": "ganinv.methods.w:WRecipe",
+        "hyperstyle": "ganinv.methods.hyperstyle:HyperStyleRecipe",
+        "hfgi": "ganinv.methods.hfgi:HfgiRecipe",
+        "padinv": "ganinv.methods.padinv:PadInvRecipe",
     },
 )
 """How each kind is trained."""
