@@ -48,7 +48,7 @@ def test_the_pages_are_made_of_the_numbers(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_the_bars_hold(tmp_path: Path) -> None:
-    """Issue 5, measured here on fewer samples than the page has: edits are monotone on 80 % of fresh samples, and a
+    """Measured here on fewer samples than the page has: edits are monotone on 80 % of fresh samples, and a
     condition takes away half of the side effect it names or more. A page is made of what was measured, without the rest."""
     numbers, parts = tmp_path / "numbers", ("fit-published", "fit-ridge", "samples", "effects", "conditions")
     command = [sys.executable, "-m", "benchmarks.directions.run", "measure", "--samples=3000", "--fresh=64"]

@@ -1,7 +1,8 @@
-"""Encoders that ship with the embedded generator: trained by their recipe, measured, and written with a card.
+"""Encoders that ship with the embedded generator: trained by their recipe, measured, and written with a model card.
 
-``python -m benchmarks.assets make --only encoders`` trains what is not of today's generator and recipe. An encoder's card says
-its errors on three sets that nothing of it was chosen on: samples of the generator, portraits it learnt from, and others.
+``python -m benchmarks.assets make --only encoders`` trains what is not of today's generator and recipe. An encoder's model
+card says its errors on three sets that nothing of it was chosen on: samples of the generator, portraits it learnt from,
+and others.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def is_current(name: str, generator: Generator) -> bool:
 
 
 def ship(name: str, store: str, data: str) -> None:
-    """Train it in ``store`` on the train split of ``data`` (or go on doing so), measure it, and write it beside its card."""
+    """Train it in ``store`` on the train split of ``data`` (or go on doing so), measure it, write it beside its model card."""
     recipe, generator = SHIPPED[name].recipe, open_generator("portraits-64")
     command = ["train", recipe, "--store", store, "--name", name, "--dataset", data, "--where", "split=train"]
     started = time.monotonic()

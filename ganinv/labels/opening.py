@@ -51,7 +51,7 @@ def open_labeller(name: str) -> Labeller:
 
     Raises:
         ConfigError: no such labeller, or one whose parts are not installed. WeightsRefused: its weights are damaged, or
-            not those that its card or configuration names.
+            not those that its model card or configuration names.
     """
     if name.endswith((".yaml", ".yml")) or name in config_names("labellers"):
         return read_labeller_config(config_path("labellers", name)).open()
@@ -66,14 +66,14 @@ def open_trained(name: str) -> NetworkLabeller:
     found = hashlib.sha256(content).hexdigest()
     if found != card.weights_sha256:
         raise WeightsRefused(
-            f"{WEIGHTS} of labeller {name!r} has sha256 {found[:12]}, its card says {card.weights_sha256[:12]}; "
+            f"{WEIGHTS} of labeller {name!r} has sha256 {found[:12]}, its model card says {card.weights_sha256[:12]}; "
             "restore both files from the same release or training run"
         )
     net = AttributeNet(len(card.attributes), card.channels, eye_channels=card.eye_channels)
     try:
         net.load_state_dict({key: tensor.float() for key, tensor in load(content).items()})
     except (RuntimeError, SafetensorError) as error:
-        raise WeightsRefused(f"{WEIGHTS} of labeller {name!r} does not fit its card: {error}") from error
+        raise WeightsRefused(f"{WEIGHTS} of labeller {name!r} does not fit its model card: {error}") from error
     return NetworkLabeller(
         net,
         name=card.name,
@@ -86,7 +86,7 @@ def open_trained(name: str) -> NetworkLabeller:
 
 
 def read_card(name: str) -> LabellerCard:
-    """The card of a labeller: measured quality, data, attribution."""
+    """The model card of a labeller: measured quality, data, attribution."""
     path = labeller_folder(name) / CARD
     try:
         return validate(LabellerCard, json.loads(path.read_text()), f"{CARD} of labeller {name!r}")
@@ -103,7 +103,7 @@ def labeller_folder(name: str) -> Path:
     """Where the files of a labeller are.
 
     Raises:
-        ConfigError: ``name`` is neither a shipped labeller nor a folder with a card.
+        ConfigError: ``name`` is neither a shipped labeller nor a folder with a model card.
     """
     for folder in (_assets() / name, Path(name)):
         if (folder / CARD).is_file():

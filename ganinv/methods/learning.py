@@ -78,8 +78,7 @@ def new_inverter(
 
 @torch.no_grad()
 def begin_at_mean(inverter: Inverter, generator: Generator) -> None:
-    """Untrained encoders give the mean latent: their offsets are zero. What else follows from the generator is ``begin``'s."""
+    """Untrained encoders give the mean latent: their offsets are zero."""
     for name, buffer in inverter.named_buffers():
         if name.rpartition(".")[2] == "latent_avg":
             buffer.copy_(generator.w_mean)
-    inverter.begin()

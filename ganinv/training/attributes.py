@@ -4,8 +4,8 @@
 core.
 
 The labeller will be shown images that a generator made: blurred, noisy, off in colour, slightly misplaced. So it is
-trained on images that are all of that, and its card states its quality on clean and on degraded portraits. Directions will be
-fitted on its scores, and do whatever raises them: so glasses are read off the eyes alone, a veil of white is not age, and half
+trained on images that are all of that, and its model card states its quality on clean and on degraded portraits. Directions will
+be fitted on its scores, and do whatever raises them: so glasses are read off the eyes alone, a veil of white is not age, and half
 of the images are moved against the network (``AttributeTrainingConfig.adversarial``).
 """
 
@@ -123,7 +123,7 @@ def train_attributes(
         start: a trained network; what fits of it is where the training begins.
 
     Returns:
-        (network with averaged weights rounded to half precision, its card).
+        (network with averaged weights rounded to half precision, its model card).
     """
     config = config or AttributeTrainingConfig()
     mean, std = train.labels[:, BINARY:].mean(0), train.labels[:, BINARY:].std(0)

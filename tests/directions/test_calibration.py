@@ -75,7 +75,7 @@ def world(slope: float = 0.5, noise: float = 0.0) -> Effects:
 
 
 def test_the_unit_of_a_linear_response_is_the_response_over_the_slope() -> None:
-    """Card editing-evaluation, check 2."""
+    """docs/methods/editing-evaluation.md, check 2."""
     assert read_calibration(world(), "a", 1.0) == pytest.approx(2.0)
     assert read_calibration(world(), "a", 0.25) == pytest.approx(0.5)
     assert read_calibration(world(noise=0.5), "a", 1.0) == pytest.approx(2.0, rel=0.1)
@@ -85,7 +85,7 @@ def test_the_unit_of_a_linear_response_is_the_response_over_the_slope() -> None:
 
 
 def test_it_is_not_extrapolated() -> None:
-    """Card editing-evaluation, check 5."""
+    """docs/methods/editing-evaluation.md, check 5."""
     assert read_calibration(world(), "a", 1.6) is None
     assert read_calibration(world(-0.5), "a", 0.5) is None  # the score goes down: there is no strength upwards
     lame = world()
@@ -94,7 +94,7 @@ def test_it_is_not_extrapolated() -> None:
 
 
 def test_swapping_the_sign_mirrors_the_response() -> None:
-    """Card editing-evaluation, check 6."""
+    """docs/methods/editing-evaluation.md, check 6."""
     effects = world(noise=0.1)
     mirrored = replace(effects, strengths=-effects.strengths)
     np.testing.assert_allclose(mirrored.slope(), -effects.slope())
@@ -164,7 +164,7 @@ def test_what_cannot_be_measured_is_said(g: Generator, labeller: Labeller, start
 
 
 def test_an_edit_that_does_nothing_changes_nothing(g: Generator, labeller: Labeller, start: Start) -> None:
-    """Card editing-evaluation, check 1."""
+    """docs/methods/editing-evaluation.md, check 1."""
     direction = red_direction(g, labeller, start)
     effects = measure_effects(g, labeller, direction, start, [0.0], {"red": 1.0, "green": 1.0})
     assert np.abs(effects.change()).max() < 1e-6

@@ -53,7 +53,7 @@ def loss(scores: Tensor, target: float) -> Tensor:
 
 @pytest.mark.parametrize("target", [0.0, 1.0])
 def test_an_edit_lowers_the_loss_and_its_rows_have_the_strength(planes: Tensor, w: Tensor, target: float) -> None:
-    """Card Style Transformer, check 8."""
+    """docs/methods/classifier-gradient.md, check 2."""
     scores = linear(planes)
     editor = ClassifierGradientEditor(scores, "smile", target=target)
     edited = editor.edit(w, 0.5)
@@ -178,7 +178,7 @@ def test_the_mean_direction_is_one_direction(g: Generator) -> None:
 
 
 def test_the_latent_classifier_has_the_original_size() -> None:
-    """Card Style Transformer, check 1: 20,583,464 parameters, 164 tensors."""
+    """docs/methods/classifier-gradient.md, check 1: 20,583,464 parameters, 164 tensors."""
     net = LatentClassifier(18, 512, [f"a{i}" for i in range(40)])
     assert sum(p.numel() for p in net.parameters()) == 20_583_464
     assert len(net.state_dict()) == 164

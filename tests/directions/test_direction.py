@@ -143,7 +143,7 @@ def test_record_round_trip_is_lossless() -> None:
 
 
 def test_flat_w_plus_vectors_are_carried_without_loss() -> None:
-    """Card InterFaceGAN, check 8: total norm 1 over all rows, row norms differ."""
+    """docs/methods/interfacegan.md, check 8: total norm 1 over all rows, row norms differ."""
     flat = np.random.default_rng(4).normal(size=9216)
     flat = (flat / np.linalg.norm(flat)).astype(np.float32)
     arrays, metadata = direction(vector=flat.reshape(18, 512), space="w+").to_record()
@@ -164,7 +164,7 @@ def test_vectors_cannot_be_changed_in_place() -> None:
 
 
 def test_the_e4e_form_reads_the_coordinate_in_row_0(w: torch.Tensor) -> None:
-    """Card GANSpace, `get_delta`: one step for all edited rows."""
+    """docs/methods/ganspace.md, "Where we differ": one step for all edited rows."""
     d = direction(mode="absolute-first-row", mean=np.ones(DIM), unit=0.5, layers=(2, 5))
     x = (w[:, 0] - 1) @ torch.tensor(d.vector)
     expected = (3.0 * 0.5 - x)[:, None, None] * torch.tensor(d.vector)

@@ -78,7 +78,7 @@ def test_every_published_file_comes_out_as_it_came_in(shared: Path, tmp_path: Pa
 
 
 def test_a_flat_boundary_of_w_plus_comes_out_as_it_came_in(tmp_path: Path) -> None:
-    """Card InterFaceGAN, check 8: (1, 9216), norm 1 over all 18 rows, row norms that differ."""
+    """docs/methods/interfacegan.md, check 8: (1, 9216), norm 1 over all 18 rows, row norms that differ."""
     flat = vector(0, 1, 18 * D) * np.repeat(np.linspace(0.5, 2, 18, dtype=np.float32), D)
     flat /= np.linalg.norm(flat)
     np.save(tmp_path / "Smiling_boundary.npy", flat)
@@ -93,7 +93,7 @@ def test_a_flat_boundary_of_w_plus_comes_out_as_it_came_in(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["e4e/ffhq_pca.pt", "e4e/cars_pca.pt", "hyperinverter/church_pca.pt"])
 def test_ganspace_components_in_the_e4e_layout(shared: Path, tmp_path: Path, name: str) -> None:
-    """Card GANSpace, check 3."""
+    """docs/methods/ganspace.md, check 3."""
     source = shared / "data/community-directions" / name
     generator = DeclaredGenerator("g", 256 if "church" in name else 1024)
     found = import_directions(str(source), generator)

@@ -26,7 +26,7 @@ def latents() -> np.ndarray:
 
 
 def test_recovers_a_known_spectrum() -> None:
-    """Card, check 1, at 128 dimensions (the full size takes 20 s; see test_recovers_a_known_spectrum_at_full_size)."""
+    """docs/methods/ganspace.md, check 1, at 128 dimensions; the full size takes 20 s."""
     check_spectrum(128, 40_000, 40)
 
 
@@ -55,7 +55,7 @@ def check_spectrum(dim: int, n: int, count: int) -> None:
 
 
 def test_shards_in_any_order_equal_one_pass(latents: np.ndarray) -> None:
-    """Card, check 2."""
+    """docs/methods/ganspace.md, check 2."""
     whole = fit_ganspace(latents, GanSpaceConfig(components=10))
     shards = [Moments.of(part) for part in np.array_split(latents, 7)]
     for order in (shards, shards[::-1], shards[3:] + shards[:3]):
@@ -87,7 +87,7 @@ def test_correlations_say_what_a_component_does(latents: np.ndarray) -> None:
 
 
 def components(**changes: object) -> PrincipalComponents:
-    """The FFHQ numbers of the card: component 54 has standard deviation 0.4925."""
+    """The FFHQ numbers of a published basis: component 54 has standard deviation 0.4925."""
     basis = np.linalg.qr(np.random.default_rng(3).normal(size=(64, 64)))[0].astype(np.float32)
     sigma = np.linspace(2.856, 0.4, 64, dtype=np.float32)
     sigma[54] = 0.4925
@@ -96,7 +96,7 @@ def components(**changes: object) -> PrincipalComponents:
 
 
 def test_published_edit_moves_only_its_row_by_the_published_norm() -> None:
-    """Card, check 4 at w = mean, where the default mode and the e4e form agree."""
+    """docs/methods/ganspace.md, check 4 at w = mean, where the default mode and the e4e form agree."""
     pca = components()
     w = torch.tensor(pca.mean).expand(1, 18, -1)
     change = pca.direction(54, "ffhq", "0", layers=(7, 8)).apply(w, 20.0) - w
@@ -105,8 +105,8 @@ def test_published_edit_moves_only_its_row_by_the_published_norm() -> None:
 
 
 def test_the_published_edit_of_the_published_basis_in_the_e4e_form(shared: Path) -> None:
-    """Card GANSpace, check 4: (54, 7, 8, 20) of ffhq_pca.pt at the mean moves row 7 alone, by 20 x 0.4925 less the mean's
-    own coordinate, which is 0."""
+    """docs/methods/ganspace.md, check 4: (54, 7, 8, 20) of ffhq_pca.pt at the mean moves row 7 alone, by 20 x 0.4925 less the
+    mean's own coordinate, which is 0."""
     source = shared / "data/community-directions/e4e/ffhq_pca.pt"
     (d,) = import_directions(
         str(source), DeclaredGenerator("ffhq", 1024), select=["54"], layers=(7, 8), mode="absolute-first-row"
@@ -120,7 +120,7 @@ def test_the_published_edit_of_the_published_basis_in_the_e4e_form(shared: Path)
 
 
 def test_absolute_edits_reach_the_coordinate_and_are_idempotent() -> None:
-    """Card, checks 5 and 7."""
+    """docs/methods/ganspace.md, check 5."""
     pca = components()
     d = pca.direction(10, "ffhq", "0", layers=(3, 9))
     w = torch.randn(4, 18, 64, generator=torch.Generator().manual_seed(0)) + torch.tensor(pca.mean)

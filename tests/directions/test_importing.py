@@ -55,7 +55,7 @@ def one(uri: str, generator: DeclaredGenerator = FFHQ, **how: Any) -> Direction:
 
 
 def test_every_published_file_as_its_manifest_says(community: Path) -> None:
-    """Card InterFaceGAN, check 2."""
+    """docs/methods/interfacegan.md, check 2."""
     rows = list(csv.DictReader((community / "manifest.csv").open()))
     assert len(rows) == 41
     for row in rows:
@@ -100,7 +100,7 @@ def test_a_cuda_file_opens_on_the_cpu_and_is_pti_s(community: Path) -> None:
 
 
 def test_conditional_boundaries_follow_from_the_primal_ones(community: Path) -> None:
-    """Card InterFaceGAN, check 1: in the precision of the files, through an import."""
+    """docs/methods/interfacegan.md, check 1: in the precision of the files, through an import."""
 
     def boundary(name: str) -> np.ndarray:
         return one(str(community / f"interfacegan/{name}_boundary.npy"), space="z").vector
@@ -118,7 +118,7 @@ def test_conditional_boundaries_follow_from_the_primal_ones(community: Path) -> 
 
 
 def test_a_channel_of_published_statistics(community: Path) -> None:
-    """Card StyleSpace, check 3: standard deviations of (6, 501), (9, 421), (15, 45) and (12, 479); the offsets of its
+    """docs/methods/stylespace.md, check 3: standard deviations of (6, 501), (9, 421), (15, 45) and (12, 479); the offsets of its
     layers."""
     smile, goatee = import_directions(str(community / "hyperstyle/S_mean_std"), FFHQ, select=["6:501", "convs.6:421"])
     assert (smile.space, smile.style_layers, smile.name) == ("s", (("convs.4", 512),), "s-6-501")
@@ -227,7 +227,7 @@ def test_ganspace_in_both_layouts(tmp_path: Path) -> None:
 
 
 def test_styles_of_all_layers(tmp_path: Path) -> None:
-    """Card StyleSpace, check 1: 26 layers, 9088 and 6048 without toRGB; 23 and 20 layers at 512 and 256."""
+    """docs/methods/stylespace.md, check 1: 26 layers, 9088 and 6048 without toRGB; 23 and 20 layers at 512 and 256."""
     layers = FFHQ.style_layers
     assert (len(layers), sum(w for _, w in layers)) == (26, 9088)
     assert [len(DeclaredGenerator("g", r).style_layers) for r in (512, 256)] == [23, 20]

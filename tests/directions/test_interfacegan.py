@@ -32,9 +32,9 @@ def small() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.seconds
 def test_recovers_a_planted_direction_with_the_published_recipe() -> None:
-    """Card, check 3. Its bar is the middle of the recipe's own spread: eight seeds gave 0.957 .. 0.965, mean 0.960,
-    because 2 x 700 samples of 512 dimensions do not determine the plane better (with the whole tails it is 0.966 ..
-    0.970)."""
+    """docs/methods/interfacegan.md, check 3. Its bar is the middle of the recipe's own spread: eight seeds gave 0.957 ..
+    0.965, mean 0.960, because 2 x 700 samples of 512 dimensions do not determine the plane better (with the whole tails it
+    is 0.966 .. 0.970)."""
     x, y, truth = planted(50_000, 512, 0.3, seed=1)
     boundary = fit_interfacegan(x, y, InterFaceGanConfig(bootstrap=0, seed=1), attribute="smile")
     assert boundary.vector @ truth >= 0.96
@@ -66,7 +66,7 @@ def test_ridge_uses_all_scores_and_survives_a_skewed_spectrum() -> None:
 
 @pytest.mark.parametrize("estimator", ["svc", "ridge"])
 def test_result_depends_on_neither_order_nor_partition(small: tuple, estimator: str) -> None:
-    """Card, check 4: with many ties, which ids break."""
+    """docs/methods/interfacegan.md, check 4: with many ties, which ids break."""
     x, y, _ = small
     y = np.round(y, 1)
     ids = np.array([f"sample-{i:05d}" for i in range(len(x))])
@@ -88,7 +88,7 @@ def test_result_depends_on_neither_order_nor_partition(small: tuple, estimator: 
 
 
 def test_unit_norm_and_sign(small: tuple) -> None:
-    """Card, check 6; negated scores give the opposite direction."""
+    """docs/methods/interfacegan.md, check 6; negated scores give the opposite direction."""
     x, y, _ = small
     config = InterFaceGanConfig(tails=0.1)
     up = fit_interfacegan(x, y, config, attribute="smile")
@@ -136,7 +136,7 @@ def test_becomes_a_direction_that_says_where_it_came_from(small: tuple) -> None:
     ],
 )
 def test_degenerate_input_names_the_attribute(small: tuple, change: object, config: dict, message: str) -> None:
-    """Card, check 7."""
+    """docs/methods/interfacegan.md, check 7."""
     x, y, _ = small
     with pytest.raises(DataError, match=message):
         fit_interfacegan(x, change(y), InterFaceGanConfig(**config), attribute="smile")  # type: ignore[operator]
@@ -189,7 +189,7 @@ def test_nothing_left_is_refused() -> None:
     ],
 )
 def test_published_conditional_boundaries(result: str, primal: str, conditions: list[str]) -> None:
-    """Card, check 1."""
+    """docs/methods/interfacegan.md, check 1."""
     family = "_".join(result.split("_")[:2])
     load = lambda name: np.load(PUBLISHED / f"{name}_boundary.npy")[0]  # noqa: E731
     projected = project_out(load(f"{family}_{primal}"), np.stack([load(f"{family}_{c}") for c in conditions]))

@@ -61,7 +61,7 @@ def world() -> tuple[RegionVotes, StyleLayout]:
 
 
 def test_channels_of_known_support_are_found(world: tuple[RegionVotes, StyleLayout]) -> None:
-    """Card StyleSpace, check 6."""
+    """docs/methods/stylespace.md, check 6."""
     votes, layout = world
     assert votes.present.tolist() == [30, 30, 30, 20]
     rates = votes.rates

@@ -25,7 +25,7 @@ def g() -> Generator:
 
 @pytest.mark.parametrize("rows", [None, (0, 1), (2, 3, 4, 5)])
 def test_factors_are_orthonormal_and_sorted(g: Generator, rows: tuple[int, ...] | None) -> None:
-    """Card SeFa, check 1."""
+    """docs/methods/sefa.md, check 1."""
     factors = fit_sefa(g, SefaConfig(rows=rows))
     np.testing.assert_allclose(factors.vectors @ factors.vectors.T, np.eye(g.w_dim), atol=1e-5)
     assert (np.diff(factors.eigenvalues) <= 1e-6).all()
@@ -36,7 +36,7 @@ def test_factors_are_orthonormal_and_sorted(g: Generator, rows: tuple[int, ...] 
 
 @pytest.mark.parametrize("compat", ["genforce", "rosinality"])
 def test_a_planted_factor_is_the_first(compat: str) -> None:
-    """Card SeFa, check 2: M = 10 u v^T + E, 512 x 2048."""
+    """docs/methods/sefa.md, check 2: M = 10 u v^T + E, 512 x 2048."""
     torch.manual_seed(0)
     cfg = GeneratorConfig(resolution=16, channels=(512, 512, 512), z_dim=8, w_dim=512, mapping_layers=1)
     g = Generator(cfg)
@@ -61,7 +61,7 @@ def test_which_layers_each_reading_takes(g: Generator) -> None:
 
 
 def test_rosinality_is_the_singular_value_decomposition(g: Generator) -> None:
-    """Card SeFa, check 3: of the raw weights, one below the other, up to sign."""
+    """docs/methods/sefa.md, check 3: of the raw weights, one below the other, up to sign."""
     factors = fit_sefa(g, SefaConfig(compat="rosinality"))
     weights = {name: layer.affine.weight.detach().double() for name, layer, _ in g.synthesis.layers()}
     _, values, vectors = torch.linalg.svd(torch.cat([weights[name] for name in factors.layers]), full_matrices=False)
@@ -70,7 +70,7 @@ def test_rosinality_is_the_singular_value_decomposition(g: Generator) -> None:
 
 
 def test_edits_land_on_the_rows(g: Generator) -> None:
-    """Card SeFa, check 4: rows 2..5, and 1..4 in the e4e form; row 0 is dropped there."""
+    """docs/methods/sefa.md, check 4: rows 2..5, and 1..4 in the e4e form; row 0 is dropped there."""
     w = random_w(g, 2)
     for compat, expected in (("genforce", [2, 3, 4, 5]), ("e4e", [1, 2, 3, 4])):
         d = fit_sefa(g, SefaConfig(rows=(2, 3, 4, 5), compat=compat)).direction(0, g)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def test_edits_land_on_the_rows(g: Generator) -> None:
 
 
 def test_repeats_to_the_bit_and_has_a_sign(g: Generator) -> None:
-    """Card SeFa, check 5."""
+    """docs/methods/sefa.md, check 5."""
     hashes = {hashlib.sha256(fit_sefa(tiny_generator(32)).vectors.tobytes()).hexdigest() for _ in range(2)}
     assert len(hashes) == 1
     vectors = fit_sefa(g).vectors
@@ -96,7 +96,7 @@ def test_repeats_to_the_bit_and_has_a_sign(g: Generator) -> None:
 
 
 def test_the_hash_is_the_same_on_every_machine() -> None:
-    """Card SeFa, check 5: weights that follow from a rule, so that this very hash must come out anywhere."""
+    """docs/methods/sefa.md, check 5: weights that follow from a rule, so that this very hash must come out anywhere."""
     g = tiny_generator(32)
     for name, layer, _ in g.synthesis.layers():
         weight = layer.affine.weight
@@ -111,7 +111,7 @@ def test_the_hash_is_the_same_on_every_machine() -> None:
 
 @pytest.mark.parametrize(("resolution", "rows"), [(256, 14), (512, 16), (1024, 18)])
 def test_all_resolutions_and_groups(resolution: int, rows: int) -> None:
-    """Card SeFa, check 6."""
+    """docs/methods/sefa.md, check 6."""
     channels = (8,) * (resolution.bit_length() - 2)
     g = Generator(GeneratorConfig(resolution=resolution, channels=channels, z_dim=4, w_dim=16, mapping_layers=1))
     assert g.num_ws == rows

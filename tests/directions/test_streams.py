@@ -37,7 +37,7 @@ def rows(thousand: int) -> np.ndarray:
 
 
 def test_tails_of_a_stream_are_those_of_the_whole() -> None:
-    """Card InterFaceGAN, check 4: many ties, broken by id, over 1, 4 and 16 partitions in any order."""
+    """docs/methods/interfacegan.md, check 4: many ties, broken by id, over 1, 4 and 16 partitions in any order."""
     rng = np.random.default_rng(0)
     scores, ids = np.round(rng.normal(size=5000), 1), np.array([f"id-{i:05d}" for i in range(5000)])
     top, bottom = select_tails(scores, ids, 130)

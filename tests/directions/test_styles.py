@@ -47,7 +47,7 @@ def code_from_styles(generator: Generator, flat: torch.Tensor) -> Code:
 
 
 def test_the_layout_of_config_f() -> None:
-    """Card StyleSpace, check 1: 26 layers, 9088 / 6048 / 3040, the published offsets and rows."""
+    """docs/methods/stylespace.md, check 1: 26 layers, 9088 / 6048 / 3040, the published offsets and rows."""
     layout = StyleLayout.of(config_f(1024))
     assert len(layout.layers) == 26
     assert layout.size == 9088
@@ -83,7 +83,7 @@ def test_the_layout_of_a_generator_is_that_of_its_configuration(g: Generator) ->
 
 
 def test_synthesis_from_styles_is_synthesis_from_w_plus(g: Generator) -> None:
-    """Card StyleSpace, check 2: with rows that all differ, so a toRGB that read the wrong row would show."""
+    """docs/methods/stylespace.md, check 2: with rows that all differ, so a toRGB that read the wrong row would show."""
     w = random_w(g, g.num_ws, seed=4)[:, 0][None]
     flat = styles_of(g, w)
     assert flat.shape == (1, StyleLayout.of(g).size)
@@ -99,7 +99,7 @@ def test_synthesis_from_styles_is_synthesis_from_w_plus(g: Generator) -> None:
 
 
 def test_statistics_of_shards_are_those_of_the_whole(g: Generator) -> None:
-    """Card StyleSpace, check 3."""
+    """docs/methods/stylespace.md, check 3."""
     w = random_w(g, 500)[:, 0].numpy()
     s = styles_of(g, torch.from_numpy(w)[:, None].expand(-1, g.num_ws, -1)).double().numpy()
     whole = StyleStatistics.of(s)
@@ -118,7 +118,7 @@ def test_statistics_of_shards_are_those_of_the_whole(g: Generator) -> None:
 
 
 def test_a_planted_channel_ranks_first() -> None:
-    """Card StyleSpace, check 5: one of 6048 channels shifted by 3 standard deviations in ten positives."""
+    """docs/methods/stylespace.md, check 5: one of 6048 channels shifted by 3 standard deviations in ten positives."""
     layout = StyleLayout.of(config_f(1024))
     rng = np.random.default_rng(0)
     mean, std = rng.normal(size=layout.size), rng.uniform(0.1, 3, size=layout.size)
@@ -158,7 +158,7 @@ def test_positives_come_from_the_bank_and_depend_on_ids_alone() -> None:
 
 
 def test_a_channel_edit_moves_one_channel_and_comes_back(g: Generator) -> None:
-    """Card StyleSpace, check 7."""
+    """docs/methods/stylespace.md, check 7."""
     layout = StyleLayout.of(g)
     index = layout.index("convs.2", 5)
     d = channel_direction(layout, index, 0.25, g.name, g.fingerprint, sign=-1.0, positive_means="less red")

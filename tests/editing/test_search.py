@@ -25,7 +25,7 @@ def run(
 
 
 def test_a_linear_response_is_the_change_over_the_slope() -> None:
-    """Card editing-evaluation, check 2: P3 returns r* / slope exactly."""
+    """docs/methods/editing-evaluation.md, check 2: P3 returns r* / slope exactly."""
     aim = [1.0, -1.0, 0.25, -3.9, 0.0]
     found, evaluations = run(lambda a: 0.4 * a, aim)
     assert found.outcome == ("reached",) * 5

@@ -40,7 +40,7 @@ class _Reader(pickle.Unpickler):
 
 
 def nvidia_generator(path: Path, cfg: GeneratorConfig) -> Generator:
-    """``G_ema`` of a golden pickle in our networks (the key map of the synthesis card)."""
+    """``G_ema`` of a golden pickle in our networks."""
     with path.open("rb") as file:
         theirs = _tensors(_Reader(file).load()["G_ema"])
     g = Generator(cfg)

@@ -51,7 +51,7 @@ def test_the_table_of_the_compute_budget(
 
 
 def test_the_layout_of_stylespace() -> None:
-    """S dims of convolutions and of toRGB, W+ rows, layers (synthesis card)."""
+    """S dims of convolutions and of toRGB, W+ rows, layers."""
     for resolution, convs, rgb, layers in ((256, 5760, 2944, 20), (512, 5952, 3008, 23), (1024, 6048, 3040, 26)):
         g = config_f(resolution)
         widths = {name: layer.weight.shape[1] for name, layer, _ in g.synthesis.layers()}

@@ -1,4 +1,4 @@
-"""One network in the layouts of three projects renders one image (synthesis card, acceptance line 4)."""
+"""One network in the layouts of three projects renders one image."""
 
 from __future__ import annotations
 

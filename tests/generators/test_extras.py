@@ -208,7 +208,7 @@ class TestHypernetworkCodes:
         assert (kept - summed).abs().max() < 1e-5 * summed.abs().max()
 
     def test_a_kernel_head_is_the_released_formula(self) -> None:
-        """Two linear maps, the first seen as a matrix of output channels by code size (HyperStyle card)."""
+        """Two linear maps, the first seen as a matrix of output channels by code size (docs/methods/hyperstyle.md)."""
         torch.manual_seed(0)
         out_ch, in_ch, size = 6, 5, 4
         head = KernelHead((out_ch, in_ch, 3, 3), code_dim=size)
@@ -224,7 +224,7 @@ class TestHypernetworkCodes:
         torch.testing.assert_close(g.synthesize(code), g.synthesize(Code(w=code.w, scales=as_dense)), **EXACT)
 
     def test_hyperstyles_indices_are_our_order_of_use(self) -> None:
-        """26 outputs at 1024 with the toRGB layers at 1, 4, 7, ...; tuned by default are all others (its card)."""
+        """26 outputs at 1024 with the toRGB layers at 1, 4, 7, ...; tuned by default are all others."""
         channels = (512, 512, 512, 512, 512, 256, 128, 64, 32)
         with torch.device("meta"):
             g = Generator(GeneratorConfig(resolution=1024, channels=channels))

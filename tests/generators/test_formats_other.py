@@ -29,7 +29,7 @@ from tests.tiny import random_w, tiny_generator
 
 
 def genforce_state(g: Generator, hammer: bool) -> dict[str, Tensor]:
-    """What the two projects would store for ``g`` (the table of the synthesis card; GenForce as its own code reads it)."""
+    """What the two projects would store for ``g`` (GenForce as its own code reads it)."""
     own = g.state_dict()
     out = {
         "synthesis.early_layer.const": own["synthesis.const"][None],

@@ -15,7 +15,7 @@ from tests.tiny import random_w, tiny_generator
 
 
 def from_rosinality(state: dict[str, torch.Tensor], cfg: GeneratorConfig) -> Generator:
-    """Our generator with the weights of a rosinality state dict (the key map of the synthesis card)."""
+    """Our generator with the weights of a rosinality state dict."""
     g = Generator(cfg)
     for i, layer in enumerate(g.mapping.fc):
         layer.load_state_dict({n: state[f"style.{i + 1}.{n}"] for n in ("weight", "bias")})

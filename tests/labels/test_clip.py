@@ -34,7 +34,7 @@ def write(folder: Path, **config: Any) -> str:
 
 
 def check(labeller: Labeller, swapped: Labeller, images: Tensor) -> None:
-    """Card attribute-labelling, checks 3 and 5."""
+    """docs/methods/attribute-labelling.md, checks 3 and 5."""
     scores = labeller(images)
     assert list(scores) == ["smile", "glasses"]
     for name, values in scores.items():
@@ -75,7 +75,7 @@ def test_open_clip(tmp_path: Path, images: Tensor, open_clip: Any) -> None:
     given = {"library": "open_clip", "model": "tiny-clip", "pretrained": "tiny.pt", "templates": ["{}", "a {}"]}
     labeller = open_labeller(write(tmp_path, **given, prompts=PROMPTS))
     check(labeller, open_labeller(write(tmp_path, **given, prompts=SWAPPED)), images)
-    # Word for word what the card says, with the library's own functions.
+    # The score of docs/methods/attribute-labelling.md, computed by the library's own functions.
     net.eval()
     tokens = open_clip.get_tokenizer("tiny-clip")
     with torch.no_grad():

@@ -44,7 +44,7 @@ def test_scores_have_a_name_and_a_row_per_image(images: torch.Tensor) -> None:
 
 
 def test_scores_do_not_depend_on_the_batch(images: torch.Tensor) -> None:
-    """Card attribute-labelling, check 3."""
+    """docs/methods/attribute-labelling.md, check 3."""
     labeller = open_labeller("portraits-64")
     whole = labeller(images)
     for size in (1, 2, 5):
@@ -107,7 +107,7 @@ def test_a_card_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = folder / "labeller.json"
     card = json.loads(path.read_text())
     path.write_text(json.dumps({**card, "channels": [24, 48, 96, 64]}))
-    with pytest.raises(WeightsRefused, match="does not fit its card"):
+    with pytest.raises(WeightsRefused, match="does not fit its model card"):
         open_labeller(str(folder))
     path.write_text(json.dumps({**card, "colour": "red"}))
     with pytest.raises(ConfigError, match="unknown key 'colour'"):

@@ -104,7 +104,7 @@ def test_torchscript_gives_named_scores_with_provenance(tmp_path: Path, net: Cla
 
 
 def test_scores_do_not_depend_on_the_batch_and_have_gradients(tmp_path: Path, net: Classifier, images: Tensor) -> None:
-    """Card attribute-labelling, check 3."""
+    """docs/methods/attribute-labelling.md, check 3."""
     scripted(net, tmp_path / "net.ts")
     labeller = open_labeller(write(tmp_path, kind="torchscript", weights="net.ts", input=INPUT, outputs=["a", "b"]))
     whole = labeller(images)
@@ -221,7 +221,7 @@ def test_onnx_without_the_runtime_says_what_to_install(tmp_path: Path, monkeypat
 @pytest.mark.seconds
 @pytest.mark.parametrize("nesting", ["plain", "state_dict", "module"])
 def test_family_c_resnet_with_two_logits_per_attribute(tmp_path: Path, images: Tensor, nesting: str) -> None:
-    """Card attribute-labelling, check 4: a random resnet50 with 80 outputs, CelebA's 40 names, softmax of pairs."""
+    """docs/methods/attribute-labelling.md, check 4: a random resnet50 with 80 outputs, CelebA's 40 names, softmax of pairs."""
     images = images[:2]
     from ganinv.losses._compat import ensure_torchvision
 

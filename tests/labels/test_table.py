@@ -33,7 +33,7 @@ def csv(tmp_path: Path) -> Path:
 
 
 def test_scores_are_joined_by_id_and_missing_ones_are_nan(tmp_path: Path, csv: Path) -> None:
-    """Card attribute-labelling, check 6."""
+    """docs/methods/attribute-labelling.md, check 6."""
     attributes = {"smile": {"kind": "label", "positive_means": "smiles"}}
     labeller = open_labeller(write(tmp_path, path="labels.csv", version=2, attributes=attributes))
     assert labeller.needs == "ids"
@@ -83,7 +83,7 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, csv: Path) -> None:
 
 
 def test_a_table_of_labels_gives_the_direction_that_the_labels_give(tmp_path: Path) -> None:
-    """Card attribute-labelling, check 1: 10,000 samples, 0/1 labels, CSV against memory, in another order."""
+    """docs/methods/attribute-labelling.md, check 1: 10,000 samples, 0/1 labels, CSV against memory, in another order."""
     rng = np.random.default_rng(0)
     w = rng.normal(size=(10_000, 16)).astype(np.float32)
     labels = (w[:, 3] + 0.3 * rng.normal(size=len(w)) > 1).astype(int)
@@ -103,7 +103,7 @@ def test_a_table_of_labels_gives_the_direction_that_the_labels_give(tmp_path: Pa
 
 
 def test_missing_labels_are_left_out_and_counted() -> None:
-    """Card attribute-labelling, check 6."""
+    """docs/methods/attribute-labelling.md, check 6."""
     rng = np.random.default_rng(0)
     w = rng.normal(size=(500, 8))
     ids = [str(i) for i in range(500)]

@@ -19,7 +19,7 @@ def world(strengths: list[float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_linear_world_has_the_analytic_ratio() -> None:
-    """Card editing-evaluation, check 2."""
+    """docs/methods/editing-evaluation.md, check 2."""
     before, after = world([0.5, 1.0, 2.0])
     curve = attribute_dependency(before, after, SIGMA, NAMES, "smile", exclude=["grin"])
     np.testing.assert_allclose(curve.change, [0.5, 1.0, 2.0])
@@ -39,7 +39,7 @@ def test_the_sign_of_the_edit_does_not_matter() -> None:
 
 
 def test_nothing_is_extrapolated_and_no_edit_has_no_dependency() -> None:
-    """Card editing-evaluation, check 1."""
+    """docs/methods/editing-evaluation.md, check 1."""
     before, after = world([0.5])
     assert np.isnan(attribute_dependency(before, after, SIGMA, NAMES, "smile").at(1.0)).all()
     still = attribute_dependency(before, before[None], SIGMA, NAMES, "smile")

@@ -21,7 +21,7 @@ def rotation(dim: int) -> np.ndarray:
 
 @pytest.mark.seconds
 def test_identity_and_rotation() -> None:
-    """Card StyleSpace, check 4: N = 50,000, K = D = 10, tails of 2 %."""
+    """docs/methods/stylespace.md, check 4: N = 50,000, K = D = 10, tails of 2 %."""
     codes, scores = world(50_000)
     identity, rotated = dci(codes, scores), dci(codes @ rotation(10), scores)
     assert min(identity.disentanglement, identity.completeness, identity.informativeness) > 0.99

@@ -9,14 +9,14 @@ from ganinv.metrics.features import squared_mmd
 
 
 def test_equal_sets() -> None:
-    """Card, check 1."""
+    """docs/methods/metrics.md, check 1."""
     x = np.random.default_rng(0).normal(size=(500, 16))
     assert abs(frechet(x, x)) < 1e-6
     assert abs(kid(x, x, subsets=50, subset_size=100).mean) < 0.05
 
 
 def test_frechet_distance_of_gaussians_with_exact_moments() -> None:
-    """Card, check 3."""
+    """docs/methods/metrics.md, check 3."""
     rng = np.random.default_rng(1)
     mean, a, b = rng.normal(size=8), rng.uniform(0.5, 4, 8), rng.uniform(0.5, 4, 8)
     assert frechet(exact(mean, np.ones(8)), exact(np.zeros(8), np.ones(8))) == pytest.approx(mean @ mean, rel=1e-9)
@@ -54,7 +54,7 @@ def test_merged_shards_equal_a_single_pass() -> None:
 
 
 def test_cubic_kernel_equals_brute_force_loops() -> None:
-    """Card, check 4."""
+    """docs/methods/metrics.md, check 4."""
     rng = np.random.default_rng(5)
     a, b = rng.normal(size=(50, 7)), rng.normal(size=(40, 7)) + 0.3
     kernel = lambda x, y: (sum(p * q for p, q in zip(x, y, strict=True)) / 7 + 1) ** 3  # noqa: E731
@@ -65,7 +65,7 @@ def test_cubic_kernel_equals_brute_force_loops() -> None:
 
 
 def test_kernel_distance_is_unbiased() -> None:
-    """Card, check 4: zero on average for two samples of one law, at a small size too; positive for two laws."""
+    """docs/methods/metrics.md, check 4: zero on average for two samples of one law, also at a small size; else positive."""
     rng = np.random.default_rng(6)
     values = np.array([squared_mmd(rng.normal(size=(40, 6)), rng.normal(size=(30, 6))) for _ in range(400)])
     assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))

@@ -23,7 +23,7 @@ def pair(size: int, noise: float = 0.2, batch: int = 2) -> tuple[torch.Tensor, t
 
 @pytest.mark.seconds
 def test_equal_images() -> None:
-    """Card, check 1."""
+    """docs/methods/metrics.md, check 1."""
     a, _ = pair(192)
     assert mse(a, a).tolist() == [0.0, 0.0]
     assert psnr(a, a).tolist() == [math.inf, math.inf]
@@ -33,7 +33,7 @@ def test_equal_images() -> None:
 
 @pytest.mark.parametrize("d", [0.01, 0.1, 0.5])
 def test_a_constant_offset(d: float) -> None:
-    """Card, check 2: MSE = d^2, PSNR = 10 log10(4 / d^2); a peak^2 of 2, as GANInverter has it, is 3.0103 dB lower."""
+    """docs/methods/metrics.md, check 2: MSE = d^2, PSNR = 10 log10(4 / d^2); a peak^2 of 2 is 3.0103 dB lower."""
     a = pair(32)[0].double() * 0.4
     torch.testing.assert_close(mse(a, a + d), torch.full((2,), d**2).double())
     torch.testing.assert_close(psnr(a, a + d), torch.full((2,), 10 * math.log10(4 / d**2)).double())

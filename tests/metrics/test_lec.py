@@ -22,7 +22,7 @@ def direction(vector: np.ndarray, **more: object) -> Direction:
 
 
 def test_a_linear_world() -> None:
-    """Card editing-evaluation, check 2: 0 for a perfect encoder; what it adds to every code is the distance otherwise."""
+    """docs/methods/editing-evaluation.md, check 2: 0 for a perfect encoder, else what it adds to every code."""
     images = torch.randn(20, 3, 2, 4, generator=torch.Generator().manual_seed(0))
     residual = torch.zeros(3, 8)
     residual[1, 2] = 0.25
@@ -46,7 +46,7 @@ def test_a_linear_world() -> None:
 
 
 def test_the_released_number_is_of_batch_means() -> None:
-    """Card editing-evaluation, check 3: 17 images make two batches; the last image is left out."""
+    """docs/methods/editing-evaluation.md, check 3: 17 images make two batches; the last image is left out."""
     table = EditingConsistency(np.arange(17.0))
     assert table.mean == 8.0
     assert table.released() == (3.5 + 11.5) / 2

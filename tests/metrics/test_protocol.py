@@ -68,7 +68,7 @@ def test_the_digest_names_every_setting() -> None:
 
 @pytest.mark.parametrize("size", [24, 64])
 def test_resize_agrees_with_pil(size: int) -> None:
-    """Card, check 6, to the rounding of PIL's 8-bit output (PIL rounds after each axis)."""
+    """docs/methods/metrics.md, check 6, to the rounding of PIL's 8-bit output (PIL rounds after each axis)."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -101,7 +101,7 @@ def test_the_shipped_methods_cover_the_face(name: str) -> None:
 
 @pytest.mark.slow
 def test_more_segments_reconstruct_better_and_dispersion_keeps_codes_near(shared: Path) -> None:
-    """The acceptance of the method's card, on portraits: the embedded distance stands for LPIPS."""
+    """docs/methods/chunkygan.md, check 4, on portraits: the embedded distance stands for LPIPS."""
     g = open_generator(EMBEDDED)
     data = DatasetRef(
         url=str(shared / "data/official-portraits/portraits.parquet"), where={"split": "test"}, limit=4

@@ -1,4 +1,4 @@
-"""Image2StyleGAN, the noise stage of Image2StyleGAN++, and options of the projector: what their cards promise."""
+"""Image2StyleGAN, the noise stage of Image2StyleGAN++, and options of the projector: what docs/methods says they do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In-Domain inversion: the encoder's opinion of the rendering, as its card promises."""
+"""In-Domain inversion: the encoder's opinion of the rendering (docs/methods/in-domain.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cards promise of faces, on the embedded generator: minutes each."""
+"""What docs/methods promises of faces, on the embedded generator: minutes each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_noise_gains_ten_decibels(g: Generator, faces: Target) -> None:
     result = invert("image2stylegan-plus-plus", g, faces)
     gains = [a - b for a, b in zip(result.metrics["psnr"], result.metrics["psnr_plain"], strict=True)]
     assert min(gains) >= 10
-    # Measured: 34 to 50 dB after 18 to 30. The card's mean of 38 dB is for 1024 pixels.
+    # Measured: 34 to 50 dB after 18 to 30. The paper's 45 dB are of 1024 pixels.
     assert sum(result.metrics["psnr"]) / 4 >= 38
 
 
@@ -73,7 +73,7 @@ def test_in_domain_inversion(g: Generator, context: Context, faces: Target) -> N
         with torch.no_grad():
             opinions.append(float((result.code.w - encoder(rendered).w).square().mean()))
         if weight == 2.0:
-            # The card expects 0.6 for its generator. Measured here: 0.67, and 0.64 on portraits like those it was trained on.
+            # The paper's generator would give about 0.5. Measured here: 0.67, and 0.64 on portraits like those it was trained on.
             assert float(mse(rendered, faces.images).mean()) <= 0.75 * float(before.mean())
     assert errors == sorted(errors)
     assert opinions == sorted(opinions, reverse=True)
@@ -121,7 +121,7 @@ def test_what_is_no_face_lies_further_out(g: Generator, context: Context, faces:
 
 
 def test_edits_of_tuned_generators_go_the_same_way(g: Generator, shared: Path) -> None:
-    """PTI's card: the attribute changes with the sign that it has on the untuned generator, on 95 % of images.
+    """PTI: the attribute changes with the sign that it has on the untuned generator, on 95 % of images.
 
     Not so of grey faces of 25 pixels: of the four built-in pictures one such is at fault, and 94 % hold.
     """

@@ -61,7 +61,7 @@ def test_a_network_scores_what_sampling_scored(root: Path) -> None:
 @pytest.mark.seconds
 @pytest.mark.usefixtures("local_ray")
 def test_scores_do_not_depend_on_workers_and_batches(root: Path) -> None:
-    """Card attribute-labelling, check 3."""
+    """docs/methods/attribute-labelling.md, check 3."""
     store = open_store(str(root / "store"))
     given = {"store": store.url, "generator": str(root / "tiny"), "labeller": "portraits-64"}
     with open_pools(INLINE) as pools:
@@ -77,7 +77,8 @@ def test_scores_do_not_depend_on_workers_and_batches(root: Path) -> None:
 
 
 def test_a_table_becomes_a_column_with_one_row_per_sample(root: Path) -> None:
-    """Card attribute-labelling, checks 2 and 6: a repeated unit neither doubles nor drops ids; what is missing is null."""
+    """docs/methods/attribute-labelling.md, checks 2 and 6: a repeated unit neither doubles nor drops ids;
+    what is missing is null."""
     store = open_store(str(root / "store"))
     labeller = table(root, "\n".join(f"sample-{i:09d},{i % 3}" for i in range(50)))
     job = LabelJob(store=store.url, name="hats", generator=str(root / "tiny"), labeller=labeller, unit_size=25)

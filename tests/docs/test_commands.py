@@ -1,0 +1,78 @@
+"""What README and docs tell people to type is there: commands, flags, files, links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from flows.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").glob("*.md")])
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+
+
+def commands(page: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, words) of each ganinv command in the page's blocks of shell, and in those that are indented."""
+    text, language = page.read_text().splitlines(), ""
+    joined: list[tuple[int, str]] = []
+    for number, line in enumerate(text, 1):
+        if fence := re.match(r"\s*```(\w*)", line):
+            language = "" if language else fence[1] or "text"
+        elif language in ("sh", "bash", "console") or (not language and line.startswith("    ganinv ")):
+            if joined and joined[-1][1].endswith("\\"):
+                joined[-1] = (joined[-1][0], joined[-1][1][:-1] + line)
+            else:
+                joined.append((number, line))
+    for number, line in joined:
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["ganinv"]:
+            yield number, words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_commands_are_there_with_their_flags(page: Path) -> None:
+    for number, words in commands(page):
+        if error := misread(words):
+            raise AssertionError(f"{page.name}:{number}: ganinv {shlex.join(words)}: {error!r}")
+
+
+@pytest.mark.parametrize("words", ["inverted", "invert --store a --nonsense 1", "invert", "latents imports x"])
+def test_a_wrong_command_is_found(words: str) -> None:
+    assert misread(words.split()) is not None
+
+
+def misread(words: list[str]) -> BaseException | None:
+    """What the command line has against these words; nothing runs."""
+    command, rest = typer.main.get_command(app), list(words)
+    try:
+        while hasattr(command, "commands"):
+            command, rest = command.commands[rest[0]], rest[1:]
+        command.make_context("ganinv", rest)
+    except (Exception, SystemExit) as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"\w+://|mailto:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        place = (page.parent / file).resolve() if file else page
+        assert place.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(place), f"{page.name} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the page's headings, as GitHub and mkdocs make them."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
