@@ -71,6 +71,20 @@ def closed_form_checkpoint(file: Path, keep: Callable[[str], bool] = lambda key:
     return tree
 
 
+def closed_form_parts(file: Path, keep: Callable[[str], bool] = lambda key: True) -> dict[str, dict[str, Tensor]]:
+    """The networks of a file whose keys begin with a network's name (``encoder.X``, ``W+.X``): name -> state dict."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in closed_form_state(file, keep).items():
+        name, _, rest = key.partition(".")
+        parts.setdefault(name, {})[rest] = tensor
+    return parts
+
+
+def golden_input(file: Path, name: str, shape: list[int], a: float = 0.0, b: float = 0.8) -> Tensor:
+    """A further array that follows from the salt of a golden ``.json``, such as the ``direction`` of an edit."""
+    return closed_form_tensor(json.loads(file.read_text())["salt"], name, shape, a, b)
+
+
 def golden_images(images_u8: np.ndarray) -> Tensor:
     """Golden uint8 images [N, H, W, 3] as a network reads them: float32 [N, 3, H, W] in [-1, 1]."""
     return ((torch.from_numpy(images_u8).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5).contiguous()

@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from ganinv.editing.embedding import EmbeddingConfig
+from ganinv.generators.files import open_generator
+from ganinv.methods.padinv import PadInv, PadInvConfig
+from tests.contracts.inverters import disturbed
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -22,3 +25,16 @@ def test_image2stylegan_plus_plus(tmp_path: Path) -> None:
     for name, count in pictures.items():
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.size == (count * 256, 16 + 256)
+
+
+@pytest.mark.seconds
+def test_padinv(tmp_path: Path) -> None:
+    g = open_generator("portraits-64")
+    config = PadInvConfig.for_generator(g, {"encoder": {"base_channels": 8, "pyramid_channels": 8}})
+    encoder = disturbed(PadInv(PadInvConfig.model_validate(config), g), 1)
+    runpy.run_path(str(EXAMPLES / "padinv.py"))["run"](tmp_path, g, encoder)
+    pictures = {"reconstruction": 4, "structure-transfer": 3, "style-transfer": 3, "pair": 4}
+    assert {path.stem for path in tmp_path.glob("*.png")} == set(pictures)
+    for name, count in pictures.items():
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.size == (count * 256, 256)

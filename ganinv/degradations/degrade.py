@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ganinv.config import StrictModel
-from ganinv.degradations.base import Degradation
+from ganinv.degradations.base import Degradation, Image8
 from ganinv.degradations.registry import AnyDegradation
 
 
@@ -50,11 +50,22 @@ def degrade(images: Tensor, cfg: DegradeConfig, seeds: Sequence[int], positions:
     for position, seed in zip(positions, seeds, strict=True):
         rng = np.random.default_rng(seed)
         drawn = cfg.choose[int(rng.integers(len(cfg.choose)))]
-        pixels = ((images[position].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        pixels = to_pixels(images[position])
         for one in (drawn,) if isinstance(drawn, Degradation) else drawn:
             done = one.apply(pixels, rng)
             pixels = done.image
             if done.hole is not None:
                 holes[position] = torch.maximum(holes[position], torch.from_numpy(done.hole).to(holes))
-        out[position] = torch.from_numpy(pixels.copy()).permute(2, 0, 1).to(out) / 127.5 - 1
+        out[position] = to_image(pixels, out)
     return DegradedImages(out, holes)
+
+
+def to_pixels(image: Tensor) -> Image8:
+    """An image [C, H, W] in [-1, 1] as uint8 [H, W, C]."""
+    array: Image8 = ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    return array
+
+
+def to_image(pixels: Image8, like: Tensor) -> Tensor:
+    """uint8 [H, W, C] as an image [C, H, W] in [-1, 1], with the dtype and device of ``like``."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).to(like) / 127.5 - 1

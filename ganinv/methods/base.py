@@ -81,6 +81,10 @@ class Inverter(nn.Module):
         """Make the networks that ``cfg`` describes."""
         raise NotImplementedError
 
+    def begin(self) -> None:
+        """Set what an untrained one takes from its generator, such as the unit of features at its site. Called once, before
+        a training from nothing; ``latent_avg`` is set already."""
+
     @property
     def generator(self) -> Generator:
         """The generator that its codes are for.

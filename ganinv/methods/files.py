@@ -43,8 +43,8 @@ def open_inverter(
 
     Args:
         uri: a name: of ``<store>/encoders/<name>``, or of one that ships with the embedded generator (``e4e``); or a
-            folder in our format; or a published checkpoint of pSp, e4e, ReStyle, HyperStyle, HFGI, StyleFeatureEditor or
-            In-Domain inversion (path or any fsspec URL).
+            folder in our format; or a published checkpoint of pSp, e4e, ReStyle, HyperStyle, HFGI, PadInv,
+            StyleFeatureEditor or In-Domain inversion (path or any fsspec URL).
         needed: what it starts from, by role, where its folder or file does not have it (HyperStyle's ``w_encoder``).
         default_type: the published class of a checkpoint whose options do not name it.
 
@@ -138,7 +138,9 @@ def _open_folder(
     try:
         meta = json.loads(fs.cat_file(f"{path}/config.json"))
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        recipe = next((name for name in config_names("training") if name.endswith(f"-{uri}")), "RECIPE")
+        recipes = [name for name in config_names("training") if name.endswith(f"-{uri}")]
+        own = f"{generator.name}-{uri}"
+        recipe = own if own in recipes else next(iter(recipes), "RECIPE")
         raise WeightsRefused(
             f"no encoder at {uri!r}: expected a name of the store, a published checkpoint, or a folder with config.json and "
             f"inverter.safetensors; train one with: ganinv train {recipe}"

@@ -8,13 +8,23 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from pydantic import Field, TypeAdapter
+from torch import Tensor, nn
 
 from ganinv.codes.code import Code, Feature
+from ganinv.errors import GeneratorMismatch
+from ganinv.generators.sites import Site, SiteShape, find_site, site_shape, site_statistics
 from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.terms import Terms
+from ganinv.methods.adversary import AdversarialRecipe, Adversary
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import band, fit
+from ganinv.methods.learning import InverterLearner, new_inverter
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
+from ganinv.training.augment import perspective
+from ganinv.training.batches import Batch
+from ganinv.training.learner import Learner
+from ganinv.training.step import Step
 
 
 class HfgiConfig(InverterConfig):
@@ -23,27 +33,33 @@ class HfgiConfig(InverterConfig):
     kind: Literal["hfgi"] = "hfgi"
     input_height: int = 256
     input_width: int = 256
+    img_channels: int = 3
     site: str = "act[7]"
-    """The features that are scaled and shifted: the up-sampling convolution to 64x64."""
+    """The features that are scaled and shifted: the up-sampling convolution to 64x64. In a recipe it may be named by
+    meaning, ``{resolution: 1/4, kind: up}``."""
     side: int = 64
     """Their height and width."""
     channels: int = 512
     """Their channels."""
+    in_units: bool = False
+    """Shifts are in standard deviations of the features, measured when training begins; the published ones are not."""
 
     @classmethod
     def for_generator(cls, generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The up-sampling convolution at the same share of the layers as act[7] has of the published 17, and images of the
-        generator's size where that is below 256."""
-        convs = generator.synthesis.convs
-        k = max(1, 2 * round(7 / 16 * (len(convs) - 1) / 2) - 1)
-        side = 4 * 2 ** ((k + 1) // 2)
+        """The up-sampling convolution at the same share of the layers as act[7] has of the published 17, unless ``site``
+        says otherwise, and images of the generator's size where that is below 256."""
+        convs = generator.cfg.num_convs
+        asked = given.get("site", f"act[{max(1, 2 * round(7 / 16 * (convs - 1) / 2) - 1)}]")
+        adapter: TypeAdapter[Any] = TypeAdapter(Site)
+        site = find_site(adapter.validate_python(asked), generator)
+        channels, side = site_shape(site, generator)
         size = min(256, generator.resolution)
-        shape = {"site": f"act[{k}]", "side": side, "channels": generator.cfg.channels[(k + 1) // 2]}
-        return {**shape, "input_height": size, "input_width": size, **given}
+        shape = {"side": side, "channels": channels, "img_channels": generator.img_channels, "in_units": True}
+        return {**shape, "input_height": size, "input_width": size, **given, "site": site}
 
 
 class Hfgi(Inverter):
-    """``hfgi(images [B, 3, R, R] in [-1, 1]) -> Code`` in W+, with scale and shift of the features at one site.
+    """``hfgi(images [B, C, R, R] in [-1, 1]) -> Code`` in W+, with scale and shift of the features at one site.
 
     ``needed["encoder"]`` gives the latent (e4e). An edit is consulted again against its own rendering, so it needs the photo.
     """
@@ -52,10 +68,31 @@ class Hfgi(Inverter):
     needs = ("encoder",)
     edits_need_images = True
     cfg: HfgiConfig
+    deviation: Tensor
 
     def build(self) -> None:
-        self.aligner, self.consultant = ResidualAligner(), ConsultationEncoder(self.cfg.channels)
-        self.input_size = (self.cfg.input_height, self.cfg.input_width)
+        cfg = self.cfg
+        self.aligner = ResidualAligner(cfg.img_channels)
+        self.consultant = ConsultationEncoder(cfg.channels, cfg.img_channels)
+        self.input_size = (cfg.input_height, cfg.input_width)
+        if cfg.in_units:
+            self.register_buffer("deviation", torch.ones(cfg.channels))
+
+    def bind(self, generator: Generator) -> None:
+        super().bind(generator)
+        there, own = (
+            site_shape(find_site(self.cfg.site, generator), generator),
+            SiteShape(self.cfg.channels, self.cfg.side),
+        )
+        if there != own:
+            raise GeneratorMismatch(
+                f"this hfgi changes features of {own.channels}x{own.side}x{own.side} at {self.cfg.site}; those of generator "
+                f"{generator.name!r} are {there.channels}x{there.side}x{there.side}: it belongs to another one"
+            )
+
+    def begin(self) -> None:
+        if self.cfg.in_units:
+            self.deviation.copy_(site_statistics(self.cfg.site, self.generator)[1])
 
     def refine(
         self, images: Tensor, code: Code | None = None, *, steps: int | None = None, detach: bool = False
@@ -73,13 +110,27 @@ class Hfgi(Inverter):
         The residual belongs to the inversion ``code``, and is aligned with the rendering of what is returned. So an edit
         needs conditions of its own: those of the inversion would put details where they were before.
         """
-        images = fit(images, self.input_size)
-        first = self._small(self.generator.synthesize(code))
+        residual, first = self.residual(images, code)
         target = code if edited is None else edited
         shown = first if edited is None else self._small(self.generator.synthesize(edited))
-        aligned = self.aligner(torch.cat([images - first, shown], dim=1))
-        scale, shift = (_resized(condition, (self.cfg.side, self.cfg.side)) for condition in self.consultant(aligned))
-        return replace(target, features={self.cfg.site: Feature(film=(scale, shift))})
+        return replace(target, features=self.conditions(self.align(residual, shown)))
+
+    def residual(self, images: Tensor, code: Code) -> tuple[Tensor, Tensor]:
+        """What the rendering of ``code`` lacks of the images, and that rendering: [B, C, *input_size] each."""
+        first = self._small(self.generator.synthesize(code))
+        return fit(images, self.input_size) - first, first
+
+    def align(self, residual: Tensor, shown: Tensor) -> Tensor:
+        """The residual where it belongs on the rendering ``shown``, [B, C, *input_size] each (section 3.3)."""
+        return self.aligner(torch.cat([residual, shown], dim=1))
+
+    def conditions(self, aligned: Tensor) -> dict[str, Feature]:
+        """Scale and shift of the features that an aligned residual [B, C, *input_size] asks for (section 3.2)."""
+        size = (self.cfg.side, self.cfg.side)
+        scale, shift = (_resized(condition, size) for condition in self.consultant(aligned))
+        if self.cfg.in_units:
+            shift = shift * self.deviation[:, None, None]
+        return {self.cfg.site: Feature(film=(scale, shift))}
 
     def _small(self, rendering: Tensor) -> Tensor:
         return _resized(band(rendering.clamp(-1, 1), self.input_size), self.input_size)
@@ -88,3 +139,44 @@ class Hfgi(Inverter):
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     # Without antialiasing, as the published weights were trained.
     return x if x.shape[2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+class HfgiRecipe(AdversarialRecipe):
+    """Training HFGI (section 3.4): on inversions alone, with residuals that are put out of place on purpose.
+
+    Only the aligner and the consultation encoder learn; encoder and generator stay as they are, statistics included. The paper
+    has an adversarial term, the published code has none: ``adversarial`` is 0 unless it is asked for.
+    """
+
+    kind: Literal["hfgi"] = "hfgi"
+    needed: Mapping[str, str] = Field(default_factory=lambda: {"encoder": "e4e"})
+    alignment: float = Field(0.1, ge=0)
+    """Weight of the mean absolute difference between the aligned residual and the one that was not moved."""
+    distortion: float = Field(0.15, ge=0, lt=1)
+    """How far the corners of a residual move, as a share of half its side (``augment.perspective``)."""
+    distortion_probability: float = Field(0.9, ge=0, le=1)
+    """Of a residual to be moved. Each image has its own move; the published code has one for the batch."""
+
+    def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
+        return HfgiLearner(self, new_inverter(Hfgi, self, generator, needed, start))
+
+
+class HfgiLearner(InverterLearner[Hfgi, HfgiRecipe]):
+    """One step of HFGI's training."""
+
+    def __init__(self, recipe: HfgiRecipe, hfgi: Hfgi) -> None:
+        super().__init__(recipe, hfgi)
+        self.adversary = Adversary(recipe, self.generator)
+        self.players = self.adversary.players
+
+    def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
+        hfgi, recipe = self.network, self.recipe
+        with torch.no_grad():
+            code = hfgi.need("encoder")(batch.images)
+            residual, first = hfgi.residual(batch.images, code)
+            moved = perspective(residual, step.stream("distortion"), recipe.distortion, recipe.distortion_probability)
+        aligned = hfgi.align(moved, first)
+        code = replace(code, features=hfgi.conditions(aligned))
+        rendered = self.generator.synthesize(code)
+        terms = {**self.losses(rendered, batch, code), **self.adversary.terms(rendered, batch, step)}
+        yield {**terms, "alignment": (recipe.alignment, F.l1_loss(aligned, residual))}

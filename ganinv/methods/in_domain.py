@@ -1,17 +1,29 @@
-"""The domain-guided encoder of In-Domain GAN inversion (Zhu et al. 2020, section 3.1), in its PyTorch release's form."""
+"""The domain-guided encoder of In-Domain GAN inversion (Zhu et al. 2020, section 3.1), in its PyTorch release's form or on this
+project's small backbone, and its training beside a discriminator."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from ganinv.codes.code import Code
+from ganinv.generators.stylegan2 import Generator
+from ganinv.losses.terms import Terms
 from ganinv.methods.base import ImageEncoder, InverterConfig
+from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.psp import Psp, PspConfig
+from ganinv.training.batches import Batch
+from ganinv.training.learner import Learner
+from ganinv.training.players import ImageCritic, ImageCriticConfig
+from ganinv.training.recipe import Recipe
+from ganinv.training.step import Step
 
 SLOPE = 0.2  # of all leaky ReLUs
 
@@ -27,7 +39,13 @@ class InDomainConfig(InverterConfig):
     base_channels: int = 64
     max_channels: int = 1024
     batch_norm: bool = True
-    """Normalise after every convolution, and the code at the end (the published models do)."""
+    """Normalise after every convolution, and the code at the end (the published models do, at batches of 128)."""
+    backbone: Literal["published", "small"] = "published"
+    """``small`` is this project's own, with a head per row as pSp's; of ``max_channels`` and ``batch_norm`` it knows nothing."""
+    pyramid_channels: int = Field(96, ge=8)
+    """Width of the small backbone's maps."""
+    head_channels: int = Field(48, ge=8)
+    """Width within its heads."""
 
     @model_validator(mode="after")
     def _check(self) -> InDomainConfig:
@@ -56,20 +74,73 @@ class InDomainEncoder(ImageEncoder):
         cfg = self.cfg
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.resolution, cfg.resolution)
+        self.register_buffer("latent_avg", torch.zeros(cfg.w_dim))
+        self.rows: Psp | None = None
+        if cfg.backbone == "small":
+            self.rows = Psp(_small(cfg))
+            del self.rows.latent_avg  # there is one, ours
+            return
         widths = [min(cfg.base_channels * 2**i, cfg.max_channels) for i in range(cfg.levels)]
         self.stem = _Conv(cfg.img_channels, widths[0], 3, cfg.batch_norm, bias=False)
         self.blocks = nn.ModuleList(_Block(i, o, cfg.batch_norm) for i, o in itertools.pairwise(widths))
         self.linear = nn.Linear(widths[-1] * 16, cfg.num_ws * cfg.w_dim, bias=False)
         self.norm = nn.BatchNorm1d(cfg.num_ws * cfg.w_dim) if cfg.batch_norm else nn.Identity()
-        self.register_buffer("latent_avg", torch.zeros(cfg.w_dim))
+        if not cfg.batch_norm:
+            nn.init.zeros_(self.linear.weight)  # training starts from the mean latent
 
     def offsets(self, images: Tensor) -> Tensor:
+        if self.rows is not None:
+            return self.rows.offsets(images)
         x = F.leaky_relu(self.stem(images), SLOPE)
         for block in self.blocks:
             x = block(F.avg_pool2d(x, 2))
         x = x.flatten(1)
         code = self.linear(x) / math.sqrt(x.shape[1])  # equalised learning rate, in this layer only
         return self.norm(code).unflatten(1, (self.num_ws, self.w_dim))
+
+
+def _small(cfg: InDomainConfig) -> PspConfig:
+    return PspConfig(
+        resolution=cfg.resolution,
+        num_ws=cfg.num_ws,
+        w_dim=cfg.w_dim,
+        img_channels=cfg.img_channels,
+        base_channels=cfg.base_channels,
+        pyramid_channels=cfg.pyramid_channels,
+        head_channels=cfg.head_channels,
+    )
+
+
+class InDomainRecipe(Recipe):
+    """Training the domain-guided encoder (section 3.1): on real images through the generator, with a discriminator that goes on
+    learning beside it; no loss on latents."""
+
+    kind: Literal["in-domain"] = "in-domain"
+    adversarial: float = Field(0.08, ge=0)
+    """Weight of the discriminator's opinion of the renderings."""
+    critic: ImageCriticConfig = ImageCriticConfig()
+
+    def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
+        return InDomainLearner(self, new_inverter(InDomainEncoder, self, generator, needed, start))
+
+
+class InDomainLearner(InverterLearner[InDomainEncoder, InDomainRecipe]):
+    """One step of the domain-guided encoder's training, after one of the discriminator's on the same batch."""
+
+    def __init__(self, recipe: InDomainRecipe, encoder: InDomainEncoder) -> None:
+        super().__init__(recipe, encoder)
+        self.critic = ImageCritic(recipe.critic, self.generator)
+        self.players = {"critic": self.critic}
+
+    def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
+        code = Code(w=self.network.latents(batch.images))
+        rendered = self.generator.synthesize(code)
+        judged = self.critic.learn(rendered, batch.photos, step, self.recipe.rate(step.number, step.total))
+        yield {
+            **self.losses(rendered, batch, code),
+            "adversarial": (self.recipe.adversarial, self.critic.loss(rendered)),
+            "discriminator": (0.0, judged),
+        }
 
 
 class _Conv(nn.Module):

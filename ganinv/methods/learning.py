@@ -78,7 +78,8 @@ def new_inverter(
 
 @torch.no_grad()
 def begin_at_mean(inverter: Inverter, generator: Generator) -> None:
-    """Untrained encoders give the mean latent: their offsets are zero."""
+    """Untrained encoders give the mean latent: their offsets are zero. What else follows from the generator is ``begin``'s."""
     for name, buffer in inverter.named_buffers():
         if name.rpartition(".")[2] == "latent_avg":
             buffer.copy_(generator.w_mean)
+    inverter.begin()

@@ -20,12 +20,14 @@ INVERTERS: Registry[type[Inverter]] = Registry(
         "naive-w+": "ganinv.methods.w:NaiveWPlusEncoder",
         "in-domain": "ganinv.methods.in_domain:InDomainEncoder",
         "restyle": "ganinv.methods.restyle:ReStyle",
+        "interestyle": "ganinv.methods.interestyle:IntereStyle",
         "e2style": "ganinv.methods.e2style:E2Style",
         "style-transformer": "ganinv.methods.style_transformer:StyleTransformer",
         "hyperstyle": "ganinv.methods.hyperstyle:HyperStyle",
         "hfgi": "ganinv.methods.hfgi:Hfgi",
         "sfe": "ganinv.methods.sfe:Sfe",
         "sfe-editor": "ganinv.methods.sfe_editor:SfeEditor",
+        "padinv": "ganinv.methods.padinv:PadInv",
     },
 )
 
@@ -47,11 +49,17 @@ RECIPES: Registry[type[Recipe]] = Registry(
     {
         "psp": "ganinv.methods.psp:PspRecipe",
         "e4e": "ganinv.methods.e4e:E4eRecipe",
+        "in-domain": "ganinv.methods.in_domain:InDomainRecipe",
         "restyle": "ganinv.methods.restyle:ReStyleRecipe",
+        "interestyle": "ganinv.methods.interestyle:IntereStyleRecipe",
         "e2style": "ganinv.methods.e2style:E2StyleRecipe",
         "style-transformer": "ganinv.methods.style_transformer:StyleTransformerRecipe",
         "sfe": "ganinv.methods.sfe:SfeRecipe",
         "sfe-editor": "ganinv.methods.sfe_editor:SfeEditorRecipe",
+        "w": "ganinv.methods.w:WRecipe",
+        "hyperstyle": "ganinv.methods.hyperstyle:HyperStyleRecipe",
+        "hfgi": "ganinv.methods.hfgi:HfgiRecipe",
+        "padinv": "ganinv.methods.padinv:PadInvRecipe",
     },
 )
 """How each kind is trained."""

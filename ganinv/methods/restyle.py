@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -61,19 +61,27 @@ class ReStyle(Inverter):
     def refine(
         self, images: Tensor, code: Code | None = None, *, steps: int | None = None, detach: bool = False
     ) -> Iterator[Code]:
+        yield from self.look([images] * (steps or self.cfg.steps), code, detach=detach)
+
+    def look(self, views: Sequence[Tensor], code: Code | None = None, *, detach: bool = False) -> Iterator[Code]:
+        """As ``refine``, with as many passes as there are views [B, C, H, W] of the images: each pass sees the next one."""
         size = self.encoder.input_size
-        images = fit(images, size)
         if code is None:
-            w = self.encoder.latent_avg.expand(len(images), self.num_ws, -1)
-            rendering = self.mean_rendering().expand(len(images), -1, -1, -1)
+            w = self.encoder.latent_avg.expand(len(views[0]), self.num_ws, -1)
+            rendering = self.mean_rendering().expand(len(views[0]), -1, -1, -1)
         else:
             w, rendering = code.w, pool(self.generator.synthesize(code), size)
-        for step in range(steps or self.cfg.steps):
+        for step, images in enumerate(views):
             if step:
                 rendering = pool(self.generator.synthesize(Code(w=w)), size)
                 w, rendering = (w.detach(), rendering.detach()) if detach else (w, rendering)
-            w = w + self.encoder.offsets(torch.cat([images, rendering], dim=1))
+            w = w + self.correction(images, rendering)
             yield Code(w=w)
+
+    def correction(self, images: Tensor, beside: Tensor) -> Tensor:
+        """What one pass adds to the code [B, num_ws, w_dim], for images and what it sees beside them, [B, C, H, W] each."""
+        size = self.encoder.input_size
+        return self.encoder.offsets(torch.cat([fit(images, size), fit(beside, size)], dim=1))
 
     @torch.no_grad()
     def mean_rendering(self) -> Tensor:

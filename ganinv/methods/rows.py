@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -83,7 +84,10 @@ class RowEncoder(ImageEncoder):
         return super().latents(images)
 
     def offsets(self, images: Tensor) -> Tensor:
-        maps = self.backbone(images)
+        return self.rows(self.backbone(images))
+
+    def rows(self, maps: Sequence[Tensor]) -> Tensor:
+        """The backbone's maps, coarse first, to offsets [B, num_ws, w_dim]."""
         return torch.stack(self.combine([maps[level] for level in self.levels]), dim=1)
 
     def combine(self, maps: list[Tensor]) -> list[Tensor]:

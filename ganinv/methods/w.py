@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -10,12 +11,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ganinv.generators.layers import EqualLinear
+from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import ImageEncoder, InverterConfig
+from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.networks.blocks import PyramidBackbone, RowHead, zero_
 from ganinv.networks.irse import IRSE50
+from ganinv.training.learner import Learner
+from ganinv.training.recipe import Recipe
 
 
 class WEncoderConfig(InverterConfig):
-    """The shape of an encoder into W on IR-SE-50."""
+    """The shape of an encoder into W."""
 
     kind: Literal["w"] = "w"
 
@@ -26,10 +32,17 @@ class WEncoderConfig(InverterConfig):
     img_channels: int = 3
     w_dim: int = 512
     latent_avg_per_row: bool = False
+    backbone: Literal["ir-se-50", "small"] = "ir-se-50"
+    """``ir-se-50`` as published, or this project's own for images of 32 to 128 pixels."""
+    base_channels: int = Field(16, ge=8)
+    """Width of the small backbone at full size."""
+    pyramid_channels: int = Field(96, ge=8)
+    """Width of the small backbone's maps."""
 
 
 class WEncoder(ImageEncoder):
-    """``encoder(images [B, 3, R, R] in [-1, 1]) -> Code`` in W: mean of the coarse map, one linear layer."""
+    """``encoder(images [B, C, R, R] in [-1, 1]) -> Code`` in W: the coarse map to one latent. Published: its mean, and one
+    linear layer."""
 
     cfg: WEncoderConfig
 
@@ -39,15 +52,32 @@ class WEncoder(ImageEncoder):
         cfg = self.cfg
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.input_height or cfg.resolution, cfg.resolution)
-        self.trunk = IRSE50(cfg.img_channels)
-        self.linear = EqualLinear(self.trunk.widths[0], cfg.w_dim)
+        if cfg.backbone == "small":
+            self.trunk: nn.Module = PyramidBackbone(
+                cfg.resolution, cfg.img_channels, cfg.base_channels, cfg.pyramid_channels
+            )
+            self.head = RowHead(cfg.pyramid_channels, 8, cfg.w_dim)
+            zero_(self.head.linear)  # training starts from the mean latent
+        else:
+            trunk = IRSE50(cfg.img_channels)
+            self.trunk, self.linear = trunk, EqualLinear(trunk.widths[0], cfg.w_dim)
         self.register_buffer(
             "latent_avg", torch.zeros((cfg.num_ws, cfg.w_dim) if cfg.latent_avg_per_row else cfg.w_dim)
         )
 
     def offsets(self, images: Tensor) -> Tensor:
-        w = self.linear(self.trunk(images)[0].mean(dim=(2, 3)))
+        coarse = self.trunk(images)[0]
+        w = self.head(coarse) if self.cfg.backbone == "small" else self.linear(coarse.mean(dim=(2, 3)))
         return w[:, None].expand(-1, self.num_ws, -1)
+
+
+class WRecipe(Recipe):
+    """Training an encoder into W: the shared losses on one rendering. HyperStyle starts from it (section 3.1 there)."""
+
+    kind: Literal["w"] = "w"
+
+    def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
+        return InverterLearner(self, new_inverter(WEncoder, self, generator, needed, start))
 
 
 class NaiveWPlusConfig(InverterConfig):

@@ -13,20 +13,20 @@ from ganinv.networks.irse import ResidualUnit, stem
 
 
 class ResidualAligner(nn.Module):
-    """Adaptive distortion alignment: a residual and a rendering [B, 6, 256, 256] to the residual where it belongs.
+    """Adaptive distortion alignment: a residual and a rendering [B, 2 C, H, W] to the residual where it belongs.
 
-    A U-Net of residual units without squeeze-excite. Output [B, 3, 256, 256], without activation.
+    A U-Net of residual units without squeeze-excite. Output [B, C, H, W], without activation.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, img_channels: int = 3) -> None:
         super().__init__()
-        self.stem = stem(6, 16)
+        self.stem = stem(2 * img_channels, 16)
         self.down = nn.ModuleList([_stage(16, 32, 32, 32), _stage(32, 48, 48, 48), _stage(48, 64, 64, 64)])
         self.up = nn.ModuleList(
             [
                 _stage(64 + 48, 64, 32, 32, stride=1),
                 _stage(32 + 32, 32, 16, 16, stride=1),
-                _stage(16 + 16, 16, 3, 3, stride=1),
+                _stage(16 + 16, 16, img_channels, img_channels, stride=1),
             ]
         )
 
@@ -43,14 +43,19 @@ class ResidualAligner(nn.Module):
 
 
 class ConsultationEncoder(nn.Module):
-    """Aligned residual [B, 3, H, W] to scale and shift of generator features, [B, channels, H/4, W/4] each."""
+    """Aligned residual [B, C, H, W] to scale and shift of generator features, [B, channels, H/4, W/4] each.
 
-    def __init__(self, channels: int = 512) -> None:
+    Untrained, both are zero: training starts from the rendering as it is.
+    """
+
+    def __init__(self, channels: int = 512, img_channels: int = 3) -> None:
         super().__init__()
-        self.stem = stem(3, 32)
+        self.stem = stem(img_channels, 32)
         self.stages = nn.Sequential(_stage(32, 48, 48, 48), _stage(48, 64, 64, 64))
         self.scale = _condition(64, channels)
         self.shift = _condition(64, channels)
+        for condition in (self.scale, self.shift):
+            nn.init.zeros_(condition[1].get_parameter("weight"))
 
     def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
         x = self.stages(self.stem(residual))

@@ -3,33 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ganinv.generators.layers import EqualLinear
+from ganinv.networks.blocks import PyramidBackbone
 from ganinv.networks.resnet import ResNet34
 from ganinv.networks.weight_heads import CODE_DIM, ChannelHead, KernelHead
 
 Shape = tuple[int, int, int, int]
 SHARED_SHAPE: Shape = (512, 512, 3, 3)
-"""Weights of this shape are given by one shared head; every other weight has a head of its own."""
+"""In the published form, weights of this shape are given by one shared head; every other weight has a head of its own."""
+
+Trunk = Literal["resnet-34", "small"]
 
 
 class HyperNetwork(nn.Module):
-    """Images beside renderings [B, 6, H, W] in [-1, 1] to {layer: code [B, 512]}; ``heads`` turn codes into offsets.
+    """Images beside renderings [B, 2 C, H, W] in [-1, 1] to {layer: code [B, code_dim]}; ``heads`` turn codes into offsets.
 
     Args:
-        layers: layer name (``convs.3``) -> shape of its weight.
+        layers: layer name (``convs.3``, ``torgbs.1``) -> shape of its weight.
+        shared_shape: of the weights that have one head together; None gives every layer its own.
+        trunk: ``resnet-34`` as published, for images of 256 pixels, or this project's ``small`` one, for 32 to 128.
+        resolution, base_channels, pyramid_channels: of the small trunk.
     """
 
-    def __init__(self, layers: Mapping[str, Shape], in_channels: int = 6) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, Shape],
+        in_channels: int = 6,
+        *,
+        code_dim: int = CODE_DIM,
+        shared_shape: Shape | None = SHARED_SHAPE,
+        trunk: Trunk = "resnet-34",
+        resolution: int = 256,
+        base_channels: int = 16,
+        pyramid_channels: int = 96,
+    ) -> None:
         super().__init__()
         self.layers = dict(layers)
-        self.trunk = ResNet34(in_channels)
-        self.shared = KernelHead(SHARED_SHAPE) if SHARED_SHAPE in layers.values() else None
-        self.branches = nn.ModuleDict(
-            {_key(n): SharedBranch() if s == SHARED_SHAPE else OwnBranch(s) for n, s in layers.items()}
+        small = trunk == "small"
+        self.trunk: nn.Module = (
+            PyramidBackbone(resolution, in_channels, base_channels, pyramid_channels)
+            if small
+            else ResNet34(in_channels)
         )
+        self.shared = KernelHead(shared_shape, code_dim) if shared_shape in layers.values() and shared_shape else None
+        branches: dict[str, nn.Module] = {}
+        for name, shape in layers.items():
+            own = None if self.shared is not None and shape == shared_shape else ChannelHead(shape, code_dim)
+            if small:
+                branches[_key(name)] = SmallBranch(pyramid_channels, code_dim, own)
+            else:
+                branches[_key(name)] = SharedBranch(code_dim) if own is None else OwnBranch(own, code_dim)
+        self.branches = nn.ModuleDict(branches)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         coarse = self.trunk(images)[0]
@@ -38,37 +67,63 @@ class HyperNetwork(nn.Module):
     @property
     def heads(self) -> dict[str, KernelHead | ChannelHead]:
         """Parameter name (``convs.3.weight``) -> the head that turns its code into an offset D; W (1 + D) is meant."""
-        heads = {}
+        heads: dict[str, KernelHead | ChannelHead] = {}
         for name in self.layers:
-            branch = self.branches[_key(name)]
-            head = branch.head if isinstance(branch, OwnBranch) else self.shared
+            own = getattr(self.branches[_key(name)], "head", None)
+            head = self.shared if own is None else own
             assert head is not None
             heads[f"{name}.weight"] = head
         return heads
+
+    @torch.no_grad()
+    def begin_at_nothing(self) -> None:
+        """Let every offset start at zero: training begins with the generator as it is. Only the last factor of a head is
+        zero, so that there is a gradient."""
+        for head in self.heads.values():
+            if isinstance(head, KernelHead):
+                zeros: tuple[Tensor, ...] = (head.w2, head.b2, head.b1)
+            else:
+                zeros = tuple(head.linear.parameters())
+            for tensor in zeros:
+                tensor.zero_()
 
 
 class SharedBranch(nn.Module):
     """The coarse map to the code that the shared head reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, code_dim: int = CODE_DIM) -> None:
         super().__init__()
         self.convs = _convs([512, 128, 128, 128, 128, 512], strides=(1, 2, 2, 2, 2))
-        self.linear = EqualLinear(512, CODE_DIM)
+        self.linear = EqualLinear(512, code_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.convs(x).flatten(1))
 
 
 class OwnBranch(nn.Module):
-    """The coarse map to a code, with the head of this layer."""
+    """The coarse map to a code, with the head of this layer. One for a 1x1 kernel (toRGB) has a convolution more."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, head: ChannelHead, code_dim: int = CODE_DIM) -> None:
         super().__init__()
-        self.convs = _convs([512, 256, 256, CODE_DIM], strides=(2, 2, 2))
-        self.head = ChannelHead(shape)
+        widths = [512, 256, 256, code_dim] if head.shape[-1] > 1 else [512, 256, 256, 256, code_dim]
+        self.convs = _convs(widths, strides=(2,) * (len(widths) - 1))
+        self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convs(x).mean(dim=(2, 3))
+
+
+class SmallBranch(nn.Module):
+    """The small trunk's coarse map of 8x8 to a code, with a head of its own or none."""
+
+    def __init__(self, width: int, code_dim: int, head: ChannelHead | None, hidden: int = 24) -> None:
+        super().__init__()
+        self.convs = _convs([width, hidden], strides=(2,))
+        self.linear = EqualLinear(hidden * 16, code_dim)
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.convs(x).flatten(1))
 
 
 def _key(layer: str) -> str:

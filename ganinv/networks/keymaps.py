@@ -48,6 +48,24 @@ W_ENCODER: Rules = _irse(r"trunk\.")
 
 NAIVE_W_PLUS: Rules = [*_irse(r"trunk\."), (r"norm\.", "output_layer_2.0."), (r"features\.", "output_layer_2.3.")]
 
+_STAGES = (0, 3, 7, 21, 24)  # first unit of each stage of IR-SE-50
+PADINV: Rules = [
+    (r"encoder\.latent_avg", "w_avg"),
+    (r"encoder\.backbone\.trunk\.stem\.", "input_layer."),
+    *(
+        rule
+        for stage in range(4)
+        for i in range(_STAGES[stage], _STAGES[stage + 1])
+        for rule in _ir_units(rf"encoder\.backbone\.trunk\.units\.{i}", f"backbone_stages.{stage}.{i - _STAGES[stage]}")
+    ),
+    (r"encoder\.backbone\.lateral_medium\.", "fpn.lateral_layers.1."),
+    (r"encoder\.backbone\.lateral_fine\.", "fpn.lateral_layers.0."),
+    (r"encoder\.heads\.", "latent_heads."),
+    *_ir_units(r"extractor\.(\d)", r"padding_extractor.\1"),
+    (r"ring_heads\.", "padding_modulation_heads."),
+]
+"""PadInv's ``models.encoder``; its mean latent is the generator's."""
+
 FACE_EMBEDDING: Rules = [
     *_irse(r"trunk\."),
     (r"norm\.", "output_layer.0."),
@@ -114,7 +132,11 @@ def hyper_network(indices: Mapping[str, int]) -> Rules:
     rules: Rules = [*_resnet(r"trunk\."), (r"shared\.", "shared_weight_hypernet.")]
     for name, i in indices.items():
         ours = rf"branches\.{name.replace('.', '_')}\."
-        rules += [(rf"{ours}head\.linear\.", f"refinement_blocks.{i}.output.1."), (ours, f"refinement_blocks.{i}.")]
+        last = 0 if name.startswith("torgbs.") else 1  # after the pooling that toRGB layers do not have
+        rules += [
+            (rf"{ours}head\.linear\.", f"refinement_blocks.{i}.output.{last}."),
+            (ours, f"refinement_blocks.{i}."),
+        ]
     return rules
 
 

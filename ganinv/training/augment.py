@@ -47,6 +47,40 @@ def jitter(
     return lit.clamp(-1, 1), masks
 
 
+def perspective(images: Tensor, rng: torch.Generator, strength: float = 0.15, probability: float = 0.9) -> Tensor:
+    """Images [B, C, H, W] seen from another place, each from its own: the misalignment that HFGI learns to undo (Wang et
+    al. 2022, section 3.3). Each corner moves inwards by up to ``strength`` of half the side, in whole pixels; outside is 0.
+
+    Args:
+        probability: of each image to be moved at all.
+    """
+    batch, (height, width) = len(images), images.shape[2:]
+    reach = torch.tensor([int(strength * width / 2) + 1, int(strength * height / 2) + 1], dtype=torch.float64)
+    inwards = torch.tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]], dtype=torch.float64)
+    corners = torch.tensor([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], dtype=torch.float64)
+    steps = (torch.rand(batch, 4, 2, generator=rng, dtype=torch.float64) * reach).floor()
+    moved = (torch.rand(batch, generator=rng) < probability).double()[:, None, None]
+    seen = corners + inwards * steps * moved  # where the corners come to lie
+    grid = _homography(seen, corners.expand_as(seen), height, width).to(images)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+def _homography(from_points: Tensor, to_points: Tensor, height: int, width: int) -> Tensor:
+    """Sampling grid [B, H, W, 2] of the projective map that takes four points [B, 4, 2] (x, y in pixels) to four others."""
+    x, y = from_points.unbind(2)
+    u, v = to_points.unbind(2)
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    rows_u = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=2)
+    rows_v = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=2)
+    solved = torch.linalg.solve(torch.cat([rows_u, rows_v], dim=1), torch.cat([u, v], dim=1))
+    matrix = torch.cat([solved, torch.ones_like(solved[:, :1])], dim=1).reshape(-1, 3, 3)
+    ys, xs = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
+    pixels = torch.stack([xs, ys, torch.ones_like(xs)], dim=2)
+    mapped = torch.einsum("bij,hwj->bhwi", matrix, pixels)
+    size = torch.tensor([max(width - 1, 1), max(height - 1, 1)], dtype=torch.float64)
+    return mapped[..., :2] / mapped[..., 2:] / size * 2 - 1
+
+
 def _geometry(images: Tensor, p: float, rng: torch.Generator | None) -> Tensor:
     batch, device = images.shape[0], images.device
 

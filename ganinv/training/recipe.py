@@ -24,12 +24,14 @@ class Schedule(StrictModel):
     """Steps over which they rise from zero."""
     rampdown: float = Field(0.3, ge=0, le=1)
     """Share of the steps, at the end, over which they fall to zero."""
+    decay: float = Field(1.0, gt=0, le=1)
+    """What they fall to by the end, by the same factor at every step; 1 leaves them."""
 
     def __call__(self, step: int, total: int) -> float:
         """The factor at step 0, 1, ... of ``total``."""
         up = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         left = (total - step) / total
-        return min(up, left / self.rampdown if self.rampdown else 1.0, 1.0)
+        return float(min(up, left / self.rampdown if self.rampdown else 1.0, 1.0) * self.decay ** (step / total))
 
 
 class Validation(StrictModel):

@@ -42,7 +42,17 @@ from tasks.steps.evaluate import EvaluateJob, run_evaluate
 from tasks.steps.invert import InvertJob, run_invert
 from tests.tiny import random_w, tiny_generator
 
-SMALL = {"base_channels": 8, "pyramid_channels": 8, "width": 16, "units": 1, "max_channels": 32, "batch_norm": False}
+SMALL = {
+    "base_channels": 8,
+    "pyramid_channels": 8,
+    "width": 16,
+    "units": 1,
+    "max_channels": 32,
+    "batch_norm": False,
+    "backbone": "small",
+    "trunk": "small",
+    "code_dim": 8,
+}
 """What makes networks small, of those settings that a kind has."""
 
 

@@ -17,19 +17,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.codes.code import Code
+from ganinv.editing.padding import transfer_structure
 from ganinv.generators.files import open_generator
+from ganinv.generators.padding import frame, ring_of
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.e4e import E4e
 from ganinv.methods.files import open_inverter
 from ganinv.methods.hfgi import Hfgi
 from ganinv.methods.hyperstyle import HyperStyle
 from ganinv.methods.in_domain import InDomainEncoder
+from ganinv.methods.padinv import PadInv
 from ganinv.methods.psp import Psp
 from ganinv.methods.published.checkpoints import EncoderCheckpoint, open_encoder_checkpoint
 from ganinv.methods.restyle import ReStyle
 from ganinv.methods.rows import RowEncoder
 from ganinv.methods.w import WEncoder
-from tests.closed_form import closed_form_checkpoint, golden_images
+from ganinv.store import open_store
+from ganinv.weights.importing import import_weights
+from tests.closed_form import closed_form_checkpoint, closed_form_parts, golden_images, golden_input
 
 FIRST: dict[str, Any] = {"atol": 1e-3, "rtol": 1e-3}
 FURTHER: dict[str, Any] = {"atol": 3e-3, "rtol": 1e-3}
@@ -191,11 +196,13 @@ def test_restyle(encoders: Path, case: str, method: str, cls: type) -> None:
 
 
 @pytest.mark.slow
-def test_hyperstyle(encoders: Path) -> None:
+@pytest.mark.parametrize(("case", "passes", "every"), [("hyperstyle_r256", 2, 1), ("hyperstyle_full_r256", 3, 2)])
+def test_hyperstyle(encoders: Path, case: str, passes: int, every: int) -> None:
+    """``every``: which pixels of a recorded image are there."""
     tree = closed_form_checkpoint(encoders / "hyperstyle_w_encoder_r256.json", lambda key: key.startswith("encoder."))
     w_encoder = open_encoder_checkpoint(tree).encoder
     del tree
-    checkpoint, arrays = opened(encoders, "hyperstyle_r256")
+    checkpoint, arrays = opened(encoders, case)
     assert checkpoint.method == "hyperstyle"
     assert set(checkpoint.parts) == {"hypernet", "decoder"}
     generator = generator_of(checkpoint)
@@ -203,19 +210,26 @@ def test_hyperstyle(encoders: Path) -> None:
     assert [generator.style_names.index(n) for n in checkpoint.hypernet.layers] == arrays["delta_layers"].tolist()
     assert len(generator.style_names) == arrays["n_outputs"]
     assert w_encoder is not None
-    hyperstyle = checkpoint.inverter(needed={"w_encoder": w_encoder}, steps=2)
+    hyperstyle = checkpoint.inverter(needed={"w_encoder": w_encoder}, steps=passes)
     assert isinstance(hyperstyle, HyperStyle)
+
+    def rendered(code: Code) -> Tensor:
+        return generator.synthesize(code)[:, :, ::every, ::every]
+
+    code = None
     for step, code in enumerate(hyperstyle.refine(golden_images(arrays["image_u8"]))):
         tolerance = FURTHER if step else FIRST
         if step == 0:
             close(code.w, arrays, "w_codes")
-            close(generator.synthesize(Code(w=code.w)), arrays, "img_w_inversion")
+            close(rendered(Code(w=code.w)), arrays, "img_w_inversion")
         torch.testing.assert_close(code.w, torch.from_numpy(arrays["ws_steps"][:, step]), **tolerance)
-        torch.testing.assert_close(
-            generator.synthesize(code), torch.from_numpy(arrays["img_steps"][:, step]), **tolerance
-        )
+        torch.testing.assert_close(rendered(code), torch.from_numpy(arrays["img_steps"][:, step]), **tolerance)
         for layer, index in zip(checkpoint.hypernet.layers, arrays["delta_layers"], strict=True):
             check_offset(code, generator, layer, arrays, f"delta.step{step}.layer{index}", tolerance)
+    if "img_edit" in arrays:
+        assert code is not None
+        edited = code.with_w(code.w + golden_input(encoders / f"{case}.json", "direction", [1, 1, 512]))
+        close(rendered(edited), arrays, "img_edit", FURTHER)
 
 
 def check_offset(
@@ -231,6 +245,13 @@ def check_offset(
     close(flat[:: max(1, flat.numel() // 512)][:512], arrays, f"{name}.sample", tolerance)
     stats = torch.stack([flat.mean(), flat.std(), flat.abs().max()]).double()
     close(stats, arrays, f"{name}.stats", tolerance)
+    if f"{name}.sum" in arrays:  # of all values: a kernel whose taps or channels are swapped has the same statistics
+        whole = flat.double()
+        scale = {"atol": tolerance["atol"] * flat.numel() ** 0.5, "rtol": 1e-3}
+        torch.testing.assert_close(whole.sum(), torch.tensor(float(arrays[f"{name}.sum"])).double(), **scale)
+        torch.testing.assert_close(
+            whole.square().sum(), torch.tensor(float(arrays[f"{name}.square_sum"])).double(), rtol=2e-3, atol=1e-3
+        )
 
 
 @pytest.mark.seconds
@@ -270,3 +291,39 @@ def test_in_domain_from_its_file(encoders: Path) -> None:
     w = encoder(golden_images(arrays["image_u8"])).w
     assert w.shape == (2, 10, 64)
     close(w.flatten(1), arrays, "out")
+
+
+@pytest.mark.slow
+def test_padinv(encoders: Path, tmp_path: Path) -> None:
+    """From its file through ``import``, and what follows from given codes and paddings to 1e-4."""
+    case = encoders / "padinv_r64.json"
+    arrays = dict(np.load(case.with_suffix(".npz"), allow_pickle=False))
+    file = str(tmp_path / "padinv.pth")
+    torch.save({"models": closed_form_parts(case), "running_metadata": {"iter": 1}}, file)
+    made = import_weights(file, open_store(str(tmp_path / "store")), "p")
+    generator = open_generator(made[0].uri)
+    padinv = open_inverter(made[1].uri, generator=generator)
+    assert isinstance(padinv, PadInv)
+    images = golden_images(arrays["image_u8"])
+    code = padinv(images)
+    close(code.w, arrays, "ws")
+    close(code.w - generator.w_mean, arrays, "encoder_out")
+    assert isinstance(code.const, Tensor)
+    close(code.const, arrays, "padding.0")
+    assert code.padding is not None
+    assert list(code.padding) == [0, 2, 4, 6]
+    for k, ring in code.padding.items():
+        close(frame(torch.zeros(len(ring), 512, *[4 * 2 ** (k // 2)] * 2), ring), arrays, f"padding.{k + 1}")
+    close(generator.synthesize(code), arrays, "img")
+    exact: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
+    rings = {k: ring_of(torch.from_numpy(arrays[f"padding.{k + 1}"])) for k in code.padding}
+    given = Code(w=torch.from_numpy(arrays["ws"]), const=torch.from_numpy(arrays["padding.0"]), padding=rings)
+    close(generator.synthesize(given), arrays, "img", exact)
+    close(generator.synthesize(given, noise="none"), arrays, "img_noise_none", exact)
+    close(generator.synthesize(Code(w=given.w)), arrays, "img_without_padding", exact)
+    moved = given.with_w(given.w + golden_input(case, "direction", [1, 10, 512]))
+    close(generator.synthesize(moved), arrays, "img_edit", exact)
+    blend = padinv(golden_images(arrays["blend_image_u8"]))
+    close(blend.w, arrays, "blend_ws")
+    mixed = transfer_structure(blend.with_w(torch.from_numpy(arrays["blend_ws"])), given)
+    close(generator.synthesize(mixed), arrays, "img_blend", exact)

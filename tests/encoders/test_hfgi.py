@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganinv.codes.code import Code
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.generators.sites import site_statistics
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.hfgi import Hfgi, HfgiConfig
+from ganinv.methods.hfgi import Hfgi, HfgiConfig, HfgiLearner, HfgiRecipe
+from ganinv.methods.learning import begin_at_mean
+from ganinv.methods.psp import Psp, PspConfig
+from ganinv.training.batches import Batch
+from ganinv.training.players import ImageCritic
+from ganinv.training.step import Step
 from tests.tiny import random_w, tiny_generator
 
 
@@ -22,7 +30,10 @@ def generator() -> Generator:
 def hfgi(generator: Generator) -> Hfgi:
     torch.manual_seed(0)
     cfg = HfgiConfig(input_height=64, input_width=64, channels=generator.cfg.channels[4])
-    return Hfgi(cfg, generator).eval().requires_grad_(False)
+    hfgi = Hfgi(cfg, generator).eval().requires_grad_(False)
+    for condition in (hfgi.consultant.scale, hfgi.consultant.shift):  # untrained ones are zero
+        nn.init.normal_(condition[1].get_parameter("weight"))
+    return hfgi
 
 
 def test_conditions_change_the_features_of_64x64_only(hfgi: Hfgi, generator: Generator) -> None:
@@ -59,3 +70,88 @@ def test_without_an_encoder_latents_must_be_given(hfgi: Hfgi, generator: Generat
     with pytest.raises(ConfigError, match=r"its encoder, which is not here: give it with --needed encoder=URI"):
         hfgi(images)
     assert torch.equal(generator.synthesize(hfgi(images, code)), generator.synthesize(hfgi.consult(images, code)))
+
+
+def learner(generator: Generator, **other: Any) -> HfgiLearner:
+    torch.manual_seed(1)
+    shape = PspConfig.for_generator(generator, {"base_channels": 8, "pyramid_channels": 8})
+    encoder = Psp(PspConfig.model_validate(shape), generator).eval().requires_grad_(False)
+    begin_at_mean(encoder, generator)
+    recipe = HfgiRecipe.model_validate({"losses": {"distance": 0}, **other})
+    built = recipe.build(generator, {"encoder": encoder}, None)
+    assert isinstance(built, HfgiLearner)
+    return built
+
+
+def test_an_untrained_one_renders_what_its_encoder_does(generator: Generator) -> None:
+    """Scale and shift begin at zero, and shifts are in units of the features at the site that the recipe names."""
+    trained = learner(generator, inverter={"site": {"resolution": "1/4", "kind": "up"}})
+    hfgi = trained.network
+    assert hfgi.cfg.site == "act[3]"
+    assert (hfgi.cfg.channels, hfgi.cfg.side) == (generator.cfg.channels[2], 16)
+    torch.testing.assert_close(hfgi.deviation, site_statistics("act[3]", generator)[1])
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    hfgi.eval()
+    assert torch.equal(generator.synthesize(hfgi(images)), generator.synthesize(hfgi.need("encoder")(images)))
+
+
+def test_training_moves_the_residual_and_asks_for_it_back(generator: Generator) -> None:
+    """An aligner that gives back what it sees is right where nothing was moved, and wrong where it was."""
+    images = generator.render(Code(w=random_w(generator, 4)))
+    batch, values = Batch(images, images), []
+    for probability in (0.0, 1.0):
+        trained = learner(generator, distortion_probability=probability)
+        trained.network.aligner = Back()  # type: ignore[assignment]
+        (terms,) = trained.passes(batch, Step(0, 10))
+        assert terms["alignment"][0] == 0.1
+        values.append(float(terms["alignment"][1]))
+    assert values[0] < 1e-6
+    assert values[1] > 0.01
+
+
+class Back(nn.Module):
+    """The residual as it came."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :3]
+
+
+def test_a_site_of_another_generator_is_refused(generator: Generator) -> None:
+    cfg = HfgiConfig(input_height=64, input_width=64, channels=7)
+    with pytest.raises(
+        GeneratorMismatch, match=r"features of 7x64x64 at act\[7\]; those of generator 'tiny' are 8x64x64"
+    ):
+        Hfgi(cfg, generator)
+    with pytest.raises(ConfigError, match=r"no features at 'act\[7\]'; it has act\[0\] to act\[6\]"):
+        Hfgi(HfgiConfig(), tiny_generator())
+    with pytest.raises(ConfigError, match="that would be 2 pixels"):
+        learner(generator, inverter={"site": {"resolution": "1/32"}})
+
+
+def test_conditions_of_the_inversion_do_not_fit_an_edit(hfgi: Hfgi, generator: Generator) -> None:
+    images, code = torch.rand(1, 3, 64, 64), Code(w=random_w(generator, 1))
+    found = hfgi.consult(images, code)
+    edited = found.with_w(code.w + 0.5)
+    again = hfgi.after_edit(images, found, edited)
+    torch.testing.assert_close(generator.synthesize(hfgi.after_edit(images, found, found)), generator.synthesize(found))
+    assert (generator.synthesize(again) - generator.synthesize(edited)).abs().max() > 1e-3
+
+
+def test_a_copy_of_the_discriminator_learns_beside_it_where_it_is_asked_for(generator: Generator) -> None:
+    """The generator's own judges distances, and stays as it is."""
+    images = generator.render(Code(w=random_w(generator, 4)))
+    assert not learner(generator).players
+    trained = learner(generator, adversarial=0.02, critic={"lr": 0.01, "r1_weight": 0.0})
+    (critic,) = trained.players.values()
+    assert isinstance(critic, ImageCritic)
+    own = generator.discriminator
+    assert own is not None
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    (terms,) = trained.passes(Batch(images, images), Step(0, 10))
+    assert terms["adversarial"][0] == 0.02
+    sum(weight * value for weight, value in terms.values()).backward()  # type: ignore[union-attr]
+    gradients = [p.grad for p in trained.network.consultant.shift.parameters() if p.grad is not None]
+    assert any(gradient.abs().max() > 0 for gradient in gradients)
+    assert all(torch.equal(before[name], tensor) for name, tensor in own.state_dict().items())
+    learned = critic.discriminator.state_dict()
+    assert any(not torch.equal(before[name], tensor) for name, tensor in learned.items())

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from ganinv.codes.code import Code
-from ganinv.codes.parts import dense
+from ganinv.codes.parts import HeadCode, dense
+from ganinv.errors import ConfigError, GeneratorMismatch, WeightsRefused
+from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.hyperstyle import HyperStyle, HyperStyleConfig
+from ganinv.methods.hyperstyle import HyperStyle, HyperStyleConfig, HyperStyleRecipe
 from ganinv.methods.inputs import pool
+from ganinv.methods.learning import begin_at_mean
 from ganinv.methods.psp import Psp, PspConfig
+from ganinv.methods.published.build import build_hypernet
+from ganinv.methods.published.description import EncoderDescription
+from ganinv.methods.w import WEncoder, WEncoderConfig
+from ganinv.networks import keymaps
+from ganinv.networks.adopt import published_name
+from ganinv.networks.hypernet import HyperNetwork
 from tests.tiny import tiny_generator
 
 LAYERS = ("convs.0", "convs.2", "convs.5")
@@ -70,3 +83,101 @@ def test_edits_keep_the_offsets(hyperstyle: HyperStyle) -> None:
     assert edited.scales is code.scales
     assert edited[1].scales is not None
     assert len(edited[1]) == 1
+
+
+def small(generator: Generator, **given: object) -> HyperStyle:
+    """Of this project's own form, untrained, from an encoder into W."""
+    torch.manual_seed(2)
+    sizes = {"base_channels": 8, "pyramid_channels": 8}
+    shape = WEncoderConfig.for_generator(generator, {"backbone": "small", **sizes})
+    encoder = WEncoder(WEncoderConfig.model_validate(shape), generator).eval().requires_grad_(False)
+    begin_at_mean(encoder, generator)
+    recipe = HyperStyleRecipe.model_validate(
+        {"losses": {"distance": 0}, "inverter": {"trunk": "small", "code_dim": 4, "steps": 3, **sizes, **given}}
+    )
+    network = recipe.build(generator, {"w_encoder": encoder}, None).network
+    assert isinstance(network, HyperStyle)
+    return network.eval()
+
+
+def test_an_untrained_one_renders_what_its_encoder_does(generator: Generator) -> None:
+    hyperstyle = small(generator, layers=["convs.*", "torgbs.*"])
+    assert list(hyperstyle.cfg.layers) == generator.style_names
+    images = torch.rand(2, 3, 32, 32)
+    code = hyperstyle(images)
+    assert code.scales is not None
+    assert set(code.scales) == {f"{name}.weight" for name in generator.style_names}
+    torch.testing.assert_close(generator.synthesize(code), generator.synthesize(hyperstyle.w_encoder(images)))
+
+
+def test_layers_of_one_shape_share_a_head_unless_told_otherwise(generator: Generator) -> None:
+    """The tiny generator's first convolutions are 16x16; each of the narrower ones has a head of its own."""
+    heads = small(generator).hypernet.heads
+    assert len({id(heads[f"convs.{k}.weight"]) for k in range(5)}) == 1
+    assert len({id(head) for head in heads.values()}) == 3
+    apart = small(generator, shared_shape=None).hypernet.heads
+    assert len({id(head) for head in apart.values()}) == len(apart) == 7
+    with pytest.raises(ConfigError, match=r"no layer of generator 'tiny' is called 'rgb\*'; it has convs\.0"):
+        small(generator, layers=["rgb*"])
+
+
+def test_each_pass_has_the_gradient_of_its_own_offset(generator: Generator) -> None:
+    """With detach, the gradient of a head at pass t is that of what pass t added; the value is the whole sum's."""
+    hyperstyle = small(generator).requires_grad_(True)
+    rng = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in hyperstyle.parameters():
+            if not parameter.any():
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=rng))
+    images, name = torch.rand(2, 3, 32, 32), "convs.5.weight"
+    shape = generator.synthesis.get_parameter(name).shape
+    *_, before, last = hyperstyle.refine(images, detach=True, steps=3)
+    assert before.scales is not None
+    assert last.scales is not None
+    whole, plain = last.scales[name], hyperstyle.hypernet.heads[name]
+    assert isinstance(whole, HeadCode)
+    offset = dense(whole, shape)
+    torch.testing.assert_close(offset, plain(whole.code, whole.passes))
+    earlier = before.scales[name]
+    assert isinstance(earlier, HeadCode)
+    found = plain((whole.code - earlier.code).detach(), torch.ones(2))
+    bias = plain.get_parameter("linear.bias")
+    (alone,) = torch.autograd.grad(found.square().sum(), bias, retain_graph=True)
+    (seen,) = torch.autograd.grad((offset * found.detach()).sum() * 2, bias)
+    torch.testing.assert_close(seen, alone)
+
+
+def test_a_generator_with_other_layers_is_refused(generator: Generator) -> None:
+    cfg = HyperStyleConfig(layers={"convs.0": (16, 16, 3, 3), "convs.5": (7, 16, 3, 3)}, num_ws=8, w_dim=16)
+    with pytest.raises(
+        GeneratorMismatch, match=r"changes convs\.5 of shape \[7, 16, 3, 3\]; generator 'tiny' has one of"
+    ):
+        HyperStyle(cfg, generator)
+    cfg = HyperStyleConfig(layers={"convs.9": (16, 16, 3, 3)}, num_ws=8, w_dim=16)
+    with pytest.raises(GeneratorMismatch, match="has no such layer"):
+        HyperStyle(cfg, generator)
+
+
+def test_the_published_file_has_our_names_and_shapes(shared: Path) -> None:
+    meta = json.loads((shared / "golden" / "layouts" / "hyperstyle_ffhq_r1024.json").read_text())
+    theirs = {
+        key.removeprefix("hypernet."): tuple(spec["shape"])
+        for key, spec in meta["tensors"].items()
+        if key.startswith("hypernet.") and not re.match(r"hypernet\.refinement_blocks\.\d+\.hypernet\.", key)
+    }
+    widths = (512,) * 5 + (256, 128, 64, 32)
+    with torch.device("meta"):
+        large = Generator(GeneratorConfig(resolution=1024, channels=widths, z_dim=512, w_dim=512, mapping_layers=1))
+        shapes = HyperStyleConfig.for_generator(large, {})
+        network = HyperNetwork(shapes["layers"], shared_shape=shapes["shared_shape"])
+    assert shapes["shared_shape"] == (512, 512, 3, 3)
+    indices = {name: large.style_names.index(name) for name in shapes["layers"]}
+    rules = keymaps.hyper_network(indices)
+    assert {published_name(name, rules): tuple(t.shape) for name, t in network.state_dict().items()} == theirs
+
+
+def test_a_separable_head_is_refused(generator: Generator) -> None:
+    tensors = {"refinement_blocks.0.output.0.first.weight": torch.zeros(1)}
+    what = EncoderDescription("hyperstyle", None, {}, 8, (256, 256), 6, None, {"hypernet": tensors})  # type: ignore[arg-type]
+    with pytest.raises(WeightsRefused, match="layer 0 has a separable head"):
+        build_hypernet(what, generator, "file")

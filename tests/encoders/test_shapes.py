@@ -11,6 +11,7 @@ from torch import nn
 from ganinv.methods.e4e import E4e
 from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
 from ganinv.methods.inputs import band, fit, pool
+from ganinv.methods.padinv import PadInv, PadInvConfig
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.rows import RowEncoder
 from ganinv.methods.w import NaiveWPlusEncoder, WEncoder, WEncoderConfig
@@ -87,6 +88,30 @@ def conv_shapes(resolution: int) -> dict[str, Shape]:
         shapes[f"convs.{2 * b - 1}"] = (widths[b], widths[b - 1], 3, 3)
         shapes[f"convs.{2 * b}"] = (widths[b], widths[b], 3, 3)
     return shapes
+
+
+def test_padinv() -> None:
+    shape = {"kind": "psp", "resolution": 256, "num_ws": 18, "w_dim": 512, "backbone": "ir-se-50"}
+    given = {"encoder": shape, "num_ws": 18, "const_channels": 512, "ring_channels": (512,) * 4, "relative": False}
+    with torch.device("meta"):
+        padinv = PadInv(PadInvConfig.model_validate(given))
+        const, rings = padinv.padding(torch.empty(1, 512, 32, 32))
+    assert parameters(padinv) == 277_695_168
+    assert len(padinv.state_dict()) == 659 + 1  # its mean latent is the generator's
+    assert const.shape == (1, 512, 4, 4)
+    assert sum(ring.shape[1] * ring.shape[2] for ring in rings.values()) + const.numel() == 139_264
+
+
+@pytest.mark.parametrize("layer", ["torgbs.0", "torgbs.2"])
+def test_a_hypernetwork_with_torgb_layers(layer: str) -> None:
+    """Such a layer's branch has four convolutions of stride 2, from 16x16 to 1x1."""
+    with torch.device("meta"):
+        network = HyperNetwork({layer: (3, 512, 1, 1)})
+        (code,) = network(torch.empty(1, 6, 256, 256)).values()
+        offset = network.heads[f"{layer}.weight"](code, torch.ones(1, device="meta"))
+    assert offset.shape == (1, 3, 512, 1, 1)
+    own = parameters(network) - parameters(network.trunk)
+    assert own == 9 * 256 * (512 + 256 + 256 + 512) + 3 * 256 + 512 + (512 + 1) * 3 * 512
 
 
 def test_hfgi() -> None:

@@ -23,7 +23,7 @@ from ganinv.generators.files import open_generator
 from ganinv.records import CodeReader, code_to_table
 from ganinv.records.record import decode
 from ganinv.store import Plan, Store, open_store
-from tests.closed_form import closed_form_checkpoint, golden_images
+from tests.closed_form import closed_form_checkpoint, closed_form_parts, golden_images, golden_input
 
 GOLDEN: dict[str, Any] = {"atol": 1e-3, "rtol": 1e-3}
 """Of decoded images (README of the golden data)."""
@@ -135,3 +135,34 @@ def test_hfgi(
     torch.testing.assert_close(edited, torch.from_numpy(arrays["edit.final_image"]), **GOLDEN)
     kept = g.render(reader.codes(root.latents["fused"].read()).with_w(torch.from_numpy(arrays["ws_edit"])))
     assert (kept - edited).abs().max() > 0.01  # the features of the unedited face are others
+
+
+@pytest.mark.slow
+def test_padinv(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Constant and rings go into the row's object, and an edit keeps them. Its generator makes 64x64, it reads 256x256."""
+    store, case = str(tmp_path / "store"), shared / "golden/encoders/padinv_r64.json"
+    arrays = recorded(shared, "padinv_r64", tmp_path)
+    torch.save({"models": closed_form_parts(case)}, tmp_path / "padinv.pth")
+    ganinv(monkeypatch, capsys, "import", str(tmp_path / "padinv.pth"), "--store", store, "--name", "p")
+    (tmp_path / "padinv.pth").unlink()  # nothing is needed but the store
+    method = tmp_path / "ringed.yaml"
+    method.write_text(METHOD.format(name="ringed", stage="{kind: encode, encoder: p}"))
+    where = ["--store", store, "--generator", f"{store}/generators/p"]
+    images = ["--dataset", str(tmp_path / "images"), "--engine", "inline", "--record", "dtype=float32"]
+    ganinv(monkeypatch, capsys, "invert", *where, *images, "--method", str(method))
+    root, g = open_store(store), open_generator(f"{store}/generators/p")
+    reader = CodeReader(root, root.latents["ringed"], g)
+    code = from_duckdb(root, "latents", "ringed", reader)
+    assert code.padding is not None
+    assert list(code.padding) == [0, 2, 4, 6]
+    torch.testing.assert_close(g.render(code), torch.from_numpy(arrays["img"][:1]), **GOLDEN)
+    step = golden_input(case, "direction", [1, 10, 512])[0].double()
+    length = float(step.norm())
+    vector = (step / length).numpy()
+    root.directions.put(Direction("turn", vector, "w+", g.name, g.fingerprint, "recorded", unit=length))
+    ganinv(monkeypatch, capsys, "edit", *where, "--latents", "ringed", "--edit", "turn=1", "--engine", "inline")
+    edits = CodeReader(root, root.edits["edits"], g)
+    edited = g.render(from_duckdb(root, "edits", "edits", edits))
+    torch.testing.assert_close(edited, torch.from_numpy(arrays["img_edit"][:1]), **GOLDEN)

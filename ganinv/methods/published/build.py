@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
-from ganinv.generators.formats import rosinality
+from ganinv.generators.formats import genforce, rosinality
 from ganinv.generators.formats.build import build_generator
 from ganinv.generators.formats.parts import StateDict
 from ganinv.generators.stylegan2 import Generator
@@ -121,13 +121,17 @@ def build_hypernet(what: EncoderDescription, generator: Generator | None, where:
         raise WeightsRefused(
             f"{where}: there is no decoder.* whose weights it changes; give the generator it belongs to"
         )
-    if any(re.match(r"refinement_blocks\.\d{1,3}\.output\.0\.", name) for name in tensors):
-        raise WeightsRefused(f"{where} changes toRGB layers as well, which is not known here; only convolutions are")
     names = generator.style_names
     indices = sorted({int(m[1]) for name in tensors if (m := re.match(r"refinement_blocks\.(\d{1,3})\.", name))})
     if indices and indices[-1] >= len(names):
         raise WeightsRefused(f"{where} changes layer {indices[-1]}, its generator has the layers 0 to {len(names) - 1}")
     layers = {names[i]: _shape(generator, names[i]) for i in indices}
+    for i in indices:  # toRGB layers have their one convolution there
+        if names[i].startswith("convs.") and any(n.startswith(f"refinement_blocks.{i}.output.0.") for n in tensors):
+            raise WeightsRefused(
+                f"{where}: layer {i} has a separable head (SharedWeightsHyperNetResNetSeparable), which is not built here; "
+                "the published files have full ones"
+            )
     # Every block that uses the shared head lists it again under its own name.
     aliases = [name for name in tensors if re.match(r"refinement_blocks\.\d+\.hypernet\.", name)]
     with torch.device("meta"):
@@ -154,7 +158,10 @@ def build_decoder(what: EncoderDescription, where: str) -> Generator:
     tensors = what.parts["decoder"]
     size = sum(tensor.dtype.itemsize * math.prod(tensor.shape) for tensor in tensors.values())
     try:
-        description = rosinality.describe_generator(StateDict(tensors), what.latent_avg)
+        if genforce.GENERATOR_MARK in tensors:
+            description = genforce.describe_generator(StateDict(tensors))
+        else:
+            description = rosinality.describe_generator(StateDict(tensors), what.latent_avg)
         generator = build_generator(description, size)
     except WeightsRefused as error:
         raise WeightsRefused(f"{where}: decoder: {error}") from error

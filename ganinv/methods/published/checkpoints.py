@@ -186,8 +186,8 @@ def open_encoder_checkpoint(
     default_type: str | None = None,
     generator: Generator | None = None,
 ) -> EncoderCheckpoint:
-    """Open a checkpoint of pSp, e4e, ReStyle, HyperStyle (or its W encoder), HFGI, In-Domain inversion, E2Style, Style
-    Transformer or StyleFeatureEditor.
+    """Open a checkpoint of pSp, e4e, ReStyle, HyperStyle (or its W encoder), HFGI, PadInv, In-Domain inversion,
+    E2Style, Style Transformer or StyleFeatureEditor.
 
     Args:
         source: path or fsspec URL, or the checkpoint's tree when it is in memory already.

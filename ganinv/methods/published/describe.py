@@ -1,8 +1,8 @@
 """What a published encoder checkpoint is, told from its names, shapes and options; no weights are needed for that.
 
 Formats: pSp, e4e, ReStyle, HyperStyle (and its W encoder) and HFGI write ``{"state_dict", "opts", "latent_avg"}`` with one
-prefix per network; In-Domain inversion writes a bare state dict. Files of the same outer form whose networks are others are
-told apart by ``published.kinds``.
+prefix per network; PadInv writes ``{"models": {"encoder", "generator"}}``; In-Domain inversion writes a bare state dict. Files
+of the same outer form whose networks are others are told apart by ``published.kinds``.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
+    elif isinstance(tree.get("models"), Mapping):
+        parts = _of_models(tree["models"])
     elif {"align", "res"} <= tree.keys():
         parts = {ours: _tensors(tree[n]) for n, ours in _REPACKED.items() if isinstance(tree.get(n), Mapping)}
     elif "output_layer.3.weight" in tree and "body.0.res_layer.0.weight" in tree:
@@ -125,6 +127,14 @@ def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
             f"known are {', '.join(known_parts())}"
         )
     return parts
+
+
+def _of_models(models: Mapping[Any, Any]) -> dict[str, Tensors]:
+    """Networks of a file by GenForce's and Hammer's runners: one dict for each; the averaged generator where there is one."""
+    known = {name: _tensors(models[name]) for name in models if isinstance(models[name], Mapping)}
+    generator = next((known[name] for name in ("generator_smooth", "generator") if name in known), None)
+    parts = {"encoder": known["encoder"]} if "encoder" in known else {}
+    return parts | ({} if generator is None else {"decoder": generator})
 
 
 def _method(parts: dict[str, Tensors], opts: dict[str, Any], said: Any, where: str) -> tuple[str, str | None]:

@@ -22,7 +22,7 @@ class EncoderDescription:
 
     Args:
         method: ``psp``, ``e4e``, ``w``, ``naive-w+``, ``in-domain``; with ``restyle-`` before it when the encoder sees a
-            rendering; ``hyperstyle``; ``hfgi``.
+            rendering; ``hyperstyle``; ``hfgi``; or one of ``published.kinds``.
         encoder_type: the class of the published code; None for HyperStyle, whose W encoder is another file, and for an
             HFGI file without its encoder.
         opts: the options of its training, plain values only.

@@ -68,6 +68,7 @@ KINDS: Registry[PublishedKind] = Registry(
     "published method",
     {
         "e2style": "ganinv.methods.published.e2style:E2STYLE",
+        "padinv": "ganinv.methods.published.padinv:PADINV",
         "style-transformer": "ganinv.methods.published.style_transformer:STYLE_TRANSFORMER",
         "sfe": "ganinv.methods.published.sfe:SFE",
     },
