@@ -127,10 +127,23 @@ class LpipsDistance:
 
     The linear weights come with the ``lpips`` package. The backbone's file must lie in torch's hub cache
     (``torch.hub.get_dir()/checkpoints``); nothing is downloaded.
+
+    Args:
+        untrained: a backbone of random weights, which needs no file: what a discrepancy learns with.
     """
 
-    def __init__(self, net: str, device: torch.device | str = "cpu", backbone: Path | None = None) -> None:
+    def __init__(
+        self,
+        net: str,
+        device: torch.device | str = "cpu",
+        backbone: Path | None = None,
+        *,
+        untrained: bool = False,
+    ) -> None:
         self.name = f"lpips-{net}"
+        if untrained:
+            self.model = lpips_model(net, None).to(device)
+            return
         path = backbone or hub_file(LPIPS_BACKBONES[net])
         if not path.is_file():
             raise missing(self.name, path)
@@ -217,8 +230,9 @@ def gram(features: Tensor) -> Tensor:
     return flat @ flat.mT / features[0].numel()
 
 
-def lpips_model(net: str, backbone: dict[str, Tensor]) -> Any:
-    """The ``lpips`` package's model with a torchvision backbone state dict put in by hand (it would download it)."""
+def lpips_model(net: str, backbone: dict[str, Tensor] | None) -> Any:
+    """The ``lpips`` package's model with a torchvision backbone state dict put in by hand (it would download it); None leaves
+    random weights."""
     from ganinv.losses._compat import ensure_torchvision
 
     ensure_torchvision()
@@ -226,6 +240,8 @@ def lpips_model(net: str, backbone: dict[str, Tensor]) -> Any:
 
     model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).eval().requires_grad_(False)
     assert isinstance(model.net, nn.Module)
+    if backbone is None:
+        return model
     own = model.net.state_dict()
     # "slice2.3.weight" here is "features.3.weight" there.
     model.net.load_state_dict({name: backbone["features." + name.split(".", 1)[1]] for name in own})

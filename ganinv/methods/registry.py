@@ -25,6 +25,7 @@ INVERTERS: Registry[type[Inverter]] = Registry(
         "style-transformer": "ganinv.methods.style_transformer:StyleTransformer",
         "hyperstyle": "ganinv.methods.hyperstyle:HyperStyle",
         "hfgi": "ganinv.methods.hfgi:Hfgi",
+        "uda": "ganinv.methods.uda:Uda",
         "sfe": "ganinv.methods.sfe:Sfe",
         "sfe-editor": "ganinv.methods.sfe_editor:SfeEditor",
         "padinv": "ganinv.methods.padinv:PadInv",
