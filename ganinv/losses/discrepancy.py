@@ -1,9 +1,8 @@
-"""How far apart two sets of reconstructions are, by a network that learns to tell (UDA-Inversion, Xing et al. 2022, section 3.2; the
-f-divergence of Acuna et al. 2021, with Pearson's chi squared)."""
+"""How far apart two sets of reconstructions are, by a network that learns to tell (UDA-Inversion, Xing et al. 2022, section
+3.2; the f-divergence of Acuna et al. 2021, with Pearson's chi squared)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -20,8 +19,8 @@ FeaturesName = Literal["embedded", "lpips-alex"]
 class Discrepancy:
     """``discrepancy(source, target)`` of images [B, C, R, R] each, in [-1, 1]: one number for both batches.
 
-    It is l(source) - phi*(l(target)), where l is the mean distance between what a learned network and a fixed one see. The learned
-    network, of the same form, raises it; who reconstructs is to bring it to zero.
+    It is l(source) - phi*(l(target)), where l is the mean distance between what a learned network and a fixed one see. The
+    learned network, of the same form, raises it; who reconstructs is to bring it to zero.
 
     Args:
         fixed: features that stay as they are; nothing is differentiated through them.
@@ -52,7 +51,7 @@ def embedded(generator: Generator) -> Discrepancy:
     fixed = EmbeddedDistance(own)
     network = Discriminator.from_config(own.cfg).to(generator.device)
     layers = sum(1 for block in range(len(own.blocks) + 1) if own.resolution >> block >= 8)
-    return Discrepancy(fixed, EmbeddedDistance(network), network, 1 / math.sqrt(layers))
+    return Discrepancy(fixed, EmbeddedDistance(network), network, 1 / layers)
 
 
 def lpips_alex(generator: Generator) -> Discrepancy:

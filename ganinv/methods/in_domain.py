@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
+from ganinv.methods.adversary import AdversarialRecipe, Adversary
 from ganinv.methods.base import ImageEncoder, InverterConfig
 from ganinv.methods.learning import InverterLearner, new_inverter
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Learner
-from ganinv.training.players import ImageCritic, ImageCriticConfig
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 SLOPE = 0.2  # of all leaky ReLUs
@@ -111,14 +110,13 @@ def _small(cfg: InDomainConfig) -> PspConfig:
     )
 
 
-class InDomainRecipe(Recipe):
+class InDomainRecipe(AdversarialRecipe):
     """Training the domain-guided encoder (section 3.1): on real images through the generator, with a discriminator that goes on
     learning beside it; no loss on latents."""
 
     kind: Literal["in-domain"] = "in-domain"
     adversarial: float = Field(0.08, ge=0)
     """Weight of the discriminator's opinion of the renderings."""
-    critic: ImageCriticConfig = ImageCriticConfig()
 
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
         return InDomainLearner(self, new_inverter(InDomainEncoder, self, generator, needed, start))
@@ -129,18 +127,13 @@ class InDomainLearner(InverterLearner[InDomainEncoder, InDomainRecipe]):
 
     def __init__(self, recipe: InDomainRecipe, encoder: InDomainEncoder) -> None:
         super().__init__(recipe, encoder)
-        self.critic = ImageCritic(recipe.critic, self.generator)
-        self.players = {"critic": self.critic}
+        self.adversary = Adversary(recipe, self.generator)
+        self.players = self.adversary.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         code = Code(w=self.network.latents(batch.images))
         rendered = self.generator.synthesize(code)
-        judged = self.critic.learn(rendered, batch.photos, step, self.recipe.rate(step.number, step.total))
-        yield {
-            **self.losses(rendered, batch, code),
-            "adversarial": (self.recipe.adversarial, self.critic.loss(rendered)),
-            "discriminator": (0.0, judged),
-        }
+        yield {**self.losses(rendered, batch, code), **self.adversary.terms(rendered, batch, step)}
 
 
 class _Conv(nn.Module):

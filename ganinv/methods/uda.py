@@ -1,5 +1,5 @@
-"""UDA-Inversion (Xing et al. 2022, "GAN Inversion for Image Editing via Unsupervised Domain Adaptation"): HFGI's networks, which learn
-from clean images, and to treat degraded ones alike without ever seeing those clean."""
+"""UDA-Inversion (Xing et al. 2022, "GAN Inversion for Image Editing via Unsupervised Domain Adaptation"): HFGI's networks, which
+learn from clean images, and to treat degraded ones alike without ever seeing those clean."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class UdaConfig(HfgiConfig):
 
 
 class Uda(Hfgi):
-    """``uda(images [B, 3, R, R] in [-1, 1], of whatever quality) -> Code``: HFGI's networks, trained another way. What is wrong with
-    an image is in its residual, and is not brought back."""
+    """``uda(images [B, C, R, R] in [-1, 1], of whatever quality) -> Code``: HFGI's networks, trained another way. What is wrong
+    with an image is in its residual, and is not brought back."""
 
     Config = UdaConfig
 
@@ -95,8 +95,8 @@ def _two_domains() -> DataConfig:
 
 
 class UdaRecipe(Recipe):
-    """Training UDA-Inversion (section 3): supervised on clean images; on degraded ones only by the discrepancy between what is made
-    of both. Only the aligner and the consultation encoder learn."""
+    """Training UDA-Inversion (section 3): supervised on clean images; on degraded ones only by the discrepancy between what is
+    made of both. Only the aligner and the consultation encoder learn."""
 
     kind: Literal["uda"] = "uda"
     needed: Mapping[str, str] = Field(default_factory=lambda: {"encoder": "e4e"})
@@ -170,6 +170,7 @@ def _degraded(batch: Batch) -> Tensor:
     low = batch.degraded
     if low is None or low.all() or not low.any():
         raise ConfigError(
-            f"a batch of {len(batch)} has images of one domain only: make batch_size larger, or data.degrade.share nearer to 0.5"
+            f"a batch of {len(batch)} has images of one domain only: make batch_size larger, or data.degrade.share nearer to "
+            "0.5"
         )
     return low
