@@ -60,6 +60,7 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "w": "ganinv.methods.w:WRecipe",
         "hyperstyle": "ganinv.methods.hyperstyle:HyperStyleRecipe",
         "hfgi": "ganinv.methods.hfgi:HfgiRecipe",
+        "uda": "ganinv.methods.uda:UdaRecipe",
         "padinv": "ganinv.methods.padinv:PadInvRecipe",
     },
 )
