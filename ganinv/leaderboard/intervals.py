@@ -1,0 +1,55 @@
+"""How sure a mean is: the bootstrap over images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+FEW = 8
+"""Of fewer images no interval is told."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over ``count`` images, and the interval that 95 % of resampled ones fall into; NaN where there are too few."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def text(self) -> str:
+        return "" if np.isnan(self.low) else f"{self.low:.4g} to {self.high:.4g}, of {self.count}"
+
+
+def estimate(values: np.ndarray, resamples: int, seed: int = 0) -> Estimate:
+    """Of the values [N] that are not NaN."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    low, high = _interval([known], lambda drawn: drawn[0].mean(1), resamples, seed)
+    return Estimate(float(known.mean()), low, high, len(known))
+
+
+def ratio(values: np.ndarray, reference: np.ndarray, resamples: int, seed: int = 0) -> Estimate:
+    """Ratio of means of two methods on the same images [N]: pairs are drawn, so that what is hard about an image cancels."""
+    both = ~(np.isnan(values) | np.isnan(reference))
+    a, b = values[both], reference[both]
+    if not len(a) or not b.mean():
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    low, high = _interval([a, b], lambda drawn: drawn[0].mean(1) / drawn[1].mean(1), resamples, seed)
+    return Estimate(float(a.mean() / b.mean()), low, high, len(a))
+
+
+def _interval(
+    columns: list[np.ndarray], of: Callable[[list[np.ndarray]], np.ndarray], resamples: int, seed: int
+) -> tuple[float, float]:
+    count = len(columns[0])
+    if count < FEW:
+        return np.nan, np.nan
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    low, high = np.quantile(of([column[drawn] for column in columns]), (0.025, 0.975))
+    return float(low), float(high)

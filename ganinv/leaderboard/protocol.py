@@ -1,0 +1,56 @@
+"""The protocol: all that moves a number of the leaderboard. Change a value, and give it another name."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ganinv.config import StrictModel, digest
+
+
+class AskedEdit(StrictModel):
+    """An edit that every method has to take, and whose effect a judge reads off the picture.
+
+    Args:
+        direction: of the store, fitted on samples of the generator.
+        measure: of ``ganinv.judges.Panel``: what has to change.
+        change: by how much, in the measure's own unit, for the edit to count as made.
+    """
+
+    direction: str
+    measure: str
+    change: float
+
+
+class LeaderboardProtocol(StrictModel):
+    """Two boards may be compared when the digests of their protocols are equal.
+
+    Args:
+        reference: the method that ratios are to.
+        edits: what every method has to take; yaw and the width of the mouth are in units of the distance between the eyes.
+        same_person: distance of face descriptors under which two images are one person's. dlib says 0.6, which is for photographs
+            of many pixels and of all kinds of people: at 64 pixels, portraits of one person are 0.21 apart (0.28 at most) and
+            those of two at least 0.45, while the generator's mean face is nearer than 0.6 to nearly everybody.
+        strengths: of the directions, tried from weak to strong; between two of them is interpolated.
+        samples, truncation_psi, seed: of the generator's own images that are inverted beside photographs, whose true code exists.
+        fitted_on: samples that directions are fitted on.
+        resamples: of the bootstrap behind the intervals.
+    """
+
+    name: str = "leaderboard-1"
+    reference: str = "e4e"
+    edits: tuple[AskedEdit, ...] = (
+        AskedEdit(direction="yaw", measure="yaw", change=0.08),
+        AskedEdit(direction="smile", measure="mouth_width", change=0.08),
+    )
+    same_person: float = Field(0.4, gt=0)
+    strengths: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
+    samples: int = Field(48, ge=2)
+    truncation_psi: float = 0.8
+    seed: int = 60_000
+    fitted_on: int = Field(6_000, ge=100)
+    resamples: int = Field(1_000, ge=100)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all settings."""
+        return digest(self)

@@ -1,0 +1,215 @@
+"""``leaderboard``: several methods on several data sets, each image judged; resumed, and grown by a method or a data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from ganinv.codes.code import Code
+from ganinv.data.png import png_bytes
+from ganinv.errors import ConfigError, GaninvError
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.generators.sampling import sample_z
+from ganinv.generators.stylegan2 import Generator
+from ganinv.leaderboard.board import BOARD, JUDGED, collection_name
+from ganinv.leaderboard.jury import Jury
+from ganinv.leaderboard.protocol import LeaderboardProtocol
+from ganinv.stages.method import method_config
+from ganinv.store import Plan, RowError, Store, Unit, open_store
+from tasks.codes import CodesJob
+from tasks.engine import Pools, default_device, provenance, run_units
+from tasks.jobs.dataset import DatasetRef
+from tasks.pool import WorkerSpec
+from tasks.records import load_sources
+from tasks.sources import sources_of
+from tasks.steps.fit import FitJob, run_fit
+from tasks.steps.invert import InvertJob, run_invert
+from tasks.steps.sample import SampleJob, run_sample
+
+SAMPLES = "samples"
+"""Name of the data set that the generator made itself."""
+
+
+class LeaderboardJob(CodesJob):
+    """Invert ``datasets`` with ``methods`` and judge each image. Run again with more of either, only what is new is computed.
+
+    Args:
+        methods: of configs/methods, or YAML files.
+        datasets: by name; a bare URL, or fields of a data set. Samples of the generator are always one of them.
+        protocol: what is measured and how; of the store's board, so it cannot change within one.
+    """
+
+    store: str
+    methods: tuple[str, ...] = Field(min_length=1)
+    datasets: Mapping[str, DatasetRef] = Field(default_factory=dict)
+    generator: str = EMBEDDED
+    labeller: str = "portraits-64"
+    protocol: LeaderboardProtocol = LeaderboardProtocol()
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _urls(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            return {name: {"url": one} if isinstance(one, str) else one for name, one in given.items()}
+        return given
+
+    @field_validator("datasets")
+    @classmethod
+    def _others(cls, given: Mapping[str, DatasetRef]) -> Mapping[str, DatasetRef]:
+        if SAMPLES in given:
+            raise ValueError(f"a data set cannot be called {SAMPLES!r}: that is the generator's own")
+        return given
+
+
+def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
+    """Fill ``leaderboard/<data set>.<method>``. Returns counts, and why a method was not run."""
+    store, generator = open_store(job.store), open_generator(job.generator)
+    _agree(store, job.protocol)
+    _directions(job, store, pools)
+    datasets = {SAMPLES: _own_samples(store, generator, job.protocol), **job.datasets}
+    results: dict[str, Any] = {}
+    not_run: dict[str, str] = {}
+    for method in job.methods:
+        name = method_config(method).name
+        for dataset, reference in datasets.items():
+            target = collection_name(dataset, name)
+            inversion = {
+                **job.model_dump(include={"store", "generator", "encoders", "needed"}),
+                **{"dataset": reference, "method": method, "name": target},
+            }
+            try:
+                inverted = run_invert(InvertJob.model_validate(inversion), pools)
+            except GaninvError as error:  # of this method or this data set: the others go on, and the board says why
+                not_run[target] = str(error)
+                continue
+            results[target] = {"inverted": inverted, "judged": _judge(job, store, generator, target, pools)}
+    _note(store, job, not_run)
+    return {"url": f"{store.url}/{BOARD}", "boards": results, "not_run": not_run}
+
+
+def _agree(store: Store, protocol: LeaderboardProtocol) -> None:
+    """A board has one protocol."""
+    path, record = f"{BOARD}/protocol.json", protocol.model_dump_json(indent=1).encode()
+    there = store.objects.read_if_there(path)
+    if there is None:
+        store.objects.put(path, record)
+    elif json.loads(there) != json.loads(record):
+        raise ConfigError(
+            f"the leaderboard of {store.url} follows protocol {json.loads(there).get('name')!r} with other settings than "
+            f"{protocol.name!r} has now: numbers of both cannot stand in one table; begin in another store"
+        )
+
+
+def _directions(job: LeaderboardJob, store: Store, pools: Pools) -> None:
+    """The directions of the protocol, fitted here on samples of the generator where the store has them not."""
+    asked = {edit.direction for edit in job.protocol.edits}
+    if asked <= {entry["name"] for entry in store.directions.list()}:
+        return
+    common = {"store": job.store, "labeller": job.labeller}
+    sampled = {"name": BOARD, "count": job.protocol.fitted_on, "generator": job.generator}
+    run_sample(SampleJob.model_validate({**common, **sampled}), pools)
+    method = {"method": "interfacegan", "tails": 0.05}
+    fitted = {"name": BOARD, "samples": BOARD, "methods": (method,), "attributes": tuple(sorted(asked))}
+    run_fit(FitJob.model_validate({**common, **fitted}), pools)
+    failed = store.collection("fits", BOARD).errors()
+    if failed.num_rows:
+        why = "; ".join(f"{row['image_id']}: {row['message']}" for row in failed.to_pylist())
+        raise ConfigError(
+            f"the directions of the protocol could not be fitted ({why}): give a labeller that has {', '.join(sorted(asked))} "
+            "with --labeller, or fit directions of these names into the store first"
+        )
+
+
+def _own_samples(store: Store, generator: Generator, protocol: LeaderboardProtocol) -> DatasetRef:
+    """Samples of the generator as a data set: pictures of eight bits, as photographs are."""
+    folder = f"{BOARD}/{SAMPLES}"
+    names = [f"{number:04d}.png" for number in range(protocol.samples)]
+    missing = sorted(set(names) - set(store.objects.names(folder)))
+    if missing:
+        z = sample_z(protocol.seed, range(protocol.samples), generator.z_dim)
+        images = generator.render(Code(w=generator.map(z, truncation_psi=protocol.truncation_psi)))
+        for name in missing:
+            store.objects.put(f"{folder}/{name}", png_bytes(images[names.index(name)]))
+    return DatasetRef(url=store.objects.where(folder))
+
+
+def _judge(job: LeaderboardJob, store: Store, generator: Generator, name: str, pools: Pools) -> dict[str, Any]:
+    latents = store.latents[name]
+    origin, jury = latents.provenance(), Jury(job.protocol)
+    config = {
+        "source_digest": origin["config_digest"],
+        "protocol": job.protocol.digest,
+        "judges": [str(judge) for judge in jury.judges],
+        "absent": sorted(jury.absent),
+    }
+    more = {"method": origin.get("method"), "protocol_name": job.protocol.name, "judges": config["judges"]}
+    good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
+    planned = latents.plan()
+    size = max(len(unit.ids) for unit in planned.units)
+    plan = Plan.of("leaderboard", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
+    worker = WorkerSpec(JudgingWorker, {"job": job, "name": name})
+    return run_units(
+        store.collection(JUDGED, name), plan, worker, pools, f"judge {name}", grows=True, made_of=[latents]
+    )
+
+
+def _note(store: Store, job: LeaderboardJob, not_run: Mapping[str, str]) -> None:
+    """What was asked for and not run, for the page; what was run later is taken out."""
+    path = f"{BOARD}/not-run.json"
+    known: dict[str, str] = json.loads(store.objects.read_if_there(path) or b"{}")
+    judged = set(store.list(JUDGED))
+    merged = {name: why for name, why in {**known, **not_run}.items() if name not in judged}
+    store.objects.put(path, json.dumps(merged, indent=1, sort_keys=True).encode())
+
+
+class JudgingWorker:
+    """Renders inversions and edits of them, and puts both before the jury."""
+
+    def __init__(self, job: LeaderboardJob, name: str) -> None:
+        self.store = open_store(job.store)
+        self.latents, self.collection = self.store.latents[name], self.store.collection(JUDGED, name)
+        self.generator = open_generator(job.generator, default_device())
+        self.reader = job.reader(self.store, self.latents, self.generator)
+        self.sources = sources_of(self.latents, self.store)
+        self.jury = Jury(job.protocol)
+        fingerprint = self.generator.fingerprint
+        self.directions = {
+            edit.direction: self.store.directions.get(edit.direction, generator=fingerprint)
+            for edit in job.protocol.edits
+        }
+
+    def process(self, ids: Sequence[str]) -> list[Any]:
+        images, table, errors = load_sources(self.sources, self.latents, ids, self.generator)
+        rows: list[Any] = list(errors)
+        if not table.num_rows:
+            return rows
+        code = self.reader.codes(table).to(self.generator.device)
+        source = images.to(self.generator.device)
+        rendered = self.generator.render(code)
+
+        def edit(direction: str, strength: float) -> Tensor:
+            moved = code.with_w(code.w + self.directions[direction].step(code.w, torch.tensor(strength)))
+            photo = source if self.reader.edits_need_images else None
+            return self.generator.render(self.reader.after_edit(photo, code, moved).to(self.generator.device))
+
+        values = self.jury.fidelity(source, rendered) | self.jury.edits(source, rendered, edit)
+        rows += [
+            (image_id, {name: float(column[n]) for name, column in values.items()})
+            for n, image_id in enumerate(table["image_id"].to_pylist())
+        ]
+        return rows
+
+    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
+        rows.sort(key=lambda row: row[0])
+        columns: dict[str, Any] = {"image_id": pa.array([row[0] for row in rows], pa.string())}
+        for name in rows[0][1] if rows else ():
+            columns[name] = pa.array(np.array([row[1][name] for row in rows], np.float32))
+        self.collection.write_part(unit.index, pa.table(columns), failures, {})
+        return {}

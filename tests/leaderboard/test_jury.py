@@ -1,0 +1,77 @@
+"""What the jury says, on cases whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ganinv.leaderboard.intervals import estimate, ratio
+from ganinv.leaderboard.jury import at_change, grain
+
+
+def test_the_strength_at_which_a_change_is_reached() -> None:
+    strengths, nan = (0.0, 1.0, 2.0), np.nan
+    changes = np.array([[0.0, 0.0, 0.0, 0.0], [0.05, 0.2, 0.01, nan], [0.15, 0.1, 0.02, 0.4]])
+    distances = np.array([[0.1, 0.1, 0.1, 0.1], [0.2, 0.5, 0.1, nan], [0.4, 0.9, 0.1, 0.3]])
+    strength, distance = at_change(changes, distances, strengths, 0.1)
+    np.testing.assert_allclose(
+        strength, [1.5, 0.5, nan, nan]
+    )  # the third never moves, the fourth lost its face on the way
+    np.testing.assert_allclose(distance, [0.3, 0.3, nan, nan])
+
+
+def test_grain_tells_speckles_from_blur() -> None:
+    rng = torch.Generator().manual_seed(0)
+    source = torch.nn.functional.interpolate(torch.randn(2, 3, 16, 16, generator=rng), size=64, mode="bicubic") * 0.2
+    source = source + 0.05 * torch.randn(source.shape, generator=rng)
+    blurred = torch.nn.functional.avg_pool2d(source, 5, 1, 2)
+    speckled = source + 0.2 * torch.randn(source.shape, generator=rng)
+    assert (grain(source, blurred) < 1).all()
+    assert (grain(source, speckled) > 8).all()
+
+
+def test_a_ratio_is_of_pairs() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.lognormal(0, 1, 60)  # images differ far more than methods do
+    a, b = 0.8 * hard, hard * rng.normal(1, 0.02, 60)
+    paired = ratio(a, b, 500)
+    assert paired.low < 0.8 < paired.high
+    assert paired.high - paired.low < 0.03
+    alone = estimate(a, 500)
+    assert (alone.high - alone.low) / alone.mean > 0.2
+    assert np.isnan(estimate(a[:5], 500).low)
+    assert estimate(np.array([np.nan, 1.0]), 500).count == 1
+
+
+@pytest.mark.seconds
+def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() -> None:
+    """The mean face takes every edit and is nobody; a copied picture is the person and takes none."""
+    pytest.importorskip("dlib")
+    from ganinv.codes.code import Code
+    from ganinv.generators.files import open_generator
+    from ganinv.leaderboard.jury import Jury
+    from ganinv.leaderboard.protocol import AskedEdit, LeaderboardProtocol
+
+    g = open_generator("portraits-64")
+    w = g.map(torch.randn(6, g.z_dim, generator=torch.Generator().manual_seed(3)), truncation_psi=0.7)
+    photo = g.render(Code(w=w))
+    mean = g.render(Code(w=g.w_mean.expand(6, g.num_ws, -1)))
+    lighter = AskedEdit(direction="brightness", measure="brightness", change=0.05)
+    jury = Jury(LeaderboardProtocol(edits=(lighter,), strengths=(1.0, 2.0)))
+
+    def honest(direction: str, strength: float) -> torch.Tensor:
+        return photo + 0.1 * strength
+
+    def of_the_mean(direction: str, strength: float) -> torch.Tensor:
+        return mean + 0.1 * strength
+
+    kept = {
+        "honest": jury.edits(photo, photo, honest),
+        "mean": jury.edits(photo, mean, of_the_mean),
+        "copy": jury.edits(photo, photo, lambda direction, strength: photo),
+    }
+    assert np.nanmean(kept["honest"]["brightness_kept"]) > 0.8
+    assert np.nanmean(kept["mean"]["brightness_reached"]) > 0.8
+    assert np.nanmean(kept["mean"]["brightness_kept"]) < 0.5
+    assert np.nanmean(kept["copy"]["brightness_reached"]) == 0
