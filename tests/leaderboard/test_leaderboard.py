@@ -30,7 +30,8 @@ def run(store: Path, *methods: str, **more: object) -> dict[str, object]:
 @pytest.mark.slow
 def test_a_board_is_made_grown_and_drawn(tmp_path: Path) -> None:
     quick = tmp_path / "quick.yaml"
-    quick.write_text("name: quick\nsummary: four steps\nspace: w\nstages:\n  - {kind: optimize, space: w, start: mean, steps: 4, lr: 0.1}\n")
+    stage = "{kind: optimize, space: w, start: mean, steps: 4, lr: 0.1}"
+    quick.write_text(f"name: quick\nsummary: four steps\nspace: w\nstages:\n  - {stage}\n")
     store, photos = tmp_path / "store", tmp_path / "photos"
     photos.mkdir()
     for n in range(2):
