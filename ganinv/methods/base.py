@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -57,6 +57,7 @@ class Inverter(nn.Module):
         Config: the model of its configuration.
         needs: roles of other inverters that it starts from: HyperStyle's ``w_encoder``.
         edits_need_images: whether ``after_edit`` looks at the photo.
+        edits_by_reference: whether it takes attributes over from another image (``edit_by_reference``).
         uri: where it was opened from, as ``open_inverter`` takes it; empty for one that was just built.
     """
 
@@ -64,6 +65,7 @@ class Inverter(nn.Module):
     Config: ClassVar[type[InverterConfig]]
     needs: ClassVar[tuple[str, ...]] = ()
     edits_need_images: ClassVar[bool] = False
+    edits_by_reference: ClassVar[bool] = False
 
     def __init__(
         self, cfg: InverterConfig, generator: Generator | None = None, needed: Mapping[str, Inverter] | None = None
@@ -150,6 +152,21 @@ class Inverter(nn.Module):
             images: [B, C, H, W], where ``edits_need_images``.
         """
         return carry_features(self.generator, code, edited)
+
+    def reference_code(self, images: Tensor) -> Code:
+        """Codes of images [B, C, H, W] that edits take attributes from, where ``edits_by_reference``."""
+        return self(images)
+
+    def edit_by_reference(self, code: Code, reference: Code, attributes: Sequence[str] = ()) -> Code:
+        """The code with attributes of another image's code in the place of its own; extras stay.
+
+        Args:
+            reference: one for all, or one for each. attributes: all that it knows, where none are named.
+
+        Raises:
+            ConfigError: it makes no such edits, or knows no such attribute.
+        """
+        raise ConfigError(f"{self.cfg.kind} takes nothing over from references: give an editor that does")
 
     @property
     def photo_side(self) -> int:

@@ -23,6 +23,7 @@ INVERTERS: Registry[type[Inverter]] = Registry(
         "interestyle": "ganinv.methods.interestyle:IntereStyle",
         "e2style": "ganinv.methods.e2style:E2Style",
         "style-transformer": "ganinv.methods.style_transformer:StyleTransformer",
+        "reference-editor": "ganinv.methods.reference_editor:ReferenceEditor",
         "hyperstyle": "ganinv.methods.hyperstyle:HyperStyle",
         "hfgi": "ganinv.methods.hfgi:Hfgi",
         "uda": "ganinv.methods.uda:Uda",
@@ -62,6 +63,7 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "hfgi": "ganinv.methods.hfgi:HfgiRecipe",
         "uda": "ganinv.methods.uda:UdaRecipe",
         "padinv": "ganinv.methods.padinv:PadInvRecipe",
+        "reference-editor": "ganinv.methods.reference_editor:ReferenceEditorRecipe",
     },
 )
 """How each kind is trained."""

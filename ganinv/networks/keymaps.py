@@ -127,6 +127,10 @@ def style_transformer(mapping_layers: int) -> Rules:
     ]
 
 
+REFERENCE_EDITOR: Rules = decoder_layer(r"layer\.", "transformerlayer.")
+"""Style Transformer's editor; ``classifier.*`` has the same names there."""
+
+
 def hyper_network(indices: Mapping[str, int]) -> Rules:
     """HyperStyle's ``hypernet.*``; ``indices`` gives the number of each tuned layer in the order of use."""
     rules: Rules = [*_resnet(r"trunk\."), (r"shared\.", "shared_weight_hypernet.")]

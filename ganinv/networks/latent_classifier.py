@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ganinv.errors import WeightsRefused
+from ganinv.networks.adopt import Lazy, adopt
+from ganinv.reading.checkpoint import open_checkpoint
 
 
 class LatentClassifier(nn.Module):
@@ -44,3 +49,52 @@ class LatentClassifier(nn.Module):
         """Attribute -> log-odds [B], as ``ClassifierGradientEditor`` takes them."""
         logits, _ = self(w)
         return {name: logits[:, i] for i, name in enumerate(self.attributes)}
+
+
+# fmt: off
+CELEBA = (
+    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
+    "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses",
+    "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache",
+    "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks",
+    "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick",
+    "Wearing_Necklace", "Wearing_Necktie", "Young",
+)
+# fmt: on
+"""The 40 attributes of CelebA (Liu et al. 2015), in its order, which is the published classifier's."""
+
+
+def published_names(count: int) -> tuple[str, ...]:
+    """Names of a published classifier's attributes: CelebA's where there are 40, else numbers."""
+    return CELEBA if count == len(CELEBA) else tuple(str(number) for number in range(count))
+
+
+def open_latent_classifier(source: str | Mapping[str, Lazy]) -> LatentClassifier:
+    """The classifier of a published file of its own, frozen. Nothing in the file runs.
+
+    Args:
+        source: path or fsspec URL of the file, or its state dict.
+
+    Raises:
+        WeightsRefused: not that network, tensors are missing, of another shape, or not finite.
+    """
+    if isinstance(source, str):
+        with open_checkpoint(source) as checkpoint:
+            return _adopted(checkpoint.tree, source)
+    return _adopted(source, "the classifier")
+
+
+def _adopted(tree: Any, where: str) -> LatentClassifier:
+    inner = tree.get("state_dict", tree) if isinstance(tree, Mapping) else tree
+    if not isinstance(inner, Mapping) or not any(str(name).endswith("fcs.0.weight") for name in inner):
+        raise WeightsRefused(
+            f"{where} is no classifier of latents: expected a state_dict with fcs.*, indep_fcs.*, output_fcs.*"
+        )
+    tensors = {str(name).removeprefix("module."): tensor for name, tensor in inner.items()}
+    shared, second, own = (tensors[name].shape for name in ("fcs.0.weight", "fcs.1.weight", "indep_fcs.0.weight"))
+    count = sum(name.startswith("output_fcs.") and name.endswith(".weight") for name in tensors)
+    with torch.device("meta"):
+        network = LatentClassifier(
+            1, int(shared[1]), published_names(count), (int(shared[0]), int(second[0])), int(own[0])
+        )
+    return adopt(network, tensors, [], where)

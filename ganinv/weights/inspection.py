@@ -298,7 +298,8 @@ def _looks_like_encoder(tree: Any) -> bool:
     state = tree.get("state_dict")
     names = list(state) if isinstance(state, Mapping) else list(tree)
     firsts = {str(name).removeprefix("module.").partition(".")[0] for name in names}
-    return bool(firsts & (set(known_parts()) - {"decoder"})) or "output_layer.3.weight" in names  # the last: ArcFace
+    others = {"output_layer.3.weight", "fcs.0.weight"}  # ArcFace, a classifier of latents: refused by name
+    return bool(firsts & (set(known_parts()) - {"decoder"}) or others & set(names))
 
 
 def _widths(channels: tuple[int, ...]) -> dict[int, int]:

@@ -83,6 +83,16 @@ class World:
             Image.fromarray(array).save(place / f"{number}.png")
         return str(place)
 
+    @cached_property
+    def trained(self) -> Inverter:
+        """An encoder that has learned a little: what trainings start from that start from one."""
+        trainer = trainer_of("psp", self, steps=60)
+        for _ in range(60):
+            trainer.step()
+        with trainer.finished() as network:
+            assert isinstance(network, Inverter)
+            return network.requires_grad_(False)
+
     def inverter(self, kind: str) -> Inverter:
         """One of random weights that all act, what it needs included."""
         g, cls = self.generator, INVERTERS[kind]
@@ -231,7 +241,7 @@ def recipe_of(kind: str, **other: Any) -> Recipe:
 
 def trainer_of(kind: str, world: World, **other: Any) -> Trainer:
     recipe, g = recipe_of(kind, **other), world.generator
-    needed = needed_of(kind, g)
+    needed = needed_of(kind, g) | {role: world.trained for role in INVERTERS[kind].needs if role == "encoder"}
     batches = MixedBatches(recipe.data, g, recipe.batch_size)
     return Trainer(recipe, lambda: recipe.build(g, needed, None), batches)
 

@@ -15,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganinv.codes.code import Code
+from ganinv.directions.fitting.classifier_gradient import ClassifierGradientEditor
 from ganinv.methods.e2style import E2Style
 from ganinv.methods.published.checkpoints import open_encoder_checkpoint
+from ganinv.methods.reference_editor import ReferenceEditor
 from ganinv.methods.restyle import ReStyle
 from ganinv.methods.style_transformer import StyleTransformer
 from tests.closed_form import closed_form_checkpoint, golden_images
@@ -121,3 +124,38 @@ def test_restyle_sees_its_own_renderings(encoders: Path, case: str) -> None:
         close(code.w, {"w": arrays["ws_steps"][:, step]}, "w", tolerance)
         close(generator.synthesize(code), {"i": arrays["img_steps"][:, step]}, "i", tolerance)
         before = code.w
+
+
+@pytest.mark.seconds
+def test_edits_of_style_transformer(encoders: Path) -> None:
+    """The reference-based edit, its classifier and losses, and the first-order label-based edit."""
+    checkpoint, arrays = opened(encoders, "style_transformer_edit_r32")
+    assert checkpoint.method == "reference-editor"
+    editor, generator = checkpoint.inverter(), generator_of(checkpoint)
+    assert isinstance(editor, ReferenceEditor)
+    assert editor.classifier is not None
+    source, reference = (torch.from_numpy(arrays[name]) for name in ("src", "ref"))
+    edited = editor.edit_by_reference(Code(w=source), Code(w=reference))
+    close(edited.w, arrays, "mix")
+    close(generator.synthesize(Code(w=edited.w[:, : generator.num_ws])), arrays, "img")
+    found = {name: editor.scores(torch.from_numpy(arrays[name])) for name in ("src", "ref", "mix")}
+    for name, (logits, embeddings) in found.items():
+        close(logits, arrays, f"logits_{name}")
+        if f"embedding_{name}" in arrays:
+            close(embeddings, arrays, f"embedding_{name}")
+    attribute = int(arrays["attr"])
+    others = [k for k in range(40) if k != attribute]
+    embedded = {name: embeddings for name, (_, embeddings) in found.items()}
+    losses = {
+        "src_code": F.mse_loss(source, edited.w),
+        "ref_attr": F.mse_loss(embedded["ref"][:, attribute], embedded["mix"][:, attribute]),
+        "src_attr": F.mse_loss(embedded["src"][:, others], embedded["mix"][:, others]),
+    }
+    for name, value in losses.items():
+        close(value.double(), arrays, f"loss_l2_{name}", {"atol": 1e-5, "rtol": 1e-4})
+    for target in (0, 1):
+        by_label = ClassifierGradientEditor(
+            editor.classifier.scores, editor.cfg.classes[attribute], target=float(target)
+        )
+        # Away from the target is the direction of the gradient, which the recording has.
+        close(-by_label.direction(source), arrays, f"first_order_{target}")

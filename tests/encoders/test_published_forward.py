@@ -13,6 +13,7 @@ from ganinv.methods.e2style import E2Style, E2StyleConfig, split_rows
 from ganinv.methods.published.checkpoints import open_encoder_checkpoint
 from ganinv.methods.published.describe import describe
 from ganinv.methods.style_transformer import StyleTransformer, StyleTransformerConfig
+from ganinv.networks.latent_classifier import open_latent_classifier
 from ganinv.networks.transformer import DecoderLayer
 from tests.encoders.test_checkpoints import outline
 from tests.tiny import tiny_generator
@@ -24,6 +25,8 @@ from tests.tiny import tiny_generator
         ("encoders/style_transformer_r64", "style-transformer", 10),
         ("layouts/style_transformer_ffhq_r1024", "style-transformer", 18),
         ("encoders/e2style_3stages_r1024", "e2style", 18),
+        ("encoders/style_transformer_edit_r32", "reference-editor", 8),
+        ("layouts/style_transformer_edit_r1024", "reference-editor", 18),
     ],
 )
 def test_what_it_is(shared: Path, case: str, method: str, n_styles: int) -> None:
@@ -137,3 +140,15 @@ def test_tokens_have_no_order_and_are_cut_after_the_transformer() -> None:
     torch.testing.assert_close(encoder(images).w, w[:, order[:8]])
     encoder.z = torch.nn.Parameter(z[:, :8], requires_grad=False)
     assert (encoder(images).w - w).abs().max() > 1e-3
+
+
+def test_the_classifier_alone_is_no_encoder_and_opens_as_what_it_is(shared: Path) -> None:
+    file = shared / "golden" / "layouts" / "style_transformer_classifier.json"
+    with pytest.raises(WeightsRefused, match="classifier of latents, not an encoder"):
+        describe(outline(file))
+    classifier = open_latent_classifier(outline(file, device="cpu"))
+    assert sum(p.numel() for p in classifier.parameters()) == 20_583_464
+    assert (classifier.attributes[5], classifier.attributes[39]) == ("Bangs", "Young")
+    assert classifier.scores(torch.zeros(2, 18, 512))["Smiling"].shape == (2,)
+    with pytest.raises(WeightsRefused, match="no classifier of latents: expected"):
+        open_latent_classifier({"state_dict": {"a": torch.zeros(1)}})

@@ -43,7 +43,7 @@ def mean_latent(what: EncoderDescription, generator: Generator | None, where: st
         "start_from_latent_avg"
     ) is False:
         return torch.zeros(what.n_styles, W_DIM), "none is used (start_from_latent_avg is false)"
-    if ("encoder" not in what.parts and kind is None) or (kind is not None and kind.tunes_mapping):
+    if ("encoder" not in what.parts and kind is None) or (kind is not None and not kind.needs_mean):
         return None, "the file has none"
     if generator is None:
         raise WeightsRefused(

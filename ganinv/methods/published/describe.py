@@ -93,6 +93,8 @@ def describe(
 def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
     if isinstance(tree.get("state_dict"), Mapping):
         tensors = _tensors(tree["state_dict"])
+        if "fcs.0.weight" in tensors:
+            raise WeightsRefused(_CLASSIFIER.format(where=where))
         if tensors and all(name.startswith("module.") for name in tensors):
             tensors = {name.removeprefix("module."): t for name, t in tensors.items()}
         parts: dict[str, Tensors] = {}
@@ -103,6 +105,8 @@ def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
         parts = _of_models(tree["models"])
     elif {"align", "res"} <= tree.keys():
         parts = {ours: _tensors(tree[n]) for n, ours in _REPACKED.items() if isinstance(tree.get(n), Mapping)}
+    elif "fcs.0.weight" in tree:
+        raise WeightsRefused(_CLASSIFIER.format(where=where))
     elif "output_layer.3.weight" in tree and "body.0.res_layer.0.weight" in tree:
         raise WeightsRefused(
             f"{where} is the ArcFace IR-SE-50 face network, not an encoder; it serves as identity loss "
@@ -135,6 +139,12 @@ def _of_models(models: Mapping[Any, Any]) -> dict[str, Tensors]:
     generator = next((known[name] for name in ("generator_smooth", "generator") if name in known), None)
     parts = {"encoder": known["encoder"]} if "encoder" in known else {}
     return parts | ({} if generator is None else {"decoder": generator})
+
+
+_CLASSIFIER = (
+    "{where} is Style Transformer's classifier of latents, not an encoder; it serves label-based edits "
+    "(ganinv.networks.latent_classifier.open_latent_classifier, ClassifierGradientEditor)"
+)
 
 
 def _method(parts: dict[str, Tensors], opts: dict[str, Any], said: Any, where: str) -> tuple[str, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from ganinv.errors import WeightsRefused
 from ganinv.methods.e2style import E2Style, E2StyleConfig
 from ganinv.methods.published.description import EncoderDescription, Tensors, rows_of, size_of
+from ganinv.methods.published.kinds import PublishedKind
 from ganinv.networks import keymaps
 from ganinv.networks.adopt import Lazy, adopt
 
@@ -20,14 +21,10 @@ HEADS = ("output_layer_3", "output_layer_4", "output_layer_5")
 """Coarse, medium, fine."""
 
 
-class PublishedE2Style:
+class PublishedE2Style(PublishedKind):
     """The three heads tell how many rows each gives; the last stage of each trunk is in the file and never ran."""
 
     parts = (FIRST, FURTHER)
-    tunes_mapping = False
-    first_rows = False
-    ignored = ()
-    expects: ClassVar[Mapping[str, str]] = {}
 
     def holds(self, parts: Mapping[str, Tensors]) -> bool:
         return bool({FIRST, FURTHER} & parts.keys())

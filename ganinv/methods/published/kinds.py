@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -13,38 +14,27 @@ from ganinv.networks.adopt import Lazy
 from ganinv.registry import Registry
 
 
-class PublishedKind(Protocol):
+class PublishedKind(ABC):
     """How the files of one method are told from others, and opened."""
 
-    @property
-    def parts(self) -> Iterable[str]:
-        """What the networks of such a file may be called (``encoder``, ...), besides ``decoder``."""
-        ...
+    parts: ClassVar[Iterable[str]]
+    """What the networks of such a file may be called (``encoder``, ...), besides ``decoder``."""
+    tunes_mapping: ClassVar[bool] = False
+    """Whether the decoder's mapping network learned with the encoder, so that it is not the generator's own."""
+    needs_mean: ClassVar[bool] = True
+    """Whether a mean latent that the file lacks is to be computed from its decoder."""
+    first_rows: ClassVar[bool] = False
+    """Whether the encoder may have more rows than the generator, which then reads the first of them."""
+    ignored: ClassVar[Iterable[str]] = ()
+    """Networks of such files that served their training alone."""
+    expects: ClassVar[Mapping[str, str]] = {}
+    """Role of what it needs -> the published class of that role's files, where their options do not name it."""
 
-    @property
-    def tunes_mapping(self) -> bool:
-        """Whether the decoder's mapping network learned with the encoder, so that it is not the generator's own."""
-        ...
-
-    @property
-    def first_rows(self) -> bool:
-        """Whether the encoder may have more rows than the generator, which then reads the first of them."""
-        ...
-
-    @property
-    def ignored(self) -> Iterable[str]:
-        """Networks of such files that served their training alone."""
-        ...
-
-    @property
-    def expects(self) -> Mapping[str, str]:
-        """Role of what it needs -> the published class of that role's files, where their options do not name it."""
-        ...
-
+    @abstractmethod
     def holds(self, parts: Mapping[str, Tensors]) -> bool:
         """Whether a file with these networks is one of the method's."""
-        ...
 
+    @abstractmethod
     def describe(
         self, parts: dict[str, Tensors], opts: dict[str, Any], latent_avg: Lazy | None, where: str
     ) -> EncoderDescription:
@@ -53,15 +43,14 @@ class PublishedKind(Protocol):
         Raises:
             WeightsRefused: a variant that is not known here.
         """
-        ...
 
+    @abstractmethod
     def build(self, what: EncoderDescription, latent_avg: Tensor | None, where: str) -> Inverter:
         """Its inverter with the file's tensors, frozen, bound to no generator yet.
 
         Args:
             latent_avg: [n_styles, w_dim], or None where the file has none and none can be computed.
         """
-        ...
 
 
 KINDS: Registry[PublishedKind] = Registry(
@@ -71,6 +60,7 @@ KINDS: Registry[PublishedKind] = Registry(
         "padinv": "ganinv.methods.published.padinv:PADINV",
         "style-transformer": "ganinv.methods.published.style_transformer:STYLE_TRANSFORMER",
         "sfe": "ganinv.methods.published.sfe:SFE",
+        "reference-editor": "ganinv.methods.published.reference_editor:REFERENCE_EDITOR",
     },
 )
 

@@ -14,6 +14,7 @@ from ganinv.errors import WeightsRefused
 from ganinv.methods.base import Inverter
 from ganinv.methods.e4e import E4e, E4eConfig
 from ganinv.methods.published.description import SIZE, EncoderDescription, Tensors
+from ganinv.methods.published.kinds import PublishedKind
 from ganinv.methods.sfe import Sfe, SfeConfig
 from ganinv.methods.sfe_editor import SfeEditor, SfeEditorConfig
 from ganinv.networks import keymaps
@@ -23,11 +24,10 @@ SITE: dict[str, Any] = {"site": "block[8]", "side": 64, "channels": 512, "width"
 MARK = "fs_backbone.conv.0.weight"
 
 
-class PublishedSfe:
+class PublishedSfe(PublishedKind):
     """Its networks have one shape, whatever the generator: 18 rows, of which a smaller one reads the first."""
 
     parts = ("encoder", "inverter", "e4e_encoder")
-    tunes_mapping = False
     first_rows = True
     ignored = ("discriminator",)
     expects: ClassVar[Mapping[str, str]] = {"encoder": "Encoder4Editing"}

@@ -4,13 +4,14 @@ learned with it (Hu et al. 2022). Both may stand under ``module.``."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ganinv.errors import WeightsRefused
 from ganinv.methods.published.description import EncoderDescription, Tensors, rows_of, size_of
+from ganinv.methods.published.kinds import PublishedKind
 from ganinv.methods.style_transformer import StyleTransformer, StyleTransformerConfig
 from ganinv.networks import keymaps
 from ganinv.networks.adopt import Lazy, adopt, loaded
@@ -18,14 +19,12 @@ from ganinv.networks.adopt import Lazy, adopt, loaded
 MARK = "transformerlayer_coarse.linear1.weight"
 
 
-class PublishedStyleTransformer:
+class PublishedStyleTransformer(PublishedKind):
     """The rows of ``z`` are its tokens: 18 in every published file, of which a smaller generator takes the first."""
 
     parts = ("encoder",)
     tunes_mapping = True
-    first_rows = False
-    ignored = ()
-    expects: ClassVar[Mapping[str, str]] = {}
+    needs_mean = False
 
     def holds(self, parts: Mapping[str, Tensors]) -> bool:
         return MARK in parts.get("encoder", {})
