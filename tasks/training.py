@@ -104,8 +104,8 @@ class TrainingWorker:
         rows = [wanted, made] if seen is self.held_out else [wanted, seen, made]
         picture = strip(*(row[: self.recipe.validation.strip] for row in rows))
         objects.put(f"{self.folder}/strips/step-{done:08d}.png", picture)
-        if error <= self.trainer.best:
-            self.trainer.best = error
+        if error <= self.trainer.best or self.recipe.keep == "last":
+            self.trainer.best = min(error, self.trainer.best)
             with self.trainer.finished() as network:
                 assert isinstance(network, Inverter)
                 record = {"recipe": self.recipe.model_dump(mode="json"), "steps": done, "validation_mse": error}

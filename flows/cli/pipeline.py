@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -14,6 +15,7 @@ from flows.cli.flags import Flag, Said, load, pairs, step
 from flows.cli.jobs import end, run_step, tell_failures
 from flows.cli.options import AsJson, FitMethod, StoreUrl
 from flows.cli.output import show
+from ganinv.errors import ConfigError
 
 DATASET = "tasks.jobs.dataset:DatasetRef"
 OF_INVERT = {
@@ -192,20 +194,20 @@ def invert(
 @step(
     app,
     "tasks.steps.edit:EditJob",
-    made={"edits": ("--edit", "--condition", "--trust")},
+    made={"edits": ("--edit", "--condition", "--trust", "--reference", "--attributes", "--editor")},
     flags={"images": Flag(default="files")},
 )
 def edit(
     job: Said,
     engine: Said,
     edits: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--edit",
             help="smile=2; a sum: smile=2,age=-1; rows 0 to 3: smile(0-3)=2; version 3: smile@3=2; E(v1,0-3)=2; "
             "smile=1sd, or yaw=10score: as strong as changes the score by so much, image by image",
         ),
-    ],
+    ] = None,
     condition: Annotated[list[str] | None, typer.Option(help="Directions to hold still.")] = None,
     trust: Annotated[
         list[str] | None,
@@ -214,16 +216,35 @@ def edit(
     segment: Annotated[
         str | None, typer.Option(help="The one segment that is edited, of codes that have some.")
     ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(help="An image whose attributes are taken over, beside edits or in place of them."),
+    ] = None,
+    attributes: Annotated[
+        str, typer.Option(help="Which, with commas: smile,glasses; all that the editor knows by default.")
+    ] = "",
+    editor: Annotated[
+        str, typer.Option(help="The editor that was trained for it: ganinv train portraits-64-reference-editor.")
+    ] = "reference-editor",
     as_json: AsJson = False,
 ) -> None:
-    """Apply directions to stored inversions.
+    """Apply directions to stored inversions, or take attributes over from another image.
 
     Example: ganinv edit --store runs/a --latents pti --edit 'smile(0-7)=2' --edit age=1sd,glasses=1
+
+    Example: ganinv edit --store runs/a --latents e4e --reference anna.png --attributes smile --name as-anna
     """
     from ganinv.editing import Response, parse_edit
 
-    specs = []
-    for text in edits:
+    if not edits and not reference:
+        raise ConfigError("say what to do: --edit smile=2, or --reference IMAGE with an editor")
+    wanted = [name.strip() for name in attributes.split(",") if name.strip()]
+    specs: list[dict[str, Any]] = []
+    for image in reference or ():
+        name = f"{Path(image).stem}({','.join(wanted)})" if wanted else Path(image).stem
+        by = {"reference": image, "attributes": wanted, "editor": editor}
+        specs.append({"name": name, "strengths": [1.0], **by})
+    for text in edits or ():
         weights = {n: str(s) if isinstance(s, Response) else s for n, s in parse_edit(text).items()}
         more = {"strengths": [1.0], "conditions": condition or [], "trust": trust or [], "segment": segment}
         specs.append({"name": text, "directions": weights, **more})

@@ -138,6 +138,7 @@ class ReferenceEditorRecipe(Recipe):
     """
 
     kind: Literal["reference-editor"] = "reference-editor"
+    keep: Literal["best", "last"] = "last"
     labeller: str = "portraits-64"
     attributes: tuple[str, ...] = Field(("smile",), min_length=1)
     """What it is to take from references; of several, one is drawn for each step."""
@@ -204,6 +205,9 @@ class ReferenceEditorLearner:
 
     def reconstruct(self, images: Tensor) -> Tensor:
         return self.generator.synthesize(self.network(images)).clamp(-1, 1)
+
+    def examine(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        return self.generator.synthesize(self.network.reference_code(images)).clamp(-1, 1), self.reconstruct(images)
 
 
 _PROBABILITIES = {

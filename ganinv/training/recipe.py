@@ -72,6 +72,8 @@ class Recipe(StrictModel, ABC):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the forward passes; weights, optimiser and losses are float32."""
     validation: Validation = Validation()
+    keep: Literal["best", "last"] = "best"
+    """Which inverter is saved: the best of the validations, or the last; an editor that changes nothing validates best."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between two checkpoints: what a kill can cost."""
 

@@ -43,6 +43,7 @@ from tasks.pool import WorkerSpec
 from tasks.records import load_sources
 from tasks.scores import labeller_state
 from tasks.sources import sources_of
+from tasks.steps.edit_references import References
 from tasks.steps.edit_table import EXTRAS, EditColumns, Edited, edits_table, no_edits
 
 UNIT_BYTES = 64 * 2**20
@@ -72,17 +73,30 @@ class EditSpec(StrictModel):
         conditions: directions to hold still.
         trust: names of imported directions whose generator was only stated, to be applied all the same.
         segment: the one segment, by name, that is edited, of codes that have segments; images without it stay as they are.
+        reference: in place of directions, an image (path or URL) whose ``attributes`` are taken over, by an ``editor`` that was
+            trained for it; all that the editor knows, where none are named. Strength s goes s times the way.
     """
 
     name: str
-    directions: Mapping[str, Weight] = Field(min_length=1)
+    directions: Mapping[str, Weight] = Field(default_factory=dict)
     strengths: tuple[float, ...] = Field((-2.0, -1.0, 0.0, 1.0, 2.0), min_length=1)
     conditions: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
     segment: str | None = None
+    reference: str | None = None
+    attributes: tuple[str, ...] = ()
+    editor: str = "reference-editor"
 
     @model_validator(mode="after")
     def _usable(self) -> EditSpec:
+        if (self.reference is None) != bool(self.directions):
+            raise ValueError(f"edit {self.name!r} needs either directions or a reference image")
+        if self.reference is None and self.attributes:
+            raise ValueError(f"edit {self.name!r} names attributes, and no reference image to take them from")
+        if self.reference is not None and (self.segment or self.conditions or self.trust):
+            raise ValueError(
+                f"edit {self.name!r} is by a reference: it has no segment, conditions or trusted directions"
+            )
         if sum(isinstance(weight, str) for weight in self.directions.values()) > 1:
             raise ValueError(f"one weight of an edit can be the change of a score, got {dict(self.directions)}")
         return self
@@ -115,7 +129,12 @@ class EditJob(CodesJob):
     @property
     def calibrated(self) -> bool:
         """Whether any edit states the change of a score."""
-        return any(spec.edit(1.0).responses for spec in self.edits)
+        return any(spec.edit(1.0).responses for spec in self.moves)
+
+    @property
+    def moves(self) -> tuple[EditSpec, ...]:
+        """The edits along directions."""
+        return tuple(spec for spec in self.edits if spec.reference is None)
 
     @property
     def rows_each(self) -> int:
@@ -140,11 +159,12 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     reader = job.reader(store, latents, generator).check(edits=True)
     directions = _newest(job, store, generator)
     _try_out(job, directions, generator)
+    references = References(job, store, generator)
     config = job.model_dump(mode="json", exclude=PLACES | ({"store", "name"} if job.calibrated else _UNCALIBRATED))
     if job.calibrated:
         config |= labeller_state(job.labeller, open_labeller(job.labeller))
     versions = {key: direction.version for key, direction in directions.items()}
-    config |= {"latents_digest": origin["config_digest"], "direction_versions": versions}
+    config |= {"latents_digest": origin["config_digest"], "direction_versions": versions} | references.state()
     units = latents.plan()
     columns = ["image_id", HOLDS if HOLDS in latents.read(ids=[]).schema.names else "extras_uri"]
     rows = latents.read(columns)
@@ -176,7 +196,7 @@ def _outcomes(collection: Collection) -> dict[str, int]:
 def _newest(job: EditJob, store: Store, generator: Generator) -> dict[str, Direction]:
     """Every direction of the edits, ``smile`` or ``smile@3``, for this generator."""
     found: dict[str, Direction] = {}
-    for spec in job.edits:
+    for spec in job.moves:
         for reference in spec.edit(1.0).references:
             trust = reference.name in spec.trust
             get = store.directions.get
@@ -189,7 +209,7 @@ def _try_out(job: EditJob, directions: Mapping[str, Direction], generator: Gener
     labeller = open_labeller(job.labeller) if job.calibrated else None
     w = generator.w_mean.expand(1, generator.num_ws, -1)
     code = Code(w=w, z=w.new_zeros(1, generator.z_dim))
-    for spec in job.edits:
+    for spec in job.moves:
         edit = spec.edit(1.0)
         if labeller is not None and edit.responses:
             target_of(edit, edit.resolve(directions, generator.fingerprint, generator.name), labeller)
@@ -220,8 +240,9 @@ class EditWorker:
         # Found and made conditional once, not for every unit and strength.
         g = self.generator
         self.steps: dict[str, list[tuple[Direction, Any]]] = {
-            spec.name: list(spec.edit(1.0).resolve(self.directions, g.fingerprint, g.name)) for spec in job.edits
+            spec.name: list(spec.edit(1.0).resolve(self.directions, g.fingerprint, g.name)) for spec in job.moves
         }
+        self.references = References(job, self.store, g)
         self.labeller = open_labeller(job.labeller).to(self.generator.device) if job.calibrated else None
         spaces = {direction.space for direction in self.directions.values()}
         in_segments = any(spec.segment for spec in job.edits)
@@ -287,6 +308,11 @@ class EditWorker:
 
     def _apply(self, code: Code, spec: EditSpec, w: Tensor, after: _After | None) -> list[Edited]:
         """The strengths of one edit; the new latents are written into w [B, strengths, num_ws, w_dim]."""
+        if spec.reference is not None:
+            whole = self.references.edited(code, spec)
+            for k, strength in enumerate(spec.strengths):
+                torch.lerp(code.w, whole, strength, out=w[:, k])
+            return [Edited(spec.name, strength, w[:, k]) for k, strength in enumerate(spec.strengths)]
         if spec.segment is not None:
             return self._in_segment(code, spec, w, after)
         plain, edits = replace(code, styles=None), []  # so that the styles of an edited code are what was added
