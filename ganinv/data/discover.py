@@ -15,9 +15,9 @@ from ganinv.data.identity import file_key
 from ganinv.data.kinds import IMAGE_SUFFIXES, is_archive, is_image, says_nothing, suffix_of
 from ganinv.data.left_out import LeftOut
 from ganinv.data.names import clean_id
+from ganinv.data.shards import SHARDS
 from ganinv.data.source import MAGIC, Place, SourceRef, reading
 from ganinv.data.table import Wanted, table_sources, without_images
-from ganinv.data.tar import tar_sources
 from ganinv.data.walk import Listed, files_below, listed_file
 from ganinv.errors import DataError
 from ganinv.store.retrying import with_retries
@@ -41,11 +41,11 @@ def discover(place: Place, wanted: Wanted) -> Found:
     """Every image at the place; a :class:`DataError` says what was looked for."""
     left = LeftOut()
     files, base = _list(place, left)
-    images, tables, tars = _sorted_out(place, files, base, left)
-    if tables and (images or tars) and all(without_images(place, path) for path in tables[:4]):
+    images, tables, shards = _sorted_out(place, files, base, left)
+    if tables and (images or shards) and all(without_images(place, path) for path in tables[:4]):
         left.add(".parquet", "tables without images, beside the images", clean_id(tables[0]), len(tables))
         tables = []
-    kinds = {"images": images, "Parquet files": tables, "tar files": tars}
+    kinds = {"images": images, "Parquet files": tables, **{f"{s[1:]} files": paths for s, paths in shards.items()}}
     present = {name: paths for name, paths in kinds.items() if paths}
     if len(present) > 1:
         counts = ", ".join(f"{len(paths)} {name}" for name, paths in present.items())
@@ -58,29 +58,32 @@ def discover(place: Place, wanted: Wanted) -> Found:
         )
     if images:
         return Found(list(file_sources(place, files, images, base)), base, left)
-    sources = (
-        table_sources(place, files, tables, base, wanted, left)
-        if tables
-        else tar_sources(place, files, tars, base, left)
-    )
+    ((kind, holders),) = present.items()
+    if tables:
+        sources = table_sources(place, files, tables, base, wanted, left)
+    else:
+        ((suffix, paths),) = shards.items()
+        sources = SHARDS[suffix](place, files, paths, base, left)
     if not any(source.fault is None for source in sources):
-        raise DataError(_no_images(place, sources, len(tars), len(tables)))
-    return Found(sources, base, left, {file_key(path, base): files[path].version for path in (*tars, *tables)})
+        raise DataError(_no_images(place, sources, kind, len(holders)))
+    return Found(sources, base, left, {file_key(path, base): files[path].version for path in holders})
 
 
 def _sorted_out(
     place: Place, files: Mapping[str, Listed], base: str, left: LeftOut
-) -> tuple[list[str], list[str], list[str]]:
-    """(images, Parquet files, tar files); what is none of them is noted."""
+) -> tuple[list[str], list[str], dict[str, list[str]]]:
+    """(images, Parquet files, shards by their suffix); what is none of them is noted."""
     unknown = [path for path, listed in files.items() if says_nothing(path) and listed.size]
     known = images_by_content(place, unknown)
-    images, tables, tars = [], [], []
+    images: list[str] = []
+    tables: list[str] = []
+    shards: dict[str, list[str]] = {}
     for path, listed in files.items():
         suffix = suffix_of(path)
         if suffix in _TABLES:
             tables.append(path)
-        elif suffix == ".tar":
-            tars.append(path)
+        elif suffix in SHARDS:
+            shards.setdefault(suffix, []).append(path)
         elif is_image(path) or path in known:
             images.append(path)
         elif is_archive(path):
@@ -89,7 +92,7 @@ def _sorted_out(
             left.add(suffix or "without a suffix", _NO_IMAGE, clean_id(path))
         else:
             left.add(suffix or "without a suffix", "they are empty", clean_id(path))
-    return images, tables, tars
+    return images, tables, shards
 
 
 def _list(place: Place, left: LeftOut) -> tuple[dict[str, Listed], str]:
@@ -186,12 +189,12 @@ def _nothing(place: Place, files: Mapping[str, Listed], left: LeftOut) -> str:
     return f"no image at {place.url}: looked for {looked_for}; {among}{told}"
 
 
-def _no_images(place: Place, sources: list[SourceRef], tars: int, tables: int) -> str:
+def _no_images(place: Place, sources: list[SourceRef], kind: str, count: int) -> str:
     if sources:
         more = f"; and {len(sources) - 1} more" if len(sources) > 1 else ""
         return f"no image can be read at {place.url}: {sources[0].uri}: {sources[0].fault}{more}"
-    what = "tar files hold no image" if tars else "Parquet files have no row"
-    return f"the {tars or tables} {what}: {place.url}"
+    lack = "have no row" if kind == "Parquet files" else "hold no image"
+    return f"the {count} {kind} {lack}: {place.url}"
 
 
 def _hidden(path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import tokenize
 from functools import cache
@@ -32,7 +33,11 @@ TO_COME = {
 """Methods that are being built; this set is empty when they are done."""
 SECTIONS = ["What it does", "Losses", "Where we differ", "Run it", "Asked", "Checks"]
 CODE = sorted(
-    p for room in ("ganinv", "tasks", "flows", "benchmarks", "tests", "examples") for p in (ROOT / room).rglob("*.py")
+    Path(folder) / name
+    for room in ("ganinv", "tasks", "flows", "benchmarks", "tests", "examples")
+    for folder, _, names in os.walk(ROOT / room, followlinks=True)
+    for name in names
+    if name.endswith(".py")
 )
 
 

@@ -29,12 +29,14 @@ _GENERATORS = {
     nvidia.GENERATOR_MARK: "nvidia",
     rosinality.GENERATOR_MARK: "rosinality",
     genforce.GENERATOR_MARK: "genforce",
-    basicsr.GENERATOR_MARK: "basicsr",
+    basicsr.GENERATOR_MARK: basicsr.LAYOUT,
 }
+_RENAMED = {basicsr.LAYOUT: basicsr.renamed}
+"""Dialects that are rosinality's network under other names -> what gives it rosinality's."""
 _DISCRIMINATORS = {
     nvidia.DISCRIMINATOR_MARK: "nvidia",
     rosinality.DISCRIMINATOR_MARK: "rosinality",
-    basicsr.DISCRIMINATOR_MARK: "basicsr",
+    basicsr.DISCRIMINATOR_MARK: basicsr.LAYOUT,
 }
 # Names (or parts of them) that other networks are known by.
 _OTHERS = (
@@ -192,8 +194,8 @@ def _described(candidate: _Candidate, generator: bool) -> Description:
             out = rosinality.describe_generator(state, average if known else None)
         else:
             out = rosinality.describe_discriminator(state)
-        if candidate.dialect == "basicsr":
-            out.layout = basicsr.LAYOUT
+        if candidate.dialect in _RENAMED:
+            out.layout = candidate.dialect
     except ValidationError as error:
         raise WeightsRefused("; ".join(str(e["msg"]) for e in error.errors())) from error
     if candidate.prefix:
@@ -259,8 +261,8 @@ def _candidates(holder: _Holder, marks: Mapping[str, str]) -> Iterator[_Candidat
                 continue  # "input.input" alone is not much of a mark
             if dialect == "rosinality" and basicsr.DISCRIMINATOR_MARK in inner.tensors:
                 continue  # its last layers have the same names
-            if dialect == "basicsr":
-                inner = basicsr.renamed(inner)
+            if dialect in _RENAMED:
+                inner = _RENAMED[dialect](inner)
             named = [_ROLES[p] for p in parts if p in _ROLES]
             yield _Candidate(named[-1] if named else role, inner, dialect, prefix, beside)
             count += 1
