@@ -6,11 +6,14 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from ganinv.editing.embedding import EmbeddingConfig
 from ganinv.generators.files import open_generator
+from ganinv.methods.hyperstyle import HyperStyle, HyperStyleConfig
 from ganinv.methods.padinv import PadInv, PadInvConfig
+from ganinv.methods.w import WEncoder, WEncoderConfig
 from tests.contracts.inverters import disturbed
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -38,3 +41,22 @@ def test_padinv(tmp_path: Path) -> None:
     for name, count in pictures.items():
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.size == (count * 256, 256)
+
+
+@pytest.mark.seconds
+def test_hyperstyle_domain(tmp_path: Path) -> None:
+    g = open_generator("portraits-64")
+    sizes = {"base_channels": 8, "pyramid_channels": 8}
+    shape = WEncoderConfig.for_generator(g, {"backbone": "small", **sizes})
+    encoder = disturbed(WEncoder(WEncoderConfig.model_validate(shape), g), 1)
+    config = HyperStyleConfig.for_generator(g, {"trunk": "small", "code_dim": 4, "steps": 1, **sizes})
+    hyperstyle = disturbed(HyperStyle(HyperStyleConfig.model_validate(config), g, {"w_encoder": encoder}), 2)
+    example = runpy.run_path(str(EXAMPLES / "hyperstyle_domain.py"))
+    target = example["fine_tuned"](g, steps=1, batch=1)
+    moved = [n for n, p in target.synthesis.named_parameters() if not torch.equal(p, g.synthesis.get_parameter(n))]
+    assert moved
+    assert all(int(name.split(".")[1]) >= 2 for name in moved)
+    example["run"](tmp_path, g, target, hyperstyle)
+    for name in ("portrait-astronaut", "portrait-grace-hopper"):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.size == (5 * 256, 256)

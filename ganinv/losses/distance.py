@@ -41,6 +41,19 @@ def between(a: Features, b: Features) -> Tensor:
     return reduce(torch.add, ((x - y).square().flatten(1).sum(1) for x, y in zip(a, b, strict=True)))
 
 
+def error_map(a: Features, b: Features, side: int) -> Tensor:
+    """Where two feature sets differ: [B, 1, side, side], whose mean is about their distance.
+
+    Each layer's squared differences at its own positions, brought to one size (LPIPS with spatial output).
+    """
+    maps = []
+    for x, y in zip(a, b, strict=True):
+        positions = x.shape[2] * x.shape[3]
+        error = (x - y).square().sum(1, keepdim=True) * positions
+        maps.append(F.interpolate(error, size=(side, side), mode="bilinear", align_corners=False))
+    return reduce(torch.add, maps)
+
+
 def halved(images: Tensor, most: int | None) -> Tensor:
     """Images [B, C, R, R] averaged over 2x2 pixels until R <= ``most``; None leaves them."""
     while most is not None and images.shape[-1] > most:

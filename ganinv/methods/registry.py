@@ -30,6 +30,7 @@ INVERTERS: Registry[type[Inverter]] = Registry(
         "sfe": "ganinv.methods.sfe:Sfe",
         "sfe-editor": "ganinv.methods.sfe_editor:SfeEditor",
         "padinv": "ganinv.methods.padinv:PadInv",
+        "sam": "ganinv.methods.sam:Sam",
     },
 )
 
@@ -64,6 +65,7 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "uda": "ganinv.methods.uda:UdaRecipe",
         "padinv": "ganinv.methods.padinv:PadInvRecipe",
         "reference-editor": "ganinv.methods.reference_editor:ReferenceEditorRecipe",
+        "sam": "ganinv.methods.sam:SamRecipe",
     },
 )
 """How each kind is trained."""

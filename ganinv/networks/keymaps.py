@@ -66,6 +66,13 @@ PADINV: Rules = [
 ]
 """PadInv's ``models.encoder``; its mean latent is the generator's."""
 
+
+def invertibility(spaces: Sequence[str]) -> Rules:
+    """SAM's error maps: a trunk, and a head for each of ``spaces`` in our order."""
+    heads = [(rf"errors\.heads\.{i}\.", f"{space}.") for i, space in enumerate(spaces)]
+    return [(r"errors\.base\.", "sd_base."), *heads]
+
+
 FACE_EMBEDDING: Rules = [
     *_irse(r"trunk\."),
     (r"norm\.", "output_layer.0."),

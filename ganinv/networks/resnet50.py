@@ -9,13 +9,17 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1x1 -> 3x3 with the stride -> 1x1, each with norm, beside a shortcut; a ReLU after the sum."""
+    """1x1 -> 3x3 with the stride -> 1x1, each with norm, beside a shortcut; a ReLU after the sum.
 
-    def __init__(self, in_ch: int, width: int, stride: int) -> None:
+    Args:
+        dilation: between the taps of the 3x3 convolution.
+    """
+
+    def __init__(self, in_ch: int, width: int, stride: int, dilation: int = 1) -> None:
         super().__init__()
         out_ch = width * EXPANSION
         self.conv1, self.bn1 = nn.Conv2d(in_ch, width, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, stride, dilation, dilation, bias=False), nn.BatchNorm2d(width)
         self.conv3, self.bn3 = nn.Conv2d(width, out_ch, 1, bias=False), nn.BatchNorm2d(out_ch)
         self.downsample = (
             nn.Sequential(nn.Conv2d(in_ch, out_ch, 1, stride, bias=False), nn.BatchNorm2d(out_ch))

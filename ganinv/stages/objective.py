@@ -16,6 +16,7 @@ from ganinv.codes.code import Code
 from ganinv.codes.segments import sequential_sum
 from ganinv.config import StrictModel
 from ganinv.losses.distance import Distance, DistanceName, between, halved
+from ganinv.losses.priors import GaussianPrior, LatentPriorConfig, row_deltas
 from ganinv.stages.base import Context, InverterName
 from ganinv.target import Target
 
@@ -74,6 +75,8 @@ class ReconstructionLoss(StrictModel):
     published code). Of a code with segments, the sum over those that an image has."""
     dispersion_wplus_div: bool = False
     """Divided by the number of rows once more, as the published code does in W+."""
+    prior: LatentPriorConfig | None = None
+    """Keeps codes in W+ where mapped latents are, and their rows together (SAM inversion, Parmar et al. 2022)."""
 
     def prepare(self, target: Target, context: Context) -> Reconstruction:
         return Reconstruction(self, target, context)
@@ -88,6 +91,8 @@ class Reconstruction:
         self._distance: Distance | None = context.distance(cfg.distance) if cfg.distance_weight else None
         self._encoder = context.inverter(cfg.domain.encoder) if cfg.domain else None
         self._w_mean, self._w_std = context.generator.w_mean, context.generator.w_std
+        gaussian = cfg.prior is not None and cfg.prior.gaussian
+        self._likely = GaussianPrior.of(context.generator, cfg.prior.samples) if cfg.prior and gaussian else None
 
     @torch.no_grad()
     def reference(self, index: Sequence[int]) -> Mapping[str, Any]:
@@ -118,6 +123,11 @@ class Reconstruction:
             loss = loss + cfg.domain.weight * (code.w - encoded).square().mean(dim=(1, 2))
         if cfg.dispersion_weight:
             loss = loss + cfg.dispersion_weight * self._dispersion(code)
+        if cfg.prior is not None:
+            if self._likely is not None:
+                loss = loss + cfg.prior.gaussian * self._likely(code.w)
+            if cfg.prior.delta:
+                loss = loss + cfg.prior.delta * row_deltas(code.w)
         return loss, distance
 
     def _dispersion(self, code: Code) -> Tensor:

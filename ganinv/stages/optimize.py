@@ -55,6 +55,8 @@ class FeatureSettings(StrictModel):
     unit: Literal["value", "deviation"] = "value"
     """What ``lr``, or the stage's, counts in: the features' own numbers, or the standard deviation of the site's features from
     image to image. DHR's published .09 is some three of them in the embedded generator, and edits do not survive that."""
+    prior: float = Field(0.0, ge=0)
+    """Weight of the mean squared offset in that unit: what holds offsets small (SAM inversion, Parmar et al. 2022: 5)."""
 
 
 class Optimize(StrictModel):
@@ -143,7 +145,7 @@ class Optimize(StrictModel):
         if self.noise_maps is not None:
             n = self.noise_maps
             variables.append(NoiseMaps(n.lr, n.regularization, n.normalize, n.start == "random", n.strength))
-        return [*variables, *(FeatureOffset(f.site, f.lr, f.unit == "deviation") for f in self.features)]
+        return [*variables, *(FeatureOffset(f.site, f.lr, f.unit == "deviation", f.prior) for f in self.features)]
 
 
 def ramps(t: float, up: float, down: float) -> float:

@@ -225,9 +225,10 @@ class FeatureOffset(Free):
     """What is added to the features at one site, ``act[k]`` or ``block[k]`` or one by meaning, from zero.
 
     Where the code puts features in the place of the generator's own there (``Feature.replace``, an inverter of features), these
-    are what moves, and stay features that follow edits.
+    are what moves, and stay features that follow edits. An offset that the code holds within a mask (SAM) stays within it.
 
     Args:
+        prior: weight of the mean squared offset of an image, in the unit that the learning rate counts in.
         in_std: the learning rate counts standard deviations of the site's features from image to image, so that one number is
             the same step in every generator and at every site (``generators.sites.site_statistics``).
     """
@@ -235,6 +236,7 @@ class FeatureOffset(Free):
     site: Site
     lr: float | None = None
     in_std: bool = False
+    prior: float = 0.0
 
     def start(self, code: Code, ids: Sequence[str], context: Context) -> dict[str, Tensor]:
         site = find_site(self.site, context.generator)
@@ -243,7 +245,7 @@ class FeatureOffset(Free):
         zero = code.w.new_zeros(len(code), channels, side, side)
         if given is None or given.add is None or given.replace is not None:
             return {"offset": zero}
-        add = given.add if isinstance(given.add, Tensor) else Masked.added_to(given.add, zero)
+        add = masked(given.add).value
         return {"offset": (add / self._unit(site, context.generator)).expand_as(zero).clone()}
 
     def put(self, code: Code, values: Tensors, generator: Generator, moment: DescentStep | None) -> Code:
@@ -251,12 +253,16 @@ class FeatureOffset(Free):
         features = dict(code.features or {})
         there, offset = features.get(site, Feature()), values["offset"] * self._unit(site, generator)
         if there.replace is None:
-            features[site] = replace(there, add=offset)
+            mask = None if there.add is None else masked(there.add).mask
+            features[site] = replace(there, add=offset if mask is None else Masked(offset, mask))
         else:
             held = masked(there.replace)
             moved = held.value + offset
             features[site] = replace(there, replace=moved if held.mask is None else Masked(moved, held.mask))
         return replace(code, features=features)
+
+    def penalty(self, values: Tensors) -> Tensor | None:
+        return self.prior * values["offset"].square().mean(dim=(1, 2, 3)) if self.prior else None
 
     def _unit(self, site: str, generator: Generator) -> float:
         return site_deviation(site, generator) if self.in_std else 1.0

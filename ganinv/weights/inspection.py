@@ -127,7 +127,8 @@ class Inspection:
         parts = []
         if (e := self.encoder) is not None:
             kind = f"{e.method}, {e.encoder_type}" if e.encoder_type else e.method
-            parts.append(f"an encoder ({kind}) for {e.n_styles} rows of W+")
+            rows = f"{e.n_styles} rows of W+" if e.n_styles else "any generator with its sites"
+            parts.append(f"an encoder ({kind}) for {rows}")
         if (g := self.generator) is not None:
             condition = f"conditional on {g.c_dim} classes" if g.c_dim else "unconditional"
             parts.append(

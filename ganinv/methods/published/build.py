@@ -33,7 +33,7 @@ W_DIM = 512  # of everything published but In-Domain inversion
 
 def mean_latent(what: EncoderDescription, generator: Generator | None, where: str) -> tuple[Tensor | None, str]:
     """The mean latent [n_styles, w_dim] that offsets are added to, and where it comes from; None where none is needed."""
-    if what.method == "in-domain":
+    if what.method == "in-domain" or not what.n_styles:
         return None, "none is used"
     if what.latent_avg is not None:
         given = finite(loaded(what.latent_avg), f"{where}: latent_avg")

@@ -154,6 +154,8 @@ class EncoderCheckpoint:
         return hfgi.eval()
 
     def _check(self, generator: Generator) -> None:
+        if not self.n_styles:  # networks that know no rows say themselves what they fit
+            return
         encoder: Inverter | None = self.encoder if self.whole is None else self.whole
         width = getattr(encoder, "w_dim", generator.w_dim)
         kind = kind_of(self.what.parts)
@@ -187,7 +189,7 @@ def open_encoder_checkpoint(
     generator: Generator | None = None,
 ) -> EncoderCheckpoint:
     """Open a checkpoint of pSp, e4e, ReStyle, HyperStyle (or its W encoder), HFGI, PadInv, In-Domain inversion,
-    E2Style, Style Transformer or StyleFeatureEditor.
+    E2Style, SAM, Style Transformer or StyleFeatureEditor.
 
     Args:
         source: path or fsspec URL, or the checkpoint's tree when it is in memory already.

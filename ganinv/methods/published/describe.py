@@ -1,7 +1,8 @@
 """What a published encoder checkpoint is, told from its names, shapes and options; no weights are needed for that.
 
 Formats: pSp, e4e, ReStyle, HyperStyle (and its W encoder) and HFGI write ``{"state_dict", "opts", "latent_avg"}`` with one
-prefix per network; PadInv writes ``{"models": {"encoder", "generator"}}``; In-Domain inversion writes a bare state dict. Files
+prefix per network; PadInv writes ``{"models": {"encoder", "generator"}}``; In-Domain inversion writes a bare state dict; SAM
+writes ``{"sd_base", "W+", "F4", ...}``. Files
 of the same outer form whose networks are others are told apart by ``published.kinds``.
 """
 
@@ -101,6 +102,8 @@ def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
         for name, tensor in tensors.items():
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
+    elif isinstance(tree.get("sd_base"), Mapping):
+        parts = {str(name): _tensors(part) for name, part in tree.items() if isinstance(part, Mapping)}
     elif isinstance(tree.get("models"), Mapping):
         parts = _of_models(tree["models"])
     elif {"align", "res"} <= tree.keys():

@@ -26,7 +26,7 @@ class EncoderDescription:
         encoder_type: the class of the published code; None for HyperStyle, whose W encoder is another file, and for an
             HFGI file without its encoder.
         opts: the options of its training, plain values only.
-        n_styles: rows of W+ (``num_ws``).
+        n_styles: rows of W+ (``num_ws``); 0 where the networks do not depend on it.
         input_size: (height, width) of the images it reads. input_channels: 3, or 6 when a rendering is seen as well.
         latent_avg: the mean latent as the file holds it: [w_dim], [1, w_dim] or [n, w_dim]; None when it holds none.
         parts: network (``encoder``, ``decoder``, ``hypernet``, ``grid_align``, ``residue``) -> its tensors.

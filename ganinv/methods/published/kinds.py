@@ -58,6 +58,7 @@ KINDS: Registry[PublishedKind] = Registry(
     {
         "e2style": "ganinv.methods.published.e2style:E2STYLE",
         "padinv": "ganinv.methods.published.padinv:PADINV",
+        "sam": "ganinv.methods.published.sam:SAM",
         "style-transformer": "ganinv.methods.published.style_transformer:STYLE_TRANSFORMER",
         "sfe": "ganinv.methods.published.sfe:SFE",
         "reference-editor": "ganinv.methods.published.reference_editor:REFERENCE_EDITOR",

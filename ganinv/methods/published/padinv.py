@@ -15,6 +15,7 @@ from torch import Tensor
 from ganinv.errors import WeightsRefused
 from ganinv.methods.padinv import PadInv, PadInvConfig
 from ganinv.methods.published.description import SIZE, EncoderDescription, Tensors
+from ganinv.methods.published.kinds import PublishedKind
 from ganinv.networks import keymaps
 from ganinv.networks.adopt import Lazy, adopt
 
@@ -23,11 +24,10 @@ W_DIM = 512
 AVERAGE = "w_avg"
 
 
-class PublishedPadInv:
+class PublishedPadInv(PublishedKind):
     """How many rings there are is told by their heads. Encoders of 256-pixel generators have heads that no layer reads."""
 
     parts = ("encoder",)
-    tunes_mapping = False
 
     def holds(self, parts: Mapping[str, Tensors]) -> bool:
         return MARK in parts.get("encoder", {})

@@ -1,0 +1,73 @@
+"""Which space inverts which part of an image: SAM's choice by segments (Parmar et al. 2022, section 3.2), and its masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ganinv.errors import DataError
+
+
+def choose_spaces(errors: Tensor, segments: Tensor, threshold: float) -> Tensor:
+    """For every pixel the number of the space that its segment is inverted in: int64 [B, H, W].
+
+    A segment gets the first space whose predicted error, averaged over the segment, is at most ``threshold``; the last one
+    where none is.
+
+    Args:
+        errors: [B, spaces, H, W], the most editable space first (W+), the most faithful last.
+        segments: int64 [B, H, W], any labels.
+
+    Raises:
+        DataError: segments of another size than the errors.
+    """
+    if segments.shape != (len(errors), *errors.shape[2:]):
+        raise DataError(
+            f"segments of {list(segments.shape)} do not fit error maps of {[len(errors), *errors.shape[2:]]}: give a label for "
+            "each pixel"
+        )
+    choice = torch.empty_like(segments)
+    for one, labels, chosen in zip(errors, segments, choice, strict=True):
+        for label in labels.unique().tolist():
+            inside = labels == label
+            means = one[:, inside].double().mean(1)
+            fits = (means <= threshold).nonzero()
+            chosen[inside] = int(fits[0]) if len(fits) else len(means) - 1
+    return choice
+
+
+def binary_masks(choice: Tensor, sides: Sequence[int], first: int = 1) -> list[Tensor]:
+    """Where each site acts: 0 or 1, [B, 1, side, side] for every side.
+
+    Binary at each site, so that an edit of nothing changes nothing; the published masks have soft edges, which enter twice in an
+    edit.
+
+    Args:
+        choice: [B, H, W] as ``choose_spaces`` gives it. first: the number of the first site's space; those before have none.
+    """
+    masks = []
+    for number, side in enumerate(sides, start=first):
+        whole = (choice == number).float()[:, None]
+        if side >= whole.shape[-1]:
+            masks.append(F.interpolate(whole, size=(side, side), mode="nearest"))
+        else:
+            masks.append((F.adaptive_avg_pool2d(whole, side) >= 0.5).float())
+    return masks
+
+
+def soft_mask(mask: Tensor, side: int) -> Tensor:
+    """A binary mask [H, W] at another size as the published code resizes it: Lanczos, clipped to what the mask reaches."""
+    image = Image.fromarray(mask.detach().cpu().numpy().astype(np.float32))
+    resized = np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
+    return torch.from_numpy(resized.copy()).clamp(0.0, float(mask.max())).to(mask.device)
+
+
+def grid_segments(side: int, cells: int) -> Tensor:
+    """Labels of equal squares, ``cells`` in each row: int64 [side, side]."""
+    line = torch.arange(side) * cells // side
+    return line[:, None] * cells + line
