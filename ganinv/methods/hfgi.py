@@ -41,6 +41,9 @@ class HfgiConfig(InverterConfig):
     """Their height and width."""
     channels: int = 512
     """Their channels."""
+    squeezed_residual: bool = False
+    """For renderings of another aspect than the images (cars): residuals are of the whole rendering, squeezed, as the published
+    inference script of UDA-Inversion has it; by default of its central band, as in its training."""
     in_units: bool = False
     """Shifts are in standard deviations of the features, measured when training begins; the published ones are not."""
 
@@ -117,8 +120,10 @@ class Hfgi(Inverter):
 
     def residual(self, images: Tensor, code: Code) -> tuple[Tensor, Tensor]:
         """What the rendering of ``code`` lacks of the images, and that rendering: [B, C, *input_size] each."""
-        first = self._small(self.generator.synthesize(code))
-        return fit(images, self.input_size) - first, first
+        rendering = self.generator.synthesize(code)
+        first = self._small(rendering)
+        compared = _resized(rendering.clamp(-1, 1), self.input_size) if self.cfg.squeezed_residual else first
+        return fit(images, self.input_size) - compared, first
 
     def align(self, residual: Tensor, shown: Tensor) -> Tensor:
         """The residual where it belongs on the rendering ``shown``, [B, C, *input_size] each (section 3.3)."""

@@ -21,13 +21,9 @@ NAMES = sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "index")
 TO_COME = {
     "hfgi",
     "padinv",
-    "uda",
     "invertfill",
-    "interestyle",
     "sam",
     "reference-editor",
-    "in-domain-e4e",
-    "in-domain-encoder",
     "w-encoder",
 }
 """Methods that are being built; this set is empty when they are done."""

@@ -19,7 +19,8 @@ from torch import Tensor
 from flows import cli
 from ganinv.codes.code import Code
 from ganinv.directions.direction import Direction
-from ganinv.generators.files import open_generator
+from ganinv.generators.files import open_generator, save_generator
+from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from ganinv.records import CodeReader, code_to_table
 from ganinv.records.record import decode
 from ganinv.store import Plan, Store, open_store
@@ -166,3 +167,45 @@ def test_padinv(
     edits = CodeReader(root, root.edits["edits"], g)
     edited = g.render(from_duckdb(root, "edits", "edits", edits))
     torch.testing.assert_close(edited, torch.from_numpy(arrays["img_edit"][:1]), **GOLDEN)
+
+
+@pytest.mark.seconds
+def test_in_domain(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The published form of In-Domain's encoder, a bare state dict, on a generator of its shape."""
+    store, arrays = str(tmp_path / "store"), recorded(shared, "idinvert_encoder_r64", tmp_path)
+    torch.manual_seed(0)
+    rows, width = 10, arrays["out"].shape[1] // 10
+    shape = GeneratorConfig(resolution=64, channels=(8,) * 5, z_dim=16, w_dim=width, mapping_layers=1)
+    save_generator(Generator(shape), str(tmp_path / "g.pt"), "nvidia")
+    file, where = str(shared / "golden/encoders/idinvert_encoder_r64.pth"), ["--store", store]
+    ganinv(monkeypatch, capsys, "import", file, *where, "--name", "id", "--generator", str(tmp_path / "g.pt"))
+    method = tmp_path / "encoded.yaml"
+    method.write_text(METHOD.format(name="encoded", stage="{kind: encode, encoder: id}"))
+    images = ["--dataset", str(tmp_path / "images"), "--method", str(method), "--engine", "inline"]
+    ganinv(monkeypatch, capsys, "invert", *where, "--generator", str(tmp_path / "g.pt"), *images)
+    ((w,),) = duckdb.sql(f"select w from '{store}/latents/encoded/part-*.parquet'").fetchall()
+    found = torch.tensor(w).reshape(1, rows, width)
+    torch.testing.assert_close(found.flatten(1), torch.from_numpy(arrays["out"][:1]), **GOLDEN)
+
+
+@pytest.mark.slow
+def test_uda(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """UDA-Inversion's file has encoder and decoder in it: imported, it inverts the photo, which it reads at 256x256."""
+    case, store = shared / "golden/pipelines/uda_r64.json", str(tmp_path / "store")
+    arrays = dict(np.load(case.with_suffix(".npz"), allow_pickle=False))
+    (tmp_path / "images").mkdir()
+    Image.fromarray(arrays["image_u8"][0]).save(tmp_path / "images/face.png")
+    torch.save(closed_form_checkpoint(case), tmp_path / "uda.pt")
+    ganinv(monkeypatch, capsys, "import", str(tmp_path / "uda.pt"), "--store", store, "--name", "uda")
+    (tmp_path / "uda.pt").unlink()
+    method = tmp_path / "whole.yaml"
+    method.write_text(METHOD.format(name="whole", stage="{kind: encode, encoder: uda}"))
+    where = ["--store", store, "--generator", f"{store}/generators/uda"]
+    images = ["--dataset", str(tmp_path / "images"), "--method", str(method), "--engine", "inline"]
+    ganinv(monkeypatch, capsys, "invert", *where, *images)
+    root, g = open_store(store), open_generator(f"{store}/generators/uda")
+    reader = CodeReader(root, root.latents["whole"], g)
+    image = g.render(from_duckdb(root, "latents", "whole", reader))
+    torch.testing.assert_close(image, torch.from_numpy(arrays["inversion.final_image"][:1]), **GOLDEN)

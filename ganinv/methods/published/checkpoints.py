@@ -16,6 +16,7 @@ from ganinv.methods.base import ImageEncoder, Inverter
 from ganinv.methods.e4e import E4e
 from ganinv.methods.hfgi import Hfgi, HfgiConfig
 from ganinv.methods.hyperstyle import HyperStyle, HyperStyleConfig
+from ganinv.methods.interestyle import IntereStyle, IntereStyleConfig
 from ganinv.methods.psp import Psp
 from ganinv.methods.published.build import build_decoder, build_encoder, build_hypernet, build_part, mean_latent
 from ganinv.methods.published.describe import describe
@@ -111,7 +112,12 @@ class EncoderCheckpoint:
             return self._hfgi(generator, roles)
         assert isinstance(self.encoder, Psp | E4e)
         with torch.device("meta"):
-            restyle = ReStyle(ReStyleConfig(encoder=self.encoder.cfg, steps=steps), generator)
+            shape: dict[str, Any] = {"encoder": self.encoder.cfg, "steps": steps}
+            restyle = (
+                IntereStyle(IntereStyleConfig(**shape), generator)
+                if self.method == "interestyle"
+                else ReStyle(ReStyleConfig(**shape), generator)
+            )
         restyle.encoder = self.encoder
         return restyle.eval()
 

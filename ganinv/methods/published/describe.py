@@ -164,7 +164,10 @@ def _method(parts: dict[str, Tensors], opts: dict[str, Any], said: Any, where: s
         raise WeightsRefused(f"{where} has the parts {sorted(parts)}, but no encoder.*")
     name = _encoder_type(parts["encoder"], said, where)
     family = ENCODER_TYPES[name].family
-    return (f"restyle-{family}" if _sees_rendering(parts["encoder"], opts) else family), name
+    if not _sees_rendering(parts["encoder"], opts):
+        return family, name
+    # IntereStyle's trainer is ReStyle's with one more option, and its files have the same names.
+    return ("interestyle" if opts.get("apply_mask_loss") else f"restyle-{family}"), name
 
 
 def _encoder_type(encoder: Tensors, said: Any, where: str) -> str:

@@ -22,7 +22,7 @@ class EncoderDescription:
 
     Args:
         method: ``psp``, ``e4e``, ``w``, ``naive-w+``, ``in-domain``; with ``restyle-`` before it when the encoder sees a
-            rendering; ``hyperstyle``; ``hfgi``; or one of ``published.kinds``.
+            rendering, or ``interestyle`` when its losses were masked; ``hyperstyle``; ``hfgi``; or one of ``published.kinds``.
         encoder_type: the class of the published code; None for HyperStyle, whose W encoder is another file, and for an
             HFGI file without its encoder.
         opts: the options of its training, plain values only.
@@ -43,7 +43,7 @@ class EncoderDescription:
 
     @property
     def sees_rendering(self) -> bool:
-        return self.method.startswith("restyle-")
+        return self.method.startswith("restyle-") or self.method == "interestyle"
 
 
 def rows_of(parts: Mapping[str, Tensors], opts: Mapping[str, Any], latent_avg: Lazy | None, where: str) -> int:
