@@ -13,6 +13,8 @@ from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import Distance, EmbeddedDistance, LpipsDistance, between, discriminator_of
 
+LIKE_LPIPS = 1 / 3
+"""So that l of an untrained network is about 0.5, as by LPIPS: the published weight of the discrepancy is for that."""
 FeaturesName = Literal["embedded", "lpips-alex"]
 
 
@@ -51,7 +53,7 @@ def embedded(generator: Generator) -> Discrepancy:
     fixed = EmbeddedDistance(own)
     network = Discriminator.from_config(own.cfg).to(generator.device)
     layers = sum(1 for block in range(len(own.blocks) + 1) if own.resolution >> block >= 8)
-    return Discrepancy(fixed, EmbeddedDistance(network), network, 1 / layers)
+    return Discrepancy(fixed, EmbeddedDistance(network), network, LIKE_LPIPS / layers)
 
 
 def lpips_alex(generator: Generator) -> Discrepancy:
