@@ -14,7 +14,7 @@ from ganinv.config import StrictModel
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.carrying import carry_features
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.inputs import fit
+from ganinv.methods.inputs import fit, with_holes
 
 
 class InverterConfig(StrictModel):
@@ -58,6 +58,8 @@ class Inverter(nn.Module):
         needs: roles of other inverters that it starts from: HyperStyle's ``w_encoder``.
         edits_need_images: whether ``after_edit`` looks at the photo.
         edits_by_reference: whether it takes attributes over from another image (``edit_by_reference``).
+        sees_holes: whether it reads what is missing of an image, as one more channel (``inputs.with_holes``); ``refine`` is given
+            images of that kind.
         uri: where it was opened from, as ``open_inverter`` takes it; empty for one that was just built.
     """
 
@@ -66,6 +68,7 @@ class Inverter(nn.Module):
     needs: ClassVar[tuple[str, ...]] = ()
     edits_need_images: ClassVar[bool] = False
     edits_by_reference: ClassVar[bool] = False
+    sees_holes: ClassVar[bool] = False
 
     def __init__(
         self, cfg: InverterConfig, generator: Generator | None = None, needed: Mapping[str, Inverter] | None = None
@@ -113,8 +116,16 @@ class Inverter(nn.Module):
             )
         self._bound = (generator,)
 
-    def forward(self, images: Tensor, code: Code | None = None, *, steps: int | None = None) -> Code:
-        """The code of images [B, C, H, W]: the last of :meth:`refine`."""
+    def forward(
+        self, images: Tensor, code: Code | None = None, *, steps: int | None = None, holes: Tensor | None = None
+    ) -> Code:
+        """The code of images [B, C, H, W]: the last of :meth:`refine`.
+
+        Args:
+            holes: [B or 1, 1, h, w], 1 where pixels are missing. One that does not see holes takes the image as it is.
+        """
+        if self.sees_holes:
+            images = with_holes(images, holes)
         *_, last = self.refine(images, code, steps=steps)
         return last
 

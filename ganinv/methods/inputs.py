@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,3 +29,18 @@ def band(images: Tensor, size: tuple[int, int]) -> Tensor:
     columns = min(width, round(height * size[1] / size[0]))
     top, left = (height - rows) // 2, (width - columns) // 2
     return images[:, :, top : top + rows, left : left + columns]
+
+
+def with_holes(images: Tensor, holes: Tensor | None) -> Tensor:
+    """Images [B, C, H, W] as an inverter that sees holes reads them: [B, C + 1, H, W], zero where pixels are missing, and where
+    that is as the last channel.
+
+    Args:
+        holes: [B or 1, 1, h, w], 1 where pixels are missing; of another size, a pixel is missing that is in part. None: nothing.
+    """
+    if holes is None:
+        return torch.cat([images, torch.zeros_like(images[:, :1])], dim=1)
+    if holes.shape[2:] != images.shape[2:]:
+        holes = (F.interpolate(holes, size=images.shape[2:], mode="bilinear", antialias=True) > 1e-3).to(images)
+    holes = holes.expand(len(images), -1, -1, -1)
+    return torch.cat([images * (1 - holes), holes], dim=1)
