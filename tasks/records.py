@@ -26,11 +26,17 @@ class Measurer:
         self.generator, self._distance = generator, open_distance(distance, generator)
 
     @torch.inference_mode()
-    def __call__(self, code: Code, image: Tensor) -> tuple[float, float]:
-        """(mean squared error, distance) of a code of one image to the image [1, 3, R, R] in [-1, 1]."""
+    def __call__(self, code: Code, image: Tensor, shown: Tensor | None = None) -> tuple[float, float]:
+        """(mean squared error, distance) of a code of one image to the image [1, 3, R, R] in [-1, 1].
+
+        Args:
+            shown: [1, 1, R, R] in [0, 1], what of it is to be reproduced; elsewhere the rendering takes the image's values.
+        """
         device = self.generator.device
         image = image.to(device)
         rendered = self.generator.synthesize(code.to(device))
+        if shown is not None:
+            rendered = image + shown.to(device) * (rendered - image)
         mse = (rendered - image).square().mean()
         distance = between(self._distance.features(rendered), self._distance.features(image))
         return float(mse), float(distance)

@@ -193,6 +193,36 @@ def invert(
 
 @step(
     app,
+    "tasks.steps.fill:FillJob",
+    flat=("dataset",),
+    flags={**OF_INVERT, "dataset.url": Flag(argument=True), "name": Flag(help="<method>-filled by default.")},
+)
+def fill(
+    job: Said,
+    engine: Said,
+    out: Annotated[str | None, typer.Option(help="A folder for the filled images, <image id>.png.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill what is missing of images by any method. What is known stays as it is, to the bit.
+
+    Example: ganinv fill 'photos/*.png' --store runs/a --masks masks --method invertfill --out filled
+    """
+    from pathlib import Path
+
+    from ganinv.store import open_store
+    from tasks.engine import open_pools
+    from tasks.steps.fill import run_fill, write_pictures
+
+    made = job.make()
+    with open_pools(engine.make()) as pools:
+        result = run_fill(made, pools)
+    if out is not None:
+        result["pictures"] = write_pictures(open_store(made.store).latents[made.collection_name], Path(out))
+    end(result, as_json, engine.allow_failed)
+
+
+@step(
+    app,
     "tasks.steps.edit:EditJob",
     made={"edits": ("--edit", "--condition", "--trust", "--reference", "--attributes", "--editor")},
     flags={"images": Flag(default="files")},

@@ -68,20 +68,36 @@ class Context:
         return self._inverters[name]
 
     @torch.no_grad()
-    def encode(self, name: str, images: Tensor, code: Code | None = None, steps: int | None = None) -> Code:
-        """What an inverter makes of images [B, C, R, R] in [-1, 1], without gradients; from ``code``, if there is one."""
+    def encode(
+        self,
+        name: str,
+        images: Tensor,
+        code: Code | None = None,
+        steps: int | None = None,
+        holes: Tensor | None = None,
+    ) -> Code:
+        """What an inverter makes of images [B, C, R, R] in [-1, 1], without gradients; from ``code``, if there is one.
+
+        Args:
+            holes: [B, 1, h, w], 1 where pixels are missing, for inverters that see them.
+        """
         inverter = self.inverter(name)
         with self._as_wanted() as wanted:
-            return wanted(inverter(images, code, steps=steps))
+            return wanted(inverter(images, code, steps=steps, holes=holes))
 
     @torch.no_grad()
     def encode_passes(
-        self, name: str, images: Tensor, code: Code | None = None, steps: int | None = None
+        self,
+        name: str,
+        images: Tensor,
+        code: Code | None = None,
+        steps: int | None = None,
+        holes: Tensor | None = None,
     ) -> tuple[Code, Tensor]:
         """``encode``, and w after each pass [B, passes, num_ws, w_dim]."""
         inverter = self.inverter(name)
         with self._as_wanted() as wanted:
-            codes = [wanted(each) for each in inverter.refine(images, code, steps=steps)]
+            codes = [wanted(each) for each in inverter.refine(inverter.seen(images, holes), code, steps=steps)]
         return codes[-1], torch.stack([each.w for each in codes], dim=1)
 
     @contextlib.contextmanager

@@ -39,11 +39,12 @@ class Encode(StrictModel):
         parts, passes = [], []
         for index, real in batches(len(target), context.lanes):
             start = code[index] if self.start == "code" and code is not None else None
+            holes = None if target.masks is None else 1 - target.masks[index]
             if self.keep_passes:
-                found, each = context.encode_passes(self.encoder, photos[index], start, self.steps)
+                found, each = context.encode_passes(self.encoder, photos[index], start, self.steps, holes)
                 passes.append(each[:real])
             else:
-                found = context.encode(self.encoder, photos[index], start, self.steps)
+                found = context.encode(self.encoder, photos[index], start, self.steps, holes)
             parts.append(found[:real])
         count = len(target)
         return StageResult(

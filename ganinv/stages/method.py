@@ -166,6 +166,8 @@ class Method:
         error, far = [], []
         for index, real in batches(len(target), self.cfg.lanes):
             images, true = self.context.generator.synthesize(code[index]), target.images[index]
+            if target.masks is not None:  # as the objective: what is not to be reproduced counts nothing
+                images = true + target.masks[index] * (images - true)
             error.append(mse(images, true)[:real])
             far.append(between(distance.features(images), distance.features(true))[:real])
         squared = torch.cat(error)

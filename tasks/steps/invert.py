@@ -7,10 +7,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -93,18 +93,26 @@ class InvertJob(CodesJob):
     def collection_name(self) -> str:
         return self.name or method_config(self.method).name
 
+    def beside(self) -> dict[str, Any]:
+        """What a step that does more has in its plan besides."""
+        return {}
+
 
 def run_invert(
-    job: InvertJob, pools: Pools, plan: Plan | None = None, dataset: Dataset | None = None
+    job: InvertJob,
+    pools: Pools,
+    plan: Plan | None = None,
+    dataset: Dataset | None = None,
+    worker: type[InvertWorker] | None = None,
 ) -> dict[str, Any]:
     """Fill ``latents/<name>``. Returns counts and the collection's URL. ``plan`` and ``dataset``: of :func:`plan_invert`, if
-    they were made. The data set is empty afterwards."""
+    they were made. The data set is empty afterwards. ``worker``: what does it, of a step that does more."""
     dataset = dataset or list_images(job)
     plan = plan or plan_invert(job, dataset)
     collection = open_store(job.store).latents[job.collection_name]
     # As planned: what `auto` is may be another distance on another machine.
     method = validate(MethodConfig, plan.config["method"], "plan")
-    spec = WorkerSpec(InvertWorker, {"job": job, "method": method})
+    spec = WorkerSpec(worker or InvertWorker, {"job": job, "method": method})
     changes, left_out = dataset.changes, dataset.left_out.as_dict()
     settlement, said = Settlement.of(dataset, collection), list[Callable[[], None]]()
 
@@ -175,6 +183,7 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
     if prints:
         config["encoders"] = prints
     origin |= inverters_origin(opened, method.cfg.stages, store, begun)
+    config |= job.beside()
     unit_size = job.unit_size or shard_size(method.cfg, len(dataset))
     return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
 
@@ -220,10 +229,17 @@ class _Row:
     stop_reason: str
     seconds: float
     passes: np.ndarray | None = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 class InvertWorker:
-    """Holds generator and method; reads, inverts and writes its units. ``method``: as it was planned, by default the job's."""
+    """Holds generator and method; reads, inverts and writes its units. ``method``: as it was planned, by default the job's.
+
+    Attributes:
+        columns: what a step that does more writes besides, from ``_beside``: name -> type.
+    """
+
+    columns: ClassVar[Mapping[str, pa.DataType]] = {}
 
     def __init__(self, job: InvertJob, method: MethodConfig | None = None) -> None:
         self.job = job
@@ -297,14 +313,9 @@ class InvertWorker:
         return replace(loaded, images=as_channels(loaded.images, channels), photos=photos)
 
     def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
-        rows: list[Any] = []
-        if self.job.class_column is not None:
-            loaded, target, unclassed = self._classed(loaded, self.job.class_column)
-            rows += unclassed
-            if not loaded.ids:
-                return rows
-        else:
-            target = Target(loaded.images, loaded.ids, photos=loaded.photos)
+        loaded, target, rows = self._target(loaded)
+        if not loaded.ids:
+            return rows
         start = None
         if self.begun is not None:
             begun = self._begun(self.begun, loaded)
@@ -322,11 +333,13 @@ class InvertWorker:
         measured = inversion.metrics or {"mse": unknown, "distance": unknown}
         sources = self.index.dataset(loaded.ids).sources
         place = {image_id: k for k, image_id in enumerate(loaded.ids)}
+        beside = self._beside(target, inversion.code)
         for k, image_id in enumerate(inversion.ids):
             mse, distance = measured["mse"][k], measured["distance"][k]
             error, record = inversion.error[k], None
             if error is None:
-                measure = partial(self.measurer, image=target.images[k : k + 1])
+                shown = None if target.masks is None else target.masks[k : k + 1]
+                measure = partial(self.measurer, image=target.images[k : k + 1], shown=shown)
                 try:
                     record = verified(code[k], mse, distance, self.job.record, measure)
                 except NotFinite as refused:
@@ -348,9 +361,20 @@ class InvertWorker:
                     stop_reason=inversion.stop_reason[k],
                     seconds=seconds,
                     passes=None if inversion.passes is None else inversion.passes[k].cpu().numpy(),
+                    beside=beside[k],
                 )
             )
         return rows
+
+    def _target(self, loaded: LoadedBatch) -> tuple[LoadedBatch, Target, list[Any]]:
+        """What is inverted of the images that were read, and an error for each of the others."""
+        if self.job.class_column is not None:
+            return self._classed(loaded, self.job.class_column)
+        return loaded, Target(loaded.images, loaded.ids, photos=loaded.photos), []
+
+    def _beside(self, target: Target, code: Code) -> Sequence[Mapping[str, Any]]:
+        """The values of ``columns``, for each image of the target."""
+        return [{}] * len(target)
 
     def _classed(self, loaded: LoadedBatch, column: str) -> tuple[LoadedBatch, Target, list[Any]]:
         """The images that have a class, and an error for each of the others."""
@@ -387,6 +411,8 @@ class InvertWorker:
             columns[name] = pa.array([row.plain.get(name) for row in rows], pa.float32())
         if passes := [row.passes for row in rows if row.passes is not None]:
             columns["w_passes"] = pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(passes))
+        for name, kind in self.columns.items():
+            columns[name] = pa.array([row.beside[name] for row in rows], kind)
         for name, column in columns.items():
             table = table.append_column(name, column)
         seconds = {row.image_id: row.seconds for row in rows}

@@ -1,0 +1,61 @@
+"""Fill holes: what a method is shown, what becomes of its rendering, and how well the two go together."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NEAR = 3  # pixels from a hole: the image there says how rough a seam may be
+SMOOTHEST = 1 / 127.5  # a step of one of 256 grey levels: nothing is judged as smoother
+
+
+def blanked(images: Tensor, holes: Tensor) -> Tensor:
+    """Images [B, C, R, R] whose holes [B, 1, R, R] (1 where pixels are missing) have the mean colour of the rest: whatever stood
+    there, a method does not see it."""
+    known = 1 - holes
+    mean = (images * known).sum(dim=(2, 3), keepdim=True) / known.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
+    return images * known + mean * holes
+
+
+def composite(images: Tensor, rendered: Tensor, holes: Tensor) -> Tensor:
+    """uint8 [B, C, R, R]: the known pixels of images [B, C, R, R] in [-1, 1], to the bit, and the rendering in the holes.
+
+    Args:
+        images: of 8 bits, as files have them. holes: 0 or 1, nothing between.
+    """
+    return torch.where(holes > 0, eight_bits(rendered), eight_bits(images))
+
+
+def eight_bits(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def known_error(images: Tensor, rendered: Tensor, holes: Tensor) -> Tensor:
+    """Mean squared error [B] of the rendering itself where pixels are known. A composite hides it; a filling that does not go on
+    from the border has a large one."""
+    known = 1 - holes
+    error = ((rendered - images).square() * known).sum(dim=(1, 2, 3))
+    return error / (known.sum(dim=(1, 2, 3)) * images.shape[1]).clamp_min(1.0)
+
+
+def seam(images: Tensor, holes: Tensor) -> Tensor:
+    """How much rougher composites [B, C, R, R] are across the border of their holes than beside it, [B].
+
+    The mean step between neighbouring pixels of which one was filled in, over that between known ones up to ``NEAR`` pixels from
+    the hole: about 1 where nothing shows. NaN where a hole has no border, or nothing is known beside it.
+    """
+    images = images.float() / 127.5 if images.dtype == torch.uint8 else images
+    near = F.max_pool2d(holes, 2 * NEAR + 1, stride=1, padding=NEAR) * (1 - holes)
+    across: list[tuple[Tensor, Tensor]] = []
+    beside: list[tuple[Tensor, Tensor]] = []
+    for dim in (2, 3):
+        size = images.shape[dim] - 1
+        step = (images.narrow(dim, 1, size) - images.narrow(dim, 0, size)).abs().mean(dim=1, keepdim=True)
+        one, two = (holes.narrow(dim, start, size) for start in (1, 0))
+        both = near.narrow(dim, 1, size) * near.narrow(dim, 0, size)
+        for found, weight in ((across, (one != two).to(step)), (beside, both)):
+            found.append(((step * weight).sum(dim=(1, 2, 3)), weight.sum(dim=(1, 2, 3))))
+    ratio = [torch.stack([s for s, _ in f]).sum(0) / torch.stack([n for _, n in f]).sum(0) for f in (across, beside)]
+    return ratio[0] / ratio[1].clamp_min(SMOOTHEST)

@@ -1,0 +1,150 @@
+"""``fill``: what is missing of each image, by any method that inverts. What is known stays as it is, to the bit."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ganinv.codes.code import Code
+from ganinv.data import LoadedBatch
+from ganinv.data.holes import HoleReader, HolesConfig, check_holes
+from ganinv.editing.filling import blanked, composite, known_error, seam
+from ganinv.stages.method import MethodConfig, method_config
+from ganinv.store import Collection, open_store
+from ganinv.target import Target
+from tasks.engine import Pools
+from tasks.steps.invert import InvertJob, InvertWorker, list_images, plan_invert, run_invert
+
+RENDERED_AT_ONCE = 16
+
+
+class FillJob(InvertJob):
+    """Fill the holes of ``dataset`` with ``method`` into ``latents/<name>`` (``<method>-filled`` by default).
+
+    Args:
+        masks: where pixels are missing: mask files with the images' ids (a folder, glob, tar or Parquet), ``alpha`` (what is
+            transparent), or what is drawn at random: ``strokes``, ``free-form``, ``triangle``.
+        missing: the colour of what is missing in mask files.
+        share: of ``free-form``, least and largest share of the image that is missing.
+    """
+
+    masks: str
+    missing: Literal["white", "black"] = "white"
+    share: tuple[float, float] | None = None
+
+    @property
+    def collection_name(self) -> str:
+        return self.name or f"{method_config(self.method).name}-filled"
+
+    @property
+    def holes(self) -> HolesConfig:
+        return HolesConfig(masks=self.masks, missing=self.missing, share=self.share, seed=self.seed)
+
+    def beside(self) -> dict[str, Any]:
+        return {"holes": self.holes.model_dump(mode="json")}
+
+
+def run_fill(job: FillJob, pools: Pools) -> dict[str, Any]:
+    """Fill the collection. Returns counts, its URL, and the means of its measures.
+
+    Raises:
+        ConfigError: what draws them is not known, or covers no pixels. DataError: there are no masks.
+    """
+    check_holes(job.holes)
+    dataset = list_images(job)
+    plan = plan_invert(job, dataset)
+    result = run_invert(job, pools, plan, dataset, FillWorker)
+    rows = open_store(job.store).latents[job.collection_name].read(["known_mse", "seam", "hole_share"])
+    means = {name: _mean(rows[name].to_pylist()) for name in rows.column_names}
+    return result | means
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.mean(there)) if there else None
+
+
+class FillWorker(InvertWorker):
+    """Shows a method the images without what is missing, and puts its rendering there."""
+
+    columns: ClassVar[Mapping[str, pa.DataType]] = {
+        "hole_share": pa.float32(),
+        "known_mse": pa.float32(),
+        "seam": pa.float32(),
+        "image_png": pa.binary(),
+        "hole_png": pa.binary(),
+    }
+
+    def __init__(self, job: FillJob, method: MethodConfig | None = None) -> None:
+        super().__init__(job, method)
+        self.holes = HoleReader(job.holes, self.index)
+        self._images: dict[str, Tensor] = {}
+
+    def _target(self, loaded: LoadedBatch) -> tuple[LoadedBatch, Target, list[Any]]:
+        loaded, target, rows = super()._target(loaded)
+        found = self.holes(target.ids, self.generator.resolution)
+        rows += found.errors
+        keep = [k for k, image_id in enumerate(target.ids) if image_id in set(found.ids)]
+        target = target.some(keep)
+        some = replace(loaded, ids=list(target.ids), sha256=[loaded.sha256[k] for k in keep], errors=[])
+        if not keep:
+            return some, target, rows
+        self._images = dict(zip(target.ids, target.images, strict=True))
+        photos = target.photos
+        if photos is not None:
+            size = photos.shape[2:]
+            photos = blanked(photos, (F.interpolate(found.holes, size=size, mode="nearest") > 0).float())
+        shown = blanked(target.images, found.holes)
+        return some, replace(target, images=shown, photos=photos, masks=1 - found.holes), rows
+
+    @torch.no_grad()
+    def _beside(self, target: Target, code: Code) -> Sequence[Mapping[str, Any]]:
+        assert target.masks is not None
+        holes = 1 - target.masks.cpu()
+        images = torch.stack([self._images[image_id] for image_id in target.ids])
+        rendered = self.generator.render(code, RENDERED_AT_ONCE).cpu().float()
+        whole = composite(images, rendered, holes)
+        measured = {
+            "hole_share": holes.mean(dim=(1, 2, 3)),
+            "known_mse": known_error(images, rendered, holes),
+            "seam": seam(whole, holes),
+        }
+        return [
+            {name: _finite(values[k]) for name, values in measured.items()}
+            | {"image_png": png(whole[k]), "hole_png": png((holes[k] * 255).to(torch.uint8))}
+            for k in range(len(images))
+        ]
+
+
+def _finite(value: Tensor) -> float | None:
+    return float(value) if torch.isfinite(value) else None
+
+
+def png(image: Tensor) -> bytes:
+    """uint8 [C, R, R] as PNG: grey, RGB, or RGB and opacity."""
+    pixels = image.permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_pictures(collection: Collection, folder: Path) -> int:
+    """The filled images as ``<image id>.png`` below a folder. Returns how many."""
+    count = 0
+    for batch in collection.scan(["image_id", "image_png"], batch_size=64):
+        for row in batch.to_pylist():
+            where = folder / f"{row['image_id']}.png"
+            where.parent.mkdir(parents=True, exist_ok=True)
+            where.write_bytes(row["image_png"])
+            count += 1
+    return count
