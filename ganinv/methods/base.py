@@ -124,10 +124,10 @@ class Inverter(nn.Module):
         Args:
             holes: [B or 1, 1, h, w], 1 where pixels are missing. One that does not see holes takes the image as it is.
         """
-        *_, last = self.refine(self.seen(images, holes), code, steps=steps)
+        *_, last = self.refine(self.as_seen(images, holes), code, steps=steps)
         return last
 
-    def seen(self, images: Tensor, holes: Tensor | None) -> Tensor:
+    def as_seen(self, images: Tensor, holes: Tensor | None) -> Tensor:
         """Images [B, C, H, W] as :meth:`refine` takes them: with what is missing, for one that sees it."""
         return with_holes(images, holes) if self.sees_holes else images
 

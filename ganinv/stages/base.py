@@ -97,7 +97,7 @@ class Context:
         """``encode``, and w after each pass [B, passes, num_ws, w_dim]."""
         inverter = self.inverter(name)
         with self._as_wanted() as wanted:
-            codes = [wanted(each) for each in inverter.refine(inverter.seen(images, holes), code, steps=steps)]
+            codes = [wanted(each) for each in inverter.refine(inverter.as_seen(images, holes), code, steps=steps)]
         return codes[-1], torch.stack([each.w for each in codes], dim=1)
 
     @contextlib.contextmanager
