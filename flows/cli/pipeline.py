@@ -150,6 +150,9 @@ def train(
         list[str] | None,
         typer.Option("--set", help="A value in place of the recipe's, such as optimizer.lr=0.01."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Take two steps, say what the training would cost, and write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train an inverter by a recipe. Killed, and run again, it goes on from its last checkpoint.
@@ -159,6 +162,11 @@ def train(
     changes = {key: yaml.safe_load(value) for key, value in pairs(change).items()}
     changes |= {} if steps is None else {"steps": steps}
     made = load("ganinv.methods.registry:load_recipe")(recipe, changes)
+    if dry_run:
+        cost = load("tasks.training_cost:training_cost")(job.make(recipe=made))
+        Console(stderr=True).print(cost.line(), highlight=False, markup=False, soft_wrap=True)
+        show(vars(cost), as_json)
+        return
     run_step("tasks.steps.train:run_train", job, engine, as_json, recipe=made)
 
 

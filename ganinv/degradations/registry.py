@@ -19,6 +19,7 @@ DEGRADATIONS: Registry[type[Degradation]] = Registry(
         "blur": "ganinv.degradations.sampling:Blur",
         "noise": "ganinv.degradations.sampling:Noise",
         "jpeg": "ganinv.degradations.sampling:Jpeg",
+        "mirror": "ganinv.degradations.mirror:Mirror",
         "grey": "ganinv.degradations.sampling:Grey",
     },
 )

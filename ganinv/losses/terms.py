@@ -68,8 +68,9 @@ class LossConfig(StrictModel):
     """Norm of w - w_mean over all its rows (pSp)."""
     latent: float = Field(0.0, ge=0)
     """Squared distance to the true latent, summed over w_dim, mean over rows, in units of w_std^2; generated images only."""
-    resolution: int | None = None
-    """Renderings and targets are averaged down to this side first (256 for the published recipes); None leaves them."""
+    resolution: int | tuple[int, int] | None = None
+    """Renderings and targets are averaged down to this side first (256 for the published recipes); None leaves them. Of a height
+    and a width, the central part of that shape is taken (192x256 of a generator of cars, whose images have black bands)."""
 
 
 class Losses:
@@ -152,7 +153,13 @@ class Losses:
         return between(self.distance.features(seen), known).mean()
 
 
-def _sized(images: Tensor, side: int | None) -> Tensor:
-    if side is None or images.shape[-1] <= side:
+def _sized(images: Tensor, size: int | tuple[int, int] | None) -> Tensor:
+    if isinstance(size, tuple):
+        height, width = images.shape[2:]
+        rows, columns = min(height, round(width * size[0] / size[1])), min(width, round(height * size[1] / size[0]))
+        top, left = (height - rows) // 2, (width - columns) // 2
+        images = images[:, :, top : top + rows, left : left + columns]
+        return F.adaptive_avg_pool2d(images, size) if rows > size[0] else images
+    if size is None or images.shape[-1] <= size:
         return images
-    return F.adaptive_avg_pool2d(images, side)
+    return F.adaptive_avg_pool2d(images, size)

@@ -13,6 +13,7 @@ from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Losses, Terms
 from ganinv.methods.base import Inverter
+from ganinv.methods.trunks import begin_trunks
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Player
 from ganinv.training.recipe import Recipe
@@ -73,6 +74,8 @@ def new_inverter(
         inverter.load_state_dict(start.state_dict())
     else:
         begin_at_mean(inverter, generator)
+        if recipe.trunk_weights is not None:
+            begin_trunks(inverter, recipe.trunk_weights)
     return inverter.to(generator.device).train()
 
 

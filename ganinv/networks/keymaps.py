@@ -34,6 +34,9 @@ def _resnet(prefix: str) -> Rules:
     ]
 
 
+IR_SE_50_TRUNK: Rules = _irse("")
+RESNET_34_TRUNK: Rules = _resnet("")
+
 ROWS: Rules = [
     (r"heads\.", "styles."),
     (r"backbone\.lateral_medium\.", "latlayer1."),

@@ -22,13 +22,14 @@ from ganinv.stages.base import Context, NamesInverter
 from ganinv.stages.batches import batches
 from ganinv.stages.encode import Encode
 from ganinv.stages.joint_segments import JointSegments
+from ganinv.stages.mix import Mix
 from ganinv.stages.optimize import Optimize
 from ganinv.stages.segment import Segment
 from ganinv.stages.tune import Tune
 from ganinv.stages.variables import original_noise
 from ganinv.target import Target
 
-AnyStage = Annotated[Encode | Optimize | Tune | Segment | JointSegments, Field(discriminator="kind")]
+AnyStage = Annotated[Encode | Mix | Optimize | Tune | Segment | JointSegments, Field(discriminator="kind")]
 
 
 class MethodConfig(StrictModel):

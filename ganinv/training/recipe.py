@@ -59,6 +59,8 @@ class Recipe(StrictModel, ABC):
     """Images of one step, of all workers together."""
     seed: int = 0
     inverter: Mapping[str, Any] = Field(default_factory=dict)
+    trunk_weights: str | None = None
+    """File of the network that a published backbone begins from: ArcFace's IR-SE-50, or torchvision's ResNet-34."""
     needed: Mapping[str, str] = Field(default_factory=dict)
     """Frozen inverters by role, each by name or URI, of a method that starts from others."""
     data: DataConfig = DataConfig()

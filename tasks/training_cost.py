@@ -1,0 +1,106 @@
+"""What a training will cost, before it begins: two of its steps are taken, and nothing is written."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ganinv.errors import ConfigError
+from ganinv.generators.files import open_generator
+from ganinv.store import open_store
+from ganinv.training.batches import DataConfig, MixedBatches
+from ganinv.training.trainer import Trainer
+from tasks.engine import default_device
+from tasks.pool.progress import format_duration
+from tasks.steps.train_job import TrainJob
+from tasks.training import opened
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Of the steps that are left, on this machine and one worker.
+
+    Args:
+        images: that these steps see; passes: how often each of the data set's is seen, None where there is none.
+        memory: peak, in bytes: of the GPU, or of this process. checkpoint: bytes of one; two are kept.
+    """
+
+    collection: str
+    device: str
+    steps: int
+    left: int
+    images: int
+    passes: float | None
+    parameters: int
+    step_seconds: float
+    seconds: float
+    memory: int
+    checkpoint: int
+
+    def line(self) -> str:
+        """In one line, for people."""
+        seen = "" if self.passes is None else f", {self.passes:.3g} times each of the data set's"
+        return (
+            f"{self.left} of {self.steps} steps on {self.images} images{seen}: about {format_duration(self.seconds)} on "
+            f"{self.device} at {self.step_seconds:.2g} s a step, {self.memory / 2**30:.2g} GiB of memory, "
+            f"{self.parameters / 1e6:.3g} million parameters, checkpoints of {self.checkpoint / 2**20:.3g} MiB"
+        )
+
+
+def training_cost(job: TrainJob) -> TrainingCost:
+    """Measure it, on generated images alone: reading real ones beside comes to little.
+
+    Raises:
+        ConfigError: the recipe does not fit, or something that it needs is missing.
+    """
+    recipe, store, device = job.recipe, open_store(job.store), default_device()
+    generator = open_generator(job.generator, device)
+    needed = {role: opened(job, uri, generator, store) for role, uri in job.roles.items()}
+    start = None if job.start is None else opened(job, job.start, generator, store)
+    try:
+        batches = MixedBatches(recipe.data, generator, recipe.batch_size)
+    except ConfigError:  # masks of real images
+        batches = MixedBatches(DataConfig(sample_psi=recipe.data.sample_psi), generator, recipe.batch_size)
+    trainer = Trainer(recipe, lambda: recipe.build(generator, needed, start), batches)
+    trainer.step()
+    started = time.perf_counter()
+    trainer.step()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    took = time.perf_counter() - started
+    collection = store.collection("training", job.collection_name)
+    done = len(collection.done()) if collection.exists() else 0
+    left = max(0, recipe.steps - done * recipe.checkpoint_every)
+    count = None if job.dataset is None else len(job.dataset.open().ids)
+    real = left * recipe.batch_size * recipe.data.real_share
+    return TrainingCost(
+        collection=f"training/{job.collection_name}",
+        device=device,
+        steps=recipe.steps,
+        left=left,
+        images=left * recipe.batch_size,
+        passes=None if not count else real / count,
+        parameters=sum(p.numel() for p in trainer.learner.network.parameters() if p.requires_grad),
+        step_seconds=took,
+        seconds=took * left,
+        memory=_peak(device),
+        checkpoint=_bytes(trainer.state()),
+    )
+
+
+def _peak(device: str) -> int:
+    if device != "cpu":
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _bytes(state: object) -> int:
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, dict):
+        return sum(_bytes(value) for value in state.values())
+    return sum(_bytes(value) for value in state) if isinstance(state, list | tuple) else 0
