@@ -47,7 +47,6 @@ def test_rows_that_are_not_there_are_refused() -> None:
         mixed(g, ["a"], rows=[8, 17])
     with pytest.raises(ConfigError, match="rows must be different and not negative"):
         mixed(g, ["a"], rows=[1, 1])
+    stage, context = validate(Mix, {"rows": [1]}, "test"), Context(g, lambda name: pytest.fail(f"opened {name}"))
     with pytest.raises(ConfigError, match="put an encode stage before it"):
-        validate(Mix, {"rows": [1]}, "test")(
-            Target(torch.zeros(1, 3, 32, 32)), None, Context(g, lambda name: pytest.fail())
-        )
+        stage(Target(torch.zeros(1, 3, 32, 32)), None, context)
