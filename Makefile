@@ -13,7 +13,7 @@ PARALLEL ?= -n $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES)) --dist loa
 export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo quick test slow chaos fuzz lint format bench assets audit
+.PHONY: help setup demo quick test slow chaos fuzz lint format bench assets audit docs
 
 help:
 	@echo "make setup   build .venv from requirements.lock"
@@ -24,6 +24,7 @@ help:
 	@echo "make chaos   kill workers, nodes, the driver and the S3 server of one run, twenty times; SEED=n"
 	@echo "make fuzz    throw damaged and hostile weight files at the reader, for ten minutes"
 	@echo "make lint    ruff, mypy, import contracts"
+	@echo "make docs    the site, into site/; needs the extra docs, which it installs"
 	@echo "make audit   known vulnerabilities of the pinned packages, where the index tells them"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make assets  what hangs on the embedded generator, made again: encoders, tables, pictures; DATA=portraits.parquet"
@@ -62,6 +63,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy ganinv tasks flows benchmarks
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python -m pip install --quiet -c requirements.lock --no-build-isolation -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 audit:
 	$(PYTHON) deploy/audit.py
