@@ -7,6 +7,7 @@ no face in it anywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -18,12 +19,13 @@ from torch import Tensor, nn
 
 from ganinv.codes.code import Code, Feature, Masked
 from ganinv.codes.parts import masked
+from ganinv.config import StrictModel
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.channels import as_rgb
 from ganinv.generators.sites import Site, SiteShape, find_site, site_number, site_shape, site_statistics
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels.segmenters import Segmenter, open_segmenter
-from ganinv.losses.distance import error_map, open_distance
+from ganinv.losses.distance import error_map, halved, open_distance
 from ganinv.losses.terms import Terms
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import fit
@@ -60,6 +62,8 @@ class SamConfig(InverterConfig):
     """Offsets are predicted, by an encoder for each site. Without, they begin at zero and a stage optimises them."""
     threshold: float | None = Field(None, ge=0)
     """The largest error that a space may be predicted to have in a segment. None takes what training measured (``share``)."""
+    in_units: bool = True
+    """Offsets are in standard deviations of the site's features, measured when training begins; published ones are not."""
     share: float = Field(0.5, ge=0, le=1)
     """Of the area that is to stay in W+: training sets the threshold at this quantile of W+'s predicted errors."""
     segmenter: str | None = None
@@ -136,6 +140,8 @@ class Sam(Inverter):
 
     def begin(self) -> None:
         """Measure the unit of the features at each site."""
+        if not self.cfg.in_units:
+            return
         for i, site in enumerate(self.cfg.sites):
             self.deviations[i] = site_statistics(site, self.generator)[1].square().mean().sqrt()
 
@@ -189,11 +195,22 @@ class Sam(Inverter):
         return replace(edited, features=features)
 
 
-class SamRecipe(Recipe):
-    """Training SAM with encoders (section 3.3): each site's alone on whole images, and the predictor of errors on what is left.
+class SingleSpace(StrictModel):
+    """How a training image is inverted in one space alone, by optimisation (section 3.1): in W+, with one site's offset."""
 
-    The published predictor learned from images that were inverted by optimisation, space by space; here the errors are those of
-    the encoders of the same training, so that one recipe makes all of it.
+    steps: int = Field(501, ge=1)
+    lr: float = Field(0.05, gt=0)
+    """Adam's, of latents and offsets."""
+    prior: float = Field(5.0, ge=0)
+    """Weight of the mean squared offset."""
+
+
+class SamRecipe(Recipe):
+    """Training SAM (sections 3.1 and 3.3): an encoder of offsets for each site, alone and on whole images, and the predictor of
+    the errors that are left.
+
+    The published predictor learned from images that were inverted by optimisation, space by space, which ``optimised`` asks for.
+    By default it learns the errors of the encoders of the same training, so that one recipe makes all of it.
     """
 
     kind: Literal["sam"] = "sam"
@@ -204,19 +221,24 @@ class SamRecipe(Recipe):
     """Weight of the squared difference between predicted and measured errors."""
     errors_in: float = Field(1.0, gt=0)
     """Measured errors are divided by this first: the unit of the predicted ones, and of the threshold."""
+    optimised: SingleSpace | None = None
+    """Errors are those of images inverted by optimisation, in each step anew: exact, and hundreds of times as slow."""
 
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
-        recipe = self.model_copy(update={"inverter": {"encoders": True, **self.inverter}})
+        recipe = self.model_copy(update={"inverter": {"encoders": self.optimised is None, **self.inverter}})
         return SamLearner(recipe, new_inverter(Sam, recipe, generator, needed, start))
 
 
 class SamLearner(InverterLearner[Sam, SamRecipe]):
-    """One step of SAM's training: a backward pass for each site, and one for the predicted errors."""
+    """One step of SAM's training: a backward pass for each encoder, and one for the predicted errors."""
 
     def __init__(self, recipe: SamRecipe, sam: Sam) -> None:
         super().__init__(recipe, sam)
-        if not sam.cfg.encoders:
-            raise ConfigError("the recipe trains SAM with its encoders: leave inverter.encoders out, or set it to true")
+        if not sam.cfg.encoders and recipe.optimised is None:
+            raise ConfigError(
+                "without encoders there are no errors to learn: leave inverter.encoders out, or ask for optimised ones "
+                "(optimised: {steps: 501})"
+            )
         name = recipe.losses.distance_name
         self.distance = self.losses.distance or open_distance(name, self.generator)
 
@@ -225,25 +247,60 @@ class SamLearner(InverterLearner[Sam, SamRecipe]):
         with torch.no_grad():
             code = sam.need("encoder")(batch.images)
             shown = self.generator.synthesize(code)
-            known = self.distance.features(batch.target)
+            known = self._features(batch.target)
         images, rendering = (fit(x, sam.input_size) for x in (batch.images, shown.clamp(-1, 1)))
         seen = torch.cat([images, rendering], dim=1)
         measured = [self._errors(shown, known)]
-        for site, encoder, unit in zip(sam.cfg.sites, sam.encoders, sam.deviations, strict=True):
+        sites = sam.cfg.sites if sam.encoders else ()
+        for site, encoder, unit in zip(sites, sam.encoders, sam.deviations[: len(sites)], strict=True):
             offset = encoder(seen)
             whole = replace(code, features={site: Feature(add=offset * unit)})
             rendered = self.generator.synthesize(whole)
             terms = {f"{name} {site}": term for name, term in self.losses(rendered, batch, whole).items()}
             yield {**terms, f"prior {site}": (recipe.prior, offset.square().mean())}
             measured.append(self._errors(rendered, known))
+        if recipe.optimised is not None:
+            spaces = (None, *sam.cfg.sites)
+            measured = [self._errors(self.inverted(code, site, batch, recipe.optimised), known) for site in spaces]
         predicted = sam.errors(images)
         target = torch.cat(measured, dim=1) / recipe.errors_in
         yield {"errors": (recipe.errors, F.mse_loss(predicted, target))}
         self._follow(predicted.detach(), step)
 
+    def inverted(self, code: Code, site: str | None, batch: Batch, how: SingleSpace) -> Tensor:
+        """Renderings [B, C, R, R] of the batch's images, optimised from ``code`` in W+ and, with a site, its offset as well."""
+        w = code.w.detach().clone().requires_grad_(True)
+        variables = [w]
+        if site is not None:
+            channels, side = site_shape(site, self.generator)
+            variables.append(torch.zeros(len(w), channels, side, side, device=w.device, requires_grad=True))
+
+        def rendered() -> Tensor:
+            features = None if site is None else {site: Feature(add=variables[1])}
+            return self.generator.synthesize(Code(w=w, features=features))
+
+        adam = torch.optim.Adam(variables, lr=how.lr)
+        with torch.enable_grad():
+            for number in range(how.steps):
+                done = number / how.steps
+                adam.param_groups[0]["lr"] = how.lr * min(1.0, done / 0.05 + 1e-3) * _cosine_end(done)
+                terms = self.losses(rendered(), batch, Code(w=w))
+                loss = torch.stack([weight * value for weight, value in terms.values()]).sum()
+                if site is not None:
+                    loss = loss + how.prior * variables[1].square().mean()
+                adam.zero_grad(set_to_none=True)
+                (loss * len(w)).backward()  # each image as if it were alone
+                adam.step()
+        with torch.no_grad():
+            return rendered()
+
     @torch.no_grad()
     def _errors(self, rendered: Tensor, known: Any) -> Tensor:
-        return error_map(self.distance.features(rendered), known, self.network.cfg.side)
+        return error_map(self._features(rendered), known, self.network.cfg.side)
+
+    def _features(self, images: Tensor) -> Any:
+        side = self.recipe.losses.resolution
+        return self.distance.features(images if side is None else halved(images, side))
 
     def _follow(self, predicted: Tensor, step: Step) -> None:
         """The threshold goes with the errors that are predicted for W+: a mean over the last steps of their quantile."""
@@ -251,3 +308,8 @@ class SamLearner(InverterLearner[Sam, SamRecipe]):
         segments = F.adaptive_avg_pool2d(predicted[:, :1], min(sam.cfg.grid, sam.cfg.side)).flatten()
         now = segments.quantile(sam.cfg.share)
         sam.threshold.copy_(now if step.number == 0 else torch.lerp(sam.threshold, now, 0.05))
+
+
+def _cosine_end(done: float, share: float = 0.25) -> float:
+    """The learning rate falls along a cosine over the last quarter."""
+    return 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / share))

@@ -50,4 +50,19 @@ class RangerConfig(StrictModel):
         return Optimizers([Ranger([p for p in network.parameters() if p.requires_grad], lr=self.lr, betas=self.betas)])
 
 
-AnyOptimizer = Annotated[MuonConfig | AdamConfig | RangerConfig, Field(discriminator="kind")]
+class SgdConfig(StrictModel):
+    """Stochastic gradient descent with momentum, as segmentation networks are trained."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = Field(1e-3, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+
+    def build(self, network: nn.Module) -> Optimizers:
+        from torch.optim import SGD
+
+        learned = [p for p in network.parameters() if p.requires_grad]
+        return Optimizers([SGD(learned, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)])
+
+
+AnyOptimizer = Annotated[MuonConfig | AdamConfig | RangerConfig | SgdConfig, Field(discriminator="kind")]

@@ -20,7 +20,7 @@ from ganinv.methods.files import open_inverter
 from ganinv.methods.learning import begin_at_mean
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.published.describe import describe
-from ganinv.methods.sam import Sam, SamConfig, SamLearner, SamRecipe
+from ganinv.methods.sam import Sam, SamConfig, SamLearner, SamRecipe, SingleSpace
 from ganinv.methods.selection import binary_masks, choose_spaces, grid_segments, soft_mask
 from ganinv.networks.invertibility import ErrorMaps
 from ganinv.stages.base import Context
@@ -126,7 +126,7 @@ def test_a_generator_of_other_features_is_refused(g: Generator) -> None:
     with pytest.raises(GeneratorMismatch, match=r"this sam changes features of 7x8x8 at block\[2\]"):
         Sam(SamConfig.model_validate({**shape, "sites": ["block[2]"], "shapes": [(7, 8)]}), g)
     without = SamRecipe.model_validate({"losses": {"distance": 0}, "inverter": {"trunk": "small", "encoders": False}})
-    with pytest.raises(ConfigError, match=r"leave inverter\.encoders out, or set it to true"):
+    with pytest.raises(ConfigError, match=r"leave inverter\.encoders out, or ask for optimised ones"):
         without.build(g, {"encoder": encoder_of(g)}, None)
 
 
@@ -146,6 +146,26 @@ def test_training_has_a_pass_for_each_site_and_one_for_the_errors(g: Generator) 
         predicted = learner.network.train().errors(images)[:, :1]
     cells = torch.nn.functional.adaptive_avg_pool2d(predicted, 8)
     assert float((cells <= learner.network.threshold).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_errors_may_be_those_of_optimisation(g: Generator) -> None:
+    """As published: W+ alone, then W+ with the offset of one site alone. No encoder is trained beside it."""
+    how = {"steps": 8, "lr": 0.1, "prior": 0.0}
+    recipe = SamRecipe.model_validate(
+        {"losses": {"distance": 0}, "inverter": {"trunk": "small", "base_channels": 8}, "optimised": how}
+    )
+    learner = recipe.build(g, {"encoder": encoder_of(g)}, None)
+    assert isinstance(learner, SamLearner)
+    assert not learner.network.encoders
+    images = g.render(Code(w=random_w(g, 2)))
+    batch, start = Batch(images, images), Code(w=g.w_mean.expand(2, g.num_ws, -1))
+    assert [list(terms) for terms in learner.passes(batch, Step(0, 10))] == [["errors"]]
+    found = [learner.inverted(start, site, batch, SingleSpace.model_validate(how)) for site in (None, "block[6]")]
+    left = [float((rendered - images).square().mean()) for rendered in (g.synthesize(start), *found)]
+    assert left[0] > left[1] > left[2]
+    assert not any(p.grad is not None for p in g.parameters())
+    alone = learner.inverted(start[0], "block[6]", Batch(images[:1], images[:1]), SingleSpace.model_validate(how))
+    torch.testing.assert_close(alone, found[1][:1], atol=2e-3, rtol=1e-2)
 
 
 def test_an_error_map_is_where_images_differ(g: Generator) -> None:

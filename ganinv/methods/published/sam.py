@@ -54,7 +54,7 @@ class PublishedSam(PublishedKind):
 
     def build(self, what: EncoderDescription, latent_avg: Tensor | None, where: str) -> Sam:
         heads = sorted((site for site in SITES if site in what.parts), key=lambda site: int(site[1:]))
-        cfg = SamConfig(sites=tuple(re.sub(r"F(\d+)", r"block[\1]", site) for site in heads), side=SIZE)
+        cfg = SamConfig(sites=tuple(re.sub(r"F(\d+)", r"block[\1]", site) for site in heads), side=SIZE, in_units=False)
         spaces = (LATENT, *heads)
         tensors: dict[str, Lazy] = {
             f"{part}.{name}": tensor for part in (TRUNK, *spaces) for name, tensor in what.parts[part].items()
