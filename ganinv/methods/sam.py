@@ -299,8 +299,8 @@ class SamLearner(InverterLearner[Sam, SamRecipe]):
         return error_map(self._features(rendered), known, self.network.cfg.side)
 
     def _features(self, images: Tensor) -> Any:
-        side = self.recipe.losses.resolution
-        return self.distance.features(images if side is None else halved(images, side))
+        side = self.recipe.losses.resolution  # a crop would put errors in other places
+        return self.distance.features(halved(images, side if isinstance(side, int) else None))
 
     def _follow(self, predicted: Tensor, step: Step) -> None:
         """The threshold goes with the errors that are predicted for W+: a mean over the last steps of their quantile."""
