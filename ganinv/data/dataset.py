@@ -125,8 +125,11 @@ class Dataset:
             raise data
         return data
 
-    def load(self, ids: Sequence[str], resolution: int) -> LoadedBatch:
+    def load(self, ids: Sequence[str], resolution: int, *, nearest: bool = False) -> LoadedBatch:
         """Read, decode, crop and resize a batch. A bad image becomes an error, not an exception.
+
+        Args:
+            nearest: resize by the nearest pixels, for label maps.
 
         Raises:
             DataError: an unknown id, or storage that fails for every image alike (worth a retry).
@@ -139,7 +142,7 @@ class Dataset:
                 if isinstance(data, ImageRefused):
                     raise data
                 decoded = decode(data, max_bytes=MAX_BYTES, suffix=self._suffix(image_id))
-                images.append(to_resolution(decoded.image, resolution))
+                images.append(to_resolution(decoded.image, resolution, nearest=nearest))
             except ImageRefused as error:
                 message = clean_id(f"{self.sources[image_id].uri}: {error}")
                 batch.errors.append(RowError(image_id, error.code, message, attempts=1))

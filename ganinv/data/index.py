@@ -90,10 +90,10 @@ class SourceIndex:
     def __bool__(self) -> bool:
         return bool(self._files)
 
-    def load(self, ids: Sequence[str], resolution: int) -> LoadedBatch:
+    def load(self, ids: Sequence[str], resolution: int, *, nearest: bool = False) -> LoadedBatch:
         """As ``Dataset.load``. An image that no index has was gone before it was listed: an error as of a missing file."""
         some = self.dataset(ids)
-        loaded = some.load([i for i in ids if i in some.sources], resolution)
+        loaded = some.load([i for i in ids if i in some.sources], resolution, nearest=nearest)
         gone = [RowError(i, "missing", f"not in {self.place.url} any more") for i in ids if i not in some.sources]
         return replace(loaded, errors=[*loaded.errors, *gone])
 

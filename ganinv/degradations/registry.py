@@ -19,6 +19,8 @@ DEGRADATIONS: Registry[type[Degradation]] = Registry(
         "blur": "ganinv.degradations.sampling:Blur",
         "noise": "ganinv.degradations.sampling:Noise",
         "jpeg": "ganinv.degradations.sampling:Jpeg",
+        "sketch": "ganinv.degradations.drawing:Sketch",
+        "labels": "ganinv.degradations.drawing:Labels",
         "mirror": "ganinv.degradations.mirror:Mirror",
         "grey": "ganinv.degradations.sampling:Grey",
     },

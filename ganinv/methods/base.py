@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -186,6 +186,11 @@ class Inverter(nn.Module):
         """Height and width, in pixels, of the photo that it makes full use of; 0 where it has no size of its own."""
         sides = [max(getattr(module, "input_size", (0,))) for module in self.modules()]
         return max([*sides, *(each.photo_side for each in self.needed.values())])
+
+    @property
+    def reads(self) -> Literal["photo", "sketch", "labels"]:
+        """What the pictures are that it makes codes of; only photos are what renderings can be compared with."""
+        return "photo"
 
     def weight_heads(self) -> Mapping[str, Head]:
         """Parameter name of the synthesis -> the head that its ``HeadCode`` is for. Not stored with codes: they are ours."""

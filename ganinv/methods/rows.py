@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ganinv.methods.base import ImageEncoder, InverterConfig
+from ganinv.methods.inputs import as_labels, as_sketch
 from ganinv.networks.blocks import PyramidBackbone, RowHead, zero_
 from ganinv.networks.heads import Map2Style
 from ganinv.networks.irse import IRSE50
@@ -39,6 +40,11 @@ class RowEncoderConfig(InverterConfig):
     """False: all heads read the coarse map (ReStyle's simplified encoder)."""
     sees_rendering: bool = False
     """The input is the image and a rendering of the current code, stacked: twice the channels (ReStyle)."""
+    reads: Literal["photo", "sketch", "labels"] = "photo"
+    """What its inputs are. They come as pictures all the same: of a sketch the brightness counts, and of a label map the grey
+    value is the class (pSp's image-to-image tasks)."""
+    classes: int = Field(0, ge=0)
+    """Of label maps: it sees a channel for each."""
     input_height: int | None = None
     """Height of the images where they are not square (192 of 256 for cars)."""
     latent_avg_per_row: bool = False
@@ -50,7 +56,17 @@ class RowEncoderConfig(InverterConfig):
             raise ValueError("the small backbone always has its pyramid: set pyramid to true, or take another backbone")
         if self.backbone != "small" and self.w_dim != FEATURES:
             raise ValueError(f"backbone {self.backbone!r} has heads of {FEATURES}, it cannot give w_dim {self.w_dim}")
+        if (self.reads == "labels") != bool(self.classes):
+            raise ValueError(f"classes are of label maps: got {self.classes} with reads: {self.reads}")
+        if self.reads != "photo" and self.sees_rendering:
+            raise ValueError(f"a {self.reads} cannot be compared with a rendering: set sees_rendering to false")
         return self
+
+    @property
+    def channels(self) -> int:
+        """Of what the backbone sees."""
+        seen = {"photo": self.img_channels * (2 if self.sees_rendering else 1), "sketch": 1, "labels": self.classes}
+        return seen[self.reads]
 
 
 FEATURES = 512  # width of the published encoders' maps and heads
@@ -81,7 +97,15 @@ class RowEncoder(ImageEncoder):
             raise ValueError(
                 "this encoder refines a code: it reads the image beside a rendering; it is the encoder inside ReStyle"
             )
+        if self.cfg.reads == "sketch":
+            return self.offsets(as_sketch(images, self.input_size)) + self.latent_avg
+        if self.cfg.reads == "labels":
+            return self.offsets(as_labels(images, self.cfg.classes, self.input_size)) + self.latent_avg
         return super().latents(images)
+
+    @property
+    def reads(self) -> Literal["photo", "sketch", "labels"]:
+        return self.cfg.reads
 
     def offsets(self, images: Tensor) -> Tensor:
         return self.rows(self.backbone(images))
@@ -96,7 +120,7 @@ class RowEncoder(ImageEncoder):
 
 
 def _backbone(cfg: RowEncoderConfig) -> nn.Module:
-    channels = cfg.img_channels * (2 if cfg.sees_rendering else 1)
+    channels = cfg.channels
     if cfg.backbone == "small":
         return PyramidBackbone(cfg.resolution, channels, cfg.base_channels, cfg.pyramid_channels)
     trunk = IRSE50(channels) if cfg.backbone == "ir-se-50" else ResNet34(channels)

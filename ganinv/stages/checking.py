@@ -40,6 +40,11 @@ def check_method(method: Method, *, begun: bool = False, measure: bool = True) -
         context.inverter(name)
     for part in _parts(cfg):
         _check(part, context)
+    if measure and method.reads != "photo":
+        raise ConfigError(
+            f"method {cfg.name!r} reads {method.reads}, and no photos that renderings can be compared with: run it with "
+            "--no-measure"
+        )
     if measure:
         context.distance(cfg.distance)
 

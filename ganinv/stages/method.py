@@ -113,6 +113,12 @@ class Method:
         side = max((self.context.inverter(name).photo_side for name in read), default=0)
         return side if side > self.context.generator.resolution else None
 
+    @property
+    def reads(self) -> str:
+        """What the pictures are that it inverts: ``photo``, ``sketch``, ``labels``."""
+        read = [self.context.inverter(stage.encoder).reads for stage in self.cfg.stages if isinstance(stage, Encode)]
+        return next((kind for kind in read if kind != "photo"), "photo")
+
     def invert(self, target: Target, start: Code | None = None, *, measure: bool = True) -> Inversion:
         """Invert images [B, 3, R, R], ``batch_size`` at once. An image's result does not depend on the others.
 

@@ -247,7 +247,7 @@ class InvertWorker:
         self.generator = open_generator(job.generator, default_device())
         planned = method or method_config(job.method, **job.overrides)
         self.method = open_method(planned, self.generator, open_inverter=self._open_inverter, seed=job.seed)
-        self.photo_side = self.method.photo_side
+        self.photo_side, self.nearest = self.method.photo_side, self.method.reads == "labels"
         self.index = SourceIndex(Place(job.dataset.url), self.collection.objects, self.collection.path)
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
         # A device computes faster than one core decodes.
@@ -301,10 +301,10 @@ class InvertWorker:
                 yield loaded
 
     def _load(self, ids: Sequence[str]) -> LoadedBatch:
-        loaded = self.index.load(ids, self.generator.resolution)
+        loaded = self.index.load(ids, self.generator.resolution, nearest=self.nearest)
         channels, photos = self.generator.img_channels, None
         if self.photo_side is not None:
-            larger = self.index.load(loaded.ids, self.photo_side)
+            larger = self.index.load(loaded.ids, self.photo_side, nearest=self.nearest)
             if (
                 larger.ids != loaded.ids
             ):  # an image went in this moment: the unit is tried again, and then it is an error

@@ -92,10 +92,18 @@ def build_encoder(what: EncoderDescription, latent_avg: Tensor | None, where: st
             )
         return adopt(network, tensors, keymaps.W_ENCODER if single else keymaps.NAIVE_W_PLUS, where)
     common |= {"backbone": kind.backbone, "pyramid": kind.pyramid, "sees_rendering": what.sees_rendering}
+    common |= _inputs(what)
     with torch.device("meta"):
         rows = Psp(PspConfig(**common)) if kind.family == "psp" else E4e(E4eConfig(**common))
     rules = keymaps.IR_SE_50_ROWS if kind.backbone == "ir-se-50" else keymaps.RESNET_34_ROWS
     return adopt(rows, tensors, rules, where)
+
+
+def _inputs(what: EncoderDescription) -> dict[str, Any]:
+    """What pSp's encoders of image-to-image tasks read: label maps where the options have classes, sketches in one channel."""
+    if what.opts.get("label_nc"):
+        return {"reads": "labels", "classes": what.input_channels, "img_channels": 3}
+    return {"reads": "sketch", "img_channels": 3} if what.input_channels == 1 else {}
 
 
 def _in_domain(what: EncoderDescription, tensors: Tensors, where: str) -> ImageEncoder:
