@@ -14,7 +14,7 @@ from ganinv.labels.segmenters import open_segmenter
 from ganinv.stages.base import Context
 from ganinv.stages.method import Method
 from ganinv.stages.objective import ReconstructionLoss
-from ganinv.stages.optimize import FeatureSettings
+from ganinv.stages.optimize import EVERY, FeatureSettings
 from ganinv.stages.segment_masks import MaskSource
 
 
@@ -54,7 +54,8 @@ def _check(part: BaseModel, context: Context) -> None:
         if part.distance_weight:
             context.distance(part.distance)
     elif isinstance(part, FeatureSettings):
-        find_site(part.site, context.generator)
+        if part.site != EVERY:
+            find_site(part.site, context.generator)
     elif isinstance(part, MaskSource) and part.segmenter is not None:
         part.check_regions(open_segmenter(part.segmenter).regions)
 

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from ganinv.codes.code import Code
 from ganinv.config import StrictModel
+from ganinv.errors import ConfigError
 from ganinv.generators.sites import Site
 from ganinv.optim.batched import LBFGS, Adam
 from ganinv.stages.base import Context, StageResult
@@ -46,11 +47,15 @@ class NoiseSettings(StrictModel):
         return self
 
 
+EVERY = "*"
+
+
 class FeatureSettings(StrictModel):
     """An offset to the features at one site as a variable, from zero; of features that an inverter put there, to those."""
 
     site: Site
-    """``act[k]`` or ``block[k]``, as in ``Code.features``, or by meaning: ``{resolution: 1/4, kind: block}``."""
+    """``act[k]`` or ``block[k]``, as in ``Code.features``, or by meaning: ``{resolution: 1/4, kind: block}``. ``*`` is every site
+    at which the code that it starts from adds something, whatever the generator: SAM's, each within its mask."""
     lr: float | None = Field(None, gt=0)
     unit: Literal["value", "deviation"] = "value"
     """What ``lr``, or the stage's, counts in: the features' own numbers, or the standard deviation of the site's features from
@@ -97,6 +102,8 @@ class Optimize(StrictModel):
             raise ValueError("nothing to optimise: give a space, noise_maps or features")
         if self.space is None and self.start != "code":
             raise ValueError("space: null keeps the code's latent, so it needs start: code")
+        if self.start != "code" and any(f.site == EVERY for f in self.features):
+            raise ValueError(f"site {EVERY!r} is where the code adds to features, so it needs start: code")
         if self.rows is not None and self.space != "w+":
             raise ValueError(f"rows are rows of w+, not of space {self.space!r}")
         if self.optimizer == "lbfgs" and (len(self._variables()) > 1 or self._noisy):
@@ -112,7 +119,7 @@ class Optimize(StrictModel):
         elif code is None:
             raise ValueError("optimize with start: code needs a stage before it that makes one, or stored codes")
         descent = Descent(
-            self._variables(),
+            self._variables(code),
             Adam() if self.optimizer == "adam" else LBFGS(),
             steps=self.steps,
             lr=self.lr,
@@ -138,14 +145,28 @@ class Optimize(StrictModel):
     def _noisy(self) -> bool:
         return self.latent_noise > 0 and self.space in ("w", "w+")
 
-    def _variables(self) -> list[Variable]:
+    def _variables(self, code: Code | None = None) -> list[Variable]:
+        """What moves; ``code`` says which sites ``*`` are."""
         variables: list[Variable] = []
         if self.space is not None:
             variables.append(Latent(self.space, self.rows, self.latent_noise, self.latent_noise_end))
         if self.noise_maps is not None:
             n = self.noise_maps
             variables.append(NoiseMaps(n.lr, n.regularization, n.normalize, n.start == "random", n.strength))
-        return [*variables, *(FeatureOffset(f.site, f.lr, f.unit == "deviation", f.prior) for f in self.features)]
+        for f in self.features:
+            sites = [f.site] if f.site != EVERY or code is None else _sites_added_to(code)
+            variables += [FeatureOffset(site, f.lr, f.unit == "deviation", f.prior) for site in sites]
+        return variables
+
+
+def _sites_added_to(code: Code) -> list[str]:
+    found = [site for site, feature in (code.features or {}).items() if feature.add is not None]
+    if not found:
+        raise ConfigError(
+            f"features: site {EVERY!r} is where a code adds to features, and these add nowhere: put an encoder before it that "
+            "does (sam), or name sites"
+        )
+    return found
 
 
 def ramps(t: float, up: float, down: float) -> float:

@@ -180,7 +180,8 @@ def test_an_error_map_is_where_images_differ(g: Generator) -> None:
     assert float(found.mean()) == pytest.approx(float(between(*features)), rel=0.1)
 
 
-def test_optimisation_keeps_offsets_within_their_masks(g: Generator) -> None:
+@pytest.mark.parametrize("site", [{"resolution": "1/4"}, "*"])
+def test_optimisation_keeps_offsets_within_their_masks(g: Generator, site: Any) -> None:
     context = Context(g, open_inverter=lambda name: pytest.fail(name))
     target = Target(g.render(Code(w=random_w(g, 2, 7))))
     mask = torch.zeros(2, 1, 16, 16)
@@ -192,7 +193,7 @@ def test_optimisation_keeps_offsets_within_their_masks(g: Generator) -> None:
             "start": "code",
             "steps": 3,
             "latent_noise": 0.0,
-            "features": [{"site": {"resolution": "1/4"}, "unit": "deviation", "prior": 0.1}],
+            "features": [{"site": site, "unit": "deviation", "prior": 0.1}],
             "loss": {"prior": {"samples": 50}},
         }
     )
@@ -205,6 +206,10 @@ def test_optimisation_keeps_offsets_within_their_masks(g: Generator) -> None:
     assert add.value[..., :8].abs().max() > 0
     assert not add.value[..., 8:].any()  # no gradient from outside
     assert not torch.equal(found.w, code.w)
+    if site == "*":
+        assert list(found.features) == ["block[4]"]
+        with pytest.raises(ConfigError, match="these add nowhere"):
+            stage(target, Code(w=code.w), context)
 
 
 # --- recordings of the original ---
