@@ -22,6 +22,8 @@ class AdversarialRecipe(Recipe, ABC):
 
     adversarial: float = Field(0.0, ge=0)
     """Weight of the discriminator's opinion of renderings; 0 has none."""
+    adversarial_from: int = Field(0, ge=0)
+    """The first step at which the discriminator learns and counts."""
     critic: ImageCriticConfig = ImageCriticConfig()
 
 
@@ -38,7 +40,7 @@ class Adversary:
 
     def terms(self, rendered: Tensor, batch: Batch, step: Step) -> Terms:
         """Learns from renderings [B, C, R, R] and the batch's photos; what the renderings are to lower."""
-        if self.critic is None:
+        if self.critic is None or step.number < self.recipe.adversarial_from:
             return {}
         scale = self.recipe.schedule(step.number, step.total)
         judged = self.critic.learn(rendered, batch.photos, step, scale)

@@ -19,6 +19,7 @@ from ganinv.generators.sites import find_site, site_shape
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import gram
 from ganinv.losses.terms import Terms
+from ganinv.methods.adversary import AdversarialRecipe, Adversary
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import fit, with_holes
 from ganinv.methods.learning import InverterLearner, new_inverter
@@ -26,8 +27,6 @@ from ganinv.methods.rows import COARSE_ROWS, MEDIUM_ROWS
 from ganinv.networks.inpainting import SMALLEST, HoleEncoder, PreModulation
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Learner
-from ganinv.training.players import ImageCritic, ImageCriticConfig
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 MISSING = "hole"  # what batches call the mask of what is missing
@@ -120,7 +119,7 @@ def _module(site: str) -> str:
     return site.replace("[", "_").replace("]", "")
 
 
-class InvertFillRecipe(Recipe):
+class InvertFillRecipe(AdversarialRecipe):
     """Training InvertFill: what is known and what is missing are weighed apart, textures are compared by their Gram matrices, and
     a discriminator sees what is known with what was filled in. ``data.degrade`` makes the holes."""
 
@@ -130,14 +129,12 @@ class InvertFillRecipe(Recipe):
     hole: float = Field(6.0, ge=0)
     """And where they are missing; 1 and 6 are those of partial convolutions (Liu et al. 2018, section 3.3)."""
     style: float = Field(0.0, ge=0)
-    """Weight of the difference of Gram matrices, of the rendering and of the composite, on the features of the distance."""
+    """Weight of the difference of Gram matrices, of the rendering and of the composite, on the features of the distance; as a share
+    of the target's, so that the weight fits features of any scale."""
     variation: float = Field(0.1, ge=0)
     """Weight of the total variation of the composite within the hole and one pixel around it."""
     painted: float = Field(0.5, ge=0)
     """Weight of the absolute error of what the encoder itself paints, mean over its sizes."""
-    adversarial: float = Field(0.0, ge=0)
-    """Weight of the discriminator's opinion of composites."""
-    critic: ImageCriticConfig = ImageCriticConfig()
     soft_mean: float = Field(0.001, ge=0, le=1)
     """How far the mean latent moves towards that of as many drawn latents as there are images, each step."""
 
@@ -150,8 +147,8 @@ class InvertFillLearner(InverterLearner[InvertFill, InvertFillRecipe]):
 
     def __init__(self, recipe: InvertFillRecipe, inverter: InvertFill) -> None:
         super().__init__(recipe, inverter)
-        self.critic = ImageCritic(recipe.critic, self.generator) if recipe.adversarial else None
-        self.players = {} if self.critic is None else {"critic": self.critic}
+        self.adversary = Adversary(recipe, self.generator)
+        self.players = self.adversary.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         recipe, target = self.recipe, batch.target
@@ -173,11 +170,7 @@ class InvertFillLearner(InverterLearner[InvertFill, InvertFillRecipe]):
                 (picture - F.adaptive_avg_pool2d(target, side)).abs().mean() for side, picture in pictures.items()
             ]
             terms["painted"] = (recipe.painted, torch.stack(missed).mean())
-        if self.critic is not None:
-            judged = self.critic.learn(whole, batch.photos, step, recipe.schedule(step.number, step.total))
-            terms["adversarial"] = (recipe.adversarial, self.critic.loss(whole))
-            terms["discriminator"] = (0.0, judged)
-        yield terms
+        yield {**terms, **self.adversary.terms(whole, batch, step)}
 
     def _style(self, shown: Tensor, whole: Tensor, target: Tensor) -> Tensor:
         distance = self.losses.distance
@@ -187,7 +180,7 @@ class InvertFillLearner(InverterLearner[InvertFill, InvertFillRecipe]):
         parts = []
         for images in (shown, whole):
             found = [gram(f) for f in distance.features(images) if f.ndim == 4]
-            parts += [(a - b).abs().mean() for a, b in zip(found, wanted, strict=True)]
+            parts += [(a - b).abs().mean() / b.abs().mean().clamp_min(1e-12) for a, b in zip(found, wanted, strict=True)]
         return torch.stack(parts).sum() if parts else shown.new_zeros(())
 
     @torch.no_grad()

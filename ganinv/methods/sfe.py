@@ -18,6 +18,7 @@ from ganinv.generators.sites import Site, find_site, site_number, site_shape, si
 from ganinv.generators.stylegan2 import Generator
 from ganinv.generators.synthesis import SynthesisState
 from ganinv.losses.terms import Terms
+from ganinv.methods.adversary import AdversarialRecipe, Adversary
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import fit
 from ganinv.methods.learning import InverterLearner, new_inverter
@@ -34,7 +35,6 @@ from ganinv.networks.feature_units import (
 )
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Learner
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 MAP_SIDES = (8, 16, 32)  # of the small backbone, coarse first
@@ -243,7 +243,7 @@ def continued(generator: Generator, code: Code, own: SynthesisState, features: T
     return generator.synthesize(code, start=own._replace(x=features))
 
 
-class SfeRecipe(Recipe):
+class SfeRecipe(AdversarialRecipe):
     """Phase 1 (section 4.3): the shared losses on two renderings, with the features and of the latent alone, and features that
     stay near the generator's own. Default weights are the published ones."""
 
@@ -271,6 +271,8 @@ class SfeLearner(InverterLearner[Sfe, SfeRecipe]):
     def __init__(self, recipe: SfeRecipe, inverter: Sfe, *, finetuning: bool = False) -> None:
         super().__init__(recipe, inverter)
         self.finetuning = finetuning
+        self.adversary = Adversary(recipe, self.generator)
+        self.players = self.adversary.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         recipe, network = self.recipe, self.network
@@ -282,11 +284,15 @@ class SfeLearner(InverterLearner[Sfe, SfeRecipe]):
         of_code: dict[str, tuple[float, Tensor]] = {
             name: terms.pop(name) for name in ("latent", "w_norm") if name in terms
         }
+        judged = shown
         if recipe.plain:
-            alone = self.losses(self.generator.synthesize(parts.code, start=parts.own), batch, parts.code)
+            rendered = self.generator.synthesize(parts.code, start=parts.own)
+            judged = torch.cat([shown, rendered])
+            alone = self.losses(rendered, batch, parts.code)
             terms |= {
                 f"plain_{n}": (recipe.plain * weight, value) for n, (weight, value) in alone.items() if n not in of_code
             }
         unit = network.feature_std[:, None, None] if recipe.in_std else 1.0
         moved = ((parts.features - parts.own.x) / unit).square().mean()
-        yield {**terms, **of_code, "feature": (recipe.feature, moved)}
+        adversarial = self.adversary.terms(judged, batch, step)
+        yield {**terms, **of_code, "feature": (recipe.feature, moved), **adversarial}

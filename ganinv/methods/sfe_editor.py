@@ -17,6 +17,7 @@ from ganinv.generators.sites import site_number, site_statistics
 from ganinv.generators.stylegan2 import Generator
 from ganinv.generators.synthesis import SynthesisState
 from ganinv.losses.terms import Terms
+from ganinv.methods.adversary import AdversarialRecipe, Adversary
 from ganinv.methods.base import Inverter
 from ganinv.methods.learning import InverterLearner, new_inverter
 from ganinv.methods.sfe import FeatureSiteConfig, check_site, continued
@@ -24,7 +25,6 @@ from ganinv.networks.feature_units import PublishedFuser, SmallFuser
 from ganinv.training.batches import Batch
 from ganinv.training.edit_steps import EditSteps, EditStepsConfig
 from ganinv.training.learner import Learner
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 
@@ -135,7 +135,7 @@ class SfeEditor(Inverter):
         return self.generator.synthesize(replace(code, features=None), stop=site_number(self.cfg.site))
 
 
-class SfeEditorRecipe(Recipe):
+class SfeEditorRecipe(AdversarialRecipe):
     """Phase 2 (section 4.3): the inverter and the encoder stay as they are. X_E = G(w_E) and X_E' = G(w_E + d) are a pair whose
     edit is known; the inverter sees X_E, and its features, edited, are to give X_E'."""
 
@@ -143,7 +143,8 @@ class SfeEditorRecipe(Recipe):
     needed: Mapping[str, str] = Field(default_factory=lambda: {"inverter": "sfe", "encoder": "e4e"})
     edits: EditStepsConfig = EditStepsConfig()
     inversion: float = Field(1.0, ge=0)
-    """Weight of reconstructing real images through the editor, where those that are not edited go through it (``always``)."""
+    """Weight of reconstructing real images through the editor, where those that are not edited go through it (``always``). Then
+    the discriminator sees these, else the edits."""
     back_and_forth: float = Field(0.0, ge=0)
     """Weight of editing real images, encoding the rendering, and taking the edit back: to be the image again (StyleRes, Pehlivan
     et al. 2023, section 3.3). It shows the editor features of real images."""
@@ -161,6 +162,8 @@ class SfeEditorLearner(InverterLearner[SfeEditor, SfeEditorRecipe]):
     def __init__(self, recipe: SfeEditorRecipe, editor: SfeEditor) -> None:
         super().__init__(recipe, editor)
         self.steps = EditSteps(recipe.edits, self.generator)
+        self.adversary = Adversary(recipe, self.generator)
+        self.players = self.adversary.players
         self.inverter, self.encoder = editor.need("inverter"), editor.need("encoder")
         for frozen in (self.inverter, self.encoder):  # in training mode their statistics of batches would drift
             frozen.eval().requires_grad_(False)
@@ -168,12 +171,18 @@ class SfeEditorLearner(InverterLearner[SfeEditor, SfeEditorRecipe]):
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         recipe = self.recipe
         target, shown, code = self._pair(batch.images, step.stream("edits"))
-        yield self.losses(shown, Batch(target, target), code)
+        inversions = self.network.cfg.always and recipe.inversion > 0
+        adversarial = {} if inversions else self.adversary.terms(shown, batch, step)
+        yield {**self.losses(shown, Batch(target, target), code), **adversarial}
         real = batch.images[: len(batch.ids)] if batch.ids else batch.images
-        if self.network.cfg.always and recipe.inversion:
+        if inversions:
             code = self.network(real)
-            terms = self.losses(self.generator.synthesize(code), Batch(real, real), code)
-            yield {f"inversion_{name}": (recipe.inversion * weight, value) for name, (weight, value) in terms.items()}
+            shown = self.generator.synthesize(code)
+            terms = self.losses(shown, Batch(real, real), code)
+            weighted = {
+                f"inversion_{name}": (recipe.inversion * weight, value) for name, (weight, value) in terms.items()
+            }
+            yield {**weighted, **self.adversary.terms(shown, batch, step)}
         if recipe.back_and_forth:
             again, code = self._back_and_forth(real, step.stream("back and forth"))
             terms = self.losses(again, Batch(real, real), code)
