@@ -129,8 +129,8 @@ class InvertFillRecipe(AdversarialRecipe):
     hole: float = Field(6.0, ge=0)
     """And where they are missing; 1 and 6 are those of partial convolutions (Liu et al. 2018, section 3.3)."""
     style: float = Field(0.0, ge=0)
-    """Weight of the difference of Gram matrices, of the rendering and of the composite, on the features of the distance; as a share
-    of the target's, so that the weight fits features of any scale."""
+    """Weight of the difference of Gram matrices, of the rendering and of the composite, on the features of the distance; as a
+    share of the target's, so that the weight fits features of any scale."""
     variation: float = Field(0.1, ge=0)
     """Weight of the total variation of the composite within the hole and one pixel around it."""
     painted: float = Field(0.5, ge=0)
