@@ -90,7 +90,7 @@ def ship(name: str, store: str, data: str) -> None:
 @torch.inference_mode()
 def measure(inverter: Inverter, generator: Generator, data: str) -> dict[str, float]:
     """Mean squared error, in [-1, 1], on fresh samples (psi 0.9), on images of the train split, and on the test split."""
-    z = sample_z(IMAGES, generator.z_dim, SEED)
+    z = sample_z(SEED, range(IMAGES), generator.z_dim)
     samples = generator.render(Code(w=generator.map(z, truncation_psi=0.9))).clamp(-1, 1)
     sets = {"samples": samples, "train": split(data, "train", generator), "test": split(data, "test", generator)}
     return {name: round(error(inverter, generator, images), 5) for name, images in sets.items()}

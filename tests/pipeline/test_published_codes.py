@@ -204,7 +204,7 @@ def test_uda(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     method.write_text(METHOD.format(name="whole", stage="{kind: encode, encoder: uda}"))
     where = ["--store", store, "--generator", f"{store}/generators/uda"]
     images = ["--dataset", str(tmp_path / "images"), "--method", str(method), "--engine", "inline"]
-    ganinv(monkeypatch, capsys, "invert", *where, *images)
+    ganinv(monkeypatch, capsys, "invert", *where, *images, "--record", "dtype=float32")
     root, g = open_store(store), open_generator(f"{store}/generators/uda")
     reader = CodeReader(root, root.latents["whole"], g)
     image = g.render(from_duckdb(root, "latents", "whole", reader))
