@@ -119,7 +119,7 @@ def read_log(run: str, skip: int = 0) -> list[Line]:
 
 
 def cancel(run: str, wait_seconds: float = 60.0) -> SubmittedRun:
-    """Ask a run to stop, and wait until it has. What it finished stays in the store; a new run goes on from there.
+    """Ask a run to stop, and wait until it has. What it finished stays in the store; a new run resumes there.
 
     Raises:
         ConfigError: the run is over.

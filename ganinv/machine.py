@@ -1,4 +1,4 @@
-"""What computes in this process: device, library, threads, and whether an image's company leaves a trace in its result.
+"""What computes in this process: device, library, threads, and whether the rest of a batch leaves a trace in an image's result.
 
 Torch is imported when it is asked.
 """
@@ -58,7 +58,7 @@ class Machine:
 
     @property
     def warning(self) -> str:
-        """In words, where the promise that company leaves no trace does not hold; else empty."""
+        """In words, where the promise that the rest of a batch leaves no trace does not hold; else empty."""
         if not self.traces:
             return ""
         more = f" and {len(self.traces) - 2} more" if len(self.traces) > 2 else ""

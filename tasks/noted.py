@@ -1,4 +1,4 @@
-"""What an inversion noted of its images, for the run that goes on from it; and what is done about those that changed since."""
+"""What an inversion noted of its images, for the run that continues it; and what is done about those that changed since."""
 
 from __future__ import annotations
 

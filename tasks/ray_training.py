@@ -19,7 +19,7 @@ from tasks.steps.train_job import TrainJob
 from tasks.training import FAILURE, STOP, Stretch, TrainingWorker, stretch_of
 
 MOST_FAILURES = 20
-"""Times that workers may die; each time all go on from the last checkpoint."""
+"""Times that workers may die; each time all resume from the last checkpoint."""
 LOOK_SECONDS = 1.0
 
 

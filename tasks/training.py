@@ -78,7 +78,7 @@ class TrainingWorker:
                 return
             if self.trainer.steps_done != first - 1:
                 raise TrainingStopped(
-                    f"training {self.job.collection_name!r} stands at step {self.trainer.steps_done} and was to go on from "
+                    f"training {self.job.collection_name!r} stands at step {self.trainer.steps_done} and was to resume from "
                     f"step {first}: its checkpoint is missing. Remove the training collection to train again"
                 )
             started, spent = time.perf_counter(), time.process_time()

@@ -23,7 +23,7 @@ OF_INVERT = {
     "name": Flag(help="The method's name by default."),
     "encoders": Flag("--encoder", help="NAME=URI: where an encoder that the method names is, if not in the store."),
     "needed": Flag(help="ROLE=URI: what an encoder starts from, such as w_encoder=w.pt."),
-    "start": Flag("--from", help="Latents to go on from, where a method starts: code."),
+    "start": Flag("--from", help="Latents to continue from, where a method has start: code."),
     "overrides": Flag("--override", help="A value in place of the method's, such as batch_size=4."),
 }
 """Of ``invert`` and of ``submit``, which is the same elsewhere."""
@@ -155,7 +155,7 @@ def train(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train an inverter by a recipe. Killed, and run again, it goes on from its last checkpoint.
+    """Train an inverter by a recipe. Killed, and run again, it resumes from its last checkpoint.
 
     Example: ganinv train portraits-64-e4e --store runs/a --dataset portraits.parquet --where split=train
     """

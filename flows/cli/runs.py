@@ -132,7 +132,7 @@ def cancel(
     wait: Annotated[float, typer.Option(help="Seconds to wait until it has stopped.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a run. What it finished stays; submitted again, it goes on from there. Example: ganinv cancel brave-otter"""
+    """Stop a run. What it finished stays; submitted again, it resumes there. Example: ganinv cancel brave-otter"""
     from flows.runs import cancel as stop
 
     stopped = stop(run, wait)

@@ -219,7 +219,7 @@ def _write_grid(grid: Path, source: Source, found: Inspection, network: str | No
     from ganinv.generators.grid import sample_grid
 
     if found.generator is None:
-        raise ConfigError("a sheet of samples needs a generator, and this is none; leave --grid away")
+        raise ConfigError("a sheet of samples needs a generator, and this is not one; leave --grid out")
     generator = open_generator(source.url, network="G" if network == "G" else None, sha256=source.sha256)
     grid.parent.mkdir(parents=True, exist_ok=True)
     sample_grid(generator, 4, 6, psi=psi, seed=seed, largest=256).save(grid, "PNG")

@@ -59,7 +59,7 @@ class Segments:
         """The number of a segment, by name or number.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no such segment.
         """
         if isinstance(segment, str) and segment in self.names:
             return self.names.index(segment)

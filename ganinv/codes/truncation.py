@@ -119,4 +119,4 @@ def truncated(matrix: Tensor, error: float, rank: int | None = None) -> tuple[Lo
 
 
 _EXACT = 1e-6
-"""A relative error near the resolution of float32 is none: an exact product has its rank."""
+"""A relative error near the resolution of float32 is rounding, not an error: an exact product has its rank."""

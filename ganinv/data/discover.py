@@ -72,7 +72,7 @@ def discover(place: Place, wanted: Wanted) -> Found:
 def _sorted_out(
     place: Place, files: Mapping[str, Listed], base: str, left: LeftOut
 ) -> tuple[list[str], list[str], dict[str, list[str]]]:
-    """(images, Parquet files, shards by their suffix); what is none of them is noted."""
+    """(images, Parquet files, shards by their suffix); anything else is noted."""
     unknown = [path for path, listed in files.items() if says_nothing(path) and listed.size]
     known = images_by_content(place, unknown)
     images: list[str] = []

@@ -28,7 +28,7 @@ def file_sources(place: Place, files: Mapping[str, Listed], images: Sequence[str
 
 
 def images_by_content(place: Place, paths: Sequence[str]) -> set[str]:
-    """Those of ``paths`` that begin as images do. A file that cannot be opened is none of them."""
+    """Those of ``paths`` that begin as images do. A file that cannot be opened is not among them."""
     workers = 1 if place.is_local else min(_SIDE_BY_SIDE, len(paths) or 1)
     with ThreadPoolExecutor(workers) as pool:
         heads = pool.map(lambda path: _head(place, path), paths)

@@ -1,4 +1,4 @@
-"""Who an image is: its place in the data set gives it its id, and once planned it keeps that id whoever comes beside it.
+"""Who an image is: its place in the data set gives it its id, and once planned it keeps that id whatever other images come.
 
 A *key* is the place: the path within the data set, and for shards the member or row in it. An id is made from the key alone:
 

@@ -1,4 +1,4 @@
-"""Where the images of a run are, as Parquet files: listed once, by whoever plans; read a little at a time, by the workers.
+"""Where the images of a run are, as Parquet files: listed once by the process that plans, read bit by bit by the workers.
 
 Listing a million files takes a thousand calls, and the headers of tar shards as many as there are shards; five hundred workers
 that each did it would spend more than the work itself. Images that come later have an index of their own beside the first.

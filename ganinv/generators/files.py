@@ -146,7 +146,7 @@ def save_generator(
 def pack_generator(
     generator: Generator, *, half: bool = False, extra: dict[str, Any] | None = None
 ) -> dict[str, bytes]:
-    """The files of our folder by name; ``config.json``, without which the folder is none, is the last."""
+    """The files of our folder by name; ``config.json``, without which the folder is not read as one, is the last."""
     network = {n: t for n, t in generator.state_dict().items() if not n.startswith("discriminator.")}
     files = {"generator.safetensors": save(pack_tensors(network, half))}
     d = generator.discriminator
@@ -163,7 +163,7 @@ def pack_generator(
 
 
 def put_file(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
-    """Write a file whole: whoever is killed meanwhile leaves what was there before. Object storage does so by itself."""
+    """Write a file whole: a process that is killed meanwhile leaves what was there before. Object storage does so by itself."""
     from ganinv.store.local import replace_file  # the store needs pyarrow, which reading weights does not
 
     if isinstance(fs, LocalFileSystem):

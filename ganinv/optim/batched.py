@@ -90,7 +90,7 @@ class Adam:
 
 
 class BatchedMuon:
-    """Muon (Jordan et al. 2024) for matrices, Adam for what is none.
+    """Muon (Jordan et al. 2024) for matrices, Adam for everything else.
 
     The step of a matrix is its momentum, orthogonalised: every direction of it moves equally far, where Adam's steps are
     nearly of rank one. The learning rate is the root mean square of a step's elements.

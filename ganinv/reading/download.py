@@ -47,7 +47,7 @@ def download(
 ) -> None:
     """Fetch ``url`` into ``target``, which appears when it is whole and checked.
 
-    What has come is kept beside it (``.part-...``) and gone on from by the next call, if the host can send ranges and
+    What has come is kept beside it (``.part-...``) and continued by the next call, if the host can send ranges and
     says which version of the file it sends; otherwise the file is sent again from its start. Several processes may ask
     for the same target: one downloads, the others wait for it.
 
@@ -72,7 +72,7 @@ def download(
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise WeightsRefused(
                     f"{url}: no space left in {target.parent} after {part.size} bytes; free some, or set GANINV_CACHE to "
-                    "another folder. The download goes on from there"
+                    "another folder. The download resumes there"
                 ) from error
             raise
         part.become(target)
@@ -116,7 +116,7 @@ def _receive(url: str, part: PartialDownload, check: Check | None, progress: Dow
 
 
 def _answer(url: str, part: PartialDownload) -> _Response:
-    """The host's answer, with the part ready for its body: what there is is kept when the answer goes on from it."""
+    """The host's answer, with the part ready for its body: what there is stays when the answer continues it."""
     start = part.size
     headers = {"User-Agent": "ganinv"}
     if start and part.validator:

@@ -48,7 +48,7 @@ def fetch(uri: str, sha256: str | None = None, *, progress: DownloadProgress | N
 
     A copy is kept for each URL and for each version of it (size, time or tag, where the file system tells); with a
     ``sha256`` the copy that has it is used without asking the file system. What comes over HTTP is refused by its first
-    bytes if it is no checkpoint, and an interrupted download is gone on from.
+    bytes if it is no checkpoint, and an interrupted download is resumed.
 
     Args:
         progress: called during a download over HTTP with the bytes that are there and the bytes in all, if known.

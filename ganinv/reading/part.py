@@ -17,7 +17,7 @@ from typing import BinaryIO
 class PartialDownload:
     """``.part-<name>`` beside the file that it becomes, with a note of its version in ``.part-<name>.json``.
 
-    Both outlive the process. Bytes whose version is not known are never gone on from: they could be another file's.
+    Both outlive the process. Bytes whose version is not known are never continued: they could be another file's.
 
     Attributes:
         validator: the ``ETag`` or ``Last-Modified`` that the host gave with these bytes; "" when it gave none.
@@ -45,7 +45,7 @@ class PartialDownload:
                 yield part
             finally:
                 if path.exists() and (not part.validator or not part.size):
-                    part.remove()  # nothing that a later run could go on from
+                    part.remove()  # nothing that a later run could continue
 
     @property
     def _note(self) -> Path:
@@ -100,7 +100,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
-    """False when whoever held the lock before has renamed or removed the file."""
+    """False when the holder of the lock before has renamed or removed the file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -99,7 +99,7 @@ def load_legacy(cursor: Cursor, budget: Budget, rebuild: Rebuild) -> Any:
     out = Machine(cursor, rebuild, persistent).load()
     keys = Machine(cursor, rebuild).load()
     if not isinstance(keys, list):
-        raise WeightsRefused("damaged: the list of tensor storages is none")
+        raise WeightsRefused("damaged: what should be the list of tensor storages is something else")
     for key in keys:
         count = int.from_bytes(cursor.read(8), "big" if swapped else "little", signed=True)
         known = storages.get(key) if isinstance(key, str) else None

@@ -1,4 +1,4 @@
-"""Latents of elsewhere as a collection of inversions, which edits, renders and compresses like one that was made here."""
+"""Latents from elsewhere as a collection of inversions, which edits, renders and compresses like one that was made here."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def inverters_origin(
 
     Args:
         opened: the method's inverters by name. stages: of the method, in their order.
-        begun: the provenance of the codes that the method went on from.
+        begun: the provenance of the codes that the method continued from.
     """
     goes_on = begun is not None and _start_of(stages[0]) == "code"
     kept = begun if begun is not None and goes_on else {}

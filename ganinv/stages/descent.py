@@ -5,7 +5,7 @@ averaged. A lane whose image is finished is given to the next one that waits (co
 nobody up. What an image becomes is a function of the image, its id and the seed: not of the lanes beside it.
 
 The number of lanes is kept a multiple of four, with idle lanes at the end (``ganinv.stages.batches``): the bits of a result
-are then the same in any company.
+are then the same whatever other images there are.
 """
 
 from __future__ import annotations

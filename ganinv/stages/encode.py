@@ -32,7 +32,7 @@ class Encode(StrictModel):
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
         if self.start == "code" and code is None:
             raise ConfigError(
-                "this encode stage goes on from codes (start: code), and there are none: put a stage before it, or give "
+                "this encode stage continues from codes (start: code), and there are none: put a stage before it, or give "
                 "stored ones with --from"
             )
         photos = target.images if target.photos is None else target.photos

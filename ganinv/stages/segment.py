@@ -55,7 +55,7 @@ class Segment(StrictModel):
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:
-            raise ValueError("a box of even size has no middle; use an odd dilation (1 is none)")
+            raise ValueError("a box of even size has no middle; use an odd dilation (1 dilates nothing)")
         return value
 
     @field_validator("optimize")

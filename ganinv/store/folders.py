@@ -1,4 +1,4 @@
-"""A folder of files under one name, written whole, once, by whoever comes first: imported weights."""
+"""A folder of files under one name, written whole, once, by the first that comes: imported weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLAIM = "import.json"
 def keep_folder(
     objects: Objects, folder: str, files: Mapping[str, bytes], record: Mapping[str, Any], *, last: str
 ) -> list[str]:
-    """Write ``files`` into ``folder``. A run that was killed is gone on from; a second run finds everything there.
+    """Write ``files`` into ``folder``. A run that was killed is continued; a second run finds everything there.
 
     ``import.json`` is created exclusively and first: with the hashes of the files it claims the name for them. ``last``
     names the file without which a reader does not take the folder for one; it is put when all others stand.
@@ -35,7 +35,7 @@ def keep_folder(
     """
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name != last}
     claim = json.loads(json.dumps({"format": "ganinv-import-1", **record, "files": hashes}))
-    there = objects.names(folder)  # before the claim is read: whoever writes here has claimed it before
+    there = objects.names(folder)  # before the claim is read: a writer has claimed the folder before it writes
     _claim(objects, folder, claim, there)
     missing = sorted((name for name in files if name not in there), key=lambda name: name == last)
     for name in missing:

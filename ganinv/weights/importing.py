@@ -1,4 +1,4 @@
-"""Bring weights of elsewhere to a store, in our format and under a name; and take them out for other programs."""
+"""Bring weights from elsewhere to a store, in our format and under a name; and take them out for other programs."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ def _facts(what: EncoderDescription) -> EncoderFacts:
 
 
 def find_encoder(tree: Any, encoder_type: str | None, where: str) -> tuple[EncoderDescription | None, str]:
-    """The encoder of a checkpoint, or why what looks like one is none; (None, "") for what does not look like one."""
+    """The encoder of a checkpoint, or why what looks like one is not; (None, "") for what does not look like one."""
     try:
         return describe(tree, encoder_type=encoder_type, where=where), ""
     except WeightsRefused as error:

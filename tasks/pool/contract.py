@@ -51,7 +51,7 @@ class PoolError(GaninvError):
 
 
 class RunStopped(GaninvError):
-    """Somebody asked the run to stop. What it committed is kept; the same run goes on from there."""
+    """Somebody asked the run to stop. What it committed is kept; the same run resumes there."""
 
 
 class Worker(Protocol):

@@ -32,7 +32,7 @@ def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
     """Train and save the inverter: the best of the validations as ``encoders/<name>``, where methods find it.
 
     ``training/<name>`` holds the losses of every step, the last checkpoints, pictures of held-out images beside their
-    reconstructions, and TensorBoard files. Run again, it goes on from the last checkpoint.
+    reconstructions, and TensorBoard files. Run again, it resumes from the last checkpoint.
     """
     store, generator = open_store(job.store), open_generator(job.generator)
     collection = store.collection("training", job.collection_name)
@@ -140,7 +140,7 @@ def _train(job: TrainJob, pools: Pools, collection: Collection, left: int, place
 
 
 def _publish(collection: Collection, store: Store, job: TrainJob) -> None:
-    """The best inverter becomes ``encoders/<name>``; config.json, without which the folder is none, goes last."""
+    """The best inverter becomes ``encoders/<name>``; config.json, without which the folder is not read as one, goes last."""
     folder = f"{collection.path}/best"
     names = sorted(store.objects.names(folder), key=lambda name: name == "config.json")
     for name in names:

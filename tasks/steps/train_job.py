@@ -21,7 +21,7 @@ class TrainJob(StrictModel):
         recipe: which method, and how it is trained; a name of ``configs/training``, a YAML file, or the values themselves.
         name: of the inverter in the store, which methods find it by, and of ``training/<name>``; the recipe's name by
             default, which is its kind unless it has one.
-        start: an inverter of the same kind to go on from, by name or URI; None trains from scratch.
+        start: an inverter of the same kind to continue from, by name or URI; None trains from scratch.
         needed: frozen inverters by role, in place of those that the recipe names.
         workers: how many train together (engine ``ray``); each takes its share of every batch.
     """

@@ -53,7 +53,7 @@ def gives_the_same_ids_again(write: Writer, folder: Path) -> None:
     whole = opened(write, folder / "a", content)
     assert opened(write, folder / "b", content).ids == whole.ids
     fewer = opened(write, folder / "c", dict(list(content.items())[:4]))
-    assert set(fewer.ids) < set(whole.ids), "an image's id is its own, whoever comes beside it"
+    assert set(fewer.ids) < set(whole.ids), "an image's id is its own, whatever others there are"
 
 
 def reads_images_alone_as_together(write: Writer, folder: Path) -> None:

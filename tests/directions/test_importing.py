@@ -341,7 +341,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         (b"<!DOCTYPE html><html>", "web page"),
         (b"\x93NUMPY\x09\x00", r"format 9\.0"),
         (b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16, "damaged"),
-        (with_objects(pickle.dumps([1])), "an array of objects that is none"),
+        (with_objects(pickle.dumps([1])), "what should be an array of objects"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
     ):
         bad.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Weights of elsewhere in a store, and out of it again."""
+"""Weights from elsewhere in a store, and out of it again."""
 
 from __future__ import annotations
 

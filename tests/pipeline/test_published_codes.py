@@ -100,7 +100,7 @@ def test_hyperstyle(
 def test_hfgi(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The recorded file has no encoder: the method goes on from the recorded latents. Its generator makes 128x128 and it reads
+    """The recorded file has no encoder: the method continues from the recorded latents. Its generator makes 128x128 and it reads
     256x256, so it has to be given the photo itself."""
     store = str(tmp_path / "store")
     arrays = recorded(shared, "hfgi_fusion_r128", tmp_path)

@@ -1,4 +1,4 @@
-"""Downloads from a real server: whole or not at all, gone on from where they stopped, refused by their first bytes."""
+"""Downloads from a real server: whole or not at all, resumed where they stopped, refused by their first bytes."""
 
 from __future__ import annotations
 

@@ -187,7 +187,11 @@ def test_a_stream_whose_list_of_storages_is_none(tmp_path: Path) -> None:
     data, at = streamed(torch.ones(4)), 0
     for _ in range(4):  # magic number, version, system, object: the next pickle is the list
         at = pickle_end(data, at)
-    refused(tmp_path, data[:at] + pickle.dumps(5) + data[pickle_end(data, at) :], "list of tensor storages is none")
+    refused(
+        tmp_path,
+        data[:at] + pickle.dumps(5) + data[pickle_end(data, at) :],
+        "what should be the list of tensor storages",
+    )
 
 
 # Bounded memory and time

@@ -1,4 +1,4 @@
-"""The descent: lanes, continuous batching, stops, and that company leaves no trace in a result."""
+"""The descent: lanes, continuous batching, stops, and that the rest of a batch leaves no trace in a result."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_trainings_on_s3_equal_those_on_files(
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_two_workers_outlive_a_kill(made: Path, tmp_path: Path) -> None:
-    """Ray Train replaces a worker that died, and all go on from the last checkpoint."""
+    """Ray Train replaces a worker that died, and all resume from the last checkpoint."""
     import threading
 
     killed: set[int] = set()

@@ -150,7 +150,7 @@ def _pickled(data: bytes) -> Any:
         Cursor(Span(MemorySource(data), 0, len(data))), _ObjectRebuild(Budget(len(data)), _no_streams)
     ).load()
     if not isinstance(tree, _ObjectArray) or tree.objects is None:
-        raise WeightsRefused("damaged: an array of objects that is none")
+        raise WeightsRefused("damaged: what should be an array of objects is something else")
     values = [load_tensors(value) for value in tree.objects]
     return values[0] if len(values) == 1 else values
 

@@ -115,7 +115,7 @@ class ClassifierGradientEditor:
                 raise ConfigError(f"the classifier has no {', '.join(missing)}; there are: {', '.join(scores)}")
             losses = [_cross_entropy(scores[self.attribute], self.target).sum()]
             losses += [scores[name].sum() for name in self.protect]
-            # Sums over the batch: a sample's gradient does not depend on its company.
+            # Sums over the batch: a sample's gradient does not depend on the others.
             gradients = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in losses]
         towards = -gradients[0]
         if self.protect:

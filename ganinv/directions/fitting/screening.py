@@ -86,7 +86,7 @@ def screen_channels(
         offsets = {n: part.new_zeros(len(part), width, requires_grad=True) for n, width in layout.style_layers}
         scores = labeller.score(generator.synthesize(Code(w=part, styles=offsets)))
         for column, name in enumerate(names):
-            # A sum over the batch: an image's gradient does not depend on its company.
+            # A sum over the batch: an image's gradient does not depend on the others.
             found = torch.autograd.grad(scores[name].sum(), list(offsets.values()), retain_graph=True)
             derivative = torch.cat(found, 1).double().cpu().numpy() * scale[:, column]
             signed[:, column] += derivative.sum(0)

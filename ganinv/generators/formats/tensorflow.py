@@ -58,7 +58,7 @@ def state_of(network: Stub) -> StateDict:
 
     def walk(node: Any, depth: int) -> None:
         if not is_network(node) or depth > _MAX_DEPTH:
-            raise WeightsRefused("damaged: a TensorFlow network inside is none")
+            raise WeightsRefused("damaged: what should be a TensorFlow network is something else")
         held = node.attributes
         attributes.update(held.get("static_kwargs") or {})
         for pair in held.get("variables") or ():
