@@ -47,3 +47,13 @@ def test_pareto(tmp_path: Path, shared: Path) -> None:
     benchmark("inversion.pareto", "draw", *results, "--to", str(tmp_path))
     assert "w20, rank 4 muon x 20" in (tmp_path / "pareto.md").read_text()
     assert (tmp_path / "pareto.svg").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_fidelity(tmp_path: Path) -> None:
+    results = ["--results", str(tmp_path / "lines.jsonl")]
+    benchmark("inversion.fidelity", "run", "--samples", "--images", "4", "--only", "e4e", "hfgi", *results)
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert lines[0]["method"] == "e4e"
+    assert 0.5 < lines[0]["edits"] < 1.2
+    assert "| e4e |" in benchmark("inversion.fidelity", "table", *results)
