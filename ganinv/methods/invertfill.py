@@ -180,7 +180,9 @@ class InvertFillLearner(InverterLearner[InvertFill, InvertFillRecipe]):
         parts = []
         for images in (shown, whole):
             found = [gram(f) for f in distance.features(images) if f.ndim == 4]
-            parts += [(a - b).abs().mean() / b.abs().mean().clamp_min(1e-12) for a, b in zip(found, wanted, strict=True)]
+            parts += [
+                (a - b).abs().mean() / b.abs().mean().clamp_min(1e-12) for a, b in zip(found, wanted, strict=True)
+            ]
         return torch.stack(parts).sum() if parts else shown.new_zeros(())
 
     @torch.no_grad()

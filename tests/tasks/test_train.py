@@ -204,3 +204,40 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(made: Path, tmp_pat
     with pytest.raises(TrainingStopped, match=r"the loss is not finite at step \d: the last checkpoint stays"):
         run(job(made, tmp_path, recipe=recipe | {"checkpoint_every": 1}))
     assert (tmp_path / "training/psp/checkpoint-00000.pt").exists()
+
+
+@pytest.mark.seconds
+def test_a_degraded_training_shows_what_was_seen(made: Path, tmp_path: Path) -> None:
+    fields = ("batch_size", "inverter", "losses")
+    recipe = {name: RECIPE[name] for name in fields} | {
+        "kind": "psp",
+        "steps": 2,
+        "validation": {"every": 2, "images": 4},
+        "data": {"degrade": {"choose": [{"kind": "strokes", "count": [4, 4]}]}},
+    }
+    run(job(made, tmp_path, recipe=recipe))
+    path = f"{open_store(str(tmp_path)).url}/training/psp/strips/step-00000002.png"
+    strip = np.asarray(Image.open(path)).astype(int)
+    assert strip.shape == (3 * 32, 4 * 32, 3)
+    clean, seen = strip[:32], strip[32:64]
+    covered = np.abs(clean - seen).max(axis=2) > 1
+    assert 0 < covered.mean() < 1
+    assert (seen[covered] == 255).all()
+
+
+def test_masks_that_images_lack_are_missed_before_anything_is_written(made: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.new("L", (32, 32), 255).save(masks / "00.png")
+    recipe = {
+        "kind": "interestyle",
+        "steps": 2,
+        "batch_size": 4,
+        "passes": 1,
+        "inverter": {"encoder": RECIPE["inverter"]},
+        "losses": {"distance": 0},
+        "data": {"real_share": 1.0, "masks": {"folder": str(masks)}},
+    }
+    with pytest.raises(DataError, match=r"11 of 12 images have no mask in .*, the first is 01\.png: add the masks"):
+        run(job(made, tmp_path / "store", recipe=recipe))
+    assert open_store(str(tmp_path / "store")).list("training") == []
