@@ -11,6 +11,7 @@ from tasks.engine import Engine, Pools, open_pools
 from tasks.steps.compress import CompressJob, run_compress
 from tasks.steps.edit import EditJob, run_edit
 from tasks.steps.evaluate import EvaluateJob, run_evaluate
+from tasks.steps.fill import FillJob, run_fill
 from tasks.steps.fit import FitJob, run_fit
 from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.label import LabelJob, run_label
@@ -51,6 +52,10 @@ def _invert(job: InvertJob, engine: Engine = Engine()) -> dict[str, Any]:  # noq
     return run_step(run_invert, job, engine, "invert")
 
 
+def _fill(job: FillJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_fill, job, engine, "fill")
+
+
 def _compress(job: CompressJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
     return run_step(run_compress, job, engine, "compress")
 
@@ -72,6 +77,7 @@ label = as_flow(_label, "label")
 fit = as_flow(_fit, "fit")
 train = as_flow(_train, "train")
 invert = as_flow(_invert, "invert")
+fill = as_flow(_fill, "fill")
 compress = as_flow(_compress, "compress")
 edit = as_flow(_edit, "edit")
 evaluate = as_flow(_evaluate, "evaluate")

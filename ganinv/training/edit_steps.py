@@ -7,14 +7,17 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ganinv.config import StrictModel
+from ganinv.directions.direction import Direction
 from ganinv.generators.stylegan2 import Generator
+from ganinv.store import open_store
 
 
 class EditStepsConfig(StrictModel):
     """How edits are drawn, each image's own.
 
     A share ``towards`` of them goes towards another mapped latent, w + a (w_r - w) / 10 (StyleRes, Pehlivan et al. 2023,
-    section 3.3); the others go along principal components of W (GANSpace, Härkönen et al. 2020, section 2).
+    section 3.3); the others go along principal components of W (GANSpace, Härkönen et al. 2020, section 2). Where there are
+    labels, ``directions`` that were fitted with them stand for a share ``labelled`` of all.
     """
 
     towards: float = Field(1.0, ge=0, le=1)
@@ -24,6 +27,14 @@ class EditStepsConfig(StrictModel):
     """The first so many, one for each edit."""
     deviations: float = Field(2.0, gt=0)
     """Along a component: uniform up to so many of its standard deviations, to either side."""
+    labelled: float = Field(0.0, ge=0, le=1)
+    """Share of the edits along directions of a store."""
+    directions: tuple[str, ...] = ()
+    """Their names, one for each edit."""
+    store: str | None = None
+    """URL of the store that has them."""
+    units: float = Field(2.0, gt=0)
+    """Along one of them: uniform up to a strength of so much, to either side."""
     some_rows: float = Field(0.0, ge=0, le=1)
     """Share of the edits that move a range of rows alone, as edits of ``smile(0-3)`` do."""
 
@@ -31,15 +42,25 @@ class EditStepsConfig(StrictModel):
     def _check(self) -> EditStepsConfig:
         if not 0 <= self.strength[0] <= self.strength[1]:
             raise ValueError(f"strength must be a range from the smaller to the larger, got {list(self.strength)}")
+        if bool(self.labelled) != bool(self.directions) or bool(self.directions) != (self.store is not None):
+            raise ValueError("edits along directions need all three: labelled, directions, and the store that has them")
         return self
 
 
 class EditSteps:
-    """``steps.draw(w [B, num_ws, w_dim], rng) -> [B, num_ws, w_dim]``: what is added to each latent."""
+    """``steps.draw(w [B, num_ws, w_dim], rng) -> [B, num_ws, w_dim]``: what is added to each latent.
+
+    Raises:
+        ConfigError, GeneratorMismatch: a direction that the store does not have, or has for another generator.
+    """
 
     def __init__(self, cfg: EditStepsConfig, generator: Generator) -> None:
         self.cfg, self.generator = cfg, generator
         self._components = None if cfg.towards == 1.0 else principal_components(generator, cfg.components)
+        self._directions: list[Direction] = []
+        if cfg.store is not None:
+            there = open_store(cfg.store).directions
+            self._directions = [there.get(name, generator.fingerprint) for name in cfg.directions]
 
     @torch.no_grad()
     def draw(self, w: Tensor, rng: torch.Generator) -> Tensor:
@@ -55,8 +76,21 @@ class EditSteps:
             along = (far * self._components[which])[:, None].expand_as(w)
             chosen = (torch.rand(count, 1, 1, generator=rng) < cfg.towards).to(w.device)
             step = torch.where(chosen, step, along)
+        if self._directions:
+            step = self._along_directions(w, step, rng)
         if cfg.some_rows:
             step = step * self._rows(count, w.shape[1], rng).to(w)
+        return step
+
+    def _along_directions(self, w: Tensor, step: Tensor, rng: torch.Generator) -> Tensor:
+        """``step``, with a share of the images moved along a direction instead."""
+        count = len(w)
+        which = torch.randint(len(self._directions), (count,), generator=rng)
+        strength = (self.cfg.units * (2 * torch.rand(count, generator=rng) - 1)).to(w)
+        chosen = torch.rand(count, generator=rng) < self.cfg.labelled
+        for number, direction in enumerate(self._directions):
+            own = (chosen & (which == number)).to(w.device)
+            step = torch.where(own[:, None, None], direction.step(w, strength), step)
         return step
 
     def _rows(self, count: int, rows: int, rng: torch.Generator) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from torch import Tensor
 from ganinv.codes.code import Code, Feature
 from ganinv.codes.parts import Masked
 from ganinv.config import validate
+from ganinv.directions.direction import Direction
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.carrying import carry_features
 from ganinv.generators.sites import site_statistics
@@ -20,6 +23,7 @@ from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.registry import load_recipe
 from ganinv.methods.sfe import Sfe, SfeConfig, SfeRecipe, continued
 from ganinv.methods.sfe_editor import SfeEditor, SfeEditorConfig, SfeEditorRecipe
+from ganinv.store import open_store
 from ganinv.training.batches import MixedBatches
 from ganinv.training.edit_steps import EditSteps, EditStepsConfig, principal_components
 from ganinv.training.trainer import Trainer
@@ -245,6 +249,23 @@ def test_edits_are_drawn_towards_other_samples_or_along_components() -> None:
     assert not moved.all(1).all()
     with pytest.raises(ConfigError, match="a range from the smaller to the larger"):
         validate(EditStepsConfig, {"strength": [5, 4]}, "test")
+
+
+def test_edits_go_along_directions_where_a_store_has_some(tmp_path: Path) -> None:
+    g = tiny_generator()
+    store = open_store(str(tmp_path))
+    vector = np.eye(g.w_dim, dtype=np.float32)[3]
+    store.directions.put(Direction("up", vector, "w", g.name, g.fingerprint, "test", unit=2.0))
+    given = {"labelled": 1.0, "directions": ["up"], "store": str(tmp_path), "units": 1.5}
+    w = random_w(g, 32)
+    steps = EditSteps(validate(EditStepsConfig, given, "test"), g).draw(w, torch.Generator().manual_seed(1))
+    assert not steps[..., [i for i in range(g.w_dim) if i != 3]].any()
+    assert torch.equal(steps[..., 3], steps[:, :1, 3].expand(-1, g.num_ws))
+    assert 1.5 < float(steps.abs().max()) <= 3.0
+    with pytest.raises(ConfigError, match="need all three: labelled, directions, and the store"):
+        validate(EditStepsConfig, {"labelled": 0.5}, "test")
+    with pytest.raises(GeneratorMismatch, match="'up' was fitted on generator"):
+        EditSteps(validate(EditStepsConfig, given, "test"), tiny_generator(seed=4))
 
 
 def test_the_shipped_recipes_fit_the_embedded_site(generator: Generator) -> None:

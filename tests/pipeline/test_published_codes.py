@@ -5,6 +5,7 @@ The networks are the closed-form ones of the golden data, and the recorded image
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,14 @@ from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from ganinv.records import CodeReader, code_to_table
 from ganinv.records.record import decode
 from ganinv.store import Plan, Store, open_store
-from tests.closed_form import closed_form_checkpoint, closed_form_parts, golden_images, golden_input
+from tests.closed_form import (
+    closed_form_checkpoint,
+    closed_form_parts,
+    closed_form_state,
+    closed_form_tensor,
+    golden_images,
+    golden_input,
+)
 
 GOLDEN: dict[str, Any] = {"atol": 1e-3, "rtol": 1e-3}
 """Of decoded images (README of the golden data)."""
@@ -209,3 +217,48 @@ def test_uda(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     reader = CodeReader(root, root.latents["whole"], g)
     image = g.render(from_duckdb(root, "latents", "whole", reader))
     torch.testing.assert_close(image, torch.from_numpy(arrays["inversion.final_image"][:1]), **GOLDEN)
+
+
+@pytest.mark.slow
+def test_style_feature_editor(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three files as their authors have them: the editor with its inverter, an e4e that does not say so, and the generator, whose
+    mean latent is that of both. The photo has 256 pixels and the generator 128."""
+    case, store = shared / "golden/pipelines/style_feature_editor_r128.json", str(tmp_path / "store")
+    arrays = dict(np.load(case.with_suffix(".npz"), allow_pickle=False))
+    (tmp_path / "images").mkdir()
+    Image.fromarray(arrays["image_u8"][0]).save(tmp_path / "images/face.png")
+    average = closed_form_tensor("sfe-a-g", "latent_avg", [1, 512], 0.0, 0.3)[0]
+    generator = closed_form_state(case.with_stem(case.stem + "_generator"))
+    torch.save({"g_ema": generator, "latent_avg": average}, tmp_path / "g.pt")
+    for stem, file in (("", "sfe.pt"), ("_e4e", "e4e.pt")):
+        meta = json.loads(case.with_stem(case.stem + stem).read_text())
+        tensors = {
+            key: closed_form_tensor(meta["salt"], key, spec["shape"], spec["a"], spec["b"], spec["dtype"])
+            for key, spec in meta["tensors"].items()
+        }
+        torch.save({"state_dict": tensors}, tmp_path / file)
+        del tensors
+    needed = ["--generator", str(tmp_path / "g.pt"), "--needed", f"encoder={tmp_path / 'e4e.pt'}"]
+    ganinv(monkeypatch, capsys, "import", str(tmp_path / "sfe.pt"), "--store", store, "--name", "sfe", *needed)
+    for file in ("sfe.pt", "e4e.pt"):
+        (tmp_path / file).unlink()  # nothing is needed but the store
+    method = tmp_path / "detailed.yaml"
+    method.write_text(METHOD.format(name="detailed", stage="{kind: encode, encoder: sfe}"))
+    where = ["--store", store, "--generator", str(tmp_path / "g.pt")]
+    images = ["--dataset", str(tmp_path / "images"), "--engine", "inline", "--record", "dtype=float32"]
+    ganinv(monkeypatch, capsys, "invert", *where, *images, "--method", str(method))
+
+    root, g = open_store(store), open_generator(str(tmp_path / "g.pt"))
+    reader = CodeReader(root, root.latents["detailed"], g)
+    image = g.render(from_duckdb(root, "latents", "detailed", reader))
+    torch.testing.assert_close(image, torch.from_numpy(arrays["img"]), **GOLDEN)
+    step = closed_form_tensor("sfe-a", "direction", [512], 0.0, 0.5).double()
+    length = float(step.norm())
+    vector = (step / length).numpy()
+    root.directions.put(Direction("turn", vector, "w", g.name, g.fingerprint, "recorded", unit=length))
+    ganinv(monkeypatch, capsys, "edit", *where, "--latents", "detailed", "--edit", "turn=2", "--engine", "inline")
+    assert arrays["degrees"][1] == 2
+    edited = g.render(from_duckdb(root, "edits", "edits", CodeReader(root, root.edits["edits"], g)))
+    torch.testing.assert_close(edited, torch.from_numpy(arrays["img_edits"][:, 1]), **GOLDEN)
