@@ -62,6 +62,7 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "sfe": "ganinv.methods.sfe:SfeRecipe",
         "sfe-editor": "ganinv.methods.sfe_editor:SfeEditorRecipe",
         "w": "ganinv.methods.w:WRecipe",
+        "naive-w+": "ganinv.methods.w:NaiveWPlusRecipe",
         "hyperstyle": "ganinv.methods.hyperstyle:HyperStyleRecipe",
         "hfgi": "ganinv.methods.hfgi:HfgiRecipe",
         "uda": "ganinv.methods.uda:UdaRecipe",

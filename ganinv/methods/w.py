@@ -81,7 +81,7 @@ class WRecipe(Recipe):
 
 
 class NaiveWPlusConfig(InverterConfig):
-    """The shape of the naive encoder into W+ on IR-SE-50."""
+    """The shape of the naive encoder into W+."""
 
     kind: Literal["naive-w+"] = "naive-w+"
     num_ws: int = Field(ge=1)
@@ -90,6 +90,12 @@ class NaiveWPlusConfig(InverterConfig):
     img_channels: int = 3
     w_dim: int = 512
     latent_avg_per_row: bool = False
+    backbone: Literal["ir-se-50", "small"] = "ir-se-50"
+    """``ir-se-50`` as published, or this project's own for images of 32 to 128 pixels."""
+    base_channels: int = Field(16, ge=8)
+    """Width of the small backbone at full size."""
+    pyramid_channels: int = Field(96, ge=8)
+    """Width of the small backbone's maps."""
 
 
 class NaiveWPlusEncoder(ImageEncoder):
@@ -103,15 +109,32 @@ class NaiveWPlusEncoder(ImageEncoder):
         cfg = self.cfg
         self.num_ws, self.w_dim = cfg.num_ws, cfg.w_dim
         self.input_size = (cfg.input_height or cfg.resolution, cfg.resolution)
-        self.trunk = IRSE50(cfg.img_channels)
-        width = self.trunk.widths[0]
-        self.norm = nn.BatchNorm2d(width)
-        self.features = nn.Linear(width * 7 * 7, 512)
-        self.linear = EqualLinear(512, cfg.num_ws * cfg.w_dim)
+        self.trunk: nn.Module
+        self.norm: nn.Module
+        if cfg.backbone == "small":
+            self.trunk = PyramidBackbone(cfg.resolution, cfg.img_channels, cfg.base_channels, cfg.pyramid_channels)
+            width, self.grid, feature = cfg.pyramid_channels, 4, cfg.w_dim
+            self.norm = nn.GroupNorm(8, width)
+        else:
+            trunk = IRSE50(cfg.img_channels)
+            self.trunk, width, self.grid, feature = trunk, trunk.widths[0], 7, 512
+            self.norm = nn.BatchNorm2d(width)
+        self.features = nn.Linear(width * self.grid**2, feature)
+        self.linear = EqualLinear(feature, cfg.num_ws * cfg.w_dim)
+        zero_(self.linear)  # training starts from the mean latent
         self.register_buffer(
             "latent_avg", torch.zeros((cfg.num_ws, cfg.w_dim) if cfg.latent_avg_per_row else cfg.w_dim)
         )
 
     def offsets(self, images: Tensor) -> Tensor:
-        x = F.adaptive_avg_pool2d(self.norm(self.trunk(images)[0]), 7)
+        x = F.adaptive_avg_pool2d(self.norm(self.trunk(images)[0]), self.grid)
         return self.linear(self.features(x.flatten(1))).unflatten(1, (self.num_ws, self.w_dim))
+
+
+class NaiveWPlusRecipe(Recipe):
+    """Training the naive encoder into W+: the shared losses on one rendering."""
+
+    kind: Literal["naive-w+"] = "naive-w+"
+
+    def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
+        return InverterLearner(self, new_inverter(NaiveWPlusEncoder, self, generator, needed, start))
