@@ -138,18 +138,21 @@ class UdaLearner(InverterLearner[Uda, UdaRecipe]):
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         recipe, uda = self.recipe, self.network
-        low = _degraded(batch)
+        low, images, target = _degraded(batch), batch.images, batch.target
+        if recipe.mode == "source-only":  # degraded images would act on the statistics of normalisation
+            low, images, target = low[~low], images[~low], target[~low]
         with torch.no_grad():
-            code = uda.need("encoder")(batch.images)
-            residual, first = uda.residual(batch.images, code)
+            code = uda.need("encoder")(images)
+            residual, first = uda.residual(images, code)
         aligned = uda.align(residual, first)
         rendered = self.generator.synthesize(replace(code, features=uda.conditions(aligned)))
         told = torch.ones_like(low) if recipe.mode == "paired" else ~low
-        known = Batch(batch.images[told], batch.target[told])
+        known = Batch(images[told], target[told])
         terms = dict(self.losses(rendered[told], known, Code(w=code.w[told])))
         terms["alignment"] = (recipe.alignment, F.l1_loss(aligned[told], residual[told]))
-        with torch.no_grad():
-            terms["degraded_l2"] = (0.0, F.mse_loss(rendered[low], batch.target[low]))
+        if low.any():
+            with torch.no_grad():
+                terms["degraded_l2"] = (0.0, F.mse_loss(rendered[low], target[low]))
         if self.critic is not None:
             terms |= self._discrepancy(rendered[~low], rendered[low], step)
         yield terms
