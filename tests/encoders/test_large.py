@@ -14,6 +14,7 @@ from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from ganinv.methods.base import Inverter
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.registry import INVERTERS
+from ganinv.methods.sfe import Sfe, SfeConfig
 from ganinv.methods.w import WEncoder, WEncoderConfig
 from tests.contracts.inverters import disturbed
 
@@ -23,6 +24,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "padinv": {"relative": False, "encoder": {"backbone": "ir-se-50", "resolution": 256}},
     "hyperstyle": {"code_dim": 64, "steps": 2},
     "sam": {"encoders": True},
+    "sfe": {"resolution": 256},
+    "sfe-editor": {},
+    "invertfill": {"resolution": 256},
 }
 """What a recipe of that size gives; HyperStyle's codes are shorter than published, so that its heads take less memory."""
 
@@ -40,6 +44,8 @@ def encoder_for(role: str, g: Generator) -> Inverter:
     if role == "w_encoder":
         w = WEncoderConfig.for_generator(g, {"backbone": "small", "resolution": 256, "pyramid_channels": 16})
         return disturbed(WEncoder(WEncoderConfig.model_validate(w), g), 1)
+    if role == "inverter":
+        return disturbed(Sfe(SfeConfig.model_validate(SfeConfig.for_generator(g, SHAPES["sfe"])), g), 1)
     psp = PspConfig.for_generator(g, {"resolution": 256, "pyramid_channels": 16, "head_channels": 8})
     return disturbed(Psp(PspConfig.model_validate(psp), g), 1)
 
