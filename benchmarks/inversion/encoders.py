@@ -28,7 +28,7 @@ from ganinv.generators.files import open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter
-from ganinv.methods.files import ASSETS, open_inverter, save_inverter
+from ganinv.methods.files import ASSETS, is_shipped, open_inverter, save_inverter
 from ganinv.methods.registry import load_recipe
 
 LIMIT = 5_000_000
@@ -69,6 +69,7 @@ def ship(name: str, store: str, data: str) -> None:
     subprocess.run([sys.executable, "-c", "from flows.cli import main; main()", *command], check=True)
     seconds = time.monotonic() - started
     inverter = open_inverter(f"{store}/encoders/{name}", generator=generator)
+    name_what_ships(inverter, load_recipe(recipe).needed)
     folder = ASSETS / name
     measured = measure(inverter, generator, data)
     origin = {
@@ -85,6 +86,18 @@ def ship(name: str, store: str, data: str) -> None:
         raise ValueError(f"{folder} has {size:,} bytes of weights, more than the {LIMIT:,} that may ship")
     (folder / "MODEL_CARD.md").write_text(card(name, inverter, origin, size))
     (folder / "reconstructions.png").write_bytes(picture(inverter, generator, data))
+
+
+def name_what_ships(inverter: Inverter, needed: Mapping[str, str]) -> None:
+    """Let an inverter start from those that ship, by name, in place of the ones in the store that it was trained on: the same
+    weights before they were rounded. Its folder then names them and does not hold them again.
+
+    Args:
+        needed: of its recipe, role -> name.
+    """
+    for role, name in needed.items():
+        if role in inverter.needed and is_shipped(name):
+            inverter.needed[role] = open_inverter(name, generator=inverter.generator)
 
 
 @torch.inference_mode()
