@@ -52,13 +52,14 @@ def main() -> None:
     asked.add_argument("--data", required=True, help="the portraits, with a column split")
     asked.add_argument("--encoders", required=True, help="names, comma between; others are compared with the first")
     asked.add_argument("--generator", default="portraits-64")
+    asked.add_argument("--images", type=int, default=IMAGES, help="of each set, at most")
     asked.add_argument("--judge", action="store_true", help="ask dlib whether it is the same person")
     asked.add_argument("--out", type=Path, help="folder for table.md and a picture of each set")
     given = asked.parse_args()
     generator, store = open_generator(given.generator), open_store(given.store)
     encoders = {name: open_inverter(name, generator=generator, store=store) for name in given.encoders.split(",")}
     lines = ["| images | " + " | ".join(encoders) + " |", "|---|" + "---|" * len(encoders)]
-    for name, seen, wanted in image_sets(generator, given.data):
+    for name, seen, wanted in image_sets(generator, given.data, given.images):
         made = {one: reconstructed(inverter, generator, seen) for one, inverter in encoders.items()}
         for part, mask in regions(wanted, name):
             lines.append(row(f"{name}{part}", [squared(image, wanted, mask) for image in made.values()]))
@@ -77,19 +78,19 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def image_sets(generator: Generator, data: str) -> Iterator[tuple[str, Tensor, Tensor]]:
+def image_sets(generator: Generator, data: str, count: int = IMAGES) -> Iterator[tuple[str, Tensor, Tensor]]:
     """(name, what is inverted, what it should become), images [N, C, R, R] in [-1, 1]."""
-    z = sample_z(SEED, range(IMAGES), generator.z_dim)
+    z = sample_z(SEED, range(count), generator.z_dim)
     samples = generator.render(Code(w=generator.map(z.to(generator.device), truncation_psi=0.9))).clamp(-1, 1)
     yield "samples", samples, samples
     for part in ("train", "test"):
-        images = split(data, part, generator).to(generator.device)
+        images = split(data, part, generator)[:count].to(generator.device)
         yield part, images, images
     for name, steps in LOST.items():
         cfg = validate(DegradeConfig, {"choose": [steps]}, name)
         everyone = range(len(images))
         yield f"test, {name}", degrade(images, cfg, [SEED + n for n in everyone], list(everyone)).images, images
-    small = small_faces(generator)
+    small = small_faces(generator)[:count]
     yield "small faces", small, small
 
 
