@@ -82,7 +82,7 @@ def fit(store: Store, generator: str, labeller: str) -> None:
     from tasks.steps.fit import FitJob, run_fit
     from tasks.steps.sample import SampleJob, run_sample
 
-    method = {"method": "interfacegan", "tails": 0.02, "estimator": "svc", "layers": {"glasses": (0, 4)}}
+    method = {"method": "interfacegan", "tails": 0.02, "estimator": "svc", "layers": {"glasses": (2, 6)}}
     with open_pools(INLINE) as pools:
         samples = {"count": FIT_SAMPLES, "truncation_psi": PSI, "generator": generator, "labeller": labeller}
         run_sample(SampleJob.model_validate({"store": store.url, **samples}), pools)

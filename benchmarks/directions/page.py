@@ -96,7 +96,7 @@ def setting(p: Parts) -> str:
         "",
         f"Generator {s['generator']}, {s['samples']:,} samples rendered with psi 0.8, labeller {s['labeller']}. Effects are on "
         "samples that nothing was fitted on, in standard deviations (sd) of each score over the samples. The directions of "
-        "glasses move W+ rows 0-3, the others all rows.",
+        "glasses move W+ rows 2-5, the others all rows.",
         "",
         "Correlations of the scores, which any direction fitted on them inherits:",
         "",

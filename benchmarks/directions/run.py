@@ -45,7 +45,7 @@ from tasks.steps.labelled import StoredSamples
 from tasks.steps.sample import SampleJob, run_sample
 
 SAMPLES, PSI = 20_000, 0.8
-LAYERS = {"glasses": (0, 4)}
+LAYERS = {"glasses": (2, 6)}
 TAILS = {"tails": 0.02, "estimator": "svc"}
 RIDGE = {"tails": 0.02, "estimator": "ridge"}
 
