@@ -30,6 +30,7 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter
 from ganinv.methods.files import ASSETS, is_shipped, open_inverter, save_inverter
 from ganinv.methods.registry import load_recipe
+from ganinv.store import open_store
 
 LIMIT = 5_000_000
 """Bytes of one encoder: the package is downloaded by everyone."""
@@ -49,9 +50,23 @@ class Shipped:
 
 SHIPPED: Mapping[str, Shipped] = {
     "e4e": Shipped("portraits-64-e4e", 10),
+    "sfe": Shipped("portraits-64-sfe", 14),
+    "sfe-editor": Shipped("portraits-64-sfe-editor", 12),
     "restyle": Shipped("portraits-64-restyle", 20),
+    "hfgi": Shipped("portraits-64-hfgi", 25),
+    "w": Shipped("portraits-64-w", 6),
+    "hyperstyle": Shipped("portraits-64-hyperstyle", 30),
+    "psp": Shipped("portraits-64-psp", 14),
+    "in-domain": Shipped("portraits-64-in-domain", 22),
+    "padinv": Shipped("portraits-64-padinv", 22),
+    "style-transformer": Shipped("portraits-64-style-transformer", 15),
+    "e2style": Shipped("portraits-64-e2style", 22),
+    "interestyle": Shipped("portraits-64-interestyle", 22),
+    "uda": Shipped("portraits-64-uda", 11),
+    "invertfill": Shipped("portraits-64-invertfill", 25),
+    "sam": Shipped("portraits-64-sam", 15),
 }
-"""By the name under which methods find them, those that others need first."""
+"""By the name under which methods find them, those that others need first. Not all are there yet: ``plan`` says which."""
 
 
 def is_current(name: str, generator: Generator) -> bool:
@@ -80,6 +95,8 @@ def ship(name: str, store: str, data: str) -> None:
         "seconds": round(seconds),
         "measured": measured,
     }
+    # What is trained on top of it is to start from what ships, which is rounded to half precision, and not from the store's.
+    open_store(store).objects.remove_folder(f"encoders/{name}")
     save_inverter(inverter, str(folder), generator=generator, half=True, extra=origin)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if size > LIMIT:
