@@ -7,15 +7,16 @@ and others.
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 from jinja2 import Template
 from torch import Tensor
@@ -31,6 +32,7 @@ from ganinv.methods.base import Inverter
 from ganinv.methods.files import ASSETS, is_shipped, open_inverter, save_inverter
 from ganinv.methods.registry import load_recipe
 from ganinv.store import open_store
+from tasks.summary import TABLE
 
 LIMIT = 5_000_000
 """Bytes of one encoder: the package is downloaded by everyone."""
@@ -80,9 +82,10 @@ def ship(name: str, store: str, data: str) -> None:
     """Train it in ``store`` on the train split of ``data`` (or go on doing so), measure it, write it beside its model card."""
     recipe, generator = SHIPPED[name].recipe, open_generator("portraits-64")
     command = ["train", recipe, "--store", store, "--name", name, "--dataset", data, "--where", "split=train"]
-    started = time.monotonic()
     subprocess.run([sys.executable, "-c", "from flows.cli import main; main()", *command], check=True)
-    seconds = time.monotonic() - started
+    training = open_store(store).collection("training", name)
+    runs = pq.read_table(io.BytesIO(training.objects.read(f"{training.path}/{TABLE}")))
+    seconds = sum(runs["seconds"].to_pylist())
     inverter = open_inverter(f"{store}/encoders/{name}", generator=generator)
     name_what_ships(inverter, load_recipe(recipe).needed)
     folder = ASSETS / name
@@ -149,7 +152,7 @@ def picture(inverter: Inverter, generator: Generator, data: str) -> bytes:
 def card(name: str, inverter: Inverter, origin: Mapping[str, Any], size: int) -> str:
     """The model card."""
     template = Template((Path(__file__).parent / "encoder_card.md.j2").read_text(), keep_trailing_newline=True)
-    about = " ".join((type(inverter).__doc__ or "").split("\n\n")[0].split())
+    about = " ".join((sys.modules[type(inverter).__module__].__doc__ or "").split("\n\n")[0].split())
     parameters = sum(p.numel() for p in inverter.parameters())
     return template.render(name=name, about=about, size=size, parameters=parameters, **origin)
 
