@@ -140,7 +140,11 @@ def hyperstyle(g: Generator) -> HyperStyle:
 def hfgi(g: Generator) -> Hfgi:
     torch.manual_seed(3)
     cfg = HfgiConfig(input_height=64, input_width=64, channels=g.cfg.channels[4])
-    return Hfgi(cfg, g, {"encoder": encoder(g, 4)}).eval().requires_grad_(False)
+    made = Hfgi(cfg, g, {"encoder": encoder(g, 4)}).eval().requires_grad_(False)
+    for parameter in made.parameters():  # untrained, it adds nothing
+        if not parameter.any():
+            parameter.normal_(std=0.02)
+    return made
 
 
 def run(step: Any, job: Any) -> dict[str, Any]:
