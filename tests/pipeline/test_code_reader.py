@@ -143,7 +143,7 @@ def hfgi(g: Generator) -> Hfgi:
     made = Hfgi(cfg, g, {"encoder": encoder(g, 4)}).eval().requires_grad_(False)
     for parameter in made.parameters():  # untrained, it adds nothing
         if not parameter.any():
-            parameter.normal_(std=0.02)
+            parameter.normal_(std=0.1)
     return made
 
 
