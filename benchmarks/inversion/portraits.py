@@ -27,7 +27,7 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Store, open_store, tensor_numpy
 from tasks.summary import TABLE
 
-METHODS = ("w-projection", "e4e", "w-plus-optimisation", "pti-w", "pti")
+METHODS = ("w-projection", "e4e", "sfe", "w-plus-optimisation", "pti-w", "pti")
 ORDER = ("pti", "w-plus-optimisation", "e4e", "w-projection")
 
 

@@ -263,13 +263,13 @@ def small_psp(g: Generator) -> PspConfig:
     return validate(PspConfig, PspConfig.for_generator(g, small_of(PspConfig)), "needed")
 
 
-def training_lowers_the_loss_and_beats_the_mean_latent(kind: str, world: World) -> None:
+def training_lowers_the_error_and_beats_the_mean_latent(kind: str, world: World) -> None:
     """The same images before and after: at step 0 an inverter gives the mean latent, or what it starts from."""
-    trained = trainer_of(kind, world)
+    trained = trainer_of(kind, world, optimizer={"kind": "muon", "lr": 0.01, "adam_lr": 0.002})
     before, *_ = trained.validate(world.images)
-    curve = [trained.step()["total"] for _ in range(20)]
+    for _ in range(20):
+        trained.step()
     after, *_ = trained.validate(world.images)
-    assert np.mean(curve[-5:]) < np.mean(curve[:5])
     assert after < before
     mean = world.generator.synthesize(Code(w=world.generator.w_mean.expand(4, world.generator.num_ws, -1)))
     assert after < float((mean - world.images).square().mean())
@@ -316,7 +316,7 @@ CHECKS: Mapping[str, Check] = {
 TRAINING_CHECKS: Mapping[str, Check] = {
     check.__name__: check
     for check in (
-        training_lowers_the_loss_and_beats_the_mean_latent,
+        training_lowers_the_error_and_beats_the_mean_latent,
         training_goes_on_to_the_bit,
         training_leaves_the_generator_alone,
     )
