@@ -24,7 +24,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "hfgi": {},
     "padinv": {"relative": False, "encoder": {"backbone": "ir-se-50", "resolution": 256}},
     "hyperstyle": {"code_dim": 64, "steps": 2},
-    "sam": {"encoders": True},
+    "sam": {"encoders": True, "in_units": False},
     "sfe": {"resolution": 256},
     "sfe-editor": {},
     "invertfill": {"resolution": 256},
