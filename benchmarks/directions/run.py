@@ -125,7 +125,8 @@ class Bench:
         described = self.folder / "samples.json"
         if described.is_file() and self.generator.fingerprint[:12] not in described.read_text():
             for path in self.folder.glob("*.json"):
-                path.unlink()
+                if path.stem != "time":  # which is of sizes, and not of weights
+                    path.unlink()
         with open_pools(INLINE) as pools:
             run_sample(SampleJob(store=self.store.url, count=self.args.samples, truncation_psi=PSI), pools)
         parts: dict[str, Callable[[], Any]] = {f"fit-{name}": partial(self.fit, name) for name in FITS}

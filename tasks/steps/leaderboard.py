@@ -56,9 +56,20 @@ class LeaderboardJob(CodesJob):
     @field_validator("datasets", mode="before")
     @classmethod
     def _urls(cls, given: Any) -> Any:
-        if isinstance(given, Mapping):
-            return {name: {"url": one} if isinstance(one, str) else one for name, one in given.items()}
-        return given
+        """``NAME: URL``, ``NAME: {url: ...}``, or ``NAME.url: URL`` beside ``NAME.where.split: test``."""
+        if not isinstance(given, Mapping):
+            return given
+        out: dict[str, Any] = {}
+        for key, value in given.items():
+            *parts, last = key.split(".") if "." in key else (key, "url")
+            if not isinstance(value, str | int) and "." not in key:
+                out[key] = value
+                continue
+            inside = out
+            for part in parts:
+                inside = inside.setdefault(part, {})
+            inside[last] = value
+        return out
 
     @field_validator("datasets")
     @classmethod

@@ -75,3 +75,15 @@ def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() ->
     assert np.nanmean(kept["mean"]["brightness_reached"]) > 0.8
     assert np.nanmean(kept["mean"]["brightness_kept"]) < 0.5
     assert np.nanmean(kept["copy"]["brightness_reached"]) == 0
+
+
+def test_a_data_set_is_a_url_or_has_fields() -> None:
+    from tasks.steps.leaderboard import LeaderboardJob
+
+    given = {"a": "photos", "b.url": "p.parquet", "b.where.split": "test", "b.limit": 3, "c": {"url": "x"}}
+    job = LeaderboardJob.model_validate({"store": "s", "methods": ("e4e",), "datasets": given})
+    assert {name: (one.url, dict(one.where), one.limit) for name, one in job.datasets.items()} == {
+        "a": ("photos", {}, None),
+        "b": ("p.parquet", {"split": "test"}, 3),
+        "c": ("x", {}, None),
+    }
