@@ -25,7 +25,7 @@ class Sketch(Degradation):
     """How dark lines are: so many times the change of brightness from one pixel to the next."""
 
     def apply(self, image: Image8, rng: np.random.Generator) -> Degraded:
-        grey = Image.fromarray(np.ascontiguousarray(image[:, :, :3])).convert("L")
+        grey = Image.fromarray(_coloured(image)).convert("L")
         soft = grey.filter(ImageFilter.GaussianBlur(self.softness * max(image.shape[:2])))
         values = np.asarray(soft, np.float32) / 255
         down, right = np.gradient(values)
@@ -41,7 +41,7 @@ class Labels(Degradation):
     """A name of ``configs/segmenters``, or a YAML file."""
 
     def apply(self, image: Image8, rng: np.random.Generator) -> Degraded:
-        pixels = torch.from_numpy(np.ascontiguousarray(image[:, :, :3])).permute(2, 0, 1)[None].float() / 127.5 - 1
+        pixels = torch.from_numpy(_coloured(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.no_grad():
             regions = _segmenter(self.segmenter)(pixels)[0]
         return Degraded(_in_all_channels(regions.numpy().astype(np.uint8), image))
@@ -52,5 +52,13 @@ def _segmenter(name: str) -> Segmenter:
     return open_segmenter(name)
 
 
+def _coloured(image: Image8) -> Image8:
+    """Red, green and blue of an image of one, three or four channels."""
+    return np.ascontiguousarray(image[:, :, :3] if image.shape[2] >= 3 else np.repeat(image[:, :, :1], 3, axis=2))
+
+
 def _in_all_channels(drawn: NDArray[np.uint8], image: Image8) -> Image8:
-    return np.repeat(drawn[:, :, None], image.shape[2], axis=2)
+    """In every channel of colour; opacity stays."""
+    out = image.copy()
+    out[:, :, :3] = drawn[:, :, None]
+    return out
