@@ -12,25 +12,19 @@ from __future__ import annotations
 
 import argparse
 import copy
-import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from pictures import portraits, save
 from torch import Tensor
 
 from ganinv import open_generator
 from ganinv.codes.code import Code
-from ganinv.data import open_dataset
-from ganinv.data.demo import demo_dataset
 from ganinv.editing.domain import adapt
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter
 from ganinv.methods.files import open_inverter
-
-SCALE = 4
 
 
 def main() -> None:
@@ -92,22 +86,6 @@ def charcoal(images: Tensor) -> Tensor:
     grey = images.mean(1, keepdim=True)
     edges = (grey - F.avg_pool2d(grey, 5, 1, 2)).abs()
     return (1.6 * grey - 4 * edges).clamp(-1, 1).expand_as(images)
-
-
-def portraits(resolution: int) -> dict[str, Tensor]:
-    """The two portraits of the demo, [1, 3, R, R] each."""
-    names = ["portrait-astronaut", "portrait-grace-hopper"]
-    with tempfile.TemporaryDirectory() as folder:
-        loaded = open_dataset(str(demo_dataset(folder))).load(names, resolution)
-    return {name: loaded.images[i : i + 1] for i, name in enumerate(names)}
-
-
-def save(path: Path, images: list[Tensor]) -> None:
-    """Images [1, 3, R, R] in [-1, 1] side by side."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    strip = torch.cat([image[0].clamp(-1, 1) for image in images], dim=2)
-    pixels = ((strip + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    Image.fromarray(np.repeat(np.repeat(pixels, SCALE, axis=0), SCALE, axis=1)).save(path)
 
 
 if __name__ == "__main__":

@@ -9,25 +9,21 @@ Writes one strip of pictures for each application and prints how well they fit. 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from pictures import portraits, strip
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ganinv import open_generator
-from ganinv.data import open_dataset
-from ganinv.data.demo import demo_dataset
 from ganinv.editing.activation_tensors import copy_activations
 from ganinv.editing.applications import crossover, inpaint, local_style, reconstruct, scribble, transfer
 from ganinv.editing.embedding import Embedder, EmbeddingConfig
 from ganinv.editing.masks import blurred, box
 from ganinv.metrics import psnr
 from ganinv.stages.variables import original_noise
-
-SCALE = 4
 
 
 def main() -> None:
@@ -44,7 +40,7 @@ def run(out: Path, config: EmbeddingConfig) -> None:
     """All applications; strips of pictures in ``out``."""
     g = open_generator("portraits-64")
     embedder = Embedder(g, config, lanes=1)
-    astronaut, hopper = portraits(g.resolution)
+    astronaut, hopper = portraits(g.resolution).values()
     size = g.resolution
 
     codes = [reconstruct(embedder, x) for x in (astronaut, hopper)]
@@ -93,20 +89,10 @@ def run(out: Path, config: EmbeddingConfig) -> None:
     print("pictures:", out)
 
 
-def portraits(resolution: int) -> list[Tensor]:
-    """The two portraits of the demo, [1, 3, R, R] each."""
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = open_dataset(str(demo_dataset(folder)))
-        loaded = dataset.load(["portrait-astronaut", "portrait-grace-hopper"], resolution)
-    return [loaded.images[i : i + 1] for i in range(2)]
-
-
 def save(path: Path, images: list[tuple[str, Tensor]]) -> None:
     """Images [1, 3, R, R] in [-1, 1] side by side, with their names above them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    strip = torch.cat([image[0].clamp(-1, 1) for _, image in images], dim=2)
-    pixels = ((strip + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    pixels = pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+    pixels = strip([image for _, image in images])
     canvas = Image.fromarray(np.pad(pixels, ((16, 0), (0, 0), (0, 0)), constant_values=255))
     draw = ImageDraw.Draw(canvas)
     for i, (name, _) in enumerate(images):

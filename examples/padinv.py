@@ -10,24 +10,17 @@ that one pair shows given to another face.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from pictures import portraits, save
 
 from ganinv import open_generator
-from ganinv.data import open_dataset
-from ganinv.data.demo import demo_dataset
 from ganinv.editing.padding import edit_like, transfer_structure, transfer_style
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter
 from ganinv.methods.files import open_inverter
 from ganinv.metrics import psnr
-
-SCALE = 4
 
 
 def main() -> None:
@@ -43,7 +36,7 @@ def main() -> None:
 @torch.no_grad()
 def run(out: Path, g: Generator, padinv: Inverter) -> None:
     """All operations; strips of pictures in ``out``."""
-    one, other = portraits(g.resolution)
+    one, other = portraits(g.resolution).values()
     first, second = padinv(one), padinv(other)
     print("reconstruction:", *(f"{float(psnr(g.render(c), x)):.1f} dB" for c, x in ((first, one), (second, other))))
     save(out / "reconstruction.png", [one, g.render(first), other, g.render(second)])
@@ -55,22 +48,6 @@ def run(out: Path, g: Generator, padinv: Inverter) -> None:
     half = edit_like(second, first, mirrored, style=0.5, structure=0.5)
     save(out / "pair.png", [g.render(code) for code in (first, mirrored, second, half)])
     print("pictures:", out)
-
-
-def portraits(resolution: int) -> list[Tensor]:
-    """The two portraits of the demo, [1, 3, R, R] each."""
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = open_dataset(str(demo_dataset(folder)))
-        loaded = dataset.load(["portrait-astronaut", "portrait-grace-hopper"], resolution)
-    return [loaded.images[i : i + 1] for i in range(2)]
-
-
-def save(path: Path, images: list[Tensor]) -> None:
-    """Images [1, 3, R, R] in [-1, 1] side by side."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    strip = torch.cat([image[0].clamp(-1, 1) for image in images], dim=2)
-    pixels = ((strip + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    Image.fromarray(np.repeat(np.repeat(pixels, SCALE, axis=0), SCALE, axis=1)).save(path)
 
 
 if __name__ == "__main__":

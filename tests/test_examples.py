@@ -19,6 +19,12 @@ from tests.contracts.inverters import disturbed
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``python examples/name.py`` has it."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
 @pytest.mark.seconds
 def test_image2stylegan_plus_plus(tmp_path: Path) -> None:
     example = runpy.run_path(str(EXAMPLES / "image2stylegan_plus_plus.py"))
