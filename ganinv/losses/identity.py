@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
-from ganinv.networks.adopt import Lazy, adopt
+from ganinv.networks.adopt import Lazy, adopt, from_file
 from ganinv.networks.irse import IRSE50
 from ganinv.networks.keymaps import FACE_EMBEDDING
-from ganinv.reading.checkpoint import open_checkpoint
 
 ALIGNED = 256  # the crop is where the face is in an FFHQ-aligned image of this size
 ROWS, COLUMNS = slice(35, 223), slice(32, 220)
@@ -94,10 +93,7 @@ def open_face_embedding(source: str | Mapping[str, Lazy]) -> FaceEmbedding:
     Raises:
         WeightsRefused: not that network, tensors are missing, of another shape, or not finite.
     """
-    if isinstance(source, str):
-        with open_checkpoint(source) as checkpoint:
-            return _adopted(checkpoint.tree, source)
-    return _adopted(source, "the face network")
+    return from_file(source, "the face network", _adopted)
 
 
 def _adopted(tensors: Any, where: str) -> FaceEmbedding:

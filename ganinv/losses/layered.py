@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Protocol
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ganinv.config import NameOf
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.identity import FaceEmbedding, crop_face, open_face_embedding
-from ganinv.networks.adopt import Lazy, adopt
+from ganinv.networks.adopt import Lazy, adopt, from_file
 from ganinv.networks.parsing import ParsingTrunk
-from ganinv.reading.checkpoint import open_checkpoint
 from ganinv.registry import Registry
 
 
@@ -90,24 +89,25 @@ class ParsingLayers:
         return [x.flatten(1) for x in self.trunk(images)]
 
 
-def open_parsing(source: str | dict[str, Lazy]) -> ParsingTrunk:
+def open_parsing(source: str | Mapping[str, Lazy]) -> ParsingTrunk:
     """The trunk from E2Style's ``parsing.pth``, frozen. Nothing in the file runs.
 
     Raises:
         WeightsRefused: not that network, tensors are missing, of another shape, or not finite.
     """
-    if isinstance(source, str):
-        with open_checkpoint(source) as checkpoint:
-            return _parsing(dict(checkpoint.tree), source)
-    return _parsing(source, "the parsing network")
+    return from_file(source, "the parsing network", _parsing)
 
 
-def _parsing(tensors: dict[str, Lazy], where: str) -> ParsingTrunk:
+def _parsing(tensors: Any, where: str) -> ParsingTrunk:
+    if not isinstance(tensors, Mapping):
+        raise WeightsRefused(
+            f"{where} holds a {type(tensors).__name__}, expected the state dict of E2Style's parsing network"
+        )
     with torch.device("meta"):
         trunk = ParsingTrunk()
     names = ("conv1", "conv2", "conv3", "conv4", "center")
     rules = [(rf"levels\.{i}\.", f"{name}.") for i, name in enumerate(names)]
-    unused = [name for name in tensors if name.startswith(("up_concat", "final."))]
+    unused = [name for name in tensors if str(name).startswith(("up_concat", "final."))]
     return adopt(trunk, tensors, rules, where, unused)
 
 

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
 from ganinv.generators.channels import as_rgb
-from ganinv.networks.adopt import Lazy, adopt
+from ganinv.networks.adopt import Lazy, adopt, from_file
 from ganinv.networks.resnet50 import ResNet50
-from ganinv.reading.checkpoint import open_checkpoint
 
 SIDE = 224
 PREFIX = "module.encoder_q."
@@ -49,15 +48,11 @@ def open_similarity(source: str | Mapping[str, Lazy]) -> MocoSimilarity:
     Raises:
         WeightsRefused: not that network, tensors are missing, of another shape, or not finite.
     """
-    if isinstance(source, str):
-        with open_checkpoint(source) as checkpoint:
-            tree = checkpoint.tree
-            inner = tree.get("state_dict", tree) if isinstance(tree, Mapping) else tree
-            return _adopted(inner, source)
-    return _adopted(source, "the MoCo network")
+    return from_file(source, "the MoCo network", _adopted)
 
 
-def _adopted(tensors: Any, where: str) -> MocoSimilarity:
+def _adopted(tree: Any, where: str) -> MocoSimilarity:
+    tensors = tree.get("state_dict", tree) if isinstance(tree, Mapping) else tree
     if not isinstance(tensors, Mapping):
         raise WeightsRefused(f"{where} holds a {type(tensors).__name__}, expected the state dict of MoCo's ResNet-50")
     own = {str(n).removeprefix(PREFIX): t for n, t in tensors.items() if str(n).startswith(PREFIX)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -41,7 +42,7 @@ class InverterConfig(StrictModel):
         return filled
 
 
-class Inverter(nn.Module):
+class Inverter(nn.Module, ABC):
     """Images [B, C, H, W] in [-1, 1] to a ``Code``; trained here or read from a file, and bound to one generator.
 
     A method with weights is a subclass and its ``Config``, in a file of this package, with a line in
@@ -82,9 +83,9 @@ class Inverter(nn.Module):
         if generator is not None:
             self.bind(generator)
 
+    @abstractmethod
     def build(self) -> None:
         """Make the networks that ``cfg`` describes."""
-        raise NotImplementedError
 
     def begin(self) -> None:
         """Set what an untrained one takes from its generator, such as the unit of features at its site. Called once, before
@@ -144,6 +145,7 @@ class Inverter(nn.Module):
             )
         return self.needed[role]
 
+    @abstractmethod
     def refine(
         self, images: Tensor, code: Code | None = None, *, steps: int | None = None, detach: bool = False
     ) -> Iterator[Code]:
@@ -154,7 +156,6 @@ class Inverter(nn.Module):
             steps: passes; None as it was trained.
             detach: no gradients from one pass into the one before (training).
         """
-        raise NotImplementedError
 
     def after_edit(self, images: Tensor | None, code: Code, edited: Code) -> Code:
         """The code to render for ``edited``, which is ``code`` moved along directions and has its extras.
@@ -229,9 +230,9 @@ class ImageEncoder(Inverter):
         """Images [B, C, H, W] to w [B, num_ws, w_dim]."""
         return self.offsets(fit(images, self.input_size)) + self.latent_avg
 
+    @abstractmethod
     def offsets(self, images: Tensor) -> Tensor:
         """Images of ``input_size`` to what is added to ``latent_avg``: [B, num_ws, w_dim]."""
-        raise NotImplementedError
 
 
 def fingerprint_of(*modules: nn.Module, **tensors: Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -114,9 +115,9 @@ class RowEncoder(ImageEncoder):
         """The backbone's maps, coarse first, to offsets [B, num_ws, w_dim]."""
         return torch.stack(self.combine([maps[level] for level in self.levels]), dim=1)
 
+    @abstractmethod
     def combine(self, maps: list[Tensor]) -> list[Tensor]:
         """The map that each head reads to the rows [B, w_dim]."""
-        raise NotImplementedError
 
 
 def _backbone(cfg: RowEncoderConfig) -> nn.Module:

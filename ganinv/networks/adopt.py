@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
 from ganinv.generators.formats.parts import is_finite
+from ganinv.reading.checkpoint import open_checkpoint
 from ganinv.reading.tensors import StoredTensor
 
 Lazy = Tensor | StoredTensor
@@ -22,6 +23,20 @@ Rules = list[tuple[str, str]]
 M = TypeVar("M", bound=nn.Module)
 
 _COUNTER = "num_batches_tracked"  # torch counts batches in it, nothing reads it, and old files lack it
+
+
+def from_file(source: str | Mapping[str, Lazy], what: str, adopted: Callable[[Any, str], M]) -> M:
+    """The network of a published file. Nothing in the file runs.
+
+    Args:
+        source: path or fsspec URL of the file, or what would be in it.
+        what: names it in messages where it is no file.
+        adopted: (what the file holds, its name) -> the network. Tensors of a file can be read only within this call.
+    """
+    if isinstance(source, str):
+        with open_checkpoint(source) as checkpoint:
+            return adopted(checkpoint.tree, source)
+    return adopted(source, what)
 
 
 def adopt(module: M, tensors: Mapping[str, Lazy], rules: Rules, where: str, ignore: Sequence[str] = ()) -> M:

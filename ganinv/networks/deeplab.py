@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganinv.networks.resnet50 import EXPANSION, Bottleneck
+from ganinv.networks.resnet50 import EXPANSION, Bottleneck, Stages
 
 STAGES = ((64, 3), (128, 4), (256, 23))
 """Width and blocks of the stages that are as in ResNet-101; the last one keeps its resolution."""
@@ -31,29 +31,18 @@ class DeepLab(nn.Module):
         return _to(self.decoder(self.aspp(x), low), images)
 
 
-class _Backbone(nn.Module):
+class _Backbone(Stages):
     """The last map, at 1/16, and that of the first stage, at 1/4."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
-        self.pool = nn.MaxPool2d(3, 2, 1)
-        width = 64
-        for number, (out, count) in enumerate(STAGES):
-            blocks = [Bottleneck(width, out, 1 if number == 0 else 2)]
-            width = out * EXPANSION
-            blocks += [Bottleneck(width, out, 1) for _ in range(count - 1)]
-            self.add_module(f"layer{number + 1}", nn.Sequential(*blocks))
+        super().__init__(STAGES)
         out, dilations = LAST
-        inputs = (width, *(out * EXPANSION for _ in dilations[1:]))
+        inputs = (STAGES[-1][0] * EXPANSION, *(out * EXPANSION for _ in dilations[1:]))
         self.layer4 = nn.Sequential(*(Bottleneck(i, out, 1, d) for i, d in zip(inputs, dilations, strict=True)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        low = self.get_submodule("layer1")(self.pool(self.bn1(self.conv1(x)).relu()))
-        x = low
-        for number in (2, 3, 4):
-            x = self.get_submodule(f"layer{number}")(x)
-        return x, low
+        low, *_, last = self.maps(x)
+        return self.layer4(last), low
 
 
 class _Atrous(nn.Module):

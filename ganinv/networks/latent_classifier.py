@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
-from ganinv.networks.adopt import Lazy, adopt
-from ganinv.reading.checkpoint import open_checkpoint
+from ganinv.networks.adopt import Lazy, adopt, from_file
 
 
 class LatentClassifier(nn.Module):
@@ -78,10 +77,7 @@ def open_latent_classifier(source: str | Mapping[str, Lazy]) -> LatentClassifier
     Raises:
         WeightsRefused: not that network, tensors are missing, of another shape, or not finite.
     """
-    if isinstance(source, str):
-        with open_checkpoint(source) as checkpoint:
-            return _adopted(checkpoint.tree, source)
-    return _adopted(source, "the classifier")
+    return from_file(source, "the classifier", _adopted)
 
 
 def _adopted(tree: Any, where: str) -> LatentClassifier:

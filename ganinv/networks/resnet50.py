@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from torch import Tensor, nn
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
@@ -33,22 +35,40 @@ class Bottleneck(nn.Module):
         return (self.bn3(self.conv3(y)) + self.downsample(x)).relu()
 
 
-class ResNet50(nn.Module):
-    """Images [B, 3, H, W] to features [B, 2048]. Parameters have torchvision's names, without the last layer's."""
+class Stages(nn.Module):
+    """The stem and the stages of a ResNet of bottlenecks, ``layer1`` and on; each but the first halves the resolution.
 
-    def __init__(self) -> None:
+    Args:
+        stages: width and number of blocks of each.
+    """
+
+    def __init__(self, stages: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
         self.pool = nn.MaxPool2d(3, 2, 1)
         width = 64
-        for number, (out, count) in enumerate(STAGES):
+        for number, (out, count) in enumerate(stages):
             blocks = [Bottleneck(width, out, 1 if number == 0 else 2)]
             width = out * EXPANSION
             blocks += [Bottleneck(width, out, 1) for _ in range(count - 1)]
             self.add_module(f"layer{number + 1}", nn.Sequential(*blocks))
 
-    def forward(self, x: Tensor) -> Tensor:
+        self.count = len(stages)
+
+    def maps(self, x: Tensor) -> Iterator[Tensor]:
+        """The map after each stage."""
         x = self.pool(self.bn1(self.conv1(x)).relu())
-        for number in range(len(STAGES)):
+        for number in range(self.count):
             x = self.get_submodule(f"layer{number + 1}")(x)
-        return x.mean(dim=(2, 3))
+            yield x
+
+
+class ResNet50(Stages):
+    """Images [B, 3, H, W] to features [B, 2048]. Parameters have torchvision's names, without the last layer's."""
+
+    def __init__(self) -> None:
+        super().__init__(STAGES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        *_, last = self.maps(x)
+        return last.mean(dim=(2, 3))
