@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from jinja2 import Environment
 from scipy.stats import spearmanr
+from torch import Tensor
 
+from ganinv.data.index import SourceIndex
 from ganinv.data.png import png_bytes
+from ganinv.data.source import Place
 from ganinv.generators.files import open_generator
+from ganinv.generators.stylegan2 import Generator
 from ganinv.leaderboard.board import Board, Row, collection_name, published
 from ganinv.records import CodeReader
 from ganinv.report.images import data_uri, pixels
@@ -183,13 +187,13 @@ def _flattered(board: Board, methods: Mapping[str, Row], judge: str) -> str:
     return f"MSE flatters {flattered} ({names.index(flattered) + 1}. by MSE, {place[flattered] + 1}. by {judge})"
 
 
-def _picture(board: Board, dataset: str, generator: str | None) -> torch.Tensor:
+def _picture(board: Board, dataset: str, generator: str | None) -> Tensor:
     """Sources above each method's renderings of them, one row each, in the order of the table: [3, H, W]."""
     methods = board.rows[dataset]
     first = board.store.latents[collection_name(dataset, next(iter(methods)))].provenance()
     g = open_generator(generator or str(first["generator_name"]))
     ids = sorted(set.intersection(*(set(row.ids) for row in methods.values())))[:SHOWN]
-    strips = []
+    strips = [torch.cat(list(_sources(board, collection_name(dataset, next(iter(methods))), ids, g)), dim=2)]
     for method in methods:
         latents = board.store.latents[collection_name(dataset, method)]
         table = latents.read(ids=ids)
@@ -198,3 +202,12 @@ def _picture(board: Board, dataset: str, generator: str | None) -> torch.Tensor:
         with torch.no_grad():
             strips.append(torch.cat(list(g.render(code.to(g.device)).clamp(-1, 1).cpu()), dim=2))
     return torch.cat(strips, dim=1)
+
+
+def _sources(board: Board, name: str, ids: Sequence[str], g: Generator) -> Tensor:
+    """The photos of some images [N, 3, R, R], as their inversion read them; white where one is gone."""
+    latents = board.store.latents[name]
+    place = Place(latents.plan().config["dataset"]["url"])
+    loaded = SourceIndex(place, latents.objects, latents.path).load(ids, g.resolution)
+    found = dict(zip(loaded.ids, loaded.images, strict=True))
+    return torch.stack([found.get(i, torch.ones(3, g.resolution, g.resolution)) for i in ids])
