@@ -39,8 +39,23 @@ def align_face(
     Raises:
         DataError: points that are no face, lie outside the picture, or would mirror it or turn it by more than 90 degrees.
     """
-    quad = _quad(left_eye, right_eye, mouth_left, mouth_right)
-    image, quad = _shrink(upright(image).convert("RGB"), quad, size)
+    return cut_quad(
+        upright(image).convert("RGB"), face_quad(left_eye, right_eye, mouth_left, mouth_right), size, supersample
+    )
+
+
+def cut_quad(image: Image.Image, quad: np.ndarray, size: int, supersample: int = 1) -> Image.Image:
+    """A square of an upright RGB image as FFHQ cuts it out, RGB [size, size], whichever way it is turned.
+
+    Args:
+        quad: its corners [4, 2], top left, bottom left, bottom right, top right, (x, y) in pixels of the image, whose centres
+            have whole numbers.
+        size, supersample: of :func:`align_face`.
+
+    Raises:
+        DataError: it lies outside the image.
+    """
+    image, quad = _shrink(image, quad, size)
     image, quad = _crop(image, quad)
     image, quad = _pad(image, quad)
     corners = tuple((quad + 0.5).ravel().tolist())
@@ -56,8 +71,11 @@ def landmarks68_to_points(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return points[36:42].mean(0), points[42:48].mean(0), points[48], points[54]
 
 
-def _quad(left_eye: Point, right_eye: Point, mouth_left: Point, mouth_right: Point) -> np.ndarray:
-    """Corners [4, 2] of the square: top left, bottom left, bottom right, top right."""
+def face_quad(left_eye: Point, right_eye: Point, mouth_left: Point, mouth_right: Point) -> np.ndarray:
+    """Corners [4, 2] of FFHQ's square around a face, for :func:`cut_quad`: top left, bottom left, bottom right, top right.
+
+    Points and errors are those of :func:`align_face`.
+    """
     points = np.asarray([left_eye, right_eye, mouth_left, mouth_right], np.float64)
     if points.shape != (4, 2) or not np.isfinite(points).all():
         raise DataError(f"alignment needs four points (x, y), got {points.tolist()}")
@@ -98,17 +116,18 @@ def _quarter_turn(vector: np.ndarray) -> np.ndarray:
     return np.array([-vector[1], vector[0]])
 
 
-def _side(quad: np.ndarray) -> float:
+def quad_side(quad: np.ndarray) -> float:
+    """The side of a square, in pixels."""
     return float(np.hypot(*(quad[3] - quad[0])))
 
 
 def _border(quad: np.ndarray) -> int:
-    return max(round(_side(quad) * 0.1), 3)
+    return max(round(quad_side(quad) * 0.1), 3)
 
 
 def _shrink(image: Image.Image, quad: np.ndarray, size: int) -> tuple[Image.Image, np.ndarray]:
     """Reduce by an integer factor first, where the face is much larger than the result: the warp does not antialias."""
-    factor = int(_side(quad) / size * 0.5)
+    factor = int(quad_side(quad) / size * 0.5)
     if factor <= 1:
         return image, quad
     smaller = (round(image.width / factor), round(image.height / factor))
@@ -135,7 +154,7 @@ def _crop(image: Image.Image, quad: np.ndarray) -> tuple[Image.Image, np.ndarray
 
 def _pad(image: Image.Image, quad: np.ndarray) -> tuple[Image.Image, np.ndarray]:
     """Where the square leaves the image: mirror the image, blur the mirrored part, and fade to the median colour."""
-    border, side = _border(quad), _side(quad)
+    border, side = _border(quad), quad_side(quad)
     left, top, right, bottom = _extent(quad)
     outside = (-left + border, -top + border, right - image.width + border, bottom - image.height + border)
     pad = np.maximum(outside, 0)

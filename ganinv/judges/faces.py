@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ganinv.errors import ConfigError, DataError
+from ganinv.faces.dlib68 import MODEL
 from ganinv.judges.weights import INSTALL, Judge, PackagedWeights
 
 SIDE = 256
@@ -24,16 +25,11 @@ SIDE = 256
 SAME_PERSON = 0.6
 """Descriptors nearer than this are one person's, says who trained them."""
 
-_MODELS = ("face_recognition_models", "face_recognition_models")
-LANDMARKS = PackagedWeights(
-    "dlib landmarks",
-    *_MODELS,
-    "models/shape_predictor_68_face_landmarks.dat",
-    "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
-)
+LANDMARKS = PackagedWeights(*MODEL)
 DESCRIPTOR = PackagedWeights(
     "dlib face descriptor",
-    *_MODELS,
+    MODEL.module,
+    MODEL.distribution,
     "models/dlib_face_recognition_resnet_model_v1.dat",
     "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
 )
