@@ -116,6 +116,7 @@ def run_units(
     prepare: Callable[[Plan], None] | None = None,
     again: Callable[[Plan], Sequence[str]] | None = None,
     made_of: Sequence[Collection] = (),
+    left_out: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing.
 
@@ -126,6 +127,7 @@ def run_units(
             can be seen by other runs.
         again: called with the plan before anything is computed: images of units that are done, to be computed again.
         made_of: collections whose rows this one is made of: where these were replaced, it is made again.
+        left_out: what its data set has besides, for the summary.
     """
     if plan.units and not collection.exists():  # there is work to do, and the plan says what began it
         plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu).place.as_dict()})
@@ -142,7 +144,7 @@ def run_units(
     if left:
         images = sum(len(unit.ids) for unit in left)
         pool = pools.get(sequential, gpu)
-        tally = Tally(images, pool.place)
+        tally = Tally(images, pool.place, left_out or {})
         try:
             with ExitStack() as stack:
                 watchers: list[Watcher] = [tally]

@@ -10,7 +10,7 @@ import io
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +47,11 @@ _SCHEMA = pa.schema(
         ("cpu_seconds", pa.float64()),
         ("gpu_seconds", pa.float64()),
         ("reasons", pa.map_(pa.string(), pa.int64())),  # code of an error row -> images
+        (
+            "left_out",
+            pa.map_(pa.string(), pa.int64()),
+        ),  # what of the data set is no image of this run, and why -> files
+        ("ignored", pa.map_(pa.string(), pa.int64())),  # what of images was damaged and did without -> images
         ("engine", pa.string()),
         ("code_version", pa.string()),
         ("slots", pa.int64()),
@@ -67,6 +72,7 @@ class Tally:
 
     images: int
     place: Place
+    left_out: Mapping[str, int] = field(default_factory=dict)
     ok: int = 0
     failed: int = 0
     units: int = 0
@@ -110,6 +116,8 @@ class Tally:
             "cpu_seconds": self.cpu_seconds,
             "gpu_seconds": self.worker_seconds * self.place.gpus_per_slot,
             "reasons": list(self.reasons.items()),
+            "left_out": list(self.left_out.items()),
+            "ignored": list(self.ignored.items()),
             "engine": self.place.engine,
             "code_version": version("ganinv"),
             "slots": self.place.slots,
@@ -178,6 +186,9 @@ def _markdown(now: CollectionProgress, origin: dict[str, Any], runs: list[dict[s
         reasons.update(dict(run["reasons"]))
     if reasons:
         lines += ["", _ruled("failed because", "images"), *(_line(*each) for each in reasons.most_common())]
+    for column, head in _BESIDE.items():
+        if counts := dict(runs[-1][column] or ()):
+            lines += ["", _ruled(*head), *(_line(*each) for each in sorted(counts.items()))]
     return "\n".join(lines) + "\n"
 
 
@@ -195,6 +206,12 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "workers": lambda run: _workers(run),
     "on": lambda run: "; ".join([*(run["machines"] or ["-"]), *(run["switches"] or [])]),
 }
+
+_BESIDE = {
+    "left_out": ("no image of this run, because", "files"),
+    "ignored": ("damaged, and done without", "images"),
+}
+"""Of the last run: what its data set has and it did not use, and what it ignored of images that it used."""
 
 _TRACES = (
     "**On {} an image's result depends in its last digits on its batch** ({}): the promise that it depends neither on its batch "

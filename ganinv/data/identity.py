@@ -58,7 +58,9 @@ def names_of(source: SourceRef) -> tuple[str, str]:
         return f"{stem}/{_stem(member)}", f"{stem}/{member}"
     if not within.startswith("="):
         return (f"{stem}/{int(within):08d}",) * 2
-    value = within[1:] if within.isprintable() and within.isascii() else clean_id(from_text(within[1:]))
+    value = within[1:]
+    if not (value.isascii() and value.isprintable()):
+        value = clean_id(from_text(value))
     return value, f"{stem}/{value}"
 
 
@@ -71,6 +73,11 @@ def identified(
         known: key -> id, of images that have been planned; they keep theirs.
         taken: ids that no newcomer gets.
     """
+    sources = list(sources)
+    if not known and not taken:
+        alone = {names_of(source)[0]: source for source in sources}
+        if len(alone) == len(sources):  # as nearly always, and there are millions of them
+            return alone
     found: dict[str, SourceRef] = {}
     new: list[tuple[str, str, SourceRef]] = []
     for source in sources:

@@ -32,6 +32,10 @@ class LeftOut:
             found.setdefault(why, {})[what] = count
         return found
 
+    def by_reason(self) -> dict[str, int]:
+        """``why: what`` -> how many, for a summary."""
+        return {f"{why}: {what}": count for (what, why), count in sorted(self.counts.items())}
+
     def line(self) -> str:
         """One line for people; empty where nothing was left out."""
         if not self.counts:

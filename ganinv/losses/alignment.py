@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganinv.codes.segments import sequential_sum
 from ganinv.generators.stylegan2 import Generator
 
 SAMPLES, SEED, CHUNK = 100_000, 0, 2_000
@@ -53,7 +54,7 @@ class StyleAlignment:
     def distances(self, w: Tensor) -> Tensor:
         """1 - cos of each row's style and its anchor: [B, rows]."""
         pairs = zip(self.styles(w), self.anchors, strict=True)
-        return torch.stack([1 - style @ F.normalize(anchor, dim=0) for style, anchor in pairs], dim=1)
+        return torch.stack([1 - (style * F.normalize(anchor, dim=0)).sum(1) for style, anchor in pairs], dim=1)
 
     def loss(self, w: Tensor, rows: int | None = None, *, beyond_samples: bool = True) -> Tensor:
         """What an encoder is to lower.
@@ -67,6 +68,10 @@ class StyleAlignment:
             pairs = list(zip(self.styles(w), self.anchors, strict=True))[:rows]
             return torch.stack([1 - style @ anchor for style, anchor in pairs], dim=1).sum(1).mean()
         return (self.distances(w)[:, :rows] / self.levels[:rows] - 1).relu().mean()
+
+    def beyond(self, w: Tensor) -> Tensor:
+        """:meth:`loss` beyond samples, of each image by itself: [B]."""
+        return sequential_sum((self.distances(w) / self.levels - 1).relu()) / len(self.levels)
 
     def ratio(self, w: Tensor) -> Tensor:
         """Per image, the mean over rows of the distance in units of the samples' own: about 1 for samples, [B]."""

@@ -15,10 +15,14 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.codes.segments import sequential_sum
 from ganinv.config import StrictModel
+from ganinv.losses.alignment import StyleAlignment
 from ganinv.losses.distance import Distance, DistanceName, between, halved
 from ganinv.losses.priors import GaussianPrior, LatentPriorConfig, row_deltas
 from ganinv.stages.base import Context, InverterName
 from ganinv.target import Target
+
+ALIGNMENT_SAMPLES = 20_000
+"""Mapped latents whose mean styles codes are held against: twenty times as many move no anchor by a hundredth."""
 
 
 class Objective(Protocol):
@@ -77,6 +81,9 @@ class ReconstructionLoss(StrictModel):
     """Divided by the number of rows once more, as the published code does in W+."""
     prior: LatentPriorConfig | None = None
     """Keeps codes in W+ where mapped latents are, and their rows together (SAM inversion, Parmar et al. 2022)."""
+    alignment_weight: float = Field(0.0, ge=0)
+    """Of what each row's style is farther from the generator's own than samples are, in units of theirs (LSAP by
+    optimisation, Cao et al. 2022, section 3)."""
 
     def prepare(self, target: Target, context: Context) -> Reconstruction:
         return Reconstruction(self, target, context)
@@ -93,6 +100,7 @@ class Reconstruction:
         self._w_mean, self._w_std = context.generator.w_mean, context.generator.w_std
         gaussian = cfg.prior is not None and cfg.prior.gaussian
         self._likely = GaussianPrior.of(context.generator, cfg.prior.samples) if cfg.prior and gaussian else None
+        self._alignment = StyleAlignment(context.generator, ALIGNMENT_SAMPLES) if cfg.alignment_weight else None
 
     @torch.no_grad()
     def reference(self, index: Sequence[int]) -> Mapping[str, Any]:
@@ -128,6 +136,8 @@ class Reconstruction:
                 loss = loss + cfg.prior.gaussian * self._likely(code.w)
             if cfg.prior.delta:
                 loss = loss + cfg.prior.delta * row_deltas(code.w)
+        if self._alignment is not None:
+            loss = loss + cfg.alignment_weight * self._alignment.beyond(code.w)
         return loss, distance
 
     def _dispersion(self, code: Code) -> Tensor:

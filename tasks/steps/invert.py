@@ -113,7 +113,7 @@ def run_invert(
     # As planned: what `auto` is may be another distance on another machine.
     method = validate(MethodConfig, plan.config["method"], "plan")
     spec = WorkerSpec(worker or InvertWorker, {"job": job, "method": method})
-    changes, left_out = dataset.changes, dataset.left_out.as_dict()
+    changes, left_out, by_reason = dataset.changes, dataset.left_out.as_dict(), dataset.left_out.by_reason()
     settlement, said = Settlement.of(dataset, collection), list[Callable[[], None]]()
 
     def prepare(whole: Plan) -> None:
@@ -129,7 +129,16 @@ def run_invert(
 
     label = f"invert {plan.provenance['method']}"
     result = run_units(
-        collection, plan, spec, pools, label, grows=True, reread=comparable, prepare=prepare, again=settle
+        collection,
+        plan,
+        spec,
+        pools,
+        label,
+        grows=True,
+        reread=comparable,
+        prepare=prepare,
+        again=settle,
+        left_out=by_reason,
     )
     settlement.settled(collection, refuse=job.changed == "error")
     for wait in said:

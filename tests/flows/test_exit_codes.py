@@ -46,8 +46,14 @@ def bad(mixed: Path) -> Path:
 
 
 def test_all_failed_is_exit_code_three_and_the_reasons_are_the_last_lines(run: Run, tmp_path: Path, bad: Path) -> None:
+    (bad / "about.txt").write_text("two faces")
     code, _, err = run(*invert(tmp_path / "store", bad))
     assert code == 3
+    summary = (tmp_path / "store" / "latents" / "e4e" / "_summary.md").read_text()
+    assert "| truncated | 2 |" in summary
+    assert [line for line in summary.splitlines() if ".txt" in line] == [
+        "| no images by their names or first bytes: .txt | 1 |"
+    ]
     last = err.strip().splitlines()[-4:]
     assert last[0] == "latents/e4e: 3 of 3 images failed"
     assert last[1].startswith("  2 truncated, such as ")

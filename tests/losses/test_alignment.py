@@ -11,6 +11,8 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.losses.alignment import StyleAlignment
 from ganinv.losses.terms import LossConfig, Losses
 from ganinv.methods.e4e import E4eRecipe
+from ganinv.stages.method import MethodConfig, open_method
+from ganinv.target import Target
 from ganinv.training.batches import MixedBatches
 from ganinv.training.trainer import Trainer
 from tests.tiny import random_w, tiny_generator
@@ -73,3 +75,18 @@ def test_gradients_reach_the_code() -> None:
     ((weight, value),) = losses(images, batch, Code(w=w)).values()
     (gradient,) = torch.autograd.grad(weight * value, w)
     assert gradient.abs().sum() > 0
+
+
+def test_optimised_codes_stay_near_the_samples() -> None:
+    g = tiny_generator()
+    target = Target(g.render(Code(w=random_w(g, 3, seed=4) + 2 * torch.randn(3, g.num_ws, g.w_dim))))
+    ratios = {}
+    for weight in (0.0, 1.0):
+        loss = {"distance_weight": 0, "alignment_weight": weight}
+        stage = {"kind": "optimize", "space": "w+", "start": "mean", "steps": 20, "lr": 0.2, "loss": loss}
+        cfg = validate(MethodConfig, {"name": "held", "summary": "held", "space": "w+", "stages": [stage]}, "test")
+        together = open_method(cfg, g).invert(target)
+        alone = open_method(cfg, g).invert(target.some([1]))
+        assert torch.equal(together.code.w[1:2], alone.code.w)
+        ratios[weight] = StyleAlignment(g, 2000).ratio(together.code.w)
+    assert (ratios[1.0] < ratios[0.0]).all()
