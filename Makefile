@@ -10,10 +10,12 @@ CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
 # Tests run in as many processes, which share the cores; PARALLEL=-n0 runs them in one.
 PARALLEL ?= -n $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES)) --dist loadgroup
+# Of tests that can run elsewhere: make quick DEVICE=cuda
+DEVICE ?= cpu
 export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo quick test slow chaos fuzz lint format bench assets audit docs
+.PHONY: help setup demo quick test slow chaos fuzz lint format bench assets audit docs lock surface coverage dist
 
 help:
 	@echo "make setup   build .venv from requirements.lock"
@@ -24,7 +26,11 @@ help:
 	@echo "make chaos   kill workers, nodes, the driver and the S3 server of one run, twenty times; SEED=n"
 	@echo "make fuzz    throw damaged and hostile weight files at the reader, for ten minutes"
 	@echo "make lint    ruff, mypy, import contracts"
-	@echo "make docs    the site, into site/; needs the extra docs, which it installs"
+	@echo "make docs    the site, into site/, strictly: a warning ends it"
+	@echo "make surface tests/surface.txt again, after a public name, a command or a flag came or went"
+	@echo "make lock    the locks again, with hashes; needs uv; UPGRADE='name name' lets their versions move"
+	@echo "make dist    wheel and source archive, into dist/"
+	@echo "make coverage  quick tests, with the lines that none of them runs, into htmlcov/"
 	@echo "make audit   known vulnerabilities of the pinned packages, where the index tells them"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make assets  what hangs on the embedded generator, made again: encoders, tables, pictures; DATA=portraits.parquet"
@@ -35,8 +41,8 @@ setup: $(STAMP)
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): requirements.lock pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -r requirements.lock
+$(STAMP): requirements.lock requirements-cuda.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python deploy/install.py
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -44,13 +50,13 @@ demo: setup
 	$(BIN)/ganinv demo
 
 quick: setup
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not seconds"
+	$(BIN)/python -m pytest $(PARALLEL) --device $(DEVICE) -m "not slow and not seconds"
 
 test: setup
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" --durations=10 --costs=10
+	$(BIN)/python -m pytest $(PARALLEL) --device $(DEVICE) -m "not slow" --durations=10 --costs=10
 
 slow: setup
-	$(BIN)/python -m pytest $(PARALLEL) -m slow --durations=10 --costs=10
+	$(BIN)/python -m pytest $(PARALLEL) --device $(DEVICE) -m slow --durations=10 --costs=10
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --seed $(or $(SEED),$$$$)
@@ -65,8 +71,19 @@ lint: setup
 	$(BIN)/lint-imports
 
 docs: setup
-	$(BIN)/python -m pip install --quiet -c requirements.lock --no-build-isolation -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+lock:
+	$(PYTHON) deploy/lock.py $(foreach name,$(UPGRADE),--upgrade $(name)) $(foreach wheel,$(WHEEL),--wheel $(wheel))
+
+surface: setup
+	$(BIN)/python -m tests.surface
+
+dist: setup
+	$(BIN)/python -m hatchling build
+
+coverage: setup
+	$(BIN)/python -m pytest $(PARALLEL) --device $(DEVICE) -m "not slow and not seconds" --cov --cov-report=html --cov-report=term:skip-covered
 
 audit:
 	$(PYTHON) deploy/audit.py

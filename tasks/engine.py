@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -15,6 +14,7 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Plan
 from ganinv.store.conflict import Reread
 from ganinv.store.succession import News
+from ganinv.version import code_version
 from tasks.device import default_device
 from tasks.jobs.engine import Engine
 from tasks.outcome import failures, take_back
@@ -221,7 +221,7 @@ def gpus_expected(engine: Engine) -> float:
 def provenance(generator: Generator, **more: Any) -> Mapping[str, Any]:
     """What every collection says about its origin."""
     return {
-        "code_version": version("ganinv"),
+        "code_version": code_version(),
         "generator_name": generator.name,
         "generator_fingerprint": generator.fingerprint,
         **more,

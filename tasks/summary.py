@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from ganinv.errors import GaninvError, StoreError
 from ganinv.store import Collection, open_store
 from ganinv.store.progress import CollectionProgress, progress
 from ganinv.store.tensors import parquet_bytes
+from ganinv.version import code_version
 from tasks.pool import Place, RunStopped, RunSummary, UnitReport
 from tasks.pool.progress import format_duration
 
@@ -119,7 +119,7 @@ class Tally:
             "left_out": list(self.left_out.items()),
             "ignored": list(self.ignored.items()),
             "engine": self.place.engine,
-            "code_version": version("ganinv"),
+            "code_version": code_version(),
             "slots": self.place.slots,
             "cpus_per_slot": self.place.cpus_per_slot,
             "gpus_per_slot": self.place.gpus_per_slot,

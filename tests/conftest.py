@@ -9,13 +9,16 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
 
 from tests.artefacts import made_once
 from tests.threads import threads
+
+if TYPE_CHECKING:
+    import torch
 
 # Several processes on a small machine would otherwise start cores x cores threads.
 os.environ["OMP_NUM_THREADS"] = threads()
@@ -35,6 +38,23 @@ prepare_prefect()
 
 pytest_plugins = ["tests.costs", "tests.sharing"]
 REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="of tests that take the fixture `device`: cpu, cuda, mps")
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """What ``--device`` names; a device that is not there ends the run rather than skip what was asked for."""
+    import torch
+
+    named = torch.device(request.config.getoption("--device"))
+    try:
+        torch.zeros(1, device=named)
+    except (RuntimeError, AssertionError) as error:
+        pytest.exit(f"--device {named} is not here: {error}", returncode=4)
+    return named
 
 
 @pytest.fixture(scope="session")

@@ -125,6 +125,9 @@ def styles_of(generator: Generator, w: Tensor) -> Tensor:
 class StyleStatistics:
     """Mean and standard deviation of each channel over samples, float64 [size]; the unit of edits in S.
 
+    Apart from ``ganinv.metrics.moments.Moments``, which holds the products of all pairs: S has thousands of channels, and only
+    the squares of each are needed.
+
     Partial sums of shards add up: n, sum of s and sum of s^2 about ``origin``, which keeps what is small beside a large
     mean.
     """

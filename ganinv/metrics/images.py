@@ -29,6 +29,9 @@ def psnr(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
 def ssim(a: Tensor, b: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
     """Structural similarity (Wang et al. 2004) with a Gaussian window, of the images moved to [0, 1].
 
+    scikit-image computes the same (tests compare), one image at a time on the processor; here whole batches are compared where
+    they are, and MS-SSIM has the terms that the library does not give out.
+
     Its luminance term is a ratio of products of means, which says nothing where means have a sign: on [-1, 1] the same pair
     has another value, which nobody else's tables show. The mean over channels and over the pixels where the window fits.
 

@@ -19,6 +19,8 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 """Perceptual distance of two batches [B, 3, R, R] in [-1, 1]: [B]."""
 Scores = Callable[[Tensor], Mapping[str, Tensor]]
 """A labeller: images [B, 3, R, R] in [-1, 1] to attribute -> [B]."""
+MEASURES_SINCE = "0.1.0"
+"""The version that first computed the measures as they are; a change that moves a number changes it."""
 
 
 class EvaluationProtocol(StrictModel):
@@ -41,6 +43,7 @@ class EvaluationProtocol(StrictModel):
     labeller: str = ""
     """``name@version`` of the labeller, empty where none was used."""
     code_version: str = ""
+    """Of the measures, not of the code that ran: ``MEASURES_SINCE`` in tables, so that commits which move no number compare."""
 
     @property
     def digest(self) -> str:

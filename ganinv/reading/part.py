@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock
 
 
 @dataclass
@@ -34,7 +35,7 @@ class PartialDownload:
         """The part of ``target``, for one process at a time: others wait here until it is done."""
         target.parent.mkdir(parents=True, exist_ok=True)
         path = target.parent / f".part-{target.name}"
-        with _locked(path):
+        with _locked(target.parent / f".lock-{target.name}"):
             part = cls(path)
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 note = json.loads(part._note.read_text())
@@ -89,19 +90,11 @@ class PartialDownload:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the file at ``path``, which is made if need be. The lock ends with the process, whatever ends it."""
-    while True:
-        with path.open("ab") as file:
-            with contextlib.suppress(OSError):  # file systems without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_at(file, path):
-                yield
-                return
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    """False when the holder of the lock before has renamed or removed the file."""
+    """Hold the empty file at ``path``, which is made if need be and stays. The lock ends with the process, whatever ends it."""
+    lock = FileLock(path)
+    with contextlib.suppress(OSError):  # file systems without locks
+        lock.acquire()
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+        yield
+    finally:
+        lock.release()

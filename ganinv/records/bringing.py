@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import fsspec
@@ -17,6 +16,7 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.records.codes import records_to_table
 from ganinv.records.published import SUFFIXES, Latent, read_latents
 from ganinv.store import Manifest, Plan, RowError, Store
+from ganinv.version import code_version
 
 UNIT = 500
 """Latents of one part."""
@@ -43,7 +43,7 @@ def bring_latents(
         raise DataError(f"no latents in {', '.join(files)}: expected files that end in {', '.join(SUFFIXES)}")
     config = {"files": sorted({one.sha256 for one in found}), "generator": generator.fingerprint}
     origin: Mapping[str, Any] = {
-        "code_version": version("ganinv"),
+        "code_version": code_version(),
         "generator_name": generator.name,
         "generator_fingerprint": generator.fingerprint,
         "method": "imported",

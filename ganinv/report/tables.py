@@ -15,6 +15,7 @@ from ganinv.report.inversions import InversionRun
 from ganinv.report.strips import common_ids
 from ganinv.report.words import Measure, count, listed, number
 from ganinv.store import Collection
+from ganinv.version import code_version
 
 EXPECTED_ORDER = ("pti", "w-plus", "e4e", "w-projection")
 """From the smallest reconstruction error to the largest, as the papers report it."""
@@ -128,11 +129,11 @@ def provenance_blocks(collections: Sequence[tuple[str, Collection]]) -> list[Pro
 
 def versions() -> list[tuple[str, str]]:
     """What this report was made with."""
-    found = [("python", platform.python_version())]
-    for package in ("ganinv", "torch", "numpy", "pyarrow", "matplotlib"):
+    found = [("python", platform.python_version()), ("ganinv", code_version())]
+    for package in ("torch", "numpy", "pyarrow", "matplotlib"):
         try:
             found.append((package, version(package)))
-        except PackageNotFoundError:  # a checkout that was never installed
+        except PackageNotFoundError:
             found.append((package, "not installed"))
     return found
 

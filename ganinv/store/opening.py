@@ -10,10 +10,22 @@ from typing import Any
 import fsspec
 
 _S3 = ("s3://", "s3a://")
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+"""Scheme of a URL -> the extra of this package that has its file system."""
 
 
 def open_url(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     """(file system, path in it); what fsspec raises for a URL that it does not know passes."""
+    try:
+        return _opened(url, options)
+    except ImportError as error:
+        extra = _EXTRAS.get(url.partition("://")[0])
+        if extra is None:
+            raise
+        raise ImportError(f"{error} (pip install 'ganinv[{extra}]')") from error
+
+
+def _opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     if not url.startswith(_S3):
         return fsspec.url_to_fs(url, **options)
     set_checksum_defaults(url, options)

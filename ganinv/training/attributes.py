@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from ganinv.codes.code import Code
@@ -330,8 +331,7 @@ def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
     """Probability that a positive scores above a negative, ties counting half (NaN without both kinds)."""
     if positive.all() or not positive.any():
         return float("nan")
-    difference = scores[positive][:, None] - scores[~positive]
-    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+    return float(roc_auc_score(positive, scores))
 
 
 def read_portraits(url: str, size: int = 64) -> tuple[LabelledImages, LabelledImages]:

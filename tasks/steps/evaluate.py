@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from ganinv.labels import open_labeller
 from ganinv.losses.choosing import choose_distance
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.metrics import EvaluationProtocol, evaluate_edit, evaluate_inversion
-from ganinv.metrics.protocol import prepare
+from ganinv.metrics.protocol import MEASURES_SINCE, prepare
 from ganinv.metrics.similarity import open_similarity
 from ganinv.store import Plan, RowError, Unit, open_store
 from tasks.codes import CodesJob
@@ -52,7 +51,7 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
     store, generator, labeller = open_store(job.store), open_generator(job.generator), open_labeller(job.labeller)
     distance = choose_distance(job.distance, generator)
     open_distance(distance, generator)
-    protocol = EvaluationProtocol(distance=distance, labeller=labeller.identity, code_version=version("ganinv"))
+    protocol = EvaluationProtocol(distance=distance, labeller=labeller.identity, code_version=MEASURES_SINCE)
     results = {}
     for kind, name in (("latents", job.latents), ("edits", job.edits)):
         if name is None:

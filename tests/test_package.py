@@ -1,0 +1,111 @@
+"""What is installed from a wheel or a source archive, with no checkout, does the first steps of the demo.
+
+The package is built and installed into an environment of its own, which sees the other packages of this one, so that nothing is
+downloaded.
+"""
+
+from __future__ import annotations
+
+import email
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.artefacts import made_once
+
+ROOT = Path(__file__).parents[1]
+pytest.importorskip("hatchling")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source archive."""
+
+    def build(folder: Path) -> None:
+        run([sys.executable, "-m", "hatchling", "build", "-d", str(folder)], ROOT)
+
+    return made_once(tmp_path_factory, "dist", build)
+
+
+@pytest.fixture(scope="module", params=["wheel", "sdist"])
+def python(request: pytest.FixtureRequest, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the package from one of the two."""
+    folder = tmp_path_factory.mktemp(request.param)
+    wheel = next(built.glob("*.whl"))
+    if request.param == "sdist":
+        with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+            archive.extractall(folder / "source", filter="data")
+        source = next((folder / "source").iterdir())
+        run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")], source)
+        assert next((folder / "dist").glob("*.whl")).name == wheel.name, "the version is the same without git"
+        wheel = next((folder / "dist").glob("*.whl"))
+    venv.create(folder / "venv", with_pip=False, symlinks=True)
+    python = folder / "venv/bin/python"
+    place = Path(run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder).strip())
+    run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", place, wheel], folder
+    )
+    # After this one's packages; .pth files there, such as that of an editable install, are not followed.
+    (place / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def run(command: list[str | Path], folder: Path, **more: str) -> str:
+    """What a command prints; it sees no checkout."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST", "COV_", "GANINV"))}
+    done = subprocess.run(command, cwd=folder, env={**plain, **more}, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def test_the_demo_begins_without_a_checkout(python: Path, tmp_path: Path) -> None:
+    where = run(
+        [python, "-c", "import ganinv, flows, tasks; print(ganinv.__file__, flows.__file__, tasks.__file__)"], tmp_path
+    )
+    assert all(str(python.parents[1]) in path for path in where.split()), where
+    command = [python, "-c", "from flows.cli import main; main()"]
+    inputs = "from pathlib import Path; from ganinv.data.demo import demo_dataset; demo_dataset(Path('inputs'))"
+    run([python, "-c", inputs], tmp_path)
+    steps = (
+        "sample --store s --count 256",
+        "fit --store s --estimator ridge",
+        "invert --store s --dataset inputs --method e4e --limit 4",
+        "edit --store s --latents e4e --edit smile=1",
+        "report --store s --latents e4e --edits edits",
+    )
+    for step in steps:
+        engine = [] if step.startswith("report") else ["--engine", "inline"]
+        run([*command, *step.split(), *engine], tmp_path)
+    assert list((tmp_path / "s/reports").rglob("*.html"))
+    code = "from ganinv import open_store; print(open_store('s').latents['e4e'].provenance()['code_version'])"
+    version = run([python, "-c", "import importlib.metadata as m; print(m.version('ganinv'))"], tmp_path)
+    assert run([python, "-c", code], tmp_path) == version, "a row names the code that was installed"
+
+
+def test_what_is_in_the_archives(built: Path) -> None:
+    (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (metadata,) = (name for name in names if name.endswith("dist-info/METADATA"))
+        said = email.message_from_bytes(archive.read(metadata))
+    assert {f"{package}/py.typed" for package in ("ganinv", "tasks", "flows")} <= names
+    assert "ganinv/configs/methods/pti.yaml" in names
+    assert not {name for name in names if name.startswith(("tests", "docs", "benchmarks"))}
+    assert said["License-Expression"] == "Apache-2.0"
+    assert said["Requires-Python"] == ">=3.11"
+    assert "Typing :: Typed" in said.get_all("Classifier", [])
+    assert "GAN inversion" in str(said.get_payload())
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"tests/conftest.py", "requirements.lock", "docs/store.md", "configs/methods/pti.yaml", "Makefile"} <= inside
+    commit = subprocess.run(["git", "rev-parse", "--short=7", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    if (ROOT / ".git").exists() and commit.returncode == 0:
+        assert f"g{commit.stdout.strip()}" in said["Version"], "the version names the commit"
