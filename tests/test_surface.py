@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.surface import FILE, surface
 
 
+@pytest.mark.seconds  # every command is imported
 def test_the_public_surface_is_the_one_that_is_written_down() -> None:
     """Names of ``ganinv.__all__``, commands, flags and extras."""
     written, found = FILE.read_text().splitlines(), surface()
