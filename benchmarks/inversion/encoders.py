@@ -25,11 +25,14 @@ from ganinv.codes.code import Code
 from ganinv.config import digest
 from ganinv.data import open_dataset
 from ganinv.data.png import png_bytes
+from ganinv.degradations.degrade import DegradeConfig, DegradedImages, degrade
 from ganinv.generators.files import open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
+from ganinv.labels import open_labeller
 from ganinv.methods.base import Inverter
 from ganinv.methods.files import ASSETS, is_shipped, open_inverter, save_inverter
+from ganinv.methods.reference_editor import ReferenceEditor
 from ganinv.methods.registry import load_recipe
 from ganinv.store import open_store
 from tasks.summary import TABLE
@@ -67,6 +70,11 @@ SHIPPED: Mapping[str, Shipped] = {
     "uda": Shipped("portraits-64-uda", 11),
     "invertfill": Shipped("portraits-64-invertfill", 25),
     "sam": Shipped("portraits-64-sam", 15),
+    "psp-super-resolution": Shipped("portraits-64-psp-super-resolution", 10),
+    "psp-inpainting": Shipped("portraits-64-psp-inpainting", 10),
+    "restyle-e4e": Shipped("portraits-64-restyle-e4e", 15),
+    "lsap": Shipped("portraits-64-lsap", 10),
+    "reference-editor": Shipped("portraits-64-reference-editor", 5),
 }
 """By the name under which methods find them, those that others need first. Not all are there yet: ``plan`` says which."""
 
@@ -89,7 +97,15 @@ def ship(name: str, store: str, data: str) -> None:
     inverter = open_inverter(f"{store}/encoders/{name}", generator=generator)
     name_what_ships(inverter, load_recipe(recipe).needed)
     folder = ASSETS / name
-    measured = measure(inverter, generator, data)
+    folder = ASSETS / name
+    if isinstance(inverter, ReferenceEditor):
+        measured, drawn = (
+            measure_by_reference(inverter, generator, data),
+            picture_by_reference(inverter, generator, data),
+        )
+    else:
+        degrading = always_degraded(recipe)
+        measured, drawn = measure(inverter, generator, data, degrading), picture(inverter, generator, data, degrading)
     origin = {
         "recipe": recipe,
         "recipe_digest": _recipe_digest(name),
@@ -105,7 +121,13 @@ def ship(name: str, store: str, data: str) -> None:
     if size > LIMIT:
         raise ValueError(f"{folder} has {size:,} bytes of weights, more than the {LIMIT:,} that may ship")
     (folder / "MODEL_CARD.md").write_text(card(name, inverter, origin, size))
-    (folder / "reconstructions.png").write_bytes(picture(inverter, generator, data))
+    (folder / "reconstructions.png").write_bytes(drawn)
+
+
+def always_degraded(recipe: str) -> DegradeConfig | None:
+    """What a recipe takes away from every image that its inverter sees; one that also sees clean images is measured on these."""
+    cfg = load_recipe(recipe).data.degrade
+    return cfg if cfg is not None and cfg.share == 1 else None
 
 
 def name_what_ships(inverter: Inverter, needed: Mapping[str, str]) -> None:
@@ -121,18 +143,36 @@ def name_what_ships(inverter: Inverter, needed: Mapping[str, str]) -> None:
 
 
 @torch.inference_mode()
-def measure(inverter: Inverter, generator: Generator, data: str) -> dict[str, float]:
-    """Mean squared error, in [-1, 1], on fresh samples (psi 0.9), on images of the train split, and on the test split."""
+def measure(
+    inverter: Inverter, generator: Generator, data: str, degrading: DegradeConfig | None = None
+) -> dict[str, float]:
+    """Mean squared error, in [-1, 1], on fresh samples (psi 0.9), on images of the train split, and on the test split.
+
+    Args:
+        degrading: what is taken away from the images that it sees.
+    """
     z = sample_z(SEED, range(IMAGES), generator.z_dim)
     samples = generator.render(Code(w=generator.map(z, truncation_psi=0.9))).clamp(-1, 1)
     sets = {"samples": samples, "train": split(data, "train", generator), "test": split(data, "test", generator)}
-    return {name: round(error(inverter, generator, images), 5) for name, images in sets.items()}
+    return {name: round(error(inverter, generator, images, degrading), 5) for name, images in sets.items()}
 
 
-def error(inverter: Inverter, generator: Generator, images: Tensor) -> float:
+def error(inverter: Inverter, generator: Generator, images: Tensor, degrading: DegradeConfig | None = None) -> float:
     """Mean squared error of reconstructions of images [N, C, R, R] in [-1, 1]."""
-    rendered = torch.cat([generator.render(inverter(some)).clamp(-1, 1) for some in images.split(16)])
-    return float((rendered - images).square().mean())
+    seen = degraded(images, degrading)
+    rendered = [
+        generator.render(inverter(some, holes=holes)).clamp(-1, 1)
+        for some, holes in zip(seen.images.split(16), seen.holes.split(16), strict=True)
+    ]
+    return float((torch.cat(rendered) - images).square().mean())
+
+
+def degraded(images: Tensor, cfg: DegradeConfig | None) -> DegradedImages:
+    """As an inverter is shown them, the same every time."""
+    if cfg is None:
+        return DegradedImages(images, images.new_zeros(len(images), 1, *images.shape[2:]))
+    everyone = range(len(images))
+    return degrade(images, cfg, [SEED + n for n in everyone], list(everyone))
 
 
 def split(data: str, name: str, generator: Generator) -> Tensor:
@@ -142,10 +182,48 @@ def split(data: str, name: str, generator: Generator) -> Tensor:
 
 
 @torch.inference_mode()
-def picture(inverter: Inverter, generator: Generator, data: str) -> bytes:
-    """Twelve test portraits above their reconstructions, as PNG."""
-    images = split(data, "test", generator)[:12]
-    rows = [torch.cat(list(row), dim=2) for row in (images, generator.render(inverter(images)).clamp(-1, 1))]
+def picture(inverter: Inverter, generator: Generator, data: str, degrading: DegradeConfig | None = None) -> bytes:
+    """Twelve test portraits, as the inverter sees them, above their reconstructions, as PNG."""
+    seen = degraded(split(data, "test", generator)[:12], degrading)
+    made = generator.render(inverter(seen.images, holes=seen.holes)).clamp(-1, 1)
+    return png_bytes(torch.cat([torch.cat(list(row), dim=2) for row in (seen.images, made)], dim=1))
+
+
+@torch.inference_mode()
+def by_reference(
+    editor: ReferenceEditor, generator: Generator, data: str
+) -> tuple[Tensor, Tensor, Mapping[str, Tensor]]:
+    """Test portraits as the editor's encoder renders them, those that each takes from, and with each attribute of these."""
+    sources = editor.reference_code(split(data, "test", generator))
+    references = sources[[(k + IMAGES // 2) % len(sources) for k in range(len(sources))]]
+    made = {
+        name: generator.render(editor.edit_by_reference(sources, references, [name])).clamp(-1, 1)
+        for name in editor.cfg.attributes
+    }
+    return generator.render(sources).clamp(-1, 1), generator.render(references).clamp(-1, 1), made
+
+
+def measure_by_reference(editor: ReferenceEditor, generator: Generator, data: str) -> dict[str, float]:
+    """Of test portraits whose reference differs in an attribute, the share that came to have the reference's, seen by the
+    labeller that the editor learned from; and the squared error to the source."""
+    source, reference, made = by_reference(editor, generator, data)
+    labeller = open_labeller("portraits-64")
+    before, wanted = labeller(source), labeller(reference)
+    found: dict[str, float] = {}
+    for name, images in made.items():
+        differ = (before[name] > 0) != (wanted[name] > 0)
+        same = (labeller(images)[name] > 0) == (wanted[name] > 0)
+        found[f"took {name} over, of {int(differ.sum())} pairs that differ in it"] = round(
+            float(same[differ].float().mean()), 2
+        )
+        found[f"squared error to the source, {name}"] = round(float((images - source).square().mean()), 4)
+    return found
+
+
+def picture_by_reference(editor: ReferenceEditor, generator: Generator, data: str) -> bytes:
+    """Twelve test portraits, what they take from, and a row for each attribute, as PNG."""
+    source, reference, made = by_reference(editor, generator, data)
+    rows = [torch.cat(list(row[:12]), dim=2) for row in (source, reference, *made.values())]
     return png_bytes(torch.cat(rows, dim=1))
 
 
