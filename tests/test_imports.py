@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -23,10 +24,17 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
+def imports_of(path: Path) -> tuple[ast.ImportFrom, ...]:
+    """The ``from ... import ...`` of modules of ours."""
+    nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom))
+    return tuple(node for node in nodes if node.module and node.module.split(".")[0] in PACKAGES)
+
+
 def imported(path: Path, known: dict[str, Path]) -> Iterator[tuple[str, str]]:
     """(module, name) of every import of a module of ours, those for types alone and those inside functions as well."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
+    for node in imports_of(path):
+        if node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 yield (inner, "") if inner in known else (node.module, alias.name)

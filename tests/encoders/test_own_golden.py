@@ -1,0 +1,37 @@
+"""Networks compute what they did when ``tests/own_golden.json`` was recorded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ganinv.methods.registry import INVERTERS
+from tests.own_golden import FILE, numbers, rendered
+
+GOLDEN: dict[str, Any] = json.loads(FILE.read_text())
+AGAIN = "if that is meant: python -m tests.own_golden, and a line in CHANGELOG.md"
+
+
+def test_every_inverter_has_its_numbers() -> None:
+    assert GOLDEN.keys() <= {"generator", *INVERTERS}, f"gone: {GOLDEN.keys() - {'generator', *INVERTERS}}; {AGAIN}"
+    if missing := INVERTERS.keys() - GOLDEN.keys():
+        pytest.skip(f"not recorded yet, run python -m tests.own_golden: {', '.join(sorted(missing))}")
+
+
+def test_the_generator_and_its_discriminator() -> None:
+    same(rendered(), GOLDEN["generator"])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in INVERTERS if kind in GOLDEN])
+def test_an_inverter(kind: str) -> None:
+    same(numbers(kind), GOLDEN[kind])
+
+
+def same(found: dict[str, list[float]], golden: dict[str, list[float]]) -> None:
+    """To what other processors and versions of torch may differ by."""
+    assert found.keys() == golden.keys()
+    for name, values in golden.items():
+        assert found[name] == pytest.approx(values, rel=2e-3, abs=2e-4), f"{name}: {AGAIN}"
+        assert values[1] > 1e-3, f"{name} is all one value"

@@ -1,0 +1,96 @@
+"""Golden numbers of our own, small enough to ship: what every network makes of closed-form weights and images.
+
+They tell that a network computes what it did when the numbers were recorded, not that this is right: that is for the numbers that other
+people's programs recorded (``GANINV_SHARED``) and for checks of the papers' equations. A clone without those still has these.
+
+``python -m tests.own_golden`` records them again, after a change that is meant to move them; CHANGELOG then says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ganinv.codes.code import Code
+from ganinv.config import validate
+from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.registry import INVERTERS
+from tests.closed_form import closed_form_tensor
+from tests.contracts.inverters import needed_of, small_of
+from tests.tiny import tiny_generator
+
+FILE = Path(__file__).with_name("own_golden.json")
+SALT = "ganinv"
+SHOWN = 4
+"""Values of each tensor that are kept, evenly spaced."""
+
+
+def numbers(kind: str) -> dict[str, list[float]]:
+    """Of the latents and of the rendering of two images: mean, standard deviation, and a few values."""
+    g = generator()
+    cls, needed = INVERTERS[kind], needed_of(kind, g)
+    torch.manual_seed(5)
+    made = cls(validate(cls.Config, cls.Config.for_generator(g, small_of(cls.Config)), kind), g, needed)
+    frozen = {id(parameter) for parameter in g.parameters()}
+    filled(made, "inverter", frozen)
+    code = made.eval().requires_grad_(False)(images())
+    return {"w": summary(code.w), "rendered": summary(g.synthesize(code))}
+
+
+def rendered() -> dict[str, list[float]]:
+    """The generator and its discriminator alone."""
+    g = generator()
+    w = g.map(closed_form_tensor(SALT, "z", [2, g.z_dim], 0.0, 1.7))
+    image = g.synthesize(Code(w=w))
+    assert g.discriminator is not None
+    return {"w": summary(w), "rendered": summary(image), "judged": summary(g.discriminator(image))}
+
+
+def generator() -> Generator:
+    g = tiny_generator()
+    filled(g, "generator", set())
+    g.w_mean.copy_(closed_form_tensor(SALT, "w_mean", list(g.w_mean.shape), 0.0, 0.3))
+    return g
+
+
+def images() -> Tensor:
+    """[2, 3, 32, 32] in [-1, 1], smooth enough to be seen by a strided convolution."""
+    coarse = closed_form_tensor(SALT, "images", [2, 3, 8, 8], 0.0, 1.0)
+    return nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+def filled(module: nn.Module, name: str, but: set[int]) -> None:
+    """Every parameter by the rule, about as large as it was made: the nearest power of two. What was made as 0 is not."""
+    for key, parameter in module.named_parameters():
+        if id(parameter) in but:
+            continue
+        deviation = float(parameter.std(correction=0))
+        spread = 3**0.5 * 2 ** round(math.log2(deviation)) if deviation > 1e-6 else 0.1
+        centre = round(float(parameter.mean())) if deviation <= 1e-6 else 0
+        parameter.copy_(closed_form_tensor(SALT, f"{name}.{key}", list(parameter.shape), float(centre), spread))
+
+
+def summary(tensor: Tensor) -> list[float]:
+    flat = tensor.detach().double().flatten()
+    shown = flat[torch.linspace(0, len(flat) - 1, SHOWN).long()]
+    return [round(float(value), 6) for value in (flat.mean(), flat.std(), *shown)]
+
+
+def all_numbers() -> dict[str, Any]:
+    return {"generator": rendered(), **{kind: numbers(kind) for kind in INVERTERS}}
+
+
+def main() -> None:
+    found = all_numbers()
+    FILE.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{FILE}: {len(found)} networks")
+
+
+if __name__ == "__main__":
+    main()
