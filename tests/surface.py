@@ -42,7 +42,7 @@ def _of(command: Any, words: str) -> Iterator[str]:
         return
     yield words
     context = command.make_context("ganinv", [], resilient_parsing=True)
-    for parameter in command.get_params(context):
+    for parameter in context.command.get_params(context):  # a step has its flags when it is called
         if parameter.name != "help":
             flags = [*parameter.opts, *parameter.secondary_opts]
             yield f"{words} {'|'.join(flags) if flags[0].startswith('-') else flags[0].upper()}"

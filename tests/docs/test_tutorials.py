@@ -132,7 +132,7 @@ def flags_of(words: list[str]) -> set[str]:
             break
         command = command.commands[word]
     context = command.make_context("ganinv", [], resilient_parsing=True)
-    return {flag for parameter in command.get_params(context) for flag in parameter.opts}
+    return {flag for parameter in context.command.get_params(context) for flag in parameter.opts}
 
 
 def run(words: list[str], where: str) -> None:
