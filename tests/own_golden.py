@@ -1,7 +1,7 @@
 """Golden numbers of our own, small enough to ship: what every network makes of closed-form weights and images.
 
 They tell that a network computes what it did when the numbers were recorded, not that this is right: that is for the numbers that
-other people's programs recorded (``GANINV_SHARED``) and for checks of the papers' equations. A clone without those still has these.
+other programs recorded (``GANINV_SHARED``) and for checks of the papers' equations. A clone without those still has these.
 
 ``python -m tests.own_golden`` records them again, after a change that is meant to move them; CHANGELOG then says so.
 """

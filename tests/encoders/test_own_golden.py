@@ -16,7 +16,7 @@ AGAIN = "if that is meant: python -m tests.own_golden, and a line in CHANGELOG.m
 
 def test_every_inverter_has_its_numbers() -> None:
     assert GOLDEN.keys() <= {"generator", *INVERTERS}, f"gone: {GOLDEN.keys() - {'generator', *INVERTERS}}; {AGAIN}"
-    if missing := INVERTERS.keys() - GOLDEN.keys():
+    if missing := set(INVERTERS) - GOLDEN.keys():
         pytest.skip(f"not recorded yet, run python -m tests.own_golden: {', '.join(sorted(missing))}")
 
 
