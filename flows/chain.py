@@ -1,4 +1,4 @@
-"""The whole chain as one flow: sample -> label -> fit -> train -> invert -> edit -> evaluate -> report."""
+"""The whole chain as one flow: sample, label, fit, train, align, invert, edit, paste, evaluate, report."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from flows.cancelling import cancel_watch
 from flows.runtime import ProgressArtifact, as_flow, as_task, markdown, summary, table
 from ganinv.config import StrictModel, config_path, load_yaml, validate
 from ganinv.generators.files import EMBEDDED
+from ganinv.store import open_store
 from tasks.engine import Engine, Pools, open_pools
 from tasks.sources import DatasetRef
+from tasks.steps.align import AlignJob, aligned, run_align
 from tasks.steps.edit import EditJob, run_edit
 from tasks.steps.evaluate import EvaluateJob, run_evaluate
 from tasks.steps.fit import FitJob, run_fit
 from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.label import LabelJob, run_label
+from tasks.steps.paste import PasteJob, run_paste
 from tasks.steps.report import ReportJob, run_report
 from tasks.steps.sample import SampleJob, run_sample
 from tasks.steps.train import TrainJob, run_train
 
-STEPS = ("sample", "label", "fit", "train", "invert", "edit", "evaluate", "report")
+STEPS = ("sample", "label", "fit", "train", "align", "invert", "edit", "paste", "evaluate", "report")
 
 
 class ChainJob(StrictModel):
     """The jobs of a chain. ``store``, ``generator`` and ``dataset`` given here hold for every step that does not say
     otherwise; steps that are absent are not run. ``fit`` is one job, or several with names of their own. A trained
-    inverter is found by its name in the inversions after it."""
+    inverter is found by its name in the inversions after it. With ``align`` the data set is one of photos, and what is inverted
+    are the faces that it finds there."""
 
     store: str
     dataset: DatasetRef
@@ -40,8 +44,10 @@ class ChainJob(StrictModel):
     label: tuple[LabelJob, ...] = ()
     fit: FitJob | tuple[FitJob, ...] | None = None
     train: tuple[TrainJob, ...] = ()
+    align: AlignJob | None = None
     invert: tuple[InvertJob, ...] = ()
     edit: tuple[EditJob, ...] = ()
+    paste: tuple[PasteJob, ...] = ()
     evaluate: tuple[EvaluateJob, ...] = ()
     report: ReportJob | None = None
 
@@ -69,8 +75,10 @@ class ChainJob(StrictModel):
             jobs = data.get(step)
             if jobs is None:
                 continue
-            more = {"dataset": data["dataset"]} if step == "invert" and "dataset" in data else {}
-            given = shared if step != "fit" else {k: v for k, v in shared.items() if k == "store"}
+            more = {"dataset": data["dataset"]} if step in ("align", "invert") and "dataset" in data else {}
+            if step == "invert" and data.get("align") is not None and "store" in data:
+                more = {"dataset": _aligned(data["store"], data["align"])}
+            given = shared if step not in ("fit", "align") else {k: v for k, v in shared.items() if k == "store"}
             merge = lambda job, more=more, given=given: (  # noqa: E731
                 {**given, **more, **job} if isinstance(job, Mapping) else job
             )
@@ -87,6 +95,12 @@ class ChainJob(StrictModel):
             for job in (handler.resolve_ref_schema(each) for each in options if "$ref" in each):
                 job["required"] = [name for name in job.get("required", ()) if name not in ("store", "dataset")]
         return made
+
+
+def _aligned(store: str, job: AlignJob | Mapping[str, Any]) -> dict[str, str]:
+    """The data set of what a job aligns."""
+    name = job.name if isinstance(job, AlignJob) else str(job.get("name", AlignJob.model_fields["name"].default))
+    return {"url": aligned(open_store(store), name).url}
 
 
 def load_chain(name: str, **shared: Any) -> ChainJob:
@@ -109,11 +123,16 @@ def run_chain(job: ChainJob) -> dict[str, Any]:
         for training in job.train:
             name = f"train-{training.collection_name}"
             results[name] = _step(name, run_train, training, pools)
+        if job.align:
+            results["align"] = _step("align", run_align, job.align, pools)
         for each in job.invert:
             name = f"invert-{each.collection_name}"
             results[name] = _step(name, run_invert, each, pools)
         for edit in job.edit:
             results[f"edit-{edit.name}"] = _step(f"edit-{edit.name}", run_edit, edit, pools)
+        for pasting in job.paste:
+            name = f"paste-{pasting.collection_name}"
+            results[name] = _step(name, run_paste, pasting, pools)
         for evaluation in job.evaluate:
             name = f"evaluate-{evaluation.latents}"
             results[name] = _step(name, run_evaluate, evaluation, pools)

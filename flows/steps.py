@@ -8,6 +8,7 @@ from typing import Any
 from flows.cancelling import cancel_watch
 from flows.runtime import ProgressArtifact, as_flow, as_task, summary
 from tasks.engine import Engine, Pools, open_pools
+from tasks.steps.align import AlignJob, run_align
 from tasks.steps.compress import CompressJob, run_compress
 from tasks.steps.edit import EditJob, run_edit
 from tasks.steps.evaluate import EvaluateJob, run_evaluate
@@ -15,6 +16,7 @@ from tasks.steps.fill import FillJob, run_fill
 from tasks.steps.fit import FitJob, run_fit
 from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.label import LabelJob, run_label
+from tasks.steps.paste import PasteJob, run_paste
 from tasks.steps.report import ReportJob, run_report
 from tasks.steps.sample import SampleJob, run_sample
 from tasks.steps.train import TrainJob, run_train
@@ -48,6 +50,10 @@ def _train(job: TrainJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa:
     return run_step(run_train, job, engine, "train")
 
 
+def _align(job: AlignJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_align, job, engine, "align")
+
+
 def _invert(job: InvertJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
     return run_step(run_invert, job, engine, "invert")
 
@@ -64,6 +70,10 @@ def _edit(job: EditJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B
     return run_step(run_edit, job, engine, "edit")
 
 
+def _paste(job: PasteJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
+    return run_step(run_paste, job, engine, "paste")
+
+
 def _evaluate(job: EvaluateJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008
     return run_step(run_evaluate, job, engine, "evaluate")
 
@@ -76,9 +86,11 @@ sample = as_flow(_sample, "sample")
 label = as_flow(_label, "label")
 fit = as_flow(_fit, "fit")
 train = as_flow(_train, "train")
+align = as_flow(_align, "align")
 invert = as_flow(_invert, "invert")
 fill = as_flow(_fill, "fill")
 compress = as_flow(_compress, "compress")
 edit = as_flow(_edit, "edit")
+paste = as_flow(_paste, "paste")
 evaluate = as_flow(_evaluate, "evaluate")
 report = as_flow(_report, "report")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ganinv.data.changes import Changes, Known, reconciled
@@ -46,7 +47,7 @@ def open_dataset(
         url: a folder (with everything below it), a glob, an image, tar shards (``*.tar``, not compressed) or Parquet
             files, as a path or any fsspec URL.
         image_column: the Parquet column of images, where it cannot be guessed.
-        id_column: the Parquet column of ids, ``image_id`` or ``id`` by default; ``none`` numbers the rows.
+        id_column: the Parquet column of ids, ``face_id``, ``image_id`` or ``id`` by default; ``none`` numbers the rows.
         where: Parquet column -> value; only rows that have all of them are kept.
         limit: keep the first so many ids.
         known: what an earlier run noted: its images keep their ids, and those of which the listing cannot tell whether they
@@ -87,6 +88,16 @@ class LoadedBatch:
     errors: list[RowError]
     ignored: Mapping[str, int] = field(default_factory=dict)
     photos: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One image as its file has it: upright, RGB in sRGB. ``sha256``: hex digest of the file; ``ignored``: what of it was."""
+
+    image_id: str
+    image: Image.Image
+    sha256: str
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,21 +148,32 @@ class Dataset:
         images: list[Tensor] = []
         ignored: Counter[str] = Counter()
         batch = LoadedBatch(torch.empty(0, 3, resolution, resolution), [], [], [])
+        for photo in self.photos(ids):
+            if isinstance(photo, RowError):
+                batch.errors.append(photo)
+                continue
+            images.append(to_resolution(photo.image, resolution, nearest=nearest))
+            ignored.update(photo.ignored)
+            batch.ids.append(photo.image_id)
+            batch.sha256.append(photo.sha256)
+        stacked = torch.stack(images) if images else batch.images
+        return LoadedBatch(stacked, batch.ids, batch.sha256, batch.errors, dict(ignored))
+
+    def photos(self, ids: Sequence[str]) -> Iterator[Photo | RowError]:
+        """Read a batch, then decode one image after the other as it is, in the order of ``ids``; an error for a bad one.
+
+        Raises:
+            DataError: an unknown id, or storage that fails for every image alike (worth a retry).
+        """
         for image_id, data in self._read_many(ids).items():
             try:
                 if isinstance(data, ImageRefused):
                     raise data
                 decoded = decode(data, max_bytes=MAX_BYTES, suffix=self._suffix(image_id))
-                images.append(to_resolution(decoded.image, resolution, nearest=nearest))
             except ImageRefused as error:
-                message = clean_id(f"{self.sources[image_id].uri}: {error}")
-                batch.errors.append(RowError(image_id, error.code, message, attempts=1))
+                yield RowError(image_id, error.code, clean_id(f"{self.sources[image_id].uri}: {error}"), attempts=1)
             else:
-                ignored.update(decoded.ignored)
-                batch.ids.append(image_id)
-                batch.sha256.append(hashlib.sha256(data).hexdigest())
-        stacked = torch.stack(images) if images else batch.images
-        return LoadedBatch(stacked, batch.ids, batch.sha256, batch.errors, dict(ignored))
+                yield Photo(image_id, decoded.image, hashlib.sha256(data).hexdigest(), decoded.ignored)
 
     def sha256(self) -> dict[str, str | None]:
         """The hash of every image's bytes as they are now, a few at a time; None where they cannot be read."""

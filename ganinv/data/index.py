@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ganinv.data.dataset import Dataset, LoadedBatch
+from ganinv.data.dataset import Dataset, LoadedBatch, Photo
 from ganinv.data.names import from_text, to_text
 from ganinv.data.source import Place, SourceRef
 from ganinv.errors import StoreError
@@ -94,8 +94,16 @@ class SourceIndex:
         """As ``Dataset.load``. An image that no index has was gone before it was listed: an error as of a missing file."""
         some = self.dataset(ids)
         loaded = some.load([i for i in ids if i in some.sources], resolution, nearest=nearest)
-        gone = [RowError(i, "missing", f"not in {self.place.url} any more") for i in ids if i not in some.sources]
-        return replace(loaded, errors=[*loaded.errors, *gone])
+        return replace(loaded, errors=[*loaded.errors, *self._gone(ids, some)])
+
+    def photos(self, ids: Sequence[str]) -> Iterator[Photo | RowError]:
+        """As ``Dataset.photos``, with such errors at the end."""
+        some = self.dataset(ids)
+        yield from some.photos([i for i in ids if i in some.sources])
+        yield from self._gone(ids, some)
+
+    def _gone(self, ids: Sequence[str], some: Dataset) -> list[RowError]:
+        return [RowError(i, "missing", f"not in {self.place.url} any more") for i in ids if i not in some.sources]
 
     def dataset(self, ids: Sequence[str]) -> Dataset:
         """The data set with those of these images alone that an index has.

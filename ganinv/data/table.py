@@ -20,7 +20,8 @@ from ganinv.data.walk import Listed
 from ganinv.errors import DataError, Unavailable, did_you_mean
 from ganinv.store.retrying import with_retries
 
-ID_NAMES = ("image_id", "id")
+ID_NAMES = ("face_id", "image_id", "id")
+"""The first is of aligned faces (``ganinv align``), of which a photo may have several."""
 BY_ROW = "none"
 """As an id column: there is none, ids are made of the file's name and the row's number."""
 _AGAIN = "copy it again"

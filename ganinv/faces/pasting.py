@@ -93,3 +93,25 @@ def _warped(crop: Image.Image, box: tuple[int, int, int, int], quad: np.ndarray)
     coefficients = tuple(float(value) for row in rows for value in row)
     warped = Image.fromarray(values).transform(where, Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
     return np.asarray(warped, np.float32)
+
+
+def seam(photo: Image.Image, pasted: Image.Image, quad: np.ndarray) -> tuple[float, float]:
+    """The mean step, in grey levels, between neighbours across the border of a crop's mask: in the photo, and in the photo with
+    the crop. A seam that shows makes the second larger.
+
+    The border is where the mask becomes nothing: pixels inside the square with a neighbour outside it.
+    """
+    left, top = (max(int(v) - 2, 0) for v in np.floor(quad.min(0)))
+    right, bottom = (min(int(v) + 3, most) for v, most in zip(np.ceil(quad.max(0)), photo.size, strict=True))
+    box = (left, top, right, bottom)
+    u, v = _unit(box, quad)
+    inside = (u > 0) & (u < 1) & (v > 0) & (v < 1)
+    across, down = inside[:, 1:] != inside[:, :-1], inside[1:] != inside[:-1]
+
+    def mean_step(image: Image.Image) -> float:
+        values = np.asarray(image.convert("RGB").crop(box), np.float32)
+        steps = [np.abs(np.diff(values, axis=1))[across], np.abs(np.diff(values, axis=0))[down]]
+        joined = np.concatenate(steps)
+        return float(joined.mean()) if joined.size else 0.0
+
+    return mean_step(photo), mean_step(pasted)

@@ -20,7 +20,7 @@ class DatasetRef(StrictModel):
     Args:
         url: folder, glob, tar shards or Parquet; any fsspec URL.
         image_column: of Parquet, the column with the images; found by its type by default.
-        id_column: of Parquet, a column of unique ids; image_id or id by default, and none numbers the rows.
+        id_column: of Parquet, a column of unique ids; face_id, image_id or id by default, and none numbers the rows.
         where: rows of a Parquet data set, such as split=test.
         limit: how many images, the first by id.
     """

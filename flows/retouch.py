@@ -1,0 +1,109 @@
+"""Photos with edited faces, in one go: align -> (sample -> fit) -> invert -> edit -> paste."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ganinv.config import StrictModel, digest
+from ganinv.editing import Response, parse_edit
+from ganinv.editing.notation import parse_reference
+from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.faces import AnyDetector
+from ganinv.faces.aligning import Which
+from ganinv.faces.dlib68 import DlibConfig
+from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.stages.method import method_config
+from ganinv.store import Store, open_store
+from tasks.engine import Pools
+from tasks.jobs.dataset import DatasetRef
+from tasks.steps.align import AlignJob, run_align
+from tasks.steps.edit import EditJob, EditSpec, run_edit
+from tasks.steps.fit import FitJob, run_fit
+from tasks.steps.invert import InvertJob, run_invert
+from tasks.steps.paste import PasteJob, run_paste, write_pasted
+from tasks.steps.sample import SampleJob, run_sample
+
+SAMPLES = 1500
+"""For directions of a store that has none: enough for what is asked of a photo, in seconds."""
+
+
+class RetouchJob(StrictModel):
+    """Edit the faces of ``dataset``. What is made lies in ``store`` as each step leaves it.
+
+    Args:
+        edits: in the notation of ``ganinv edit``.
+        faces: of each photo, the largest or all.
+        mode: ``change`` adds what the edit changed to the photo, which keeps its own detail; ``crop`` puts the rendering in.
+    """
+
+    store: str
+    dataset: DatasetRef
+    edits: tuple[str, ...] = Field(min_length=1)
+    method: str = "sfe-refined"
+    generator: str = EMBEDDED
+    detector: AnyDetector = Field(default_factory=DlibConfig)
+    faces: Which = "largest"
+    mode: Literal["change", "crop"] = "change"
+
+
+def run_retouch(job: RetouchJob, pools: Pools, out: Path) -> dict[str, Any]:
+    """Run or resume the steps, and write the photos to ``out`` as ``<photo>@<edit>.png``. Returns their results.
+
+    Raises:
+        ConfigError: an edit along a direction that neither the store has nor a fit finds.
+    """
+    store, results = open_store(job.store), dict[str, Any]()
+    edits, specs = {text: parse_edit(text) for text in job.edits}, []
+    for text, weights in edits.items():
+        directions = {n: str(s) if isinstance(s, Response) else s for n, s in weights.items()}
+        specs.append(EditSpec(name=text, directions=directions, strengths=(1.0,)))
+    if _lacking(job, store, edits):
+        at = {"store": job.store, "generator": job.generator}
+        results["sample"] = run_sample(SampleJob(**at, count=SAMPLES), pools)
+        results["fit"] = run_fit(
+            FitJob.model_validate({**at, "methods": [{"method": "interfacegan", "estimator": "ridge"}]}), pools
+        )
+        if missing := _lacking(job, store, edits):
+            raise ConfigError(
+                f"there is no direction {missing[0]!r} for this generator: fit it (ganinv directions fit) or import it "
+                f"(ganinv directions import) into {job.store}"
+            )
+    # Other photos, faces or edits are other collections, so that nothing here is in the way of what was there.
+    about = job.model_dump(mode="json", include={"dataset", "faces", "detector"})
+    faces = f"faces-{digest(about)[:8]}"
+    results["align"] = run_align(
+        AlignJob(store=job.store, dataset=job.dataset, name=faces, detector=job.detector, faces=job.faces), pools
+    )
+    latents = f"{method_config(job.method).name}-{faces}"
+    invert = InvertJob(
+        store=job.store,
+        dataset=DatasetRef(url=results["align"]["url"]),
+        name=latents,
+        method=job.method,
+        generator=job.generator,
+    )
+    results["invert"] = run_invert(invert, pools)
+    name = f"{latents}-{digest(list(job.edits))[:8]}"
+    results["edit"] = run_edit(
+        EditJob(store=job.store, latents=latents, edits=tuple(specs), name=name, generator=job.generator), pools
+    )
+    pasted = PasteJob(store=job.store, edits=name, name=f"{name}-{job.mode}", generator=job.generator, mode=job.mode)
+    results["paste"] = run_paste(pasted, pools)
+    results["pictures"] = write_pasted(store, pasted.collection_name, out)
+    return results
+
+
+def _lacking(job: RetouchJob, store: Store, edits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The directions of the edits that the store does not have for the generator."""
+    fingerprint, lacking = open_generator(job.generator).fingerprint, []
+    for reference in {reference for weights in edits.values() for reference in weights}:
+        parsed = parse_reference(reference)
+        try:
+            store.directions.get(parsed.name, fingerprint, parsed.version)
+        except (ConfigError, GeneratorMismatch):
+            lacking.append(parsed.name)
+    return sorted(lacking)
