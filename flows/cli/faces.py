@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -13,14 +13,9 @@ from flows.cli.flags import Flag, Said, nested, step
 from flows.cli.jobs import end, run_step
 from flows.cli.options import AsJson
 from ganinv.errors import ConfigError
-from ganinv.faces.registry import DETECTORS
 
-if TYPE_CHECKING:
-    DetectorName = str
-else:
-    DetectorName = Literal[DETECTORS.names]
 DetectorOption = Annotated[
-    DetectorName,
+    str,
     typer.Option(
         "--detector", help="What finds faces: dlib, yunet, landmarks (a table), or centre, for photos of things."
     ),

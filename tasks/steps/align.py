@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any, Literal
 
 from pydantic import Field
@@ -23,6 +22,7 @@ from ganinv.faces.aligning import SMALLEST, Which
 from ganinv.faces.dlib68 import DlibConfig
 from ganinv.faces.rows import Source, aligned_table
 from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
+from ganinv.version import code_version
 from tasks.engine import Pools, run_units
 from tasks.jobs.dataset import DatasetRef
 from tasks.noted import Noted, Settlement
@@ -102,7 +102,7 @@ def plan_align(job: AlignJob, dataset: Dataset) -> Plan:
     config = job.model_dump(mode="json", exclude={"store", "name", "unit_size", "changed"})
     if digest := job.detector.digest():
         config["detector_file"] = digest
-    origin = {"code_version": version("ganinv"), "detector": detector.name, "detector_version": detector.version}
+    origin = {"code_version": code_version(), "detector": detector.name, "detector_version": detector.version}
     unit_size = job.unit_size or max(1, min(MOST_IN_UNIT, len(dataset) // 8))
     return Plan.of("align", config, origin, dataset.ids, unit_size)
 
