@@ -218,11 +218,7 @@ def gpus_expected(engine: Engine) -> float:
     return float(torch.cuda.is_available())
 
 
-def provenance(generator: Generator, **more: Any) -> Mapping[str, Any]:
-    """What every collection says about its origin."""
-    return {
-        "code_version": code_version(),
-        "generator_name": generator.name,
-        "generator_fingerprint": generator.fingerprint,
-        **more,
-    }
+def provenance(generator: Generator | None, /, **more: Any) -> Mapping[str, Any]:
+    """What every collection says about its origin; None where no generator had a part in it."""
+    of = {} if generator is None else {"generator_name": generator.name, "generator_fingerprint": generator.fingerprint}
+    return {"code_version": code_version(), **of, **more}

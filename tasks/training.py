@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,18 +20,18 @@ from ganinv.codes.code import Code
 from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
 from ganinv.data.stream import StreamedImages
-from ganinv.generators.files import open_generator
-from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.base import Inverter
-from ganinv.methods.files import open_inverter, pack_inverter
-from ganinv.store import Store, Unit, open_store
+from ganinv.methods.registry import PRODUCTS
+from ganinv.store import Unit, open_store
 from ganinv.training.batches import Images, MixedBatches
+from ganinv.training.learner import Look
 from ganinv.training.step import Step
 from ganinv.training.trainer import Trainer, TrainingStopped
 from tasks.steps.train_job import TrainJob
 
 KEPT = 2
 """Checkpoints that are kept."""
+CHANCE = 3.0
+"""Standard deviations of a validation by which one has to be worse to be taken for it."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,9 @@ class TrainingWorker:
         self.store = open_store(job.store)
         self.collection = self.store.collection("training", job.collection_name)
         self.folder = self.collection.path
-        self.generator = open_generator(job.generator, device)
-        needed = {role: opened(job, uri, self.generator, self.store) for role, uri in job.roles.items()}
-        start = None if job.start is None else opened(job, job.start, self.generator, self.store)
-        self.trainer = Trainer(
-            job.recipe, lambda: job.recipe.build(self.generator, needed, start), self.batches, rank=rank, world=world
-        )
+        self.product = PRODUCTS[job.recipe.makes]()
+        self.given = self.product.open(job.places, device)
+        self.trainer = Trainer(job.recipe, lambda: job.recipe.learner(self.given), self.batches, rank=rank, world=world)
         self._load_latest()
 
     def run(self, should_stop: Callable[[], bool], on_stretch: Callable[[Stretch], None]) -> None:
@@ -98,35 +96,54 @@ class TrainingWorker:
         return losses
 
     def _validate(self) -> float:
-        seen = self.held_out_seen
-        error, wanted, made = self.trainer.validate(seen, self.held_out)
-        objects, done = self.collection.objects, self.trainer.steps_done
-        rows = [wanted, made] if seen is self.held_out else [wanted, seen, made]
-        picture = strip(*(row[: self.recipe.validation.strip] for row in rows))
+        look = self.trainer.validate(self.held_out_seen, self.held_out)
+        objects, done, best = self.collection.objects, self.trainer.steps_done, self.trainer.best
+        picture = strip(*(row[: self.recipe.validation.strip] for row in look.rows))
         objects.put(f"{self.folder}/strips/step-{done:08d}.png", picture)
-        if error <= self.trainer.best or self.recipe.keep == "last":
-            self.trainer.best = min(error, self.trainer.best)
-            with self.trainer.finished() as network:
-                assert isinstance(network, Inverter)
-                record = {"recipe": self.recipe.model_dump(mode="json"), "steps": done, "validation_mse": error}
-                files = pack_inverter(network, generator=self.generator, extra=record)
+        self._check_course(look)
+        if look.error <= best or self.recipe.keep == "last":
+            self.trainer.best = min(look.error, best)
+            record = {
+                "recipe": self.recipe.model_dump(mode="json"),
+                "steps": done,
+                f"validation_{look.measure}": look.error,
+            }
+            with self.trainer.finished():
+                files = self.product.pack(self.trainer.learner, self.given, self.job.collection_name, record)
             for name, data in files.items():  # of the best step so far; config.json last
                 objects.put(f"{self.folder}/best/{name}", data)
-        return error
+        return look.error
+
+    def _check_course(self, look: Look) -> None:
+        """Stop where it goes wrong.
+
+        Raises:
+            TrainingStopped: the error is so many times its best that the recipe stops there.
+        """
+        limit, best = self.recipe.validation.stop_at, self.trainer.best
+        if limit is None or not math.isfinite(best) or look.error <= limit * best:
+            return
+        if look.error - best > CHANCE * look.noise:
+            raise TrainingStopped(
+                f"the training diverges: {look.measure} at step {self.trainer.steps_done} is {look.error:.4g}, more than "
+                f"{limit:g} times its best, {best:.4g}. The {self.product.noun} of that step stays in "
+                f"{self.collection.url}/best. Lower the learning rates and train under another name, or raise validation.stop_at"
+            )
 
     @cached_property
     def held_out(self) -> Tensor:
-        """Images [N, C, R, R] in [-1, 1] that no step learns from: real ones first and then samples, shuffled together."""
+        """Images [N, C, R, R] in [-1, 1] to be judged by: real ones first and then samples, shuffled together."""
         rng = Step(0, 1, self.recipe.seed).stream("validation")
-        parts = []
+        parts, g = [], self.given.generator
         if self.images is not None and self.held_out_positions:
             real, _ = self.images.load(sorted(self.held_out_positions))
-            parts.append(real.to(self.generator.device).float() / 127.5 - 1)
+            parts.append(real.to(self.given.device).float() / 127.5 - 1)
         count = self.recipe.validation.images - sum(len(part) for part in parts)
-        z = torch.randn(count, self.generator.z_dim, generator=rng).to(self.generator.device)
-        with torch.no_grad():
-            w = self.generator.map_all(z, truncation_psi=self.recipe.data.sample_psi)
-            parts.append(self.generator.synthesize(Code(w=w)).clamp(-1, 1))
+        if g is not None:
+            z = torch.randn(count, g.z_dim, generator=rng).to(g.device)
+            with torch.no_grad():
+                w = g.map_all(z, truncation_psi=self.recipe.data.sample_psi)
+                parts.append(g.synthesize(Code(w=w)).clamp(-1, 1))
         images = torch.cat(parts)
         return images[torch.randperm(len(images), generator=rng)]
 
@@ -143,22 +160,24 @@ class TrainingWorker:
         if self.job.dataset is None:
             return None
         index = SourceIndex(Place(self.job.dataset.url), self.collection.objects, self.folder)
-        return StreamedImages(index, self.generator.resolution)
+        return StreamedImages(index, self.recipe.resolution(self.given))
 
     @cached_property
     def held_out_positions(self) -> frozenset[int]:
-        """Half of the validation's images, but at most a tenth of the data set."""
+        """Half of the validation's images, but at most a tenth of the data set; all of them where none are kept from training."""
         if self.images is None:
             return frozenset()
-        size = len(self.images)
+        size, wanted = len(self.images), self.recipe.validation.images
         rng = Step(0, 1, self.recipe.seed).stream("held out")
-        count = min(self.recipe.validation.images // 2, size // 10)
+        count = min(wanted // 2, size // 10) if self.recipe.holds_out else min(wanted, size)
         return frozenset(torch.randperm(size, generator=rng)[:count].tolist())
 
     @cached_property
     def batches(self) -> MixedBatches:
+        kept = self.held_out_positions if self.recipe.holds_out else frozenset[int]()
+        given = self.given
         return MixedBatches(
-            self.recipe.data, self.generator, self.recipe.batch_size, self.images, self.held_out_positions
+            self.recipe.data, given.generator, self.recipe.batch_size, self.images, kept, device=given.device
         )
 
     def _write(self, unit: Unit, rows: Sequence[dict[str, float]]) -> None:
@@ -195,12 +214,7 @@ class TrainingWorker:
             return
         data = self.collection.objects.read_if_there(checkpoint_path(self.folder, max(done)))
         if data is not None:
-            self.trainer.load(torch.load(io.BytesIO(data), weights_only=True, map_location=self.generator.device))
-
-
-def opened(job: TrainJob, uri: str, generator: Generator, store: Store) -> Inverter:
-    """An inverter that a training starts from. Its own name in the store is what it makes, not what it was made from."""
-    return open_inverter(uri, generator=generator, store=None if uri == job.collection_name else store)
+            self.trainer.load(torch.load(io.BytesIO(data), weights_only=True, map_location=self.given.device))
 
 
 def stretch_id(first: int, last: int) -> str:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ganinv.errors import ConfigError
-from ganinv.generators.files import open_generator
+from ganinv.methods.registry import PRODUCTS
 from ganinv.store import open_store
 from ganinv.training.batches import DataConfig, MixedBatches
 from ganinv.training.trainer import Trainer
 from tasks.engine import default_device
 from tasks.pool.progress import format_duration
 from tasks.steps.train_job import TrainJob
-from tasks.training import opened
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,19 @@ class TrainingCost:
 
 
 def training_cost(job: TrainJob) -> TrainingCost:
-    """Measure it, on generated images alone: reading real ones beside comes to little.
+    """Measure it, on generated images or noise alone: reading real ones beside comes to little.
 
     Raises:
         ConfigError: the recipe does not fit, or something that it needs is missing.
     """
     recipe, store, device = job.recipe, open_store(job.store), default_device()
-    generator = open_generator(job.generator, device)
-    needed = {role: opened(job, uri, generator, store) for role, uri in job.roles.items()}
-    start = None if job.start is None else opened(job, job.start, generator, store)
+    given = PRODUCTS[recipe.makes]().open(job.places, device)
+    images = None if given.generator is not None else _AnyImages(recipe.resolution(given))
     try:
-        batches = MixedBatches(recipe.data, generator, recipe.batch_size)
+        batches = MixedBatches(recipe.data, given.generator, recipe.batch_size, images, device=given.device)
     except ConfigError:  # masks of real images
-        batches = MixedBatches(DataConfig(sample_psi=recipe.data.sample_psi), generator, recipe.batch_size)
-    trainer = Trainer(recipe, lambda: recipe.build(generator, needed, start), batches)
+        batches = MixedBatches(DataConfig(sample_psi=recipe.data.sample_psi), given.generator, recipe.batch_size)
+    trainer = Trainer(recipe, lambda: recipe.learner(given), batches)
     trainer.step()
     started = time.perf_counter()
     trainer.step()
@@ -90,6 +89,20 @@ def training_cost(job: TrainJob) -> TrainingCost:
         memory=_peak(device),
         checkpoint=_bytes(trainer.state()),
     )
+
+
+class _AnyImages:
+    """A thousand images of noise, for what learns from real ones alone."""
+
+    def __init__(self, resolution: int) -> None:
+        self.resolution = resolution
+
+    def __len__(self) -> int:
+        return 1000
+
+    def load(self, positions: Sequence[int]) -> tuple[Tensor, list[str]]:
+        shape = (len(positions), 3, self.resolution, self.resolution)
+        return torch.randint(256, shape, dtype=torch.uint8), [str(p) for p in positions]
 
 
 def _peak(device: str) -> int:

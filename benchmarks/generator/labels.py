@@ -1,7 +1,7 @@
 """Labellers against judges: do scores mean what their names say, on photographs and on what generators make?
 
     python -m benchmarks.generator.labels --data portraits.parquet --labeller portraits-64 --labeller runs/labeller \\
-        --generator portraits-64 --checkpoint RUN/checkpoint.pt
+        --generator portraits-64
 
 For the test split and for samples of each generator, a row for each labeller. Glasses: share of images on which the score's sign
 is what the glasses probe says, Cohen's kappa, and the area under the ROC curve against it. Yaw and smile: correlations with what
@@ -20,7 +20,6 @@ import torch
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from torch import Tensor
 
-from benchmarks.generator.quality import open_run
 from benchmarks.pages import write_part
 from ganinv.codes.code import Code
 from ganinv.data import open_dataset
@@ -41,7 +40,6 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="the official-portraits table (Parquet)")
     parser.add_argument("--labeller", action="append", required=True, help="name or folder; may be repeated")
     parser.add_argument("--generator", action="append", default=[])
-    parser.add_argument("--checkpoint", action="append", default=[], help="checkpoint.pt of a training run")
     parser.add_argument("--samples", type=int, default=400)
     parser.add_argument("--to", type=Path, help="page of Markdown: its part on labels is replaced")
     args = parser.parse_args()
@@ -49,7 +47,7 @@ def main() -> None:
     labellers = [open_labeller(name) for name in args.labeller]
     dataset = open_dataset(args.data, where={"split": "test"})
     sets = {"test split": dataset.load(dataset.ids, 64).images}
-    for g in (*map(open_generator, args.generator), *map(open_run, args.checkpoint)):
+    for g in map(open_generator, args.generator):
         w = g.map(sample_z(SEED, range(args.samples), g.z_dim))
         sets[f"samples of {g.name}"] = g.render(Code(w=w)).clamp(-1, 1)
     lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]

@@ -2,12 +2,12 @@
 
     python -m benchmarks.generator.quality --data portraits.parquet --where split=train --generator portraits-64
     python -m benchmarks.generator.quality --data portraits.parquet --where split=train \\
-        --checkpoint RUN/checkpoint.pt --grid samples.png --json quality.jsonl
+        --generator STORE/training/portraits-64/best --grid samples.png --json quality.jsonl
 
 Prints a Markdown table: kernel and Frechet distance to the data set in two feature spaces (SqueezeNet's, of ImageNet; dlib's
 face descriptors), precision and recall, nearest training neighbours, faces found, glasses, perceptual path length in W; beside
-them the same of one half of the data set against the other, as far as it makes sense. Of a checkpoint of
-``ganinv.training.gan_run`` the averaged generator is judged. ``--grid`` draws 100 samples nobody picked (psi 0.8) and, under
+them the same of one half of the data set against the other, as far as it makes sense. While a generator is trained, its best
+so far can be judged, as above. ``--grid`` draws 100 samples nobody picked (psi 0.8) and, under
 them, interpolations. Features are kept in ``--cache``, and divided by the data set's root mean square. The discriminator's
 trunk (EfficientNet-Lite0) is no judge: the generator was trained against it.
 """
@@ -29,8 +29,6 @@ from torch import Tensor
 from benchmarks.pages import write_part
 from ganinv.codes.code import Code
 from ganinv.data import open_dataset
-from ganinv.errors import WeightsRefused
-from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.files import open_generator
 from ganinv.generators.grid import sample_grid
 from ganinv.generators.sampling import sample_z
@@ -44,7 +42,6 @@ from ganinv.judges import (
     squeezenet_features,
 )
 from ganinv.metrics import frechet, kid
-from ganinv.reading.checkpoint import read_checkpoint
 
 NEIGHBOURS = 3  # of precision and recall
 SEED = 20_000
@@ -66,15 +63,13 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="data set URL")
     parser.add_argument("--where", action="append", default=[], help="rows of a Parquet data set: split=train")
     parser.add_argument("--generator", action="append", default=[], help="name, file or folder; may be repeated")
-    parser.add_argument("--checkpoint", action="append", default=[], help="checkpoint.pt of a training run")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--cache", type=Path, help="folder to keep the data set's features in")
     parser.add_argument("--grid", type=Path, help="PNG of samples; with several generators a number is appended")
     parser.add_argument("--to", type=Path, help="page of Markdown: its part on generators is replaced")
     parser.add_argument("--json", type=Path, help="append a line for each generator to this file")
     args = parser.parse_args()
-    generators = [open_generator(uri) for uri in args.generator or ([] if args.checkpoint else ["portraits-64"])]
-    generators += [open_run(path) for path in args.checkpoint]
+    generators = [open_generator(uri) for uri in args.generator or ["portraits-64"]]
     judges = Judges()
     where = dict(pair.split("=", 1) for pair in args.where)
     known = judges.known(args.data, where, generators[0].resolution, args.cache)
@@ -92,26 +87,6 @@ def main() -> None:
     print(text)
     if args.to:
         write_part(args.to, "generators", text)
-
-
-def open_run(path: str) -> Generator:
-    """The averaged generator of a checkpoint of ``gan_run``.
-
-    Raises:
-        WeightsRefused: not such a checkpoint.
-    """
-    state = read_checkpoint(path)
-    if not {"cfg", "g_ema", "resolution", "nimg"} <= set(state):
-        raise WeightsRefused(
-            f"{path} is no checkpoint of ganinv.training.gan_run: expected cfg, g_ema, resolution, nimg"
-        )
-    levels = int(np.log2(state["resolution"])) - 1
-    shape = {key: state["cfg"][key] for key in ("z_dim", "w_dim", "mapping_layers")}
-    g = Generator(GeneratorConfig(resolution=state["resolution"], channels=state["cfg"]["channels"][:levels], **shape))
-    g.load_state_dict(state["g_ema"])
-    g.name = f"{Path(path).resolve().parent.name} at {state['nimg'] / 1000:.0f} kimg"
-    g.eval().requires_grad_(False).measure_w()
-    return g
 
 
 class Features:

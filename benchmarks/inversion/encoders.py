@@ -241,6 +241,7 @@ def _record(name: str) -> Mapping[str, Any]:
 
 
 def _recipe_digest(name: str) -> str:
-    """Of all that shapes the weights: not of how often one looks at them."""
-    fields = load_recipe(SHIPPED[name].recipe).model_dump(mode="json", exclude={"validation", "checkpoint_every"})
-    return digest(fields)
+    """Of what the recipe says that shapes the weights: not of how often one looks at them, and not of defaults, to which more
+    come with every new setting."""
+    aside = {"validation", "checkpoint_every"}
+    return digest(load_recipe(SHIPPED[name].recipe).model_dump(mode="json", exclude=aside, exclude_defaults=True))

@@ -17,8 +17,8 @@ from ganinv.codes.code import Code
 from ganinv.data import open_dataset
 from ganinv.generators.stylegan2 import Generator
 from ganinv.optim.muon import MuonAdam
-from ganinv.training.gan import GanTrainingConfig
-from ganinv.training.warm_start import pca_latents, pyramid_loss
+from ganinv.training.gan import GanRecipe
+from ganinv.training.warm_start import Components, pyramid_loss
 
 
 def main() -> None:
@@ -42,8 +42,10 @@ def main() -> None:
 def curve(name: str, images: torch.Tensor, steps: int) -> list[float]:
     """Losses of one run at 32x32."""
     torch.manual_seed(0)
-    g = Generator(GanTrainingConfig().generator_config(32)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    z = pca_latents(((images + 1) * 127.5).round().to(torch.uint8), g.z_dim)
+    g = Generator(GanRecipe(size=32).generator_config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    components = Components(g.z_dim)
+    components.fit([((images + 1) * 127.5).round().to(torch.uint8)])
+    z = components(images)
     if name == "muon":
         both = MuonAdam(g, muon_lr=0.02, adam_lr=0.003, mapping_scale=0.3, mapping_lr_mul=g.cfg.mapping_lr_mul)
     else:

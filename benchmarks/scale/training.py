@@ -1,16 +1,19 @@
 """What training costs beside its steps: memory by the size of the data set, the loop around a bare step, two workers.
 
     python -m benchmarks.scale.training memory     1,000 : 100,000 rows of images, peak memory of the process
-    python -m benchmarks.scale.training overhead   `ganinv train` inline : the same steps in a bare loop, seconds a step
+    python -m benchmarks.scale.training overhead   `ganinv train` inline : the same steps in a bare loop, processor seconds
     python -m benchmarks.scale.training workers    images/s of one worker and of two, with Ray Train
 
-Run it on a quiet machine; each prints one line. Memory is measured in processes of their own.
+Each prints one line. Memory is measured in processes of their own. Overhead is of stretches of steps in turn, some of the
+training with its checkpoint and as many in the bare loop, in processor seconds, so that what else runs touches both alike;
+``workers`` alone needs a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,12 +26,15 @@ import pyarrow.parquet as pq
 import torch
 
 from ganinv.generators.files import open_generator
+from ganinv.methods.learning import InverterRecipe
 from ganinv.methods.registry import load_recipe
 from ganinv.training.batches import MixedBatches
 from ganinv.training.recipe import Recipe
 from ganinv.training.trainer import Trainer
 from tasks.engine import Engine, open_pools
 from tasks.steps.train import TrainJob, run_train
+
+EVERY = 10  # steps between two checkpoints, five times as many checkpoints as recipes have
 
 
 def main() -> None:
@@ -49,17 +55,24 @@ def main() -> None:
             _train(place, _recipe(args.steps), _images(place, args.rows))
             print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
         elif args.what == "overhead":
-            whole, bare = _train(place, _recipe(args.steps)) / args.steps, _bare(_recipe(args.steps))
-            print(f"bare {bare:.3f} s a step, ganinv train {whole:.3f} s: {100 * (whole / bare - 1):+.1f} %")
+            pairs = _in_turn(place, args.steps)
+            whole, bare = (statistics.median(part) / EVERY for part in zip(*pairs, strict=True))
+            ratio = statistics.median(one / other for one, other in pairs)
+            print(
+                f"bare {bare:.3f} s a step, ganinv train {whole:.3f} s, of a processor: {100 * (ratio - 1):+.1f} % (median of "
+                f"{len(pairs)} pairs of {EVERY} steps and a checkpoint)"
+            )
         else:
             one, two = (_rate(place, workers, args.steps) for workers in (1, 2))
             print(f"one worker {one:.1f} images/s, two {two:.1f}: {two / one:.2f} x")
 
 
-def _recipe(steps: int) -> Recipe:
+def _recipe(steps: int) -> InverterRecipe:
     """The shipped one, with a checkpoint at the end alone."""
     changes = {"steps": steps, "checkpoint_every": steps, "validation.every": steps, "validation.images": 4}
-    return load_recipe("portraits-64-e4e", changes)
+    recipe = load_recipe("portraits-64-e4e", changes)
+    assert isinstance(recipe, InverterRecipe)
+    return recipe
 
 
 def _images(place: Path, rows: int) -> str:
@@ -99,14 +112,29 @@ def _train(place: Path, recipe: Recipe, dataset: str | None = None, workers: int
     return time.perf_counter() - started
 
 
-def _bare(recipe: Recipe) -> float:
-    """Seconds a step in a loop of nothing else."""
+def _in_turn(place: Path, steps: int) -> list[tuple[float, float]]:
+    """Processor seconds of each stretch of a training with its checkpoint, and of as many steps in a loop of nothing else."""
+    recipe = _recipe(steps).model_copy(update={"checkpoint_every": EVERY})
     g = open_generator()
     trainer = Trainer(recipe, lambda: recipe.build(g, {}, None), MixedBatches(recipe.data, g, recipe.batch_size))
-    started = time.perf_counter()
-    for _ in range(recipe.steps):
-        trainer.step()
-    return (time.perf_counter() - started) / recipe.steps
+    pairs: list[tuple[float, float]] = []
+    left: list[float] = []  # when the training went on
+
+    def between() -> bool:
+        """Asked before each stretch: whether to stop."""
+        now = time.process_time()
+        for _ in range(EVERY):
+            trainer.step()
+        then = time.process_time()
+        if left:
+            pairs.append((now - left[-1], then - now))
+        left.append(time.process_time())
+        return False
+
+    job = TrainJob.model_validate({"store": str(place / "store"), "recipe": recipe})
+    with open_pools(Engine(kind="inline", quiet=True), should_stop=between) as pools:
+        run_train(job, pools)
+    return pairs[1:]  # the first one warms up
 
 
 def _rate(place: Path, workers: int, steps: int) -> float:

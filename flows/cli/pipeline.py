@@ -136,8 +136,10 @@ def _methods(method: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     flat=("dataset",),
     made={"recipe": ("--set", "--steps")},
     flags={
-        "dataset.url": Flag(help="Real images to mix in."),
-        "name": Flag(help="Of the inverter in the store, where methods find it; the recipe's kind by default."),
+        "dataset.url": Flag(help="Real images: mixed in, or, for a generator, all there is."),
+        "name": Flag(
+            help="Of what it makes, in the store, where methods find an inverter; the recipe's kind by default."
+        ),
         "needed": Flag(help="ROLE=URI: what it starts from, in place of what the recipe names."),
     },
 )
@@ -155,7 +157,7 @@ def train(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train an inverter by a recipe. Killed, and run again, it resumes from its last checkpoint.
+    """Train an inverter or a generator by a recipe. Killed, and run again, it resumes from its last checkpoint.
 
     Example: ganinv train portraits-64-e4e --store runs/a --dataset portraits.parquet --where split=train
     """

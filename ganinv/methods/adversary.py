@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
+from ganinv.methods.learning import InverterRecipe
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Player
 from ganinv.training.players import ImageCritic, ImageCriticConfig
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 
-class AdversarialRecipe(Recipe, ABC):
+class AdversarialRecipe(InverterRecipe, ABC):
     """A recipe with an optional adversarial term."""
 
     adversarial: float = Field(0.0, ge=0)

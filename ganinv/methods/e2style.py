@@ -17,13 +17,12 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import fit, pool
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.networks.blocks import PyramidBackbone
 from ganinv.networks.heads import PooledHead
 from ganinv.networks.irse import IRSE50
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Learner
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 GRIDS = {"ir-se-50": 7, "small": 4}
@@ -151,7 +150,7 @@ class E2Style(Inverter):
         return Code(w=code.w + self.stages[stage](torch.cat([images, rendering], dim=1)))
 
 
-class E2StyleRecipe(Recipe):
+class E2StyleRecipe(InverterRecipe):
     """Training E2Style (section III-C): the stages one after the other, each on the frozen ones before it, by the losses of
     its own rendering alone.
 

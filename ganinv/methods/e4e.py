@@ -12,12 +12,11 @@ from ganinv.codes.code import Code
 from ganinv.config import StrictModel
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.methods.rows import RowEncoder, RowEncoderConfig
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Learner, Player
 from ganinv.training.players import LatentCritic, LatentCriticConfig
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 
@@ -102,7 +101,7 @@ class NearWTerms:
         return terms
 
 
-class E4eRecipe(NearW, Recipe):
+class E4eRecipe(NearW, InverterRecipe):
     """Training e4e: the shared losses, and those of ``NearW``."""
 
     kind: Literal["e4e"] = "e4e"

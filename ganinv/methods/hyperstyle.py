@@ -18,12 +18,11 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
 from ganinv.methods.base import ImageEncoder, Inverter, InverterConfig
 from ganinv.methods.inputs import fit, pool
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.networks.hypernet import SHARED_SHAPE, HyperNetwork, Shape, Trunk
 from ganinv.networks.weight_heads import CODE_DIM
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Learner
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 
@@ -183,7 +182,7 @@ class _LastPass:
         return earlier + self.head(code - self.before, torch.ones_like(passes))
 
 
-class HyperStyleRecipe(Recipe):
+class HyperStyleRecipe(InverterRecipe):
     """Training HyperStyle (section 3.3): each pass has its losses and its own gradient; the encoder into W stays."""
 
     kind: Literal["hyperstyle"] = "hyperstyle"

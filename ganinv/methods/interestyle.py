@@ -15,12 +15,11 @@ from ganinv.degradations.degrade import to_image, to_pixels
 from ganinv.degradations.sampling import blurred
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.methods.restyle import ReStyle, ReStyleConfig
 from ganinv.training.batches import Batch, DataConfig
 from ganinv.training.learner import Learner
 from ganinv.training.masks import INTEREST, MaskConfig
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 
@@ -36,7 +35,7 @@ class IntereStyle(ReStyle):
     Config = IntereStyleConfig
 
 
-class IntereStyleRecipe(Recipe):
+class IntereStyleRecipe(InverterRecipe):
     """Training IntereStyle (section 3): losses within the interest region, early passes that see the rest blurred (uninterest
     filter), and a pass on what lies outside it that may not change what lies inside (interest disentanglement)."""
 

@@ -2,32 +2,64 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ganinv.config import validate
 from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
-from ganinv.losses.terms import Losses, Terms
+from ganinv.losses.terms import LossConfig, Losses, Terms
 from ganinv.methods.base import Inverter
 from ganinv.methods.trunks import begin_trunks
 from ganinv.training.batches import Batch
-from ganinv.training.learner import Player
+from ganinv.training.learner import Learner, PictureLearner, Player
+from ganinv.training.product import Given
 from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
+
+class InverterRecipe(Recipe, ABC):
+    """How one kind of inverter is trained; a method's file subclasses it and narrows ``kind``.
+
+    ``inverter`` holds what the method's ``Config`` leaves open (widths, a backbone); sizes follow from the generator.
+    """
+
+    makes: ClassVar[str] = "encoders"
+
+    inverter: Mapping[str, Any] = Field(default_factory=dict)
+    trunk_weights: str | None = None
+    """File of the network that a published backbone begins from: ArcFace's IR-SE-50, or torchvision's ResNet-34."""
+    losses: LossConfig = LossConfig()
+
+    def learner(self, given: Given) -> Learner:
+        return self.build(given.known_generator, given.needed, given.start)
+
+    @abstractmethod
+    def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
+        """The learner at its first step. Random weights come from torch's global stream, which the trainer seeds.
+
+        Args:
+            needed: frozen inverters by role.
+            start: an inverter of this kind to go on from.
+        """
+
+
 I = TypeVar("I", bound=Inverter)  # noqa: E741
-R = TypeVar("R", bound=Recipe)
+R = TypeVar("R", bound=InverterRecipe)
 
 
-class InverterLearner(Generic[I, R]):
+class InverterLearner(PictureLearner, Generic[I, R]):
     """Renders the code of each pass and measures it by the recipe's losses: pSp's and ReStyle's training as it is.
 
     A method with more to it overrides ``passes``, or adds to ``terms``.
     """
+
+    network: I
 
     def __init__(self, recipe: R, inverter: I) -> None:
         self.recipe, self.network = recipe, inverter
@@ -42,13 +74,10 @@ class InverterLearner(Generic[I, R]):
     def reconstruct(self, images: Tensor) -> Tensor:
         return self.generator.synthesize(self.network(images)).clamp(-1, 1)
 
-    def examine(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        return target, self.reconstruct(images)
-
 
 def new_inverter(
     cls: type[I],
-    recipe: Recipe,
+    recipe: InverterRecipe,
     generator: Generator,
     needed: Mapping[str, nn.Module],
     start: nn.Module | None,

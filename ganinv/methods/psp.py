@@ -8,10 +8,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.methods.rows import RowEncoder, RowEncoderConfig
 from ganinv.training.learner import Learner
-from ganinv.training.recipe import Recipe
 
 
 class PspConfig(RowEncoderConfig):
@@ -29,7 +28,7 @@ class Psp(RowEncoder):
         return [head(x) for head, x in zip(self.heads, maps, strict=True)]
 
 
-class PspRecipe(Recipe):
+class PspRecipe(InverterRecipe):
     """Training pSp (section 3.1): the shared losses on one rendering."""
 
     kind: Literal["psp"] = "psp"

@@ -19,12 +19,11 @@ from ganinv.labels import open_labeller
 from ganinv.labels.base import Attribute
 from ganinv.losses.terms import Terms
 from ganinv.methods.base import Inverter, InverterConfig
-from ganinv.methods.learning import new_inverter
+from ganinv.methods.learning import InverterRecipe, new_inverter
 from ganinv.networks.latent_classifier import LatentClassifier
 from ganinv.networks.transformer import DecoderLayer
 from ganinv.training.batches import Batch
-from ganinv.training.learner import Learner, Player
-from ganinv.training.recipe import Recipe
+from ganinv.training.learner import Learner, PictureLearner, Player
 from ganinv.training.step import Step
 
 
@@ -129,7 +128,7 @@ class ReferenceEditor(Inverter):
         return code.with_w(w)
 
 
-class ReferenceEditorRecipe(Recipe):
+class ReferenceEditorRecipe(InverterRecipe):
     """Training a reference-based editor (section 3.3), on codes of its encoder.
 
     Three errors, each of squares: of the mixed code to the source's, of the embedding of the edited attribute to the reference's,
@@ -168,8 +167,10 @@ class ReferenceEditorRecipe(Recipe):
         return ReferenceEditorLearner(self, editor)
 
 
-class ReferenceEditorLearner:
+class ReferenceEditorLearner(PictureLearner):
     """One step of the editor's training: the batch's codes, each with the code of another image of the batch as reference."""
+
+    network: ReferenceEditor
 
     def __init__(self, recipe: ReferenceEditorRecipe, editor: ReferenceEditor) -> None:
         self.recipe, self.network, self.generator = recipe, editor, editor.generator

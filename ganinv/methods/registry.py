@@ -9,6 +9,7 @@ from ganinv.config import ChosenBy, config_path, load_yaml, validate
 from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.registry import Registry
+from ganinv.training.product import Product
 from ganinv.training.recipe import Recipe
 
 INVERTERS: Registry[type[Inverter]] = Registry(
@@ -69,9 +70,19 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "padinv": "ganinv.methods.padinv:PadInvRecipe",
         "reference-editor": "ganinv.methods.reference_editor:ReferenceEditorRecipe",
         "sam": "ganinv.methods.sam:SamRecipe",
+        "gan": "ganinv.training.gan:GanRecipe",
     },
 )
 """How each kind is trained."""
+
+PRODUCTS: Registry[type[Product]] = Registry(
+    "product",
+    {
+        "encoders": "ganinv.methods.product:Encoders",
+        "generators": "ganinv.training.gan:Generators",
+    },
+)
+"""What recipes make, by the folder of a store where it lies."""
 
 AnyRecipe = Annotated[Recipe, ChosenBy("kind", RECIPES)]
 

@@ -15,11 +15,10 @@ from ganinv.losses.terms import Terms
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.e4e import E4e, E4eConfig, NearW, NearWTerms
 from ganinv.methods.inputs import fit, pool
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Learner
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 
@@ -90,7 +89,7 @@ class ReStyle(Inverter):
         return pool(self.generator.synthesize(Code(w=w)), self.encoder.input_size)
 
 
-class ReStyleRecipe(NearW, Recipe):
+class ReStyleRecipe(NearW, InverterRecipe):
     """Training ReStyle (section 3.2): the losses of every pass are summed, and no gradient goes from one pass into the one
     before, whose code and rendering are inputs. On e4e's encoder the terms that hold codes near W are of every pass too."""
 

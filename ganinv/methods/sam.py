@@ -29,12 +29,11 @@ from ganinv.losses.distance import error_map, halved, open_distance
 from ganinv.losses.terms import Terms
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import fit
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.methods.selection import binary_masks, choose_spaces, grid_segments
 from ganinv.networks.invertibility import ErrorMaps, SiteEncoder, Trunk
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Learner
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 PUBLISHED_THRESHOLD = 0.225
@@ -205,7 +204,7 @@ class SingleSpace(StrictModel):
     """Weight of the mean squared offset."""
 
 
-class SamRecipe(Recipe):
+class SamRecipe(InverterRecipe):
     """Training SAM (sections 3.1 and 3.3): an encoder of offsets for each site, alone and on whole images, and the predictor of
     the errors that are left.
 

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.stylegan2 import Generator, MappingNetwork
 from ganinv.methods.base import ImageEncoder, InverterConfig
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.networks.blocks import PyramidBackbone
 from ganinv.networks.irse import IRSE50
 from ganinv.networks.pyramid import FeaturePyramid
 from ganinv.networks.transformer import DecoderLayer
 from ganinv.training.learner import Learner
-from ganinv.training.recipe import Recipe
 
 WIDTH = 512  # of the maps of IR-SE-50's pyramid
 
@@ -117,7 +116,7 @@ class StyleTransformer(ImageEncoder):
         return self.output(tokens[:, : self.num_ws])
 
 
-class StyleTransformerRecipe(Recipe):
+class StyleTransformerRecipe(InverterRecipe):
     """Training a Style Transformer (section 3.4): the shared losses on one rendering."""
 
     kind: Literal["style-transformer"] = "style-transformer"

@@ -23,11 +23,10 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.discrepancy import DISCREPANCIES, FeaturesName
 from ganinv.losses.terms import Terms
 from ganinv.methods.hfgi import Hfgi, HfgiConfig
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.training.batches import Batch, DataConfig
 from ganinv.training.learner import Learner
 from ganinv.training.parallel import average_gradients
-from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
 
 
@@ -94,7 +93,7 @@ def _two_domains() -> DataConfig:
     return DataConfig(jitter=False, degrade=lost)
 
 
-class UdaRecipe(Recipe):
+class UdaRecipe(InverterRecipe):
     """Training UDA-Inversion (section 3): supervised on clean images; on degraded ones only by the discrepancy between what is
     made of both. Only the aligner and the consultation encoder learn."""
 

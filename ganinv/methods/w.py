@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from ganinv.generators.layers import EqualLinear
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import ImageEncoder, InverterConfig
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.networks.blocks import PyramidBackbone, RowHead, zero_
 from ganinv.networks.irse import IRSE50
 from ganinv.training.learner import Learner
-from ganinv.training.recipe import Recipe
 
 
 class WEncoderConfig(InverterConfig):
@@ -71,7 +70,7 @@ class WEncoder(ImageEncoder):
         return w[:, None].expand(-1, self.num_ws, -1)
 
 
-class WRecipe(Recipe):
+class WRecipe(InverterRecipe):
     """Training an encoder into W: the shared losses on one rendering. HyperStyle starts from it (section 3.1 there)."""
 
     kind: Literal["w"] = "w"
@@ -131,7 +130,7 @@ class NaiveWPlusEncoder(ImageEncoder):
         return self.linear(self.features(x.flatten(1))).unflatten(1, (self.num_ws, self.w_dim))
 
 
-class NaiveWPlusRecipe(Recipe):
+class NaiveWPlusRecipe(InverterRecipe):
     """Training the naive encoder into W+: the shared losses on one rendering."""
 
     kind: Literal["naive-w+"] = "naive-w+"

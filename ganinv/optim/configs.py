@@ -21,9 +21,23 @@ class MuonConfig(StrictModel):
     adam_lr: float = Field(5e-4, gt=0)
     """Adam's, for biases, norms and small weights."""
     momentum: float = Field(0.95, ge=0, lt=1)
+    """Muon's."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's."""
+    mapping_scale: float = Field(1.0, gt=0)
+    """Factor on the rates of a generator's mapping network, whose weights all latents share."""
 
     def build(self, network: nn.Module) -> Optimizers:
-        return MuonAdam(network, muon_lr=self.lr, adam_lr=self.adam_lr, momentum=self.momentum)
+        shape = getattr(network, "cfg", None)
+        return MuonAdam(
+            network,
+            muon_lr=self.lr,
+            adam_lr=self.adam_lr,
+            momentum=self.momentum,
+            betas=self.betas,
+            mapping_scale=self.mapping_scale,
+            mapping_lr_mul=getattr(shape, "mapping_lr_mul", 1.0),
+        )
 
 
 class AdamConfig(StrictModel):

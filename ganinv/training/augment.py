@@ -6,10 +6,13 @@ Every transformation is applied to each image with probability ``p``; ``p`` foll
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ganinv.training.parallel import agreed
 
 
 def augment(images: Tensor, p: float, rng: torch.Generator | None = None) -> Tensor:
@@ -138,10 +141,17 @@ class AdaptiveProbability:
         self._signs: list[float] = []
         self._images = 0
 
-    def update(self, real_logits: Tensor) -> None:
-        self._signs.append(real_logits.detach().sign().mean().item())
-        self._images += real_logits.shape[0]
+    def update(self, real_logits: Tensor, world: int = 1) -> None:
+        """Take one batch of D's opinions of real images [B, ...] into account, of each of ``world`` workers."""
+        self._signs.append(agreed(real_logits.sign().mean(), world).item())
+        self._images += real_logits.shape[0] * world
         if len(self._signs) == self.interval:
             direction = math.copysign(1.0, sum(self._signs) / self.interval - self.target)
             self.p = min(max(self.p + direction * self._images / (self.speed_kimg * 1000), 0.0), 0.85)
             self._signs, self._images = [], 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"p": self.p, "signs": list(self._signs), "images": self._images}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.p, self._signs, self._images = state["p"], list(state["signs"]), state["images"]

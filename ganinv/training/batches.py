@@ -76,7 +76,14 @@ class Batch:
 
 
 class BatchSource(Protocol):
-    """Where batches come from. A batch is a function of the step: there is nothing to store and nothing to resume."""
+    """Where batches come from. A batch is a function of the step: there is nothing to store and nothing to resume.
+
+    Attributes:
+        images: all real ones that it may draw from.
+    """
+
+    @property
+    def images(self) -> Images | None: ...
 
     def batch(self, step: Step) -> Batch: ...
 
@@ -95,25 +102,29 @@ class MixedBatches:
     """Real images, flipped and jittered, beside samples of the generator.
 
     Args:
+        generator: whose samples they are; None where no batch has any.
         batch_size: of all workers together.
         images: None trains on samples alone.
         held_out: positions that are never drawn.
+        device: of the batches; the generator's, where there is one.
     """
 
     def __init__(
         self,
         cfg: DataConfig,
-        generator: Generator,
+        generator: Generator | None,
         batch_size: int,
         images: Images | None = None,
         held_out: frozenset[int] = frozenset(),
+        device: torch.device | None = None,
     ) -> None:
         if images is not None and len(images) <= len(held_out):
             raise ConfigError(
                 f"the data set has {len(images)} images and {len(held_out)} are held out for validation: training needs at "
                 "least one more; give more images, or lower validation.images"
             )
-        self.cfg, self.generator, self.batch_size = cfg, generator, batch_size
+        self.cfg, self.generator, self.batch_size, self.images = cfg, generator, batch_size, images
+        self.device = generator.device if generator is not None else device or torch.device("cpu")
         self._held_out = held_out
         self._reader = None if images is None else _Reader(images, cfg.cache_bytes)
         self._apart = cfg.degrade is not None and cfg.degrade.unpaired
@@ -131,16 +142,20 @@ class MixedBatches:
         return round(self.batch_size // world * self.cfg.real_share) if self._reader is not None else 0
 
     def batch(self, step: Step) -> Batch:
-        cfg, device = self.cfg, self.generator.device
+        cfg, g = self.cfg, self.generator
         count = self.batch_size // step.world
         real_count = self.real_count(step.world)
         target, ids, masks = self._real(step, real_count)
         w = None
         if real_count < count:
-            z = torch.randn(count - real_count, self.generator.z_dim, generator=step.stream("samples")).to(device)
+            if g is None:
+                raise ConfigError(
+                    "a batch without a generator is of real images alone: give a data set, and real_share 1"
+                )
+            z = torch.randn(count - real_count, g.z_dim, generator=step.stream("samples")).to(self.device)
             with torch.no_grad():
-                w = self.generator.map_all(z, truncation_psi=cfg.sample_psi)
-                fake = self.generator.synthesize(Code(w=w))
+                w = g.map_all(z, truncation_psi=cfg.sample_psi)
+                fake = g.synthesize(Code(w=w))
             target = torch.cat([target, fake]) if real_count else fake
         return self._degraded(step, self._masked(Batch(target, target, ids, w), masks), real_count)
 
@@ -176,7 +191,7 @@ class MixedBatches:
         stored, ids = self._reader.read(step.number, self._positions(step, count))
         for number in range(step.number + 1, min(step.number + 1 + AHEAD, step.total)):
             self._reader.read_ahead(number, self._positions(replace(step, number=number), count))
-        real = stored.to(self.generator.device).float() / 127.5 - 1
+        real = stored.to(self.device).float() / 127.5 - 1
         masks = self._masks(real, ids) if self._masks is not None and self._masks.moves else None
         rng = step.stream("augment")
         if self.cfg.flip:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -13,20 +12,31 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ganinv.generators.discriminator import Discriminator
 from ganinv.networks.imagenet import CHANNELS, ImageNetTrunk
 from ganinv.training.augment import augment
+from ganinv.training.parallel import agreed, average_gradients
 
-DrawReal = Callable[[], Tensor]
-"""A fresh batch of real images [B, 3, R, R] in [-1, 1]."""
+Losses = dict[str, Tensor]
+"""Scalars by name, detached."""
 
 
 class Critic(Protocol):
-    """One judge. ``real_logits`` are those of the last batch of real images, for the augmentation's probability."""
+    """One judge, a player of its training.
 
+    Attributes:
+        on_g: what its loss on G is called.
+        real_logits: of the last batch of real images, for the augmentation's probability.
+    """
+
+    on_g: str
     real_logits: Tensor
 
-    def learn(self, fake: Tensor, draw_real: DrawReal, p: float) -> tuple[Tensor, dict[str, float]]:
+    def learn(self, fake: Tensor, real: Tensor, p: float, world: int = 1) -> tuple[Tensor, Tensor, Losses]:
         """One update on generated images (detached) and as many real ones, both augmented with probability ``p``.
 
-        Returns the gradient of the generator's loss (a mean over the batch) towards ``fake``, and losses.
+        Args:
+            world: workers that learn together.
+
+        Returns:
+            (the gradient of the generator's loss, a mean over the batch, towards ``fake``; that loss; losses to log).
         """
         ...
 
@@ -46,6 +56,8 @@ class DiscriminatorCritic:
     neighbours' gradients up a thousand times.
     """
 
+    on_g = "g_loss"
+
     def __init__(self, d: Discriminator, *, lr: float, r1_gamma: float, r1_every: int) -> None:
         self.d, self.r1_gamma, self.r1_every = d, r1_gamma, r1_every
         self.ratio = r1_every / (r1_every + 1)  # lazy regularisation correction
@@ -53,33 +65,38 @@ class DiscriminatorCritic:
         self.batches = 0
         self.real_logits = torch.zeros(1)
 
-    def learn(self, fake: Tensor, draw_real: DrawReal, p: float) -> tuple[Tensor, dict[str, float]]:
+    def learn(self, fake: Tensor, real: Tensor, p: float, world: int = 1) -> tuple[Tensor, Tensor, Losses]:
         image = fake.detach().requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)
         fake_logits = self.d(augment(image, p), isolate=True)
-        real_logits = self.d(augment(draw_real(), p))
+        real_logits = self.d(augment(real, p))
         loss = F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
         loss.backward()
-        self.optimizer.step()
+        self._step(world)
         assert image.grad is not None
         # d softplus(l)/dl = sigmoid(l) for D, d softplus(-l)/dl = -sigmoid(-l) for G: their ratio is -exp(-l).
         scale = -torch.exp(-fake_logits.detach().clamp(-30, 30))
-        losses = {"g_loss": F.softplus(-fake_logits.detach()).mean().item(), "d_loss": loss.item()}
+        g_loss = F.softplus(-fake_logits.detach()).mean()
+        losses = {"d_loss": loss.detach()}
         if self.batches % self.r1_every == 0:
-            losses["r1"] = self._r1(augment(draw_real(), p))
+            losses["r1"] = self._r1(augment(real, p), world)
         self.batches += 1
         self.real_logits = real_logits.detach()
-        return image.grad * scale[:, :, None, None], losses
+        return image.grad * scale[:, :, None, None], g_loss, losses
 
-    def _r1(self, images: Tensor) -> float:
+    def _r1(self, images: Tensor, world: int) -> Tensor:
         """Gradient penalty on real images, weighted up for being applied every ``r1_every`` batches."""
         images = images.detach().requires_grad_(True)
         (grad,) = torch.autograd.grad(self.d(images).sum(), images, create_graph=True)
         penalty = grad.square().sum(dim=(1, 2, 3)).mean()
         self.optimizer.zero_grad(set_to_none=True)
         (penalty * (self.r1_gamma / 2 * self.r1_every)).backward()
+        self._step(world)
+        return penalty.detach()
+
+    def _step(self, world: int) -> None:
+        average_gradients(self.d.parameters(), world)
         self.optimizer.step()
-        return penalty.item()
 
     def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
@@ -97,6 +114,8 @@ class DiscriminatorCritic:
 class ProjectedCritic:
     """Small heads on frozen ImageNet features, hinge loss (Sauer et al. 2021, "Projected GANs Converge Faster")."""
 
+    on_g = "projected_g_loss"
+
     def __init__(self, trunk: ImageNetTrunk, *, lr: float, precision: str = "float32") -> None:
         self.precision = precision
         self.trunk, self.heads = trunk, ProjectedHeads()
@@ -109,21 +128,23 @@ class ProjectedCritic:
         self.heads.to(device)
         return self
 
-    def learn(self, fake: Tensor, draw_real: DrawReal, p: float) -> tuple[Tensor, dict[str, float]]:
+    def learn(self, fake: Tensor, real: Tensor, p: float, world: int = 1) -> tuple[Tensor, Tensor, Losses]:
         image = fake.detach().requires_grad_(True)
         of_fake = self._features(augment(image, p))
         with torch.no_grad():
-            of_real = self._features(augment(draw_real(), p))
+            of_real = self._features(augment(real, p))
+        self.heads.fix_scales(of_fake, world)
         self.optimizer.zero_grad(set_to_none=True)
         fake_logits = self.heads([f.detach() for f in of_fake])
         real_logits = self.heads(of_real)
         loss = F.relu(1 + fake_logits).mean() + F.relu(1 - real_logits).mean()
         loss.backward()
+        average_gradients(self.heads.parameters(), world)
         self.optimizer.step()
         g_loss = -self.heads(of_fake).mean()
         (gradient,) = torch.autograd.grad(g_loss, image)
         self.real_logits = real_logits.detach()
-        return gradient, {"projected_g_loss": g_loss.item(), "projected_d_loss": loss.item()}
+        return gradient, g_loss.detach(), {"projected_d_loss": loss.detach()}
 
     def _features(self, images: Tensor) -> list[Tensor]:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -162,10 +183,13 @@ class ProjectedHeads(nn.Module):
         self.heads = nn.ModuleList(_head(width, halvings=len(channels) - 1 - i) for i in range(len(channels)))
         self.register_buffer("scales", torch.zeros(len(channels)))
 
+    def fix_scales(self, features: list[Tensor], world: int = 1) -> None:
+        """The first batch, of all workers, fixes each scale's size."""
+        if float(self.scales[0]) == 0.0:
+            self.scales.copy_(agreed(torch.stack([f.detach().std() for f in features[1:]]), world))
+
     def forward(self, features: list[Tensor]) -> Tensor:
         features = features[1:]
-        if float(self.scales[0]) == 0.0:  # the first batch fixes each scale's size
-            self.scales.copy_(torch.stack([f.detach().std() for f in features]))
         logits: list[Tensor] = []
         mixed: Tensor | None = None
         for i in reversed(range(len(features))):

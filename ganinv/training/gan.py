@@ -1,71 +1,88 @@
 """Training a StyleGAN2 from scratch on a small data set, on a CPU if need be.
 
-Recipe: a warm start on PCA coefficients; then critics (a projected discriminator, StyleGAN2's own, or both: see
-``critics``) with adaptive augmentation, while half of each batch stays anchored to training images; exponential moving
-average of G with ramp-up; growth from low to high resolution by copying the shared layers. G learns with Muon.
+A warm start on PCA coefficients; then critics (a projected discriminator, StyleGAN2's own, or both: see ``critics``) with
+adaptive augmentation, while half of each batch stays anchored to training images. G learns with Muon, and what is saved is a
+running mean. A training that starts from a smaller generator takes over every layer that it has: growth is a second training.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from itertools import accumulate
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ganinv.codes.code import Code
+from ganinv.errors import ConfigError
 from ganinv.generators.discriminator import Discriminator
+from ganinv.generators.files import EMBEDDED, open_generator, pack_generator
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
+from ganinv.labels.features import features
+from ganinv.labels.opening import open_trained
+from ganinv.losses.terms import Terms
+from ganinv.metrics import kid
 from ganinv.networks.imagenet import ImageNetTrunk, feature_distance
-from ganinv.optim.muon import MuonAdam
+from ganinv.optim.configs import AnyOptimizer, MuonConfig
+from ganinv.optim.muon import Optimizers
 from ganinv.training.augment import AdaptiveProbability
+from ganinv.training.batches import Batch, DataConfig, Images
 from ganinv.training.critics import Critic, DiscriminatorCritic, ProjectedCritic
-from ganinv.training.warm_start import WarmStartConfig, pca_latents, pyramid_loss, warm_start
+from ganinv.training.learner import Learner, Look, Player
+from ganinv.training.parallel import agreed
+from ganinv.training.product import Given, Places, Product
+from ganinv.training.recipe import Recipe, Schedule, Validation
+from ganinv.training.step import Step
+from ganinv.training.warm_start import Components, WarmStartConfig, dimensions, pyramid_loss
 
-M = TypeVar("M", bound=nn.Module)
+FITTED = 20_000  # images, at most, that components are found in
+CHUNK = 256  # of these, read at once
+SUBSETS = 20  # of a validation's kernel distance
 
 
-class GanTrainingConfig(BaseModel):
-    """A training run. Stages are (resolution, thousands of images at that resolution)."""
+class GanRecipe(Recipe):
+    """Training a generator on the images of a data set. What counts images (``kimg``: thousands) counts from the end of the
+    warm start."""
 
-    model_config = ConfigDict(extra="forbid")
+    makes: ClassVar[str] = "generators"
+    holds_out: ClassVar[bool] = False
 
+    kind: Literal["gan"] = "gan"
+    size: int = Field(64, ge=8)
+    """Height and width of the images, a power of two."""
     channels: tuple[int, ...] = (128, 128, 96, 64, 32)
-    z_dim: int = 128
-    w_dim: int = 128
-    mapping_layers: int = 4
+    """Widths at 4, 8, 16, ... pixels; those beyond ``size`` are left out."""
+    z_dim: int = Field(128, ge=1)
+    w_dim: int = Field(128, ge=1)
+    mapping_layers: int = Field(4, ge=1)
     warm_start: WarmStartConfig | None = None
-    """Decode the training images' PCA coefficients first, at the first stage's resolution (see ``warm_start``)."""
-    stages: tuple[tuple[int, float], ...] = ((32, 40.0), (64, 300.0))
-    batch_size: int = 16
-    muon_lr: float = 0.004
-    muon_momentum: float = 0.9
-    mapping_lr_scale: float = 0.05
-    lr: float = 0.002
-    """Adam's learning rate: the generator's small parameters, and the critics."""
-    anneal_kimg: float = 20.0
-    """All learning rates fall linearly to a tenth over the last ``anneal_kimg`` of the last stage."""
-    projected_weight: float = 0.0
+    """Decode the training images' PCA coefficients first (see ``warm_start``)."""
+    optimizer: AnyOptimizer = MuonConfig(lr=0.004, adam_lr=0.002, momentum=0.9, betas=(0.0, 0.99), mapping_scale=0.05)
+    critic_lr: float = Field(0.002, gt=0)
+    """Of the critics' Adam; it follows the schedule."""
+    schedule: Schedule = Schedule(rampdown=0.1, floor=0.1)
+    data: DataConfig = DataConfig(real_share=1.0, jitter=False)
+    ema: float | None = Field(190.0, gt=0)
+    ema_rampup: float = Field(0.05, gt=0)
+    validation: Validation = Validation(every=250, images=1000, stop_at=2.0)
+    judge: str = "portraits-64"
+    """The labeller in whose features the kernel distance (KID) to the data set is measured, which a training is judged by."""
+    projected_weight: float = Field(0.0, ge=0)
     """Weight of the projected discriminator's loss on G."""
-    discriminator_weight: float = 1.0
+    discriminator_weight: float = Field(1.0, ge=0)
     """Weight of the StyleGAN2 discriminator's loss on G; with 0 it only learns, to be a feature net later."""
-    discriminator_from_kimg: float = 0.0
+    discriminator_from_kimg: float = Field(0.0, ge=0)
     """The StyleGAN2 discriminator joins then."""
-    critic_rampup_kimg: float = 0.0
+    critic_rampup_kimg: float = Field(0.0, ge=0)
     """The critics' weight rises linearly over their first images: an untrained critic must not undo a warm start."""
-    anchor_weight: float = 0.0
+    anchor_weight: float = Field(0.0, ge=0)
     """Half of each batch are latents of training images (their PCA coefficients), whose rendering is held to the image by
     the warm start's loss, with this weight. This keeps what the warm start learnt and costs no extra pass (the idea of Yu et
     al. 2020, "Inclusive GAN")."""
-    anchor_feature_weight: float = 0.0
+    anchor_feature_weight: float = Field(0.0, ge=0)
     """The same in ImageNet features (normalised over channels, squared differences, as LPIPS does)."""
     anchor_final: float = Field(1.0, ge=0)
     """Both anchor weights go linearly from themselves to this share of themselves over the run: W is to become a space of
@@ -74,51 +91,134 @@ class GanTrainingConfig(BaseModel):
     """Of the path length regularisation (Karras et al. 2020, section 3.2): steps in W move images equally far everywhere."""
     path_every: int = Field(8, ge=1)
     """Steps between two such penalties, each weighted up by this number."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of G's and the ImageNet trunk's passes; weights, losses and optimisers are float32."""
-    r1_gamma: float = 0.3
-    r1_every: int = 16
-    style_mixing: float = 0.25
-    ema_kimg: float = 3.0
-    ada_start: float = 0.0
+    r1_gamma: float = Field(0.3, ge=0)
+    r1_every: int = Field(16, ge=1)
+    style_mixing: float = Field(0.25, ge=0, le=1)
+    ada_start: float = Field(0.0, ge=0, le=1)
     ada_target: float = 0.6
-    ada_speed_kimg: float = 100.0
-    seed: int = 0
-    snapshot_kimg: float = 5.0
+    ada_speed_kimg: float = Field(100.0, gt=0)
 
-    def generator_config(self, resolution: int) -> GeneratorConfig:
-        levels = int(math.log2(resolution)) - 1
+    @model_validator(mode="after")
+    def _check(self) -> GanRecipe:
+        levels = int(math.log2(self.size)) - 1
+        if self.size & (self.size - 1) or levels > len(self.channels):
+            raise ValueError(
+                f"size must be a power of two for which channels has a width at each of 4, 8, ... pixels: up to "
+                f"{2 ** (len(self.channels) + 1)} here, got {self.size}"
+            )
+        if self.data.real_share != 1 or self.data.degrade is not None or self.data.masks is not None:
+            raise ValueError("a generator learns from real images as they are: data takes flip, jitter and cache_bytes")
+        if self.needs_components and self.z_dim > dimensions(self.size):
+            raise ValueError(
+                f"images of {self.size} pixels have {dimensions(self.size)} components, z_dim is {self.z_dim}"
+            )
+        return self
+
+    @property
+    def generator_config(self) -> GeneratorConfig:
         return GeneratorConfig(
-            resolution=resolution,
-            channels=self.channels[:levels],
+            resolution=self.size,
+            channels=self.channels[: int(math.log2(self.size)) - 1],
             z_dim=self.z_dim,
             w_dim=self.w_dim,
             mapping_layers=self.mapping_layers,
         )
 
+    @property
+    def anchored(self) -> bool:
+        """Whether half of each batch is held to training images."""
+        return bool(self.anchor_weight or self.anchor_feature_weight)
 
-class GanTrainer:
-    """Holds everything a run needs to go on: ``step()`` trains on one batch, ``state()`` / ``load()`` are its checkpoint.
+    @property
+    def needs_components(self) -> bool:
+        return self.anchored or self.warm_start is not None
+
+    @property
+    def warm_steps(self) -> int:
+        return self.warm_start.steps if self.warm_start is not None else 0
+
+    def learner(self, given: Given) -> Learner:
+        return GanLearner(self, given)
+
+    def resolution(self, given: Given) -> int:
+        return self.size
+
+    def rate(self, step: int, total: int) -> float:
+        if self.warm_start is None or step >= self.warm_steps:
+            return self.schedule(step, total)
+        return max(self.warm_start.floor, 0.5 + 0.5 * math.cos(math.pi * step / self.warm_steps))
+
+    def phase(self, step: int) -> int:
+        return int(step >= self.warm_steps)
+
+    def optimizers(self, network: nn.Module, phase: int) -> Optimizers:
+        if phase == 0 and self.warm_start is not None:
+            return self.warm_start.optimizer.build(network)
+        return self.optimizer.build(network)
+
+    def check_images(self, count: int | None, sides: Callable[[], Sequence[int]] = list) -> None:
+        if count is None:
+            raise ConfigError("a generator learns from images: give a data set with --dataset")
+        spanned = (2 * count if self.data.flip else count) - 1
+        if self.needs_components and spanned < self.z_dim:
+            raise ConfigError(
+                f"latents are decoded from {self.z_dim} principal components, and {count} images"
+                f"{' and their mirror images' if self.data.flip else ''} have {spanned}: give more images, lower z_dim, or leave "
+                "out warm_start and the anchors"
+            )
+        if count < self.batch_size:
+            raise ConfigError(
+                f"{count} images are fewer than a batch of {self.batch_size}: a critic would know them by heart; give more"
+            )
+        smallest = min(sides(), default=self.size)
+        if smallest < self.size:
+            raise ConfigError(
+                f"an image has {smallest} pixels a side, fewer than the {self.size} that the generator is to make, and enlarged "
+                f"ones teach it blur: set size to {2 ** int(math.log2(max(smallest, 1)))}, or give larger images"
+            )
+
+
+class GanLearner(Learner):
+    """One batch for all networks: the critics learn, and G follows what they say and its anchors.
 
     Args:
-        images: uint8 [N, 3, R, R] at the largest resolution of the stages. Mirrored copies are drawn at random.
+        given: with ``start``, a generator to go on from, of this size or smaller, and its discriminator.
     """
 
-    def __init__(self, cfg: GanTrainingConfig, images: Tensor, device: str = "cpu") -> None:
-        self.cfg, self.device = cfg, torch.device(device)
-        self.full_images = images
-        self.g: Generator
-        self.g_ema: Generator
-        self.critics: dict[str, Critic]
-        self.nimg = 0
-        self.path_mean: float | None = None
-        self.rng = torch.Generator().manual_seed(cfg.seed)
-        torch.manual_seed(cfg.seed)
-        self.ada = AdaptiveProbability(cfg.ada_target, cfg.ada_speed_kimg)
-        self.ada.p = cfg.ada_start
-        needs_trunk = cfg.projected_weight or cfg.anchor_feature_weight
+    network: Generator
+
+    def __init__(self, recipe: GanRecipe, given: Given) -> None:
+        self.recipe, self.device = recipe, given.device
+        cfg = recipe.generator_config
+        self.network = _channels_last(Generator(cfg).to(self.device))
+        d = _channels_last(Discriminator(recipe.size, cfg.channels).to(self.device))
+        start = given.start
+        assert start is None or isinstance(start, Generator)
+        if start is not None and recipe.warm_start is not None:
+            raise ConfigError(
+                "a warm start would undo what start has learned: leave one out, with --set warm_start=null"
+            )
+        for torgb in self.network.synthesis.torgbs[1 if start is None else len(start.cfg.channels) :]:
+            nn.init.zeros_(torgb.get_parameter("weight"))  # a new resolution starts as the upsampled image
+        if start is not None:
+            _take_over(start, self.network, d)
+        needs_trunk = recipe.projected_weight or recipe.anchor_feature_weight
         self.trunk = ImageNetTrunk().to(self.device) if needs_trunk else None
-        self._build(cfg.stages[0][0])
+        self.ada = AdaptiveProbability(recipe.ada_target, recipe.ada_speed_kimg)
+        self.ada.p = recipe.ada_start
+        self.path = PathLength()
+        self.components = Components(recipe.z_dim)
+        rates = {"lr": recipe.critic_lr, "r1_gamma": recipe.r1_gamma}
+        self.critics: dict[str, Critic] = {"discriminator": DiscriminatorCritic(d, **rates, r1_every=recipe.r1_every)}
+        if self.trunk is not None and recipe.projected_weight:
+            projected = ProjectedCritic(self.trunk, lr=recipe.critic_lr, precision=recipe.precision)
+            self.critics["projected"] = projected.to(self.device)
+        self.players: Mapping[str, Player] = {
+            **self.critics,
+            "augmentation": self.ada,
+            "path length": self.path,
+            "components": self.components,
+        }
 
     @property
     def d(self) -> Discriminator:
@@ -127,272 +227,206 @@ class GanTrainer:
         assert isinstance(critic, DiscriminatorCritic)
         return critic.d
 
-    def _build(self, resolution: int) -> None:
-        """Networks and optimisers at ``resolution``, taking over every layer that the smaller networks have."""
-        cfg = self.cfg
-        old = (self.g, self.d, self.g_ema) if hasattr(self, "g") else None
-        gcfg = cfg.generator_config(resolution)
-        self.resolution = resolution
-        self.g = _channels_last(Generator(gcfg).to(self.device))
-        d = _channels_last(Discriminator(resolution, gcfg.channels).to(self.device))
-        for torgb in self.g.synthesis.torgbs[1:] if old is None else self.g.synthesis.torgbs[-1:]:
-            nn.init.zeros_(torgb.get_parameter("weight"))  # a new resolution starts as the upsampled image
-        if old is not None:
-            _copy_generator(old[0], self.g)
-            _copy_discriminator(old[1], d)
-        self.g_ema = copy.deepcopy(self.g).eval().requires_grad_(False)
-        if old is not None:
-            _copy_generator(old[2], self.g_ema)
-        self.opt_g = MuonAdam(
-            self.g,
-            muon_lr=cfg.muon_lr,
-            adam_lr=cfg.lr,
-            momentum=cfg.muon_momentum,
-            betas=(0.0, 0.99),
-            mapping_scale=cfg.mapping_lr_scale,
-            mapping_lr_mul=gcfg.mapping_lr_mul,
-        )
-        self.critics = {
-            "discriminator": DiscriminatorCritic(d, lr=cfg.lr, r1_gamma=cfg.r1_gamma, r1_every=cfg.r1_every)
-        }
-        if self.trunk is not None and cfg.projected_weight:
-            self.critics["projected"] = ProjectedCritic(self.trunk, lr=cfg.lr, precision=cfg.precision).to(self.device)
-        self.images = _downscale(self.full_images, resolution)
-        everything = torch.cat([self.images, self.images.flip(3)])
-        self.anchors = pca_latents(everything, cfg.z_dim) if self._anchored else None
+    def begin(self, images: Images | None) -> None:
+        """Find the components that latents of training images are made of."""
+        self.recipe.check_images(None if images is None else len(images))
+        if images is None or not self.recipe.needs_components:
+            return
+        count = min(FITTED, len(images))
+        positions = [k * len(images) // count for k in range(count)]
 
-    @property
-    def _anchored(self) -> bool:
-        return bool(self.cfg.anchor_weight or self.cfg.anchor_feature_weight)
+        def chunks() -> Iterator[Tensor]:
+            for first in range(0, count, CHUNK):
+                chunk, _ = images.load(positions[first : first + CHUNK])
+                yield chunk
+                if self.recipe.data.flip:
+                    yield chunk.flip(3)
 
-    def _stage_resolution(self) -> int:
-        ends = accumulate(kimg * 1000 for _, kimg in self.cfg.stages)
-        return next(r for (r, _), end in zip(self.cfg.stages, ends, strict=True) if self.nimg < end)
+        self.components.fit(chunks())
 
-    @property
-    def total_img(self) -> int:
-        return int(sum(kimg for _, kimg in self.cfg.stages) * 1000)
+    def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
+        # What is computed in bfloat16 says so itself; everything else is exact.
+        exactly = torch.autocast(self.device.type, enabled=False)
+        real = batch.images.contiguous(memory_format=torch.channels_last)
+        if self.recipe.phase(step.number) == 0 and self.recipe.warm_start is not None:
+            with exactly:
+                rendered = self.network.synthesize(Code(w=self.network.map(self.components(real))), noise="none")
+                loss = pyramid_loss(rendered, real)
+            yield {"decoding": (1.0, loss)}
+            return
+        with exactly:
+            fake = self._generate(real, step)
+            terms = self._judged(fake, real, step)
+            if self.recipe.anchored:
+                half = len(real) // 2
+                terms |= self._anchored(fake[:half], real[:half], step)
+        yield terms
+        if self.recipe.path_weight and self._since(step) // self.recipe.batch_size % self.recipe.path_every == 0:
+            with exactly:
+                penalty = self._evened(len(real), step)
+            yield penalty
 
-    def warm_up(self) -> Iterator[dict[str, float]]:
-        """The warm start of the configuration, if it has one; before the first ``step``."""
-        if self.cfg.warm_start is not None and self.nimg == 0:
-            yield from warm_start(self.g, self.images, self.cfg.warm_start)
-            self.g_ema.load_state_dict(self.g.state_dict())
+    def _since(self, step: Step) -> int:
+        """Images of all workers since the warm start."""
+        return (step.number - self.recipe.warm_steps) * self.recipe.batch_size
 
-    def start_from(self, generator: Generator) -> None:
-        """Go on from a finished generator and its discriminator (no optimiser state, image count zero)."""
-        if generator.cfg.resolution != self.resolution:
-            self._build(generator.cfg.resolution)
-        for network in (self.g, self.g_ema):
-            network.load_state_dict({n: t for n, t in generator.state_dict().items() if n in network.state_dict()})
-        if generator.discriminator is not None:
-            self.d.load_state_dict(generator.discriminator.state_dict())
-
-    def step(self) -> dict[str, float]:
-        """One batch for all networks. Returns losses and the state of the augmentation."""
-        cfg = self.cfg
-        if (resolution := self._stage_resolution()) != self.resolution:
-            self._build(resolution)
-        rate = min(1.0, max(0.1, (self.total_img - self.nimg) / (cfg.anneal_kimg * 1000)))
-        self.opt_g.scale(rate)
-
-        fake, anchored = self._generate()
-        gradient = torch.zeros_like(fake)
-        out: dict[str, float] = {}
-        active = self._active()
-        for name, weight, since in active:
+    def _judged(self, fake: Tensor, real: Tensor, step: Step) -> dict[str, tuple[float, Tensor]]:
+        """The critics learn from a batch; their losses on it."""
+        recipe, since = self.recipe, self._since(step)
+        rate = recipe.rate(step.number, step.total)
+        joined = int(recipe.discriminator_from_kimg * 1000)
+        active = [("projected", recipe.projected_weight, since)] if "projected" in self.critics else []
+        if since >= joined:
+            active.append(("discriminator", recipe.discriminator_weight, since - joined))
+        terms: dict[str, tuple[float, Tensor]] = {"rate": (0.0, fake.new_tensor(rate))}
+        for name, weight, images in active:
             critic = self.critics[name]
-            critic.set_lr(cfg.lr * rate)
-            towards, losses = critic.learn(fake.detach(), self._real_batch, self.ada.p)
-            rampup = min(1.0, (since + cfg.batch_size) / max(cfg.critic_rampup_kimg * 1000, 1e-8))
-            gradient += towards * (weight * rampup)
-            out |= losses
+            critic.set_lr(recipe.critic_lr * rate)
+            towards, g_loss, losses = critic.learn(fake.detach(), real, self.ada.p, step.world)
+            rampup = min(1.0, (images + recipe.batch_size) / max(recipe.critic_rampup_kimg * 1000, 1e-8))
+            terms |= {key: (0.0, value) for key, value in losses.items()}
+            terms[critic.on_g] = (weight * rampup, _known(g_loss, towards, fake))
         if active:
-            self.ada.update(self.critics[active[0][0]].real_logits)
-        if anchored is not None:
-            towards, losses = self._anchor_gradient(fake.detach(), anchored)
-            gradient[: len(anchored)] += towards
-            out |= losses
-        self.opt_g.zero_grad()
-        fake.backward(gradient)
-        if cfg.path_weight and self.nimg // cfg.batch_size % cfg.path_every == 0:
-            out |= self._regularise_path()
-        self.opt_g.step()
-        self._update_ema()
-        self.nimg += cfg.batch_size
-        return {"kimg": self.nimg / 1000, "ada_p": self.ada.p, "rate": rate} | out
+            self.ada.update(self.critics[active[0][0]].real_logits, step.world)
+        return terms | {"ada_p": (0.0, fake.new_tensor(self.ada.p))}
 
-    def _active(self) -> list[tuple[str, float, int]]:
-        """(name, weight, images since it joined) of the critics that take part now; the first steers the augmentation."""
-        cfg = self.cfg
-        joined = int(cfg.discriminator_from_kimg * 1000)
-        out = [("projected", cfg.projected_weight, self.nimg)] if "projected" in self.critics else []
-        if self.nimg >= joined:
-            out.append(("discriminator", cfg.discriminator_weight, self.nimg - joined))
-        return out
-
-    def _generate(self) -> tuple[Tensor, Tensor | None]:
-        """A batch of fakes, and the numbers of the training images that the first half is anchored to."""
-        cfg = self.cfg
-        z = torch.randn(2, cfg.batch_size, cfg.z_dim, generator=self.rng)
-        anchored = None
-        if self.anchors is not None:
-            anchored = torch.randint(len(self.anchors), (cfg.batch_size // 2,), generator=self.rng)
-            z[:, : len(anchored)] = self.anchors[anchored]  # in both draws: mixing styles leaves them what they are
-        z = z.to(self.device)
-        if torch.rand((), generator=self.rng) < cfg.style_mixing:
-            w = self.g.mapping(z.flatten(0, 1)).unflatten(0, (2, cfg.batch_size))
-            cut = int(torch.randint(1, self.g.num_ws, (), generator=self.rng))
-            rows = [w[0, :, None].expand(-1, cut, -1), w[1, :, None].expand(-1, self.g.num_ws - cut, -1)]
+    def _generate(self, real: Tensor, step: Step) -> Tensor:
+        """A batch of fakes [B, C, R, R]; the first half are of the latents of training images, where these are anchors."""
+        recipe, g, count = self.recipe, self.network, len(real)
+        z = torch.randn(2, count, recipe.z_dim, generator=step.stream("latents")).to(self.device)
+        if recipe.anchored:
+            z[:, : count // 2] = self.components(
+                real[: count // 2]
+            )  # in both draws: mixing styles leaves them what they are
+        rng = step.stream("mixing")
+        if torch.rand((), generator=rng) < recipe.style_mixing:
+            w = g.mapping(z.flatten(0, 1)).unflatten(0, (2, count))
+            cut = int(torch.randint(1, g.num_ws, (), generator=rng))
+            rows = [w[0, :, None].expand(-1, cut, -1), w[1, :, None].expand(-1, g.num_ws - cut, -1)]
             ws = torch.cat(rows, dim=1)
         else:
-            ws = self.g.map(z[0])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-            images = self.g.synthesize(Code(w=ws), noise="none")
-        return images.float().contiguous(memory_format=torch.channels_last), anchored
+            ws = g.map(z[0])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            images = g.synthesize(Code(w=ws), noise="none")
+        return images.float().contiguous(memory_format=torch.channels_last)
 
-    def _regularise_path(self) -> dict[str, float]:
-        """Adds the gradients of the path length penalty to G's: the lengths of J(w)^T y for random images y, against their
-        running mean."""
-        cfg = self.cfg
-        z = torch.randn(cfg.batch_size // 2, cfg.z_dim, generator=self.rng)
-        ws = self.g.map(z.to(self.device))
-        images = self.g.synthesize(Code(w=ws), noise="none")
-        y = torch.randn(images.shape, generator=self.rng).to(self.device) / math.sqrt(images.shape[2] * images.shape[3])
+    def _evened(self, batch: int, step: Step) -> Terms:
+        """The path length penalty: the lengths of J(w)^T y for random images y, against their running mean."""
+        recipe, rng = self.recipe, step.stream("path length")
+        z = torch.randn(max(1, batch // 2), recipe.z_dim, generator=rng)
+        ws = self.network.map(z.to(self.device))
+        images = self.network.synthesize(Code(w=ws), noise="none")
+        y = torch.randn(images.shape, generator=rng).to(self.device) / math.sqrt(images.shape[2] * images.shape[3])
         (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
         lengths = gradient.square().sum(2).mean(1).sqrt()
-        length = lengths.mean().item()
-        self.path_mean = length if self.path_mean is None else self.path_mean + 0.01 * (length - self.path_mean)
-        penalty = (lengths - self.path_mean).square().mean()
-        (penalty * (cfg.path_weight * cfg.path_every)).backward()
-        return {"path_penalty": penalty.item(), "path_length": length}
+        length = agreed(lengths.mean(), step.world)
+        penalty = (lengths - self.path.update(length.item())).square().mean()
+        return {"path_penalty": (recipe.path_weight * recipe.path_every, penalty), "path_length": (0.0, length)}
 
-    def _anchor_gradient(self, fake: Tensor, anchored: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Gradient of the anchors' reconstruction losses towards the first ``len(anchored)`` fakes."""
-        count = len(self.images)
-        targets = self.images[anchored % count].float() / 127.5 - 1
-        targets = torch.where((anchored >= count)[:, None, None, None], targets.flip(3), targets).to(self.device)
-        rendered = fake[: len(anchored)].clone().requires_grad_(True)
-        pixels = pyramid_loss(rendered, targets)
-        left = 1 + (self.cfg.anchor_final - 1) * min(1.0, self.nimg / self.total_img)
-        loss, losses = pixels * self.cfg.anchor_weight * left, {"anchor": pixels.item()}
-        if self.trunk is not None and self.cfg.anchor_feature_weight:
-            distance = feature_distance(self.trunk, rendered, targets)
-            loss = loss + distance * self.cfg.anchor_feature_weight * left
-            losses["anchor_features"] = distance.item()
-        (gradient,) = torch.autograd.grad(loss, rendered)
-        return gradient, losses
+    def _anchored(self, fake: Tensor, real: Tensor, step: Step) -> dict[str, tuple[float, Tensor]]:
+        """What fakes of training images' latents are to lower: the difference to the images."""
+        recipe = self.recipe
+        share = min(1.0, self._since(step) / ((step.total - recipe.warm_steps) * recipe.batch_size))
+        left = 1 + (recipe.anchor_final - 1) * share
+        terms = {"anchor": (recipe.anchor_weight * left, pyramid_loss(fake, real))}
+        if self.trunk is not None and recipe.anchor_feature_weight:
+            distance = feature_distance(self.trunk, fake, real)
+            terms["anchor_features"] = (recipe.anchor_feature_weight * left, distance)
+        return terms
 
-    def _real_batch(self) -> Tensor:
-        index = torch.randint(len(self.images), (self.cfg.batch_size,), generator=self.rng)
-        flip = torch.rand(self.cfg.batch_size, generator=self.rng) < 0.5
-        batch = self.images[index].float() / 127.5 - 1
-        batch = torch.where(flip[:, None, None, None], batch.flip(3), batch)
-        return batch.to(self.device, memory_format=torch.channels_last)
-
-    @torch.no_grad()
-    def _update_ema(self) -> None:
-        half_life = min(self.cfg.ema_kimg * 1000, max(self.nimg, 1) * 0.05)
-        beta = 0.5 ** (self.cfg.batch_size / max(half_life, 1e-8))
-        for slow, fast in zip(self.g_ema.parameters(), self.g.parameters(), strict=True):
-            slow.lerp_(fast, 1 - beta)
-
-    def state(self) -> dict[str, Any]:
-        """Everything needed to go on exactly here."""
-        return {
-            "cfg": self.cfg.model_dump(mode="json"),
-            "nimg": self.nimg,
-            "resolution": self.resolution,
-            "ada_p": self.ada.p,
-            "path_mean": self.path_mean,
-            "rng": self.rng.get_state(),
-            "torch_rng": torch.get_rng_state(),
-            "g": self.g.state_dict(),
-            "g_ema": self.g_ema.state_dict(),
-            "opt_g": self.opt_g.state_dict(),
-            "critics": {name: critic.state_dict() for name, critic in self.critics.items()},
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        if state["resolution"] != self.resolution:
-            self._build(state["resolution"])
-        for name in ("g", "g_ema", "opt_g"):
-            getattr(self, name).load_state_dict(state[name])
-        for name, critic in self.critics.items():
-            critic.load_state_dict(state["critics"][name])
-        self.nimg, self.ada.p = state["nimg"], state["ada_p"]
-        self.path_mean = state["path_mean"]
-        self.rng.set_state(state["rng"])
-        torch.set_rng_state(state["torch_rng"])
+    def look(self, seen: Tensor, target: Tensor) -> Look:
+        """KID of as many samples as there are real images [N, 3, R, R], and sheets of samples nobody picked."""
+        labeller, g = open_trained(self.recipe.judge).to(self.device), self.network
+        z = torch.randn(len(seen), self.recipe.z_dim, generator=Step(0, 1, self.recipe.seed).stream("look"))
+        samples, known = [], []
+        for part, real in zip(z.split(CHUNK), seen.split(CHUNK), strict=True):
+            made = g.synthesize(Code(w=g.map(part.to(self.device))), noise="none").clamp(-1, 1)
+            known.append(features(labeller, real))
+            samples.append((features(labeller, made), made[: 4 * self.recipe.validation.strip]))
+        of_samples, of_images = np.concatenate([found for found, _ in samples]), np.concatenate(known)
+        distance = kid(of_samples, of_images, SUBSETS, max(2, len(seen) // 2))  # halves, so that subsets differ
+        width = self.recipe.validation.strip
+        shown = [row for row in samples[0][1].split(width) if len(row) == width]
+        return Look(distance.mean, tuple(shown or [samples[0][1]]), distance.std, "kid")
 
 
-def train(
-    trainer: GanTrainer,
-    folder: Path,
-    on_step: Callable[[dict[str, float]], None] = lambda _: None,
-    on_snapshot: Callable[[GanTrainer], None] = lambda _: None,
-) -> None:
-    """Run to the end of the last stage, resuming from ``folder/checkpoint.pt`` where there is one.
+class PathLength:
+    """The running mean of path lengths."""
 
-    A log line (JSON) is appended to ``folder/log.jsonl`` at every snapshot.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        trainer.load(torch.load(checkpoint, weights_only=True))
-    else:
-        for losses in trainer.warm_up():
-            on_step(losses)
-        _save(trainer, checkpoint)
-    next_snapshot = trainer.nimg + trainer.cfg.snapshot_kimg * 1000
-    recent: list[dict[str, float]] = []
-    start, start_img = time.monotonic(), trainer.nimg
-    while trainer.nimg < trainer.total_img:
-        recent.append(trainer.step())
-        on_step(recent[-1])
-        if trainer.nimg >= next_snapshot or trainer.nimg >= trainer.total_img:
-            next_snapshot += trainer.cfg.snapshot_kimg * 1000
-            _save(trainer, checkpoint)
-            rate = (trainer.nimg - start_img) / (time.monotonic() - start)
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(_mean(recent) | {"images_per_second": round(rate, 2)}) + "\n")
-            recent = []
-            on_snapshot(trainer)
+    def __init__(self) -> None:
+        self.mean: float | None = None
+
+    def update(self, length: float) -> float:
+        """Take one batch's mean length into account; the mean."""
+        self.mean = length if self.mean is None else self.mean + 0.01 * (length - self.mean)
+        return self.mean
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean = state["mean"]
 
 
-def _channels_last(module: M) -> M:
+class Generators(Product):
+    """Generators, each with its discriminator."""
+
+    noun = "generator"
+
+    def open(self, places: Places, device: str) -> Given:
+        if places.needed:
+            raise ConfigError(f"a generator starts from no other network: leave {', '.join(places.needed)} out")
+        if places.generator != EMBEDDED:
+            raise ConfigError(
+                f"a generator is trained, so none is taken from {places.generator!r}: to go on from it, give it with --start"
+            )
+        if places.start is None:
+            return Given(torch.device(device))
+        start = open_generator(places.start, device)
+        return Given(torch.device(device), start=start, fingerprints={"start": start.fingerprint})
+
+    def pack(self, learner: Learner, given: Given, name: str, record: Mapping[str, Any]) -> dict[str, bytes]:
+        assert isinstance(learner, GanLearner)
+        made = Generator(learner.network.cfg)
+        made.load_state_dict(learner.network.state_dict())
+        made.name, made.discriminator = name, learner.d
+        made.measure_w()
+        return pack_generator(made, extra=dict(record))
+
+
+def _known(value: Tensor, gradient: Tensor, images: Tensor) -> Tensor:
+    """``value`` as a loss whose gradient towards ``images`` is known already."""
+    linear = (images * gradient).sum()
+    return linear - linear.detach() + value
+
+
+def _channels_last(module: Any) -> Any:
     """Channels last: convolutions on a CPU are half as fast otherwise."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def _save(trainer: GanTrainer, checkpoint: Path) -> None:
-    partial = checkpoint.with_suffix(".tmp")
-    torch.save(trainer.state(), partial)
-    partial.replace(checkpoint)
-
-
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    keys = {k for row in rows for k in row}
-    out = {k: sum(r[k] for r in rows if k in r) / sum(k in r for r in rows) for k in sorted(keys)}
-    return {k: round(v, 5) for k, v in (out | {"kimg": rows[-1]["kimg"]}).items()}
-
-
-def _downscale(images: Tensor, resolution: int) -> Tensor:
-    """Box-filter uint8 images to ``resolution``."""
-    if images.shape[-1] == resolution:
-        return images
-    return F.adaptive_avg_pool2d(images.float(), resolution).round().to(torch.uint8)
+    return module.to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def _copy_generator(small: Generator, large: Generator) -> None:
-    target = large.state_dict()
-    for name, tensor in small.state_dict().items():
+def _take_over(start: Generator, g: Generator, d: Discriminator) -> None:
+    """Every layer that a generator of this size or a smaller one has.
+
+    Raises:
+        ConfigError: it is no smaller version of ``g``.
+    """
+    target = g.state_dict()
+    mine = {name: tensor for name, tensor in start.state_dict().items() if not name.startswith("discriminator.")}
+    odd = [name for name, tensor in mine.items() if name not in target or target[name].shape != tensor.shape]
+    if odd:
+        raise ConfigError(
+            f"start is a generator of {start.resolution} pixels and channels {list(start.cfg.channels)}, and the recipe's has "
+            f"{g.resolution} and {list(g.cfg.channels)}: give one of these widths, of this size or smaller ({odd[0]} differs)"
+        )
+    for name, tensor in mine.items():
         target[name].copy_(tensor)
+    if start.discriminator is not None:
+        _take_over_discriminator(start.discriminator, d)
 
 
-@torch.no_grad()
-def _copy_discriminator(small: Discriminator, large: Discriminator) -> None:
+def _take_over_discriminator(small: Discriminator, large: Discriminator) -> None:
     """Blocks are counted from the finest: those of the smaller network are the last ones of the larger."""
     offset = len(large.blocks) - len(small.blocks)
     target = large.state_dict()
@@ -400,6 +434,7 @@ def _copy_discriminator(small: Discriminator, large: Discriminator) -> None:
         if name.startswith("blocks."):
             _, index, rest = name.split(".", 2)
             name = f"blocks.{int(index) + offset}.{rest}"
-        elif name.startswith("from_rgb."):
+        elif name.startswith("from_rgb.") and offset:
             continue
-        target[name].copy_(tensor)
+        if name in target and target[name].shape == tensor.shape:
+            target[name].copy_(tensor)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
@@ -34,3 +34,12 @@ def same_start(network: nn.Module, world: int) -> None:
     with torch.no_grad():
         for tensor in network.state_dict().values():
             dist.broadcast(tensor, 0)
+
+
+def agreed(value: Tensor, world: int) -> Tensor:
+    """The mean of all workers' ``value``, detached: what a training keeps beside its weights must be the same for all."""
+    value = value.detach().clone()
+    if world > 1:
+        dist.all_reduce(value)
+        value /= world
+    return value

@@ -9,12 +9,11 @@ from functools import reduce
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.errors import ConfigError
 from ganinv.training.batches import BatchSource
-from ganinv.training.learner import Learner
+from ganinv.training.learner import Learner, Look
 from ganinv.training.parallel import average_gradients, same_start
 from ganinv.training.recipe import Recipe
 from ganinv.training.step import Step
@@ -50,10 +49,15 @@ class Trainer:
             torch.manual_seed(recipe.seed)
             self.learner = build()
         same_start(self.learner.network, world)
-        self.optimizer = recipe.optimizer.build(self.learner.network)
-        self.mean = self._weights() if recipe.ema else None
         self.steps_done = 0
         self.best = math.inf
+        self._enter(recipe.phase(0))
+
+    def _enter(self, phase: int) -> None:
+        """Begin a phase of the training, with an optimiser and a running mean of its own."""
+        self.phase, self.phase_began = phase, self.steps_done
+        self.optimizer = self.recipe.optimizers(self.learner.network, phase)
+        self.mean = self._weights() if self.recipe.ema else None
 
     @contextlib.contextmanager
     def finished(self) -> Iterator[nn.Module]:
@@ -79,6 +83,10 @@ class Trainer:
         """
         recipe, number = self.recipe, self.steps_done
         step = Step(number, recipe.steps, recipe.seed, self.rank, self.world)
+        if number == 0:
+            self.learner.begin(self.batches.images)
+        if recipe.phase(number) != self.phase:
+            self._enter(recipe.phase(number))
         self.learner.network.train()
         self.optimizer.scale(recipe.rate(number, recipe.steps))
         self.optimizer.zero_grad()
@@ -120,7 +128,8 @@ class Trainer:
     def _update_mean(self) -> None:
         if self.mean is None or self.recipe.ema is None:
             return
-        kept = 0.5 ** (1 / min(self.recipe.ema, max(1.0, self.steps_done / 10)))
+        since = self.steps_done - self.phase_began
+        kept = 0.5 ** (1 / min(self.recipe.ema, max(1.0, since * self.recipe.ema_rampup)))
         own = self.learner.network.state_dict()
         for name, slow in self.mean.items():
             if slow.is_floating_point():
@@ -129,23 +138,22 @@ class Trainer:
                 slow.copy_(own[name])
 
     @torch.no_grad()
-    def validate(self, images: Tensor, target: Tensor | None = None) -> tuple[float, Tensor, Tensor]:
-        """What the learner makes of held-out images [N, C, R, R]: the mean squared error, what it should be, and what it is.
+    def validate(self, images: Tensor, target: Tensor | None = None) -> Look:
+        """What the learner, as it would be saved now, makes of held-out images [N, C, R, R].
 
         Args:
             target: what they are to become, where something was taken away from the images.
         """
-        target = images if target is None else target
         with self.finished():
-            pairs = [self.learner.examine(*some) for some in zip(images.split(16), target.split(16), strict=True)]
-        wanted, made = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-        return float(F.mse_loss(made, wanted)), wanted, made
+            return self.learner.look(images, images if target is None else target)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on exactly here."""
         return {
             "kind": self.recipe.kind,
             "steps_done": self.steps_done,
+            "phase": self.phase,
+            "phase_began": self.phase_began,
             "best": self.best,
             "network": self.learner.network.state_dict(),
             "mean": self.mean,
@@ -164,6 +172,9 @@ class Trainer:
                 f"this checkpoint is of a {state.get('kind')} training, the recipe is for {self.recipe.kind}: train under "
                 "another name"
             )
+        if state["phase"] != self.phase:
+            self._enter(state["phase"])
+        self.phase_began = state["phase_began"]
         self.learner.network.load_state_dict(state["network"])
         if self.mean is not None:
             self.mean = {name: tensor.clone() for name, tensor in state["mean"].items()}

@@ -7,72 +7,86 @@ varied as the data. Adversarial training then only has to sharpen. On a CPU this
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 from torch import Tensor
 
-from ganinv.codes.code import Code
-from ganinv.generators.stylegan2 import Generator
-from ganinv.optim.muon import MuonAdam
+from ganinv.config import StrictModel
+from ganinv.optim.configs import MuonConfig
+
+LARGEST = 32  # pixels: what components tell apart does not need more
 
 
-class WarmStartConfig(BaseModel):
-    """A warm start. ``kimg``: thousands of images to decode; the learning rate falls along a cosine."""
+class WarmStartConfig(StrictModel):
+    """The first steps of a training, in which coefficients are decoded; the learning rates fall along a cosine."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    kimg: float = 50.0
-    batch_size: int = 16
-    muon_lr: float = 0.02
-    lr: float = 0.003
-    mapping_lr_scale: float = 0.3
-    seed: int = 0
+    steps: int = Field(3125, ge=1)
+    optimizer: MuonConfig = MuonConfig(lr=0.02, adam_lr=0.003, mapping_scale=0.3)
+    floor: float = Field(0.15, ge=0, le=1)
+    """Share of themselves that the learning rates do not fall below."""
 
 
-def warm_start(generator: Generator, images: Tensor, cfg: WarmStartConfig) -> Iterator[dict[str, float]]:
-    """Train ``generator`` in place to decode PCA coefficients of ``images``, yielding losses.
+class Components:
+    """Whitened principal components of a data set: images to latents that are about N(0, I).
 
     Args:
-        images: uint8 [N, 3, R, R] at the generator's resolution; mirrored copies are added.
+        count: how many: the generator's ``z_dim``.
     """
-    rng = torch.Generator().manual_seed(cfg.seed)
-    everything = torch.cat([images, images.flip(3)])
-    z = pca_latents(everything, generator.z_dim)
-    optimizer = MuonAdam(
-        generator,
-        muon_lr=cfg.muon_lr,
-        adam_lr=cfg.lr,
-        mapping_scale=cfg.mapping_lr_scale,
-        mapping_lr_mul=generator.cfg.mapping_lr_mul,
-    )
-    steps = int(cfg.kimg * 1000 / cfg.batch_size)
-    for step in range(steps):
-        index = torch.randint(len(everything), (cfg.batch_size,), generator=rng)
-        target = (everything[index].float() / 127.5 - 1).to(generator.device)
-        rendered = generator.synthesize(Code(w=generator.map(z[index].to(generator.device))), noise="none")
-        loss = pyramid_loss(rendered, target)
-        optimizer.scale(max(0.15, 0.5 + 0.5 * math.cos(math.pi * step / steps)))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield {"step": step + 1.0, "steps": float(steps), "loss": loss.item()}
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.mean = self.basis = torch.empty(0)
+
+    def fit(self, chunks: Iterable[Tensor]) -> None:
+        """Find them in one pass over uint8 images [N, C, R, R], whatever their number."""
+        total, products, count = torch.zeros(()), torch.zeros(()), 0
+        held: list[Tensor] = []
+        for chunk in chunks:
+            small = _small(chunk.float() / 127.5 - 1).double()
+            total, count = total + small.sum(0), count + len(small)
+            held.append(small)
+            if count > small.shape[1]:  # from here on the square of their size is less than what is held
+                products = products + sum(each.t() @ each for each in held)
+                held = []
+        mean = total / count
+        if held and not products.ndim:
+            _, sizes, rows = torch.linalg.svd(torch.cat(held) - mean, full_matrices=False)
+            values, vectors = sizes.square() / (count - 1), rows.t()
+        else:
+            products = products + sum(each.t() @ each for each in held)
+            covariance = (products - count * torch.outer(mean, mean)) / (count - 1)
+            values, vectors = (found.flip(-1) for found in torch.linalg.eigh(covariance))
+        values, vectors = values[: self.count].float(), vectors[:, : self.count].float()
+        # An eigenvector's sign is anybody's choice, and G learns one. Its largest entry cannot settle it: mirrored images make
+        # every eigenvector symmetric, so a left and a right entry are largest by rounding alone. A fixed random vector can.
+        probe = torch.randn(len(vectors), generator=torch.Generator().manual_seed(0))
+        self.mean = mean.float()
+        self.basis = vectors * (probe @ vectors).sign() / values.clamp_min(1e-8).sqrt()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Latents [N, count] of images [N, C, R, R] in [-1, 1]."""
+        mean, basis = self.mean.to(images.device), self.basis.to(images.device)
+        return (_small(images) - mean) @ basis
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean, "basis": self.basis}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean, self.basis = state["mean"], state["basis"]
 
 
-def pca_latents(images: Tensor, z_dim: int) -> Tensor:
-    """Whitened PCA coefficients of uint8 images [N, 3, R, R]: [N, z_dim], about N(0, I)."""
-    small = F.adaptive_avg_pool2d(images.float() / 127.5 - 1, 32).flatten(1)
-    centred = small - small.mean(0)
-    values, vectors = torch.linalg.eigh(centred.t() @ centred / (len(centred) - 1))
-    values, vectors = values.flip(0)[:z_dim], vectors.flip(1)[:, :z_dim]
-    # An eigenvector's sign is anybody's choice, and G learns one. Its largest entry cannot settle it: mirrored images make
-    # every eigenvector symmetric, so a left and a right entry are largest by rounding alone. A fixed random vector can.
-    probe = torch.randn(len(vectors), generator=torch.Generator().manual_seed(0))
-    vectors = vectors * (probe @ vectors).sign()
-    return centred @ vectors / values.clamp_min(1e-8).sqrt()
+def _small(images: Tensor) -> Tensor:
+    side = min(LARGEST, images.shape[-1])
+    return F.adaptive_avg_pool2d(images, side).flatten(1)
+
+
+def dimensions(resolution: int, channels: int = 3) -> int:
+    """How many components images of a resolution can have at most."""
+    return channels * min(LARGEST, resolution) ** 2
 
 
 def pyramid_loss(rendered: Tensor, target: Tensor) -> Tensor:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
 from ganinv.config import StrictModel, digest, reread
+from ganinv.data.dataset import Dataset
+from ganinv.data.decode import ImageRefused, decode_image
 from ganinv.data.index import write_index
 from ganinv.errors import ConfigError, DataError
-from ganinv.generators.files import open_generator
-from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.registry import AnyRecipe
+from ganinv.methods.registry import PRODUCTS, AnyRecipe
 from ganinv.store import Collection, Plan, Store, open_store
 from ganinv.training.masks import StoredMasks, open_masks
 from tasks.engine import Engine, Pools, Watcher, default_device, provenance
@@ -25,18 +25,21 @@ from tasks.pool.inline import InlinePool
 from tasks.pool.progress import ProgressLine
 from tasks.steps.train_job import TrainJob
 from tasks.summary import Tally, summarised
-from tasks.training import Stretch, TrainingWorker, opened, stretch_id
+from tasks.training import Stretch, TrainingWorker, stretch_id
+
+LOOKED_AT = 8  # images whose sizes are looked at before a training
 
 
 def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
-    """Train and save the inverter: the best of the validations as ``encoders/<name>``, where methods find it.
+    """Train and save what the recipe makes: the best of the validations, an inverter as ``encoders/<name>``, where methods find
+    it, a generator as ``generators/<name>``.
 
     ``training/<name>`` holds the losses of every step, the last checkpoints, pictures of held-out images beside their
     reconstructions, and TensorBoard files. Run again, it resumes from the last checkpoint.
     """
-    store, generator = open_store(job.store), open_generator(job.generator)
+    store = open_store(job.store)
     collection = store.collection("training", job.collection_name)
-    plan, dataset = _plan(job, store, generator), None if job.dataset is None else job.dataset.open()
+    plan, dataset = _plan(job), None if job.dataset is None else job.dataset.open()
     on_ray = _on_ray(job, pools.engine)
     place = replace(pools.get(sequential=True).place, slots=job.workers) if on_ray else InlinePool().place
     if not collection.exists():
@@ -62,33 +65,47 @@ def run_train(job: TrainJob, pools: Pools) -> dict[str, Any]:
         "url": collection.url,
         "steps": manifest.rows,
         "units_computed": len(left),
-        "encoder": job.inverter_url,
+        PRODUCTS[job.recipe.makes].noun: job.made_url,
     }
 
 
-def _plan(job: TrainJob, store: Store, generator: Generator) -> Plan:
+def _plan(job: TrainJob) -> Plan:
     recipe = job.recipe
-    needed = {role: opened(job, uri, generator, store) for role, uri in job.roles.items()}
-    start = None if job.start is None else opened(job, job.start, generator, store)
-    recipe.build(generator, needed, start)  # what does not fit is refused before anything is written
+    given = PRODUCTS[recipe.makes]().open(job.places, "cpu")
+    recipe.learner(given)  # what does not fit is refused before anything is written
+    fingerprints = dict(given.fingerprints)
     config: dict[str, Any] = {
         "recipe": recipe.model_dump(mode="json"),
-        "needed": {role: one.fingerprint for role, one in needed.items()},
-        "start": None if start is None else start.fingerprint,
+        "start": fingerprints.pop("start", None),
+        "needed": fingerprints,
         "workers": job.workers,
         "dataset": None,
     }
     if job.dataset is not None:  # on other images it is another training, and half of one would mix both
-        ids = job.dataset.open().ids
+        dataset = job.dataset.open()
+        ids = dataset.ids
         if not ids:
             raise DataError(f"{job.dataset.url} has no images: training needs some, or no data set at all")
         if recipe.data.masks is not None and isinstance(masks := open_masks(recipe.data.masks), StoredMasks):
             masks.check(ids)
         config |= {"dataset": job.dataset.model_dump(mode="json"), "images": digest(ids)}
+        recipe.check_images(len(ids), lambda: _sides(dataset, ids[:LOOKED_AT]))
+    else:
+        recipe.check_images(None)
     every = recipe.checkpoint_every
     stretches = [stretch_id(first, min(first + every - 1, recipe.steps)) for first in range(1, recipe.steps + 1, every)]
-    origin = provenance(generator, encoder=job.collection_name, recipe=recipe.kind, seed=recipe.seed)
+    noun = PRODUCTS[recipe.makes].noun
+    origin = provenance(given.generator, **{noun: job.collection_name}, recipe=recipe.kind, seed=recipe.seed)
     return Plan.of("train", config, origin, stretches, 1)
+
+
+def _sides(dataset: Dataset, ids: Sequence[str]) -> list[int]:
+    """The smaller sides, in pixels, of those that can be read."""
+    found = []
+    for image_id in ids:
+        with suppress(ImageRefused):
+            found.append(min(decode_image(dataset.read(image_id)).size))
+    return found
 
 
 class _Planned(StrictModel):
@@ -140,8 +157,8 @@ def _train(job: TrainJob, pools: Pools, collection: Collection, left: int, place
 
 
 def _publish(collection: Collection, store: Store, job: TrainJob) -> None:
-    """The best inverter becomes ``encoders/<name>``; config.json, without which the folder is not read as one, goes last."""
+    """The best becomes ``encoders/<name>``; the file of JSON, without which the folder is not read as one, goes last."""
     folder = f"{collection.path}/best"
-    names = sorted(store.objects.names(folder), key=lambda name: name == "config.json")
+    names = sorted(store.objects.names(folder), key=lambda name: name.endswith(".json"))
     for name in names:
-        store.objects.put(f"encoders/{job.collection_name}/{name}", store.objects.read(f"{folder}/{name}"))
+        store.objects.put(f"{job.recipe.makes}/{job.collection_name}/{name}", store.objects.read(f"{folder}/{name}"))

@@ -11,17 +11,19 @@ from ganinv.config import StrictModel
 from ganinv.generators.files import EMBEDDED
 from ganinv.methods.registry import AnyRecipe, load_recipe
 from ganinv.store import open_store
+from ganinv.training.product import Places
 from tasks.jobs.dataset import DatasetRef
 
 
 class TrainJob(StrictModel):
-    """Train an inverter for ``generator`` on generated images, and on real ones when ``dataset`` is given.
+    """Train by a recipe: an inverter for ``generator``, on generated images and on real ones when ``dataset`` is given; or a
+    generator itself.
 
     Args:
         recipe: which method, and how it is trained; a name of ``configs/training``, a YAML file, or the values themselves.
-        name: of the inverter in the store, which methods find it by, and of ``training/<name>``; the recipe's name by
+        name: of what is made in the store, which methods find an inverter by, and of ``training/<name>``; the recipe's name by
             default, which is its kind unless it has one.
-        start: an inverter of the same kind to continue from, by name or URI; None trains from scratch.
+        start: a network of the same kind to continue from, by name or URI; None trains from scratch.
         needed: frozen inverters by role, in place of those that the recipe names.
         workers: how many train together (engine ``ray``); each takes its share of every batch.
     """
@@ -50,6 +52,11 @@ class TrainJob(StrictModel):
         return {**self.recipe.needed, **self.needed}
 
     @property
-    def inverter_url(self) -> str:
-        """Where the trained inverter is."""
-        return f"{open_store(self.store).url}/encoders/{self.collection_name}"
+    def places(self) -> Places:
+        """Where all that it starts from is."""
+        return Places(self.generator, open_store(self.store), self.collection_name, self.start, self.roles)
+
+    @property
+    def made_url(self) -> str:
+        """Where the trained network is."""
+        return f"{open_store(self.store).url}/{self.recipe.makes}/{self.collection_name}"

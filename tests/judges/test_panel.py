@@ -12,14 +12,12 @@ from torch import Tensor
 
 from benchmarks.directions.judged import judge_edits, row
 from benchmarks.generator.labels import agreement
-from benchmarks.generator.quality import Features, Judges, compare, draw, nearest, open_run, table
+from benchmarks.generator.quality import Features, Judges, compare, nearest, table
 from ganinv.codes.code import Code
 from ganinv.directions.direction import Direction
-from ganinv.errors import WeightsRefused
 from ganinv.generators.files import open_generator
 from ganinv.judges import FaceJudge, Judged, Panel, SqueezeNet
 from ganinv.labels import open_labeller
-from ganinv.training.gan import GanTrainer, GanTrainingConfig
 
 
 @pytest.fixture(scope="module")
@@ -49,22 +47,6 @@ def test_numbers_of_a_set_and_of_a_worse_one(judges: Judges, tmp_path: Path) -> 
     assert nearest(noisy, first) == {}
     text = table([{"name": "a", **same}, {"name": "b", **worse}])
     assert text.startswith("| | a | b |\n|---|---|---|\n| KID x 1000, squeezenet | ")
-
-
-def test_the_averaged_generator_of_a_checkpoint_is_judged(tmp_path: Path) -> None:
-    cfg = GanTrainingConfig(channels=(8, 8, 8), z_dim=8, w_dim=8, mapping_layers=1, stages=((16, 1),), batch_size=4)
-    images = torch.randint(0, 256, (8, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    trainer = GanTrainer(cfg, images)
-    trainer.step()
-    path = tmp_path / "checkpoint.pt"
-    torch.save(trainer.state(), path)
-    g = open_run(str(path))
-    w = torch.randn(2, g.num_ws, 8, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(g.render(Code(w=w)), trainer.g_ema.render(Code(w=w)))
-    assert draw(g).size == (160, 10 * 16 + 4 + 4 * 16)
-    torch.save({"g_ema": {}}, path)
-    with pytest.raises(WeightsRefused, match=r"is no checkpoint of ganinv\.training\.gan_run: expected cfg, g_ema"):
-        open_run(str(path))
 
 
 def test_the_page_of_edits_says_what_judges_saw(judges: Judges) -> None:

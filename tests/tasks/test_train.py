@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,14 +18,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ganinv.errors import ConfigError, DataError, GeneratorMismatch, RunConflict, WeightsRefused
+from ganinv.errors import ConfigError, DataError, GeneratorMismatch, RunConflict, StoreError, WeightsRefused
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.methods.files import open_inverter
 from ganinv.store import Store, open_store
 from ganinv.training.trainer import TrainingStopped
 from tasks.engine import Engine, open_pools
+from tasks.pool import RunStopped
 from tasks.steps.train import TrainJob, run_train
 from tests.chaos.processes import command, family, kill, wait_for
+from tests.chaos.storage import BUCKET, S3Server
 from tests.tiny import tiny_generator
 
 RECIPE = {
@@ -137,11 +141,59 @@ def test_trainings_on_s3_equal_those_on_files(
 
 
 @pytest.mark.slow
+def test_a_storage_server_that_is_gone_for_a_while_costs_time_alone(
+    made: Path, undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed after the first checkpoint, and started again after some seconds: ``GANINV_TEST_GAP=30`` makes them thirty."""
+    gap = float(os.environ.get("GANINV_TEST_GAP", "4"))
+    downs: list[float] = []
+    with S3Server("training-gap", tmp_path) as server:
+        server.files().mkdir(BUCKET)
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+
+        def strike() -> None:
+            wait_for(lambda: server.parts("train/training/e4e") > 0, 300, "the first checkpoint")
+            server.kill()
+            began = time.monotonic()
+            time.sleep(gap)
+            downs.append(time.monotonic() - began)
+            server.start()
+
+        thread = threading.Thread(target=strike)
+        thread.start()
+        result = run(job(made, f"s3://{BUCKET}/train"))
+        thread.join()
+        assert (len(downs), result["steps"]) == (1, 8)
+        assert weights(open_store(f"s3://{BUCKET}/train")) == weights(undisturbed)
+
+
+def test_no_space_for_a_checkpoint_loses_nothing_that_was_done(made: Path, undisturbed: Store, tmp_path: Path) -> None:
+    """Files may grow to half a checkpoint only: the next one is not written, and those before stay."""
+    train = job(made, tmp_path)
+    answers = iter([False, True])
+    engine = Engine.model_validate({"kind": "inline", "quiet": True})
+    stopping = open_pools(engine, should_stop=lambda: next(answers, True))
+    with stopping as pools, pytest.raises(RunStopped, match="3 of its checkpoints left"):
+        run_train(train, pools)
+    first = tmp_path / "training/e4e/checkpoint-00000.pt"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (first.stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"no space left .* Free some space or use another store"):
+            run(train)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    names = open_store(str(tmp_path)).objects.names("training/e4e")
+    assert [name for name in names if name.startswith(("checkpoint", "part-"))] == [first.name, "part-00000.parquet"]
+    assert run(train)["units_computed"] == 3
+    assert weights(open_store(str(tmp_path))) == weights(undisturbed)
+
+
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_two_workers_outlive_a_kill(made: Path, tmp_path: Path) -> None:
     """Ray Train replaces a worker that died, and all resume from the last checkpoint."""
-    import threading
-
     killed: set[int] = set()
 
     def kill_one() -> None:

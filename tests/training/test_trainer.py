@@ -161,8 +161,8 @@ def test_a_validation_is_of_the_running_mean() -> None:
     for _ in range(4):
         averaged.step()
     trained = {n: t.clone() for n, t in averaged.learner.network.state_dict().items()}
-    error, _, rendered = averaged.validate(images)
-    assert rendered.shape == images.shape
+    look = averaged.validate(images)
+    assert [row.shape for row in look.rows] == [images.shape] * 2
     assert all(torch.equal(t, trained[n]) for n, t in averaged.learner.network.state_dict().items())
     averaged.mean = None
-    assert averaged.validate(images)[0] != error
+    assert averaged.validate(images).error != look.error
