@@ -1,7 +1,7 @@
 """A trained generator as the embedded one: measured, in half precision, beside its model card.
 
     ganinv train portraits-64-gan --store STORE --dataset portraits.parquet --where split=train
-    python -m benchmarks.generator.card --generator STORE/generators/portraits-64 --data portraits.parquet --where split=train \\
+    python -m benchmarks.generator.ship --generator STORE/generators/portraits-64 --data portraits.parquet --where split=train \\
         --to ganinv/generators/assets/portraits-64
 
 Measured are KID against the training images in the feature space of the shipped attribute net, and the nearest training
