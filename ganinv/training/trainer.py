@@ -172,9 +172,9 @@ class Trainer:
                 f"this checkpoint is of a {state.get('kind')} training, the recipe is for {self.recipe.kind}: train under "
                 "another name"
             )
-        if state["phase"] != self.phase:
-            self._enter(state["phase"])
-        self.phase_began = state["phase_began"]
+        if (phase := state.get("phase", self.phase)) != self.phase:
+            self._enter(phase)
+        self.phase_began = state.get("phase_began", 0)
         self.learner.network.load_state_dict(state["network"])
         if self.mean is not None:
             self.mean = {name: tensor.clone() for name, tensor in state["mean"].items()}
