@@ -18,12 +18,15 @@ from torch import Tensor
 
 from ganinv.errors import ConfigError, DataError
 from ganinv.faces.dlib68 import MODEL
+from ganinv.judges.descriptor import AROUND, CHIP, DIMENSIONS, DescriptorNet
 from ganinv.judges.weights import INSTALL, Judge, PackagedWeights
 
 SIDE = 256
 """Images are enlarged to this many pixels a side: the detector's window has 80."""
 SAME_PERSON = 0.6
 """Descriptors nearer than this are one person's, says who trained them."""
+AT_ONCE = 16
+"""Faces that are described at once."""
 
 LANDMARKS = PackagedWeights(*MODEL)
 DESCRIPTOR = PackagedWeights(
@@ -99,15 +102,16 @@ class FaceJudge:
 
     def describe(self, faces: Faces) -> np.ndarray:
         """Descriptors [N, 128], NaN without a face."""
-        rows = np.full((len(faces.boxes), 128), np.nan)
-        for n, shape in enumerate(faces.boxes):
-            if shape is not None:
-                rows[n] = self._recogniser.compute_face_descriptor(faces.pixels[n], shape)
+        rows = np.full((len(faces.boxes), DIMENSIONS), np.nan)
+        seen = [n for n, shape in enumerate(faces.boxes) if shape is not None]
+        for some in (seen[first : first + AT_ONCE] for first in range(0, len(seen), AT_ONCE)):
+            chips = [self._dlib.get_face_chip(faces.pixels[n], faces.boxes[n], CHIP, AROUND) for n in some]
+            rows[some] = self._recogniser(np.stack(chips)).double().numpy()
         return rows
 
     @cached_property
-    def _recogniser(self) -> Any:
-        return self._dlib.face_recognition_model_v1(str(DESCRIPTOR.path()))
+    def _recogniser(self) -> DescriptorNet:
+        return DescriptorNet(DESCRIPTOR.path())
 
 
 def face_detector() -> Any:
