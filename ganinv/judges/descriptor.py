@@ -25,7 +25,9 @@ WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)
 """Of each block of two convolutions; the first of a width above 32 halves the image, and so does the last."""
 DIMENSIONS = 128
 
-_TENSOR = re.compile(rb"\x05con_4|\x07affine_|\x04fc_2\x01\x80\x02\x00\x01")  # the last names its 128 outputs and 256 inputs
+_TENSOR = re.compile(
+    rb"\x05con_4|\x07affine_|\x04fc_2\x01\x80\x02\x00\x01"
+)  # the last names its 128 outputs and 256 inputs
 
 
 class DescriptorNet(nn.Module):
@@ -43,32 +45,28 @@ class DescriptorNet(nn.Module):
     def __init__(self, path: Path) -> None:
         super().__init__()
         tensors = _tensors(path.read_bytes())
+        inputs = (32, *WIDTHS[:-1])
+        self.halves = [a != b or n == len(WIDTHS) - 1 for n, (a, b) in enumerate(zip(inputs, WIDTHS, strict=True))]
         try:
-            self.first = _convolution(tensors, 3, 32, 7)
-            inputs = (32, *WIDTHS[:-1])
+            self.first = _convolution(tensors, 3, 32, 7, half=True)
             pairs = [
-                (_convolution(tensors, before, width, 3), _convolution(tensors, width, width, 3))
-                for before, width in zip(inputs, WIDTHS, strict=True)
+                (_convolution(tensors, before, width, 3, half), _convolution(tensors, width, width, 3))
+                for before, width, half in zip(inputs, WIDTHS, self.halves, strict=True)
             ]
             last = next(tensors)
             self.last = nn.Parameter(torch.from_numpy(last.reshape(WIDTHS[-1], DIMENSIONS)))
         except (StopIteration, ValueError) as error:
             raise WeightsRefused(f"{path} does not hold dlib's network of face descriptors: {error}") from error
-        self.blocks = nn.ModuleList(nn.ModuleList(pair) for pair in pairs)
-        self.halves = [
-            before != width or n == len(WIDTHS) - 1
-            for n, (before, width) in enumerate(zip(inputs, WIDTHS, strict=True))
-        ]
+        self.first_of, self.second_of = (nn.ModuleList(layers) for layers in zip(*pairs, strict=True))
         self.register_buffer("mean", torch.tensor(MEAN_RGB).view(1, 3, 1, 1))
         self.eval().requires_grad_(False)
 
     @torch.inference_mode()
     def forward(self, chips: np.ndarray) -> Tensor:
         x = (torch.from_numpy(chips).permute(0, 3, 1, 2).float() - self.mean) / 256
-        x = F.max_pool2d(F.relu(F.conv2d(x, self.first.weight, self.first.bias, stride=2)), 3, 2)
-        for (one, two), half in zip(self.blocks, self.halves, strict=True):
-            inner = F.relu(F.conv2d(x, one.weight, one.bias, stride=1 + half, padding=0 if half else 1))
-            inner = F.conv2d(inner, two.weight, two.bias, padding=1)
+        x = F.max_pool2d(F.relu(self.first(x)), 3, 2)
+        for one, two, half in zip(self.first_of, self.second_of, self.halves, strict=True):
+            inner = two(F.relu(one(x)))
             x = F.relu(_sum(inner, F.avg_pool2d(x, 2) if half else x))
         described: Tensor = x.mean((2, 3)) @ self.last
         return described
@@ -81,13 +79,13 @@ def _sum(a: Tensor, b: Tensor) -> Tensor:
     return grown[0] + grown[1]
 
 
-def _convolution(tensors: Iterator[np.ndarray], before: int, width: int, side: int) -> nn.Conv2d:
+def _convolution(tensors: Iterator[np.ndarray], before: int, width: int, side: int, half: bool = False) -> nn.Conv2d:
     """A convolution and the affine layer after it, as one."""
     filters, affine = next(tensors), next(tensors)
     weight = torch.from_numpy(filters[:-width].reshape(width, before, side, side))
     bias = torch.from_numpy(filters[-width:].copy())
     scale, shift = torch.from_numpy(affine.reshape(2, width))
-    layer = nn.Conv2d(before, width, side)
+    layer = nn.Conv2d(before, width, side, stride=1 + half, padding=0 if half else side // 2)
     layer.weight = nn.Parameter(weight * scale.view(-1, 1, 1, 1))
     layer.bias = nn.Parameter(bias * scale + shift)
     return layer

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -23,6 +25,8 @@ BOARD, JUDGED = "board", "leaderboard"
 """Folder of what belongs to the board as a whole; kind of the collections of judged images."""
 SUMMARY = "_summary.parquet"
 """What each run did, beside its collection."""
+CONTROL = "control-"
+"""What the names of methods begin with that are bad on purpose: rows like others, but no rank is made with them."""
 
 
 def collection_name(dataset: str, method: str) -> str:
@@ -31,12 +35,29 @@ def collection_name(dataset: str, method: str) -> str:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What an image takes.
+
+    Args:
+        seconds: of a processor, everything from reading to writing. wall: by the clock, of the whole run over its images.
+        batch: images worked on at once. device: what on.
+        bytes: of its row and its extras.
+    """
+
+    seconds: float
+    wall: float
+    batch: int
+    device: str
+    bytes: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One method on one data set.
 
     Args:
         values: name -> [N], by image, in the order of ``ids``.
-        seconds: processor seconds of an image, everything from reading to writing; bytes: of its row and its extras.
+        judges: named with version and hash; absent: what they could not say -> why.
     """
 
     dataset: str
@@ -44,9 +65,14 @@ class Row:
     ids: tuple[str, ...]
     values: Mapping[str, np.ndarray]
     failed: int
-    seconds: float
-    bytes: float
+    cost: Cost
     judges: tuple[str, ...]
+    absent: Mapping[str, str]
+
+    @property
+    def control(self) -> bool:
+        """Whether it is bad on purpose."""
+        return self.method.startswith(CONTROL)
 
 
 class Board:
@@ -62,28 +88,46 @@ class Board:
         if record is None:
             raise StoreError(f"{store.url} has no leaderboard: make one with: ganinv leaderboard run")
         self.protocol = validate(LeaderboardProtocol, json.loads(record), "board/protocol.json")
-        self.not_run: dict[str, str] = json.loads(store.objects.read_if_there(f"{BOARD}/not-run.json") or b"{}")
+        self._not_run: dict[str, str] = json.loads(store.objects.read_if_there(f"{BOARD}/not-run.json") or b"{}")
+        self.identity: dict[str, dict[str, Any]] = json.loads(
+            store.objects.read_if_there(f"{BOARD}/identity.json") or b"{}"
+        )
+        """Data set -> how well the judge of identity tells its people apart, at the generator's size."""
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Row]]:
-        """Data set -> method -> its row; the methods with the best distance first."""
+        """Data set -> method -> its row; the methods with the smallest error first."""
         out: dict[str, dict[str, Row]] = {}
         for name in self.store.list(JUDGED):
             dataset, _, method = name.partition(".")
             judged = self.store.collection(JUDGED, name)
-            if judged.manifest() is not None:
-                out.setdefault(dataset, {})[method] = _row(self.store, dataset, method, judged)
+            if judged.manifest() is not None and (row := _row(self.store, dataset, method, judged)) is not None:
+                out.setdefault(dataset, {})[method] = row
         return {
             dataset: dict(sorted(methods.items(), key=lambda each: float(np.nanmean(each[1].values["mse"]))))
             for dataset, methods in sorted(out.items())
         }
 
+    def not_run(self, dataset: str) -> dict[str, str]:
+        """Method -> why it has no row there."""
+        named = {name.partition(".")[2]: why for name, why in self._not_run.items() if name.startswith(f"{dataset}.")}
+        return dict(sorted((method, why) for method, why in named.items() if method not in self.rows.get(dataset, {})))
+
     @property
-    def measures(self) -> list[str]:
-        """Columns that any row has, in the order of the page."""
-        asked = [f"{edit.direction}_{what}" for edit in self.protocol.edits for what in ("reached", "kept")]
-        known = {name for methods in self.rows.values() for row in methods.values() for name in row.values}
-        return [name for name in ("mse", "ssim", "features", "identity", "same", "grain", *asked) if name in known]
+    def datasets(self) -> list[str]:
+        """Those with a row, or with a reason for having none."""
+        return sorted({*self.rows, *(name.partition(".")[0] for name in self._not_run)})
+
+    @property
+    def judges(self) -> list[str]:
+        """All that said something here."""
+        return sorted({judge for methods in self.rows.values() for row in methods.values() for judge in row.judges})
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """What no row has, for want of a judge -> why."""
+        rows = [row for methods in self.rows.values() for row in methods.values()]
+        return {what: why for row in rows for what, why in row.absent.items() if all(what in r.absent for r in rows)}
 
     def mean(self, row: Row, measure: str) -> Estimate:
         """Over images."""
@@ -101,28 +145,63 @@ class Board:
         mine, theirs = (np.array(each) for each in zip(*both, strict=True))
         return ratio(row.values[measure][mine], reference.values[measure][theirs], self.protocol.resamples)
 
+    def table(self) -> pa.Table:
+        """Every number of the board, a row each: data set, method, measure, mean, low, high, images. Costs are among them."""
+        lines: list[dict[str, Any]] = []
+        for dataset, methods in self.rows.items():
+            for method, row in methods.items():
+                found = {name: self.mean(row, name) for name in row.values}
+                if (relative := self.to_reference(row)) is not None:
+                    found["mse_to_reference"] = relative
+                cost = {"seconds": row.cost.seconds, "wall_seconds": row.cost.wall, "bytes": row.cost.bytes}
+                found |= {n: Estimate(value, np.nan, np.nan, len(row.ids)) for n, value in cost.items()}
+                lines += [
+                    {"dataset": dataset, "method": method, "measure": name}
+                    | {"mean": each.mean, "low": each.low, "high": each.high, "images": each.count}
+                    for name, each in found.items()
+                ]
+        table = pa.Table.from_pylist(lines)
+        about = {"protocol": self.protocol.name, "digest": self.protocol.digest, "judges": json.dumps(self.judges)}
+        return table.replace_schema_metadata(about)
 
-def published() -> Mapping[str, Mapping[str, object]]:
-    """Method -> its error as a ratio to e4e's in the literature, and where that stands."""
-    found: Mapping[str, Mapping[str, object]] = load_yaml(Path(__file__).parent / "literature.yaml")["methods"]
+
+def published() -> Mapping[str, Mapping[str, Any]]:
+    """Method -> its error as a ratio to e4e's in the literature (``ratio``), and where that stands (``source``)."""
+    found: Mapping[str, Mapping[str, Any]] = load_yaml(Path(__file__).parent / "literature.yaml")["methods"]
     return found
 
 
-def _row(store: Store, dataset: str, method: str, judged: Collection) -> Row:
+def _row(store: Store, dataset: str, method: str, judged: Collection) -> Row | None:
+    """None where no image was judged."""
     table = judged.read()
+    if not table.num_rows:
+        return None
     latents = store.latents[judged.name]
     values = {name: table[name].to_numpy().astype(np.float64) for name in table.schema.names if name != "image_id"}
-    runs = pq.read_table(io.BytesIO(latents.objects.read(f"{latents.path}/{SUMMARY}")))
-    images = float(np.sum(runs["ok"]) + np.sum(runs["failed"]))
-    extras = pc.sum(latents.read(columns=["extras_bytes"])["extras_bytes"]).as_py() or 0
-    parts = sum(e.bytes for e in latents.objects.entries(latents.path) if e.name.startswith("part-"))
+    says = judged.provenance()
     return Row(
         dataset,
         method,
         tuple(table["image_id"].to_pylist()),
         values,
         latents.errors().num_rows,
-        float(np.sum(runs["cpu_seconds"])) / images,
-        (parts + extras) / max(table.num_rows, 1),
-        tuple(judged.provenance().get("judges", ())),
+        _cost(latents),
+        tuple(says.get("judges", ())),
+        dict(says.get("absent", {})),
+    )
+
+
+def _cost(latents: Collection) -> Cost:
+    runs = pq.read_table(io.BytesIO(latents.objects.read(f"{latents.path}/{SUMMARY}")))
+    images = max(sum(runs["ok"].to_pylist()) + sum(runs["failed"].to_pylist()), 1)
+    rows = latents.read(columns=["image_id", "extras_bytes"])
+    parts = sum(entry.bytes for entry in latents.objects.entries(latents.path) if entry.name.startswith("part-"))
+    config = latents.plan().config["method"]
+    machines = sorted({machine for each in runs["machines"].to_pylist() for machine in each or ()})
+    return Cost(
+        seconds=sum(runs["cpu_seconds"].to_pylist()) / images,
+        wall=sum(runs["seconds"].to_pylist()) / images,
+        batch=min(int(config["batch_size"]), max(len(unit.ids) for unit in latents.plan().units)),
+        device=", ".join(machines),
+        bytes=(parts + (pc.sum(rows["extras_bytes"]).as_py() or 0)) / max(rows.num_rows, 1),
     )

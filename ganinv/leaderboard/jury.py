@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -10,45 +13,56 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganinv.errors import ConfigError
-from ganinv.judges import Judge, Panel, SqueezeNet, identity_distance
-from ganinv.leaderboard.protocol import LeaderboardProtocol
+from ganinv.judges import FaceJudge, Judge, SqueezeNet, identity_distance, measure_faces, measure_haze
+from ganinv.leaderboard.protocol import AskedEdit, LeaderboardProtocol
+from ganinv.losses.distance import Distance, between
 from ganinv.metrics import mse, ssim
 
 Numbers = dict[str, np.ndarray]
 """Name -> [B] float; NaN where a judge has nothing to say."""
+Measures = Mapping[str, np.ndarray]
+
+REMEMBERED = 4096
+"""Photos whose descriptors a process keeps: each method is compared with the same ones."""
 
 
 class Jury:
     """Judges of one board.
 
     Faces are judged where the packages of the extra ``judges`` are; without them identity and edits are left out.
+
+    Args:
+        distance: what methods minimise here, to be seen beside what judges say; None leaves it out.
     """
 
-    def __init__(self, protocol: LeaderboardProtocol) -> None:
-        self.protocol = protocol
-        self.panel, self.net, self.absent = _open()
+    def __init__(self, protocol: LeaderboardProtocol, distance: Distance | None = None) -> None:
+        self.protocol, self.distance = protocol, distance
+        self.faces, self.net, self.absent = installed()
 
     @property
     def judges(self) -> tuple[Judge, ...]:
         """Named beside the numbers."""
-        return () if self.panel is None else self.panel.judges
+        return (*(() if self.net is None else (self.net.judge,)), *(() if self.faces is None else self.faces.judges))
 
     @torch.no_grad()
     def fidelity(self, source: Tensor, rendered: Tensor) -> Numbers:
         """Of renderings beside their sources, both [B, 3, R, R] in [-1, 1].
 
-        ``mse`` and ``ssim`` on clamped pixels; ``features``: distance in SqueezeNet's features; ``identity``: distance of
-        dlib's descriptors, ``same``: whether it is one person's; ``grain``: see :func:`grain`.
+        ``mse`` and ``ssim`` on clamped pixels; ``distance``: what methods minimise; ``features``: distance in SqueezeNet's
+        features; ``identity``: distance of dlib's descriptors, ``same``: whether it is one person's; ``grain``: see
+        :func:`grain`, and ``speckled``: whether it is more than the protocol's.
         """
         source, rendered = source.float().clamp(-1, 1), rendered.float().clamp(-1, 1)
         out = {"mse": mse(source, rendered), "ssim": ssim(source, rendered), "grain": grain(source, rendered)}
+        if self.distance is not None:
+            out["distance"] = between(self.distance.features(rendered), self.distance.features(source))
         if self.net is not None:
             out["features"] = feature_distance(self.net, source, rendered)
         numbers = {name: value.double().cpu().numpy() for name, value in out.items()}
-        if self.panel is not None:
-            faces = [self.panel.judge(images.cpu()) for images in (source, rendered)]
-            numbers["identity"] = identity_distance(*(each.descriptors for each in faces))
-            numbers["same"] = _known(numbers["identity"], numbers["identity"] < self.protocol.same_person)
+        numbers["speckled"] = (numbers["grain"] > self.protocol.speckled).astype(np.float64)
+        if self.faces is not None:
+            numbers["identity"] = identity_distance(self._person(source), self._person(rendered))
+            numbers["same"] = _where_known(numbers["identity"], numbers["identity"] < self.protocol.same_person)
         return numbers
 
     @torch.no_grad()
@@ -63,37 +77,78 @@ class Jury:
             edit: (direction, strength) -> images [B, 3, R, R], rendered as the method's edits are.
 
         Returns:
-            Per edit ``<direction>_reached`` (0 or 1), ``_strength`` and ``_identity`` (to the source, at that strength; NaN
-            where it was not reached), ``_kept``: reached, and still the source's person.
+            Per edit ``<direction>_reached`` (0 or 1), ``_kept``: reached, and still the source's person; at the asked change,
+            and NaN where it was not reached: ``_strength``, ``_side`` (mean change of what was not asked for, in spreads of
+            photographs), and for each change of the range ``_identity_<change>``, the distance to the source there.
         """
-        if self.panel is None:
+        if self.faces is None:
             return {}
-        before, of_source = self.panel.judge(rendered.cpu()), self.panel.judge(source.cpu()).descriptors
+        of_source, before = self._person(source), self._seen(rendered)
         out: Numbers = {}
         for asked in self.protocol.edits:
-            changes, distances = [np.zeros(len(source))], [identity_distance(before.descriptors, of_source)]
-            for strength in self.protocol.strengths:
-                after = self.panel.judge(edit(asked.direction, strength).clamp(-1, 1).cpu())
-                changes.append(after.measures[asked.measure] - before.measures[asked.measure])
-                distances.append(identity_distance(after.descriptors, of_source))
-            found = at_change(np.array(changes), np.array(distances), (0.0, *self.protocol.strengths), asked.change)
-            judged = ~np.isnan(distances[0])  # of an image without a face nothing can be said
-            reached = ~np.isnan(found[0])
-            out |= {
-                f"{asked.direction}_reached": np.where(judged, reached, np.nan),
-                f"{asked.direction}_strength": found[0],
-                f"{asked.direction}_identity": found[1],
-                f"{asked.direction}_kept": np.where(judged, reached & (found[1] < self.protocol.same_person), np.nan),
-            }
+            seen = [before, *(self._seen(edit(asked.direction, strength)) for strength in self.protocol.strengths)]
+            out |= self._along(asked, of_source, seen)
         return out
+
+    def _along(self, asked: AskedEdit, of_source: np.ndarray, seen: Sequence[tuple[Measures, np.ndarray]]) -> Numbers:
+        before = seen[0][0]
+        strengths = (0.0, *self.protocol.strengths)
+        changes = np.array([measures[asked.measure] - before[asked.measure] for measures, _ in seen])
+        apart = np.array([identity_distance(person, of_source) for _, person in seen])
+        others = {name: spread for name, spread in self.protocol.spreads.items() if name != asked.measure}
+        side = np.array(
+            [
+                np.mean([np.abs(measures[name] - before[name]) / spread for name, spread in others.items()], axis=0)
+                for measures, _ in seen
+            ]
+        )
+        strength, (there, beside) = at_change(changes, (apart, side), strengths, asked.change)
+        judged = apart[0]  # of an image without a face nothing can be said
+        reached = ~np.isnan(strength)
+        name = asked.direction
+        out = {
+            f"{name}_reached": _where_known(judged, reached),
+            f"{name}_kept": _where_known(judged, reached & (there < self.protocol.same_person)),
+            f"{name}_strength": strength,
+            f"{name}_side": beside,
+        }
+        for change in asked.changes:
+            _, (out[f"{name}_identity_{change:g}"],) = at_change(changes, (apart,), strengths, change)
+        return out
+
+    def _seen(self, images: Tensor) -> tuple[Measures, np.ndarray]:
+        """Measures of the judges and descriptors [B, 128]."""
+        assert self.faces is not None
+        images = images.float().clamp(-1, 1).cpu()
+        found = self.faces.look(images)
+        return measure_faces(found) | measure_haze(images), self.faces.describe(found)
+
+    def _person(self, images: Tensor) -> np.ndarray:
+        """Descriptors [B, 128], each image's computed once in a process."""
+        assert self.faces is not None
+        images = images.float().clamp(-1, 1).cpu()
+        keys = [sha256(image.contiguous().numpy()).digest() for image in images]
+        new = [n for n, key in enumerate(keys) if key not in _PEOPLE]
+        if new:
+            some = images[torch.tensor(new)]
+            _PEOPLE.update(zip((keys[n] for n in new), self.faces.describe(self.faces.look(some)), strict=True))
+        rows = np.stack([_PEOPLE[key] for key in keys])
+        while len(_PEOPLE) > REMEMBERED:
+            _PEOPLE.popitem(last=False)
+        return rows
+
+
+_PEOPLE: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
 
 def at_change(
-    changes: np.ndarray, distances: np.ndarray, strengths: tuple[float, ...], wanted: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """(strength, distance) [B] at which the change first is ``wanted``, between tried strengths by interpolation; NaN where it
-    never is. ``changes`` and ``distances`` are [S, B]; a NaN is a rendering without a face, which ends the search."""
-    strength, distance = np.full(changes.shape[1], np.nan), np.full(changes.shape[1], np.nan)
+    changes: np.ndarray, values: Sequence[np.ndarray], strengths: tuple[float, ...], wanted: float
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The strength [B] at which the change first is ``wanted``, and each of ``values`` there, between tried strengths by
+    interpolation; NaN where it never is. ``changes`` and ``values`` are [S, B]; a NaN is a rendering without a face, which ends
+    the search."""
+    strength = np.full(changes.shape[1], np.nan)
+    there = [np.full(changes.shape[1], np.nan) for _ in values]
     for image in range(changes.shape[1]):
         for k in range(1, len(strengths)):
             here, before = changes[k, image], changes[k - 1, image]
@@ -102,16 +157,17 @@ def at_change(
             if here >= wanted:
                 part = (wanted - before) / (here - before)
                 strength[image] = strengths[k - 1] + part * (strengths[k] - strengths[k - 1])
-                distance[image] = distances[k - 1, image] + part * (distances[k, image] - distances[k - 1, image])
+                for found, value in zip(there, values, strict=True):
+                    found[image] = value[k - 1, image] + part * (value[k, image] - value[k - 1, image])
                 break
-    return strength, distance
+    return strength, there
 
 
 def grain(source: Tensor, rendered: Tensor) -> Tensor:
     """Speckles: how much more energy the error has in its finest detail than the source's own finest detail, in dB [B].
 
     The finest detail is what a 3x3 binomial filter takes away. A blurred reconstruction has 0 (its error *is* the source's
-    detail), a noisy one more.
+    detail), a sharp one less, a noisy one more. Detail as strong as the source's, but in the wrong place, has 3.
     """
     kernel = torch.tensor([1.0, 2.0, 1.0], device=source.device)
     kernel = (kernel[:, None] * kernel / 16).expand(source.shape[1], 1, 3, 3)
@@ -131,21 +187,23 @@ def feature_distance(net: SqueezeNet, a: Tensor, b: Tensor) -> Tensor:
     return torch.stack(layers).mean(0)
 
 
-def _known(known: np.ndarray, value: np.ndarray) -> np.ndarray:
+def _where_known(known: np.ndarray, value: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(known), np.nan, value)
 
 
-def _open() -> tuple[Panel | None, SqueezeNet | None, Mapping[str, str]]:
-    """The judges that are installed, and why others are not: name -> reason."""
+@lru_cache
+def installed() -> tuple[FaceJudge | None, SqueezeNet | None, Mapping[str, str]]:
+    """The judges that are installed, opened once in a process, and why others are not: what they would say -> reason."""
     absent: dict[str, str] = {}
     net: SqueezeNet | None = None
-    panel: Panel | None = None
+    faces: FaceJudge | None = None
     try:
         net = SqueezeNet()
     except ConfigError as error:
         absent["features"] = str(error)
     try:
-        panel = Panel()
+        faces = FaceJudge()
+        _ = faces.judges  # its weights are looked for
     except ConfigError as error:
-        absent["identity and edits"] = str(error)
-    return panel, net, absent
+        faces, absent["identity and edits"] = None, str(error)
+    return faces, net, absent

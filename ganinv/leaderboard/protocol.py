@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from ganinv.config import StrictModel, digest
+
+SPREADS: Mapping[str, float] = {
+    "yaw": 0.095,
+    "mouth_width": 0.104,
+    "eye_opening": 0.049,
+    "brightness": 0.071,
+    "contrast": 0.046,
+    "detail": 0.017,
+    "saturation": 0.088,
+}
+"""Standard deviations of the judges' measures over 426 portraits of the official ones, every fifth."""
 
 
 class AskedEdit(StrictModel):
@@ -12,13 +25,15 @@ class AskedEdit(StrictModel):
 
     Args:
         direction: of the store, fitted on samples of the generator.
-        measure: of ``ganinv.judges.Panel``: what has to change.
+        measure: of ``ganinv.judges``: what has to change.
         change: by how much, in the measure's own unit, for the edit to count as made.
+        changes: the range over which identity is followed.
     """
 
     direction: str
     measure: str
     change: float
+    changes: tuple[float, ...] = ()
 
 
 class LeaderboardProtocol(StrictModel):
@@ -31,19 +46,24 @@ class LeaderboardProtocol(StrictModel):
             of many pixels and of all kinds of people: at 64 pixels, portraits of one person are 0.21 apart (0.28 at most) and
             those of two at least 0.45, while the generator's mean face is nearer than 0.6 to nearly everybody.
         strengths: of the directions, tried from weak to strong; between two of them is interpolated.
+        spreads: of measures, standard deviations over photographs: side effects are told in them.
+        speckled: dB of grain from which a rendering counts as speckled. Detail as strong as the source's own, all of it in the
+            wrong place, has 3.
         samples, truncation_psi, seed: of the generator's own images that are inverted beside photographs, whose true code exists.
         fitted_on: samples that directions are fitted on.
         resamples: of the bootstrap behind the intervals.
     """
 
-    name: str = "leaderboard-1"
+    name: str = "leaderboard-2"
     reference: str = "e4e"
     edits: tuple[AskedEdit, ...] = (
-        AskedEdit(direction="yaw", measure="yaw", change=0.08),
-        AskedEdit(direction="smile", measure="mouth_width", change=0.08),
+        AskedEdit(direction="yaw", measure="yaw", change=0.08, changes=(0.04, 0.08, 0.12, 0.16)),
+        AskedEdit(direction="smile", measure="mouth_width", change=0.08, changes=(0.04, 0.08, 0.12, 0.16)),
     )
     same_person: float = Field(0.4, gt=0)
     strengths: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
+    spreads: Mapping[str, float] = SPREADS
+    speckled: float = 4.0
     samples: int = Field(48, ge=2)
     truncation_psi: float = 0.8
     seed: int = 60_000

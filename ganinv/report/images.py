@@ -31,10 +31,11 @@ LARGEST_PNG, LARGEST = 96, 192
 _CODE_COLUMNS = ("image_id", "w", "extras_uri", "extras_sha256", "extras_bytes", "style_offsets", "segment_move")
 
 
-def data_uri(image: np.ndarray) -> str:
-    """A uint8 [H, W, 3] image as a data URI: PNG when small, else JPEG of at most ``LARGEST`` pixels a side."""
+def data_uri(image: np.ndarray, whole: bool = False) -> str:
+    """A uint8 [H, W, 3] image as a data URI: PNG when small, else JPEG of at most ``LARGEST`` pixels a side. ``whole``: PNG,
+    whatever its size."""
     picture, sink = Image.fromarray(image), io.BytesIO()
-    if max(picture.size) <= LARGEST_PNG:
+    if whole or max(picture.size) <= LARGEST_PNG:
         picture.save(sink, "PNG", optimize=True)
         kind = "png"
     else:

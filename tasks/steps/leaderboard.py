@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
 from ganinv.codes.code import Code
+from ganinv.data.demo import demo_dataset
 from ganinv.data.png import png_bytes
-from ganinv.errors import ConfigError, GaninvError
+from ganinv.errors import ConfigError, DataError, GaninvError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
+from ganinv.judges.identity import verify
 from ganinv.leaderboard.board import BOARD, JUDGED, collection_name
-from ganinv.leaderboard.jury import Jury
+from ganinv.leaderboard.editing import Editor, directions_of
+from ganinv.leaderboard.jury import Jury, installed
 from ganinv.leaderboard.protocol import LeaderboardProtocol
+from ganinv.losses.distance import Distance, open_distance
 from ganinv.stages.method import method_config
 from ganinv.store import Plan, RowError, Store, Unit, open_store
 from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.jobs.dataset import DatasetRef
-from tasks.pool import WorkerSpec
+from tasks.pool import RunStopped, WorkerSpec
 from tasks.records import load_sources
 from tasks.sources import sources_of
 from tasks.steps.fit import FitJob, run_fit
 from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.sample import SampleJob, run_sample
 
+_log = logging.getLogger("ganinv.tasks")
+
 SAMPLES = "samples"
 """Name of the data set that the generator made itself."""
+LOW_QUALITY = "lfw_subset"
+"""Named in the place of a URL: scikit-image's grey faces of 25 pixels, enlarged, in the frame of aligned portraits."""
+AT_ONCE = 16
+"""Images that are judged at once: the jury's nets hold all of their activations."""
+NOTED = 1024
+"""Images of a data set on which the judge of identity is checked, at most."""
 
 
 class LeaderboardJob(CodesJob):
@@ -42,13 +56,19 @@ class LeaderboardJob(CodesJob):
 
     Args:
         methods: of configs/methods, or YAML files.
-        datasets: by name; a bare URL, or fields of a data set. Samples of the generator are always one of them.
+        datasets: by name; a bare URL, or fields of a data set. Samples of the generator are always one of them. lfw_subset in
+            the place of a URL is scikit-image's small grey faces.
+        limit: images of each data set, where it says nothing itself.
+        people: of a data set, by name: a regular expression that captures the person in an image's id. Of data sets with
+            several photos of a person: whether the judge of identity tells people apart is measured on them, and printed.
         protocol: what is measured and how; of the store's board, so it cannot change within one.
     """
 
     store: str
     methods: tuple[str, ...] = Field(min_length=1)
     datasets: Mapping[str, DatasetRef] = Field(default_factory=dict)
+    limit: int | None = Field(None, ge=1)
+    people: Mapping[str, str] = Field(default_factory=dict)
     generator: str = EMBEDDED
     labeller: str = "portraits-64"
     protocol: LeaderboardProtocol = LeaderboardProtocol()
@@ -80,15 +100,20 @@ class LeaderboardJob(CodesJob):
 
 
 def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
-    """Fill ``leaderboard/<data set>.<method>``. Returns counts, and why a method was not run."""
+    """Fill ``leaderboard/<data set>.<method>``. Returns counts, and why a method was not run.
+
+    Raises:
+        ConfigError: there is no such method, or the store's board follows another protocol. DataError: no such data set.
+    """
     store, generator = open_store(job.store), open_generator(job.generator)
+    names = {method: method_config(method).name for method in job.methods}
+    datasets = _datasets(job, store, generator)
     _agree(store, job.protocol)
+    _check_identity(job, store, generator, datasets)
     _directions(job, store, pools)
-    datasets = {SAMPLES: _own_samples(store, generator, job.protocol), **job.datasets}
     results: dict[str, Any] = {}
     not_run: dict[str, str] = {}
-    for method in job.methods:
-        name = method_config(method).name
+    for method, name in names.items():
         for dataset, reference in datasets.items():
             target = collection_name(dataset, name)
             inversion = {
@@ -97,12 +122,63 @@ def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
             }
             try:
                 inverted = run_invert(InvertJob.model_validate(inversion), pools)
+                results[target] = {"inverted": inverted, "judged": _judge(job, store, generator, target, pools)}
+            except RunStopped:
+                raise
             except GaninvError as error:  # of this method or this data set: the others go on, and the board says why
                 not_run[target] = str(error)
-                continue
-            results[target] = {"inverted": inverted, "judged": _judge(job, store, generator, target, pools)}
-    _note(store, job, not_run)
+        _note(store, not_run)
     return {"url": f"{store.url}/{BOARD}", "boards": results, "not_run": not_run}
+
+
+def _datasets(job: LeaderboardJob, store: Store, generator: Generator) -> dict[str, DatasetRef]:
+    """All data sets by name, those that are made here too. What cannot be listed is refused before anything runs."""
+    given: dict[str, DatasetRef] = {}
+    for name, reference in job.datasets.items():
+        at = _small_faces(store) if reference.url == LOW_QUALITY else reference.url
+        given[name] = reference.model_copy(update={"url": at, "limit": reference.limit or job.limit})
+        given[name].open()
+    if unknown := job.people.keys() - given.keys():
+        raise ConfigError(
+            f"people are said of {', '.join(sorted(unknown))}, which is no data set here: name it in --dataset"
+        )
+    own = _own_samples(store, generator, job.protocol).model_copy(update={"limit": job.limit})
+    return {SAMPLES: own, **given}
+
+
+def _small_faces(store: Store) -> str:
+    """Where scikit-image's faces lie in the store, written if they do not yet."""
+    folder = f"{BOARD}/{LOW_QUALITY}"
+    if not store.objects.names(folder):
+        with TemporaryDirectory() as made:
+            for path in sorted(demo_dataset(made).glob("small-face-*.png")):
+                store.objects.put(f"{folder}/{path.name}", path.read_bytes())
+    return store.objects.where(folder)
+
+
+def _check_identity(
+    job: LeaderboardJob, store: Store, generator: Generator, datasets: Mapping[str, DatasetRef]
+) -> None:
+    """Whether the judge of identity tells the people of a data set apart at the generator's size, once for each."""
+    path = f"{BOARD}/identity.json"
+    known: dict[str, Any] = json.loads(store.objects.read_if_there(path) or b"{}")
+    faces, _, absent = installed()
+    for name, pattern in job.people.items():
+        if name in known or faces is None:
+            if faces is None:
+                _log.warning("identity is not checked on %s: %s", name, absent["identity and edits"])
+            continue
+        dataset = datasets[name].model_copy(update={"limit": None}).open()
+        loaded = dataset.load(list(dataset.ids)[:NOTED], generator.resolution)
+        found = [re.search(pattern, image_id) for image_id in loaded.ids]
+        nobody = [image_id for image_id, match in zip(loaded.ids, found, strict=True) if match is None]
+        if nobody:
+            raise ConfigError(f"--people {name}={pattern!r} finds no person in the id {nobody[0]!r}")
+        people = [match.group(1) if match.re.groups else match.group() for match in found if match is not None]
+        verified = verify(faces.describe(faces.look(loaded.images)), people)
+        numbers = {"auc": verified.auc, "same": len(verified.same), "different": len(verified.different)}
+        known[name] = {"size": generator.resolution, "judge": str(faces.judges[1]), "text": str(verified), **numbers}
+    store.objects.put(path, json.dumps(known, indent=1, sort_keys=True).encode())
 
 
 def _agree(store: Store, protocol: LeaderboardProtocol) -> None:
@@ -153,7 +229,7 @@ def _own_samples(store: Store, generator: Generator, protocol: LeaderboardProtoc
 
 def _judge(job: LeaderboardJob, store: Store, generator: Generator, name: str, pools: Pools) -> dict[str, Any]:
     latents = store.latents[name]
-    origin, jury = latents.provenance(), Jury(job.protocol)
+    origin, jury = latents.provenance(), Jury(job.protocol, _minimised(generator))
     config = {
         "source_digest": origin["config_digest"],
         "protocol": job.protocol.digest,
@@ -161,7 +237,12 @@ def _judge(job: LeaderboardJob, store: Store, generator: Generator, name: str, p
         "absent": sorted(jury.absent),
     }
     more = {"method": origin.get("method"), "protocol_name": job.protocol.name, "judges": config["judges"]}
+    more["absent"] = dict(jury.absent)
     good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
+    if not good:
+        raise DataError(
+            f"no image came through: {next(iter(latents.errors()['message'].to_pylist()), 'there is none')}"
+        )
     planned = latents.plan()
     size = max(len(unit.ids) for unit in planned.units)
     plan = Plan.of("leaderboard", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
@@ -171,13 +252,19 @@ def _judge(job: LeaderboardJob, store: Store, generator: Generator, name: str, p
     )
 
 
-def _note(store: Store, job: LeaderboardJob, not_run: Mapping[str, str]) -> None:
+def _minimised(generator: Generator) -> Distance | None:
+    """The distance that methods minimise here, where the generator has the critic whose features it is of."""
+    return None if generator.discriminator is None else open_distance("embedded", generator)
+
+
+def _note(store: Store, not_run: Mapping[str, str]) -> None:
     """What was asked for and not run, for the page; what was run later is taken out."""
     path = f"{BOARD}/not-run.json"
-    known: dict[str, str] = json.loads(store.objects.read_if_there(path) or b"{}")
+    there = store.objects.read_if_there(path) or b"{}"
     judged = set(store.list(JUDGED))
-    merged = {name: why for name, why in {**known, **not_run}.items() if name not in judged}
-    store.objects.put(path, json.dumps(merged, indent=1, sort_keys=True).encode())
+    merged = {name: why for name, why in {**json.loads(there), **not_run}.items() if name not in judged}
+    if merged != json.loads(there):
+        store.objects.put(path, json.dumps(merged, indent=1, sort_keys=True).encode())
 
 
 class JudgingWorker:
@@ -189,14 +276,16 @@ class JudgingWorker:
         self.generator = open_generator(job.generator, default_device())
         self.reader = job.reader(self.store, self.latents, self.generator)
         self.sources = sources_of(self.latents, self.store)
-        self.jury = Jury(job.protocol)
-        fingerprint = self.generator.fingerprint
-        self.directions = {
-            edit.direction: self.store.directions.get(edit.direction, generator=fingerprint)
-            for edit in job.protocol.edits
-        }
+        self.jury = Jury(job.protocol, _minimised(self.generator))
+        self.editor = Editor(self.reader, self.generator, directions_of(self.store, job.protocol, self.generator))
 
     def process(self, ids: Sequence[str]) -> list[Any]:
+        rows: list[Any] = []
+        for first in range(0, len(ids), AT_ONCE):
+            rows += self._judged(ids[first : first + AT_ONCE])
+        return rows
+
+    def _judged(self, ids: Sequence[str]) -> list[Any]:
         images, table, errors = load_sources(self.sources, self.latents, ids, self.generator)
         rows: list[Any] = list(errors)
         if not table.num_rows:
@@ -204,11 +293,15 @@ class JudgingWorker:
         code = self.reader.codes(table).to(self.generator.device)
         source = images.to(self.generator.device)
         rendered = self.generator.render(code)
+        photos = source
+        if self.reader.edits_need_images and self.reader.photo_side is not None:
+            larger, _, _ = load_sources(
+                self.sources, self.latents, table["image_id"].to_pylist(), self.generator, self.reader.photo_side
+            )
+            photos = larger.to(self.generator.device)
 
         def edit(direction: str, strength: float) -> Tensor:
-            moved = code.with_w(code.w + self.directions[direction].step(code.w, torch.tensor(strength)))
-            photo = source if self.reader.edits_need_images else None
-            return self.generator.render(self.reader.after_edit(photo, code, moved).to(self.generator.device))
+            return self.editor(code, photos, direction, strength)
 
         values = self.jury.fidelity(source, rendered) | self.jury.edits(source, rendered, edit)
         rows += [

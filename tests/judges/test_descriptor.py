@@ -20,7 +20,9 @@ def test_descriptors_are_those_of_dlib(face_judge: FaceJudge, people: Tensor) ->
 
     faces = face_judge.look(people)
     recogniser = dlib.face_recognition_model_v1(str(DESCRIPTOR.path()))
-    dlibs = [recogniser.compute_face_descriptor(image, shape) for image, shape in zip(faces.pixels, faces.boxes, strict=True)]
+    dlibs = [
+        recogniser.compute_face_descriptor(image, shape) for image, shape in zip(faces.pixels, faces.boxes, strict=True)
+    ]
     np.testing.assert_allclose(face_judge.describe(faces), np.array(dlibs), atol=2e-6)
 
 

@@ -7,18 +7,20 @@ import pytest
 import torch
 
 from ganinv.leaderboard.intervals import estimate, ratio
-from ganinv.leaderboard.jury import at_change, grain
+from ganinv.leaderboard.jury import Jury, at_change, grain
+from ganinv.leaderboard.protocol import AskedEdit, LeaderboardProtocol
 
 
 def test_the_strength_at_which_a_change_is_reached() -> None:
     strengths, nan = (0.0, 1.0, 2.0), np.nan
     changes = np.array([[0.0, 0.0, 0.0, 0.0], [0.05, 0.2, 0.01, nan], [0.15, 0.1, 0.02, 0.4]])
     distances = np.array([[0.1, 0.1, 0.1, 0.1], [0.2, 0.5, 0.1, nan], [0.4, 0.9, 0.1, 0.3]])
-    strength, distance = at_change(changes, distances, strengths, 0.1)
+    strength, (distance, twice) = at_change(changes, (distances, 2 * distances), strengths, 0.1)
     np.testing.assert_allclose(
         strength, [1.5, 0.5, nan, nan]
     )  # the third never moves, the fourth lost its face on the way
     np.testing.assert_allclose(distance, [0.3, 0.3, nan, nan])
+    np.testing.assert_allclose(twice, 2 * distance)
 
 
 def test_grain_tells_speckles_from_blur() -> None:
@@ -27,8 +29,15 @@ def test_grain_tells_speckles_from_blur() -> None:
     source = source + 0.05 * torch.randn(source.shape, generator=rng)
     blurred = torch.nn.functional.avg_pool2d(source, 5, 1, 2)
     speckled = source + 0.2 * torch.randn(source.shape, generator=rng)
+    sharpened = source + 0.5 * (source - blurred)
+    moved = source.roll(3, -1)
+    limit = LeaderboardProtocol().speckled
     assert (grain(source, blurred) < 1).all()
+    assert (grain(source, sharpened) < 0).all()  # sharp is not speckled
+    assert (grain(source, moved) < limit).all()  # nor is detail in the wrong place
     assert (grain(source, speckled) > 8).all()
+    found = Jury(LeaderboardProtocol()).fidelity(source.repeat(2, 1, 1, 1), torch.cat([sharpened, speckled]))
+    assert found["speckled"].tolist() == [0, 0, 1, 1]
 
 
 def test_a_ratio_is_of_pairs() -> None:
@@ -50,14 +59,12 @@ def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() ->
     pytest.importorskip("dlib")
     from ganinv.codes.code import Code
     from ganinv.generators.files import open_generator
-    from ganinv.leaderboard.jury import Jury
-    from ganinv.leaderboard.protocol import AskedEdit, LeaderboardProtocol
 
     g = open_generator("portraits-64")
     w = g.map(torch.randn(6, g.z_dim, generator=torch.Generator().manual_seed(3)), truncation_psi=0.7)
     photo = g.render(Code(w=w))
     mean = g.render(Code(w=g.w_mean.expand(6, g.num_ws, -1)))
-    lighter = AskedEdit(direction="brightness", measure="brightness", change=0.05)
+    lighter = AskedEdit(direction="brightness", measure="brightness", change=0.05, changes=(0.02, 0.05))
     jury = Jury(LeaderboardProtocol(edits=(lighter,), strengths=(1.0, 2.0)))
 
     def honest(direction: str, strength: float) -> torch.Tensor:
@@ -75,6 +82,10 @@ def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() ->
     assert np.nanmean(kept["mean"]["brightness_reached"]) > 0.8
     assert np.nanmean(kept["mean"]["brightness_kept"]) < 0.5
     assert np.nanmean(kept["copy"]["brightness_reached"]) == 0
+    honest_at = [np.nanmean(kept["honest"][f"brightness_identity_{change:g}"]) for change in (0.02, 0.05)]
+    assert honest_at[0] < honest_at[1]  # the further, the less itself
+    assert np.nanmean(kept["honest"]["brightness_side"]) < 0.5
+    assert np.isnan(kept["copy"]["brightness_side"]).all()
 
 
 def test_a_data_set_is_a_url_or_has_fields() -> None:

@@ -1,0 +1,102 @@
+"""What the columns of a board mean, and who says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ganinv.judges.identity import ENOUGH
+from ganinv.leaderboard.board import Board
+
+FACES = ("dlib face descriptor", "dlib landmarks")
+PIXELS = "no net"
+"""Of a measure that no judge says."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A measure of a board in words.
+
+    Args:
+        words: what ``label`` means. low_is_better: which way is up. judges: who says it, with version and hash.
+    """
+
+    key: str
+    label: str
+    words: str
+    low_is_better: bool
+    judges: str
+
+    @property
+    def arrow(self) -> str:
+        return "↓" if self.low_is_better else "↑"
+
+
+def fidelity(board: Board) -> list[Column]:
+    """How near a rendering is to its photo, and whose face it is."""
+    same, grainy = board.protocol.same_person, board.protocol.speckled
+    doubt = "" if all(each["auc"] >= ENOUGH for each in board.identity.values()) else f" (AUC under {ENOUGH:g})"
+    pixels = [
+        ("mse", "MSE", "squared error, pixels in [-1, 1]", True),
+        ("ssim", "SSIM", "on [0, 1], window of 11", False),
+        (
+            "distance",
+            "distance",
+            "the embedded one, in features of the generator's own critic, which methods minimise: no judge. It says nothing of "
+            "identity within a method, and flatters what was optimised for it, such as projection to W",
+            True,
+        ),
+        ("grain", "grain", "energy of the error in the finest detail, against the photo's own there, dB: a blurred rendering "
+         "has 0, detail as strong but elsewhere 3, speckles more", True),
+        ("speckled", "speckled", f"share of images with a grain above {grainy:g} dB", True),
+    ]  # fmt: skip
+    judged = [
+        ("features", "features", "distance in SqueezeNet's features", True, ("SqueezeNet",)),
+        ("identity", f"identity{doubt}", "distance of face descriptors to the photo's", True, FACES[:1]),
+        ("same", f"same person{doubt}", f"share of images under {same:g} in that distance", False, FACES[:1]),
+    ]
+    known = [Column(*each, PIXELS) for each in pixels]
+    known += [Column(key, label, words, low, _named(board, who)) for key, label, words, low, who in judged]
+    order = ("mse", "ssim", "distance", "features", "identity", "same", "grain", "speckled")
+    return _there(board, sorted(known, key=lambda column: order.index(column.key)))
+
+
+def editability(board: Board) -> list[Column]:
+    """What becomes of a photo's person when the inversion is edited, at equal response of the judge."""
+    out = []
+    said = _named(board, FACES)
+    for edit in board.protocol.edits:
+        name, to = edit.direction, f"{edit.measure} changed by {edit.change:g}"
+        out += [
+            Column(f"{name}_reached", f"{name} reached", f"share of images in which the judge sees {to}", False, said),
+            Column(f"{name}_kept", f"{name} kept", f"{to}, and the face is still the photo's person", False, said),
+            Column(
+                f"{name}_side",
+                f"{name} side",
+                "what else changed by then, in standard deviations of photos",
+                True,
+                said,
+            ),
+        ]
+        out += [
+            Column(
+                f"{name}_identity_{change:g}",
+                f"{name}, identity at {change:g}",
+                f"distance of face descriptors to the photo's where {edit.measure} has changed by {change:g}, of those images "
+                "that get there",
+                True,
+                said,
+            )
+            for change in edit.changes
+        ]  # fmt: skip
+    return _there(board, out)
+
+
+def _there(board: Board, columns: Sequence[Column]) -> list[Column]:
+    """Those that some row has."""
+    known = {name for methods in board.rows.values() for row in methods.values() for name in row.values}
+    return [column for column in columns if column.key in known]
+
+
+def _named(board: Board, names: Sequence[str]) -> str:
+    return "; ".join(judge for name in names for judge in board.judges if judge.startswith(name))

@@ -1,0 +1,44 @@
+"""Edits of stored inversions, rendered as each method's edits are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ganinv.codes.code import Code
+from ganinv.directions.direction import Direction
+from ganinv.editing.moves import moved
+from ganinv.generators.stylegan2 import Generator
+from ganinv.leaderboard.protocol import LeaderboardProtocol
+from ganinv.records import CodeReader
+from ganinv.store import Store
+
+
+def directions_of(store: Store, protocol: LeaderboardProtocol, generator: Generator) -> dict[str, Direction]:
+    """Those that the protocol asks for, by name.
+
+    Raises:
+        GaninvError: the store has none of that name for this generator.
+    """
+    names = [edit.direction for edit in protocol.edits]
+    return {name: store.directions.get(name, generator=generator.fingerprint) for name in names}
+
+
+class Editor:
+    """``editor(code, photos, direction, strength)`` -> images [B, 3, R, R] of codes [B] moved along a direction, with all that
+    the method does to an edited code besides.
+
+    Args:
+        reader: of the codes: it knows their inverter.
+    """
+
+    def __init__(self, reader: CodeReader, generator: Generator, directions: Mapping[str, Direction]) -> None:
+        self.reader, self.generator, self.directions = reader, generator, directions
+
+    @torch.no_grad()
+    def __call__(self, code: Code, photos: Tensor, direction: str, strength: float) -> Tensor:
+        after = moved(code, [(self.directions[direction], torch.tensor(strength))], self.generator)
+        shown = photos if self.reader.edits_need_images else None
+        return self.generator.render(self.reader.after_edit(shown, code, after).to(self.generator.device))

@@ -1,0 +1,88 @@
+"""Photos and what each method makes of them, edited too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ganinv.data.index import SourceIndex
+from ganinv.data.source import Place
+from ganinv.errors import GaninvError
+from ganinv.generators.files import open_generator
+from ganinv.generators.stylegan2 import Generator
+from ganinv.leaderboard.board import Board, collection_name
+from ganinv.leaderboard.editing import Editor, directions_of
+from ganinv.records import CodeReader
+from ganinv.report.images import pixels
+from ganinv.store import Collection
+
+SHOWN, EDITED, STRENGTH = 6, 3, 2.0
+"""Images that are shown, how many of them edited too, and how strongly."""
+MARGIN = 150
+"""Pixels for the names of methods."""
+
+
+def strips(board: Board, dataset: str, generator: str | None = None) -> dict[str, np.ndarray]:
+    """ "" -> the photos, method -> its renderings of them and of edits of the first: uint8 [R, W, 3] each."""
+    methods = board.rows[dataset]
+    first = board.store.latents[collection_name(dataset, next(iter(methods)))]
+    g = open_generator(generator or str(first.provenance()["generator_name"]))
+    ids = sorted(set.intersection(*(set(row.ids) for row in methods.values())))[:SHOWN]
+    photos = _photos(first, ids, g)
+    empty = torch.ones(EDITED * len(board.protocol.edits), *photos.shape[1:])
+    out = {"": _side_by_side(torch.cat([photos, empty]))}
+    for method in methods:
+        latents = board.store.latents[collection_name(dataset, method)]
+        out[method] = _side_by_side(_rendered(board, latents, ids, photos, g))
+    return out
+
+
+def legend(board: Board) -> str:
+    """What the columns of the pictures are."""
+    edits = ", ".join(edit.direction for edit in board.protocol.edits)
+    return f"{SHOWN} photos and their renderings, then the first {EDITED} edited by {STRENGTH:g}: {edits}"
+
+
+def sheet(found: dict[str, np.ndarray]) -> Tensor:
+    """All strips below each other, each with its name: [3, H, W] in [-1, 1]."""
+    rows = []
+    for name, strip in found.items():
+        label = Image.new("RGB", (MARGIN, strip.shape[0]), "white")
+        ImageDraw.Draw(label).text((4, strip.shape[0] // 2 - 6), name or "photo", fill="black")
+        rows.append(np.concatenate([np.asarray(label), strip], axis=1))
+    return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def _rendered(board: Board, latents: Collection, ids: Sequence[str], photos: Tensor, g: Generator) -> Tensor:
+    reader = CodeReader(board.store, latents, g)
+    table = latents.read(ids=ids)
+    order = [table["image_id"].to_pylist().index(i) for i in ids]
+    code = reader.codes(table, order).to(g.device)
+    rows = [g.render(code)]
+    editor, some = (
+        Editor(reader, g, directions_of(board.store, board.protocol, g)),
+        code[list(range(len(ids)))[:EDITED]],
+    )
+    seen = _photos(latents, ids[:EDITED], g, reader.photo_side) if reader.edits_need_images else photos[:EDITED]
+    for edit in board.protocol.edits:
+        try:
+            rows.append(editor(some, seen.to(g.device), edit.direction, STRENGTH))
+        except GaninvError:  # of an inverter that is not to be had any more: its place stays white
+            rows.append(torch.ones_like(rows[0][:EDITED]))
+    return torch.cat([row.float().clamp(-1, 1).cpu() for row in rows])
+
+
+def _photos(latents: Collection, ids: Sequence[str], g: Generator, side: int | None = None) -> Tensor:
+    """The photos of some images [N, 3, R, R], as their inversion read them; white where one is gone."""
+    size = side or g.resolution
+    loaded = SourceIndex(Place(latents.plan().config["dataset"]["url"]), latents.objects, latents.path).load(ids, size)
+    found = dict(zip(loaded.ids, loaded.images, strict=True))
+    return torch.stack([found.get(i, torch.ones(3, size, size)) for i in ids])
+
+
+def _side_by_side(images: Tensor) -> np.ndarray:
+    return np.concatenate(list(pixels(images)), axis=1)

