@@ -22,27 +22,52 @@ app.add_typer(leaderboard, name="leaderboard")
     "tasks.steps.leaderboard:LeaderboardJob",
     flags={
         "methods": Flag("--method", help="Of configs/methods, or a YAML file; may be repeated."),
-        "datasets": Flag("--dataset", help="NAME=URL, or NAME.url=URL and NAME.where.split=test; may be repeated."),
+        "datasets": Flag(
+            "--dataset", help="NAME=URL, or NAME.url=URL and NAME.where.split=test; NAME=lfw_subset; may be repeated."
+        ),
+        "people": Flag(help="NAME=PATTERN: of a data set, what captures the person in an image's id."),
     },
 )
-def run(job: Said, engine: Said, as_json: AsJson = False) -> None:
+def run(
+    job: Said,
+    engine: Said,
+    page: Annotated[Path | None, typer.Option(help="Folder in which the page is drawn afterwards.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Invert data sets with methods and judge every image. What is there already is kept.
 
-    Example: ganinv leaderboard run --store runs/board --method e4e --method pti --dataset mine=photos
+    Example: ganinv leaderboard run --store runs/board --method e4e --method pti --dataset mine=photos --page page
     """
-    run_step("tasks.steps.leaderboard:run_leaderboard", job, engine, as_json)
+    try:
+        run_step("tasks.steps.leaderboard:run_leaderboard", job, engine, as_json)
+    except typer.Exit:  # images that failed are told by the exit code, and the others have their page
+        _page_of(job, page, as_json)
+        raise
+    _page_of(job, page, as_json)
 
 
 @leaderboard.command()
 def draw(
     store: StoreUrl,
-    out: Annotated[Path, typer.Option(help="Folder for leaderboard.md, leaderboard.html and pictures.")] = Path("."),
+    out: Annotated[Path, typer.Option(help="Folder for the page, its pictures and its numbers.")] = Path("."),
     generator: Annotated[str | None, typer.Option(help="Where it is, if not where it was.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw the page of a store's leaderboard. Example: ganinv leaderboard draw --store runs/board --out docs"""
+    show(_draw(store, out, generator), as_json)
+
+
+def _page_of(job: Said, page: Path | None, as_json: bool) -> None:
+    if page is not None:
+        made = job.make()
+        files = _draw(made.store, page, made.generator)
+        if not as_json:  # that is one document
+            show(files, as_json)
+
+
+def _draw(store: str, out: Path, generator: str | None) -> dict[str, str]:
     from ganinv.leaderboard.board import Board
     from ganinv.leaderboard.page import write
     from ganinv.store import open_store
 
-    show(write(Board(open_store(store)), out, generator), as_json)
+    return write(Board(open_store(store)), out, generator)

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet as pq
 from jinja2 import Environment
 
-from ganinv.data.png import png_bytes
 from ganinv.leaderboard.board import Board, Row, published
 from ganinv.leaderboard.columns import Column, editability, fidelity
 from ganinv.leaderboard.fronts import fronts
@@ -69,12 +68,12 @@ def markdown(board: Board, pictures: bool = False) -> str:
         lines += [line + "\n" for line in sentences(board, dataset)]
         if pictures and dataset in board.rows:
             lines += [f"![What it costs, what it gives]({NAME}-{dataset}.svg)", "", f"{legend(board)}:", ""]
-            lines += [f"![{dataset}]({NAME}-{dataset}.png)", ""]
+            lines += [f"![{dataset}]({NAME}-{dataset}.jpg)", ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def write(board: Board, folder: Path, generator: str | None = None) -> dict[str, str]:
-    """Write ``leaderboard.md``, ``.html`` and ``.parquet``, and for each data set ``leaderboard-<name>.png`` and ``.svg``, into
+    """Write ``leaderboard.md``, ``.html`` and ``.parquet``, and for each data set ``leaderboard-<name>.jpg`` and ``.svg``, into
     ``folder``; the paths of the first three. The same board gives the same files."""
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
@@ -82,7 +81,7 @@ def write(board: Board, folder: Path, generator: str | None = None) -> dict[str,
         found = strips(board, dataset, generator) if dataset in board.rows else {}
         plot = fronts(board, dataset) if found else ""
         if found:
-            (folder / f"{NAME}-{dataset}.png").write_bytes(png_bytes(sheet(found)))
+            sheet(found).save(folder / f"{NAME}-{dataset}.jpg", quality=90)
             (folder / f"{NAME}-{dataset}.svg").write_text(standalone(plot))
         shown.append(
             {
@@ -91,7 +90,7 @@ def write(board: Board, folder: Path, generator: str | None = None) -> dict[str,
                 "tables": tables(board, dataset),
                 "sentences": sentences(board, dataset),
                 "plot": plot,
-                "strips": {name or "photo": data_uri(strip, whole=True) for name, strip in found.items()},
+                "strips": {name or "photo": data_uri(strip, max(strip.shape)) for name, strip in found.items()},
             }
         )
     template = Environment(autoescape=True).from_string((Path(__file__).parent / "page.html.j2").read_text())

@@ -47,14 +47,14 @@ def legend(board: Board) -> str:
     return f"{SHOWN} photos and their renderings, then the first {EDITED} edited by {STRENGTH:g}: {edits}"
 
 
-def sheet(found: dict[str, np.ndarray]) -> Tensor:
-    """All strips below each other, each with its name: [3, H, W] in [-1, 1]."""
+def sheet(found: dict[str, np.ndarray]) -> Image.Image:
+    """All strips below each other, each with its name."""
     rows = []
     for name, strip in found.items():
         label = Image.new("RGB", (MARGIN, strip.shape[0]), "white")
         ImageDraw.Draw(label).text((4, strip.shape[0] // 2 - 6), name or "photo", fill="black")
         rows.append(np.concatenate([np.asarray(label), strip], axis=1))
-    return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).float() / 127.5 - 1
+    return Image.fromarray(np.concatenate(rows))
 
 
 def _rendered(board: Board, latents: Collection, ids: Sequence[str], photos: Tensor, g: Generator) -> Tensor:

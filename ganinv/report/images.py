@@ -31,15 +31,14 @@ LARGEST_PNG, LARGEST = 96, 192
 _CODE_COLUMNS = ("image_id", "w", "extras_uri", "extras_sha256", "extras_bytes", "style_offsets", "segment_move")
 
 
-def data_uri(image: np.ndarray, whole: bool = False) -> str:
-    """A uint8 [H, W, 3] image as a data URI: PNG when small, else JPEG of at most ``LARGEST`` pixels a side. ``whole``: PNG,
-    whatever its size."""
+def data_uri(image: np.ndarray, largest: int = LARGEST) -> str:
+    """A uint8 [H, W, 3] image as a data URI: PNG when small, else JPEG of at most ``largest`` pixels a side."""
     picture, sink = Image.fromarray(image), io.BytesIO()
-    if whole or max(picture.size) <= LARGEST_PNG:
+    if max(picture.size) <= LARGEST_PNG:
         picture.save(sink, "PNG", optimize=True)
         kind = "png"
     else:
-        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+        picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
         picture.save(sink, "JPEG", quality=88, optimize=True)
         kind = "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(sink.getvalue()).decode()}"

@@ -109,7 +109,7 @@ def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
     names = {method: method_config(method).name for method in job.methods}
     datasets = _datasets(job, store, generator)
     _agree(store, job.protocol)
-    _check_identity(job, store, generator, datasets)
+    check_identity(job, store, generator, datasets)
     _directions(job, store, pools)
     results: dict[str, Any] = {}
     not_run: dict[str, str] = {}
@@ -135,7 +135,7 @@ def _datasets(job: LeaderboardJob, store: Store, generator: Generator) -> dict[s
     """All data sets by name, those that are made here too. What cannot be listed is refused before anything runs."""
     given: dict[str, DatasetRef] = {}
     for name, reference in job.datasets.items():
-        at = _small_faces(store) if reference.url == LOW_QUALITY else reference.url
+        at = small_faces(store) if reference.url == LOW_QUALITY else reference.url
         given[name] = reference.model_copy(update={"url": at, "limit": reference.limit or job.limit})
         given[name].open()
     if unknown := job.people.keys() - given.keys():
@@ -146,7 +146,7 @@ def _datasets(job: LeaderboardJob, store: Store, generator: Generator) -> dict[s
     return {SAMPLES: own, **given}
 
 
-def _small_faces(store: Store) -> str:
+def small_faces(store: Store) -> str:
     """Where scikit-image's faces lie in the store, written if they do not yet."""
     folder = f"{BOARD}/{LOW_QUALITY}"
     if not store.objects.names(folder):
@@ -156,9 +156,7 @@ def _small_faces(store: Store) -> str:
     return store.objects.where(folder)
 
 
-def _check_identity(
-    job: LeaderboardJob, store: Store, generator: Generator, datasets: Mapping[str, DatasetRef]
-) -> None:
+def check_identity(job: LeaderboardJob, store: Store, generator: Generator, datasets: Mapping[str, DatasetRef]) -> None:
     """Whether the judge of identity tells the people of a data set apart at the generator's size, once for each."""
     path = f"{BOARD}/identity.json"
     known: dict[str, Any] = json.loads(store.objects.read_if_there(path) or b"{}")

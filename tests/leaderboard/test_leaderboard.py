@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from ganinv.data.png import png_bytes
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, DataError
+from ganinv.generators.files import open_generator
 from ganinv.leaderboard.board import JUDGED, Board
 from ganinv.leaderboard.page import markdown, write
 from ganinv.leaderboard.protocol import LeaderboardProtocol
 from ganinv.store import open_store
 from tasks.engine import open_pools
 from tasks.jobs.engine import Engine
-from tasks.steps.leaderboard import LeaderboardJob, run_leaderboard
+from tasks.steps.leaderboard import LeaderboardJob, check_identity, run_leaderboard, small_faces
 
 pytest.importorskip("dlib")
 PROTOCOL = LeaderboardProtocol(name="small", samples=9, fitted_on=400, strengths=(2.0,), resamples=100)
@@ -27,38 +31,73 @@ def run(store: Path, *methods: str, **more: object) -> dict[str, object]:
         return run_leaderboard(job, pools)
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path below the folder -> what is in the file."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 @pytest.mark.slow
 def test_a_board_is_made_grown_and_drawn(tmp_path: Path) -> None:
     quick = tmp_path / "quick.yaml"
     stage = "{kind: optimize, space: w, start: mean, steps: 4, lr: 0.1}"
     quick.write_text(f"name: quick\nsummary: four steps\nspace: w\nstages:\n  - {stage}\n")
-    store, photos = tmp_path / "store", tmp_path / "photos"
+    store, photos, page = tmp_path / "store", tmp_path / "photos", tmp_path / "page"
     photos.mkdir()
     for n in range(2):
         noise = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(n)) * 2 - 1
         (photos / f"{n}.png").write_bytes(png_bytes(noise))
     first = run(store, "e4e")
     assert list(first["boards"]) == ["samples.e4e"]
+    before = contents(store)
     second = run(store, "e4e", str(quick), datasets={"noise": str(photos)})
-    assert second["boards"]["samples.e4e"]["judged"]["units_computed"] == 0  # what is there is kept
-    assert sorted(second["boards"]) == ["noise.e4e", "noise.quick", "samples.e4e", "samples.quick"]
+    done = {name: one["judged"]["units_computed"] for name, one in second["boards"].items()}
+    assert done == {"samples.e4e": 0, "noise.e4e": 1, "samples.quick": 1, "noise.quick": 1}  # what is there is kept
+    after = contents(store)
+    assert {name: after[name] for name in before} == before
     board = Board(open_store(str(store)))
     assert next(iter(board.rows["samples"])) == "e4e"  # four steps are worse
     row = board.rows["samples"]["quick"]
     found = board.to_reference(row)
     assert found is not None
     assert found.low > 1
-    assert row.seconds > 0
-    assert row.bytes > 1000
+    assert row.cost.seconds > 0
+    assert row.cost.wall > 0
+    assert row.cost.device
+    assert row.cost.batch == 9
+    assert row.cost.bytes > 1000
     assert board.mean(row, "identity").count >= 8
     assert board.mean(board.rows["noise"]["quick"], "identity").count == 0  # no face, so nothing is said
     text = markdown(board)
     assert "| e4e |" in text
     assert "dlib face descriptor" in text
-    made = write(board, tmp_path / "page")
-    page = Path(made["page"]).read_text()
-    assert page.count("<tr><td>") == 4
-    assert (tmp_path / "page/leaderboard-samples.png").stat().st_size > 10_000
+    assert "No intervals of fewer than 8 images: there are 2." in text
+    write(board, page)
+    drawn = contents(page)
+    assert (page / "leaderboard.html").read_text().count(
+        "<tr><td>"
+    ) == 2 * 4 + 6  # two tables of two data sets, and strips
+    assert drawn["leaderboard-samples.jpg"] != drawn["leaderboard-noise.jpg"]
+    again = run(store, "e4e", str(quick), datasets={"noise": str(photos)})
+    assert {one["judged"]["units_computed"] for one in again["boards"].values()} == {0}
+    assert contents(store) == after
+    write(Board(open_store(str(store))), page)
+    assert contents(page) == drawn
+
+
+@pytest.mark.slow
+def test_methods_that_are_bad_on_purpose_are_found_out(tmp_path: Path) -> None:
+    """The mean face takes every edit and is nobody; pixels copied over it are the person until they are edited."""
+    run(tmp_path, "e4e", "configs/controls/mean.yaml", "configs/controls/copy.yaml")
+    rows = Board(open_store(str(tmp_path))).rows["samples"]
+    e4e, mean, copy = (
+        {name: float(np.nanmean(values)) for name, values in rows[method].values.items()}
+        for method in ("e4e", "control-mean", "control-copy")
+    )
+    assert copy["mse"] < 0.1 * e4e["mse"] < 0.01 * mean["mse"]
+    assert copy["same"] == 1
+    kept = [one["yaw_kept"] + one["smile_kept"] for one in (e4e, mean, copy)]
+    assert kept[0] > 2 * max(kept[1:])
+    assert mean["yaw_reached"] > 0.8
 
 
 @pytest.mark.slow
@@ -72,3 +111,48 @@ def test_what_cannot_run_is_a_row_with_its_reason_and_a_board_has_one_protocol(t
     assert "no encoder at 'nobody'" in Board(open_store(str(store))).not_run["samples.missing"]
     with pytest.raises(ConfigError, match="numbers of both cannot stand in one table"):
         run(store, "e4e", protocol=PROTOCOL.model_copy(update={"seed": 1}))
+
+
+def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nonsense"):
+        run(tmp_path, "e4e", "nonsense")
+    with pytest.raises(DataError):
+        run(tmp_path, "e4e", datasets={"gone": str(tmp_path / "gone")})
+    with pytest.raises(ConfigError, match="people are said of strangers, which is no data set here"):
+        run(tmp_path, "e4e", people={"strangers": "x"})
+    assert open_store(str(tmp_path)).list(JUDGED) == []
+
+
+@pytest.mark.seconds
+def test_the_judge_of_identity_is_checked_on_people(tmp_path: Path, demo_pictures: Path) -> None:
+    """Each of two photographed people once more, mirrored."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for path in demo_pictures.glob("portrait-*.png"):
+        with Image.open(path) as opened:
+            opened.save(photos / f"{path.stem.split('-')[1]}_a.png")
+            ImageOps.mirror(opened).save(photos / f"{path.stem.split('-')[1]}_b.png")
+    job = LeaderboardJob.model_validate(
+        {
+            "store": str(tmp_path / "store"),
+            "methods": ("e4e",),
+            "datasets": {"two": str(photos)},
+            "people": {"two": "(.*)_"},
+        }
+    )
+    store = open_store(job.store)
+    check_identity(job, store, open_generator("portraits-64"), job.datasets)
+    found = json.loads(store.objects.read("board/identity.json"))["two"]
+    assert (found["auc"], found["same"], found["different"], found["size"]) == (1.0, 2, 4, 64)
+    assert "dlib face descriptor" in found["judge"]
+    other = job.model_copy(update={"people": {"two": "nobody"}, "store": str(tmp_path / "other")})
+    with pytest.raises(ConfigError, match="finds no person in the id 'astronaut_a'"):
+        check_identity(other, open_store(other.store), open_generator("portraits-64"), other.datasets)
+
+
+def test_small_faces_are_a_data_set_by_name(tmp_path: Path) -> None:
+    first = small_faces(open_store(str(tmp_path)))
+    names = contents(tmp_path)
+    assert len(names) == 100
+    assert small_faces(open_store(str(tmp_path))) == first
+    assert contents(tmp_path) == names
