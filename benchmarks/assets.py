@@ -104,7 +104,7 @@ def planned(data: str, other: str) -> list[Step]:
         steps.append(Step(name, minutes, marker.exists, make))
 
     data, other = shlex.quote(data), shlex.quote(other) if other else ""
-    portraits, others = f"--store {folder}/portraits", f"--store {folder}/other" if other else ""
+    portraits = f"--store {folder}/portraits"
     benchmark = "benchmarks.inversion.portraits"
     page(
         "generator judged",
@@ -122,8 +122,12 @@ def planned(data: str, other: str) -> list[Step]:
         "inversions",
         35,
         f"{benchmark} run {portraits} --dataset {data} --where split=test",
-        *([f"{benchmark} run {others} --dataset {other}"] if other else []),
-        f"{benchmark} table {portraits} {others} --to docs/results.md",
+    )
+    more = f"--other {other} --people '([^_./]+)_'" if other else ""
+    page(
+        "leaderboard",
+        40,
+        f"benchmarks.leaderboard --store {folder}/board --data {data} {more} --to docs/leaderboard",
     )
     page(
         "edits judged",
@@ -132,15 +136,10 @@ def planned(data: str, other: str) -> list[Step]:
         f"benchmarks.directions.judged {portraits} --latents pti --limit 48 --to docs/judged.md",
     )
     page(
-        "editability",
-        12,
-        f"benchmarks.directions.editability --store {folder}/editability --dataset {data} --where split=test --to docs",
-    )
-    page(
         "pareto",
         60,
         f"benchmarks.inversion.pareto run --results {folder}/pareto.jsonl",
-        f"benchmarks.inversion.pareto draw --results {folder}/pareto.jsonl --to docs",
+        f"benchmarks.inversion.pareto draw --results {folder}/pareto.jsonl --to docs/leaderboard",
     )
     return steps
 

@@ -38,10 +38,9 @@ def test_parts_of_a_page_keep_each_other(tmp_path: Path) -> None:
 
 
 def test_the_pages_are_made_of_the_numbers(tmp_path: Path) -> None:
-    (tmp_path / "results.md").write_text((ROOT / "docs/results.md").read_text())
     write_pages(NUMBERS, tmp_path)
-    for page in ("results-directions.md", "results.md"):
-        assert (tmp_path / page).read_text() == (ROOT / "docs" / page).read_text(), f"write docs/{page} again"
+    there = (ROOT / "docs/leaderboard/directions.md").read_text()
+    assert (tmp_path / "directions.md").read_text() == there, "python -m benchmarks.directions.run write"
     assert (tmp_path / "pictures/directions-responses.png").stat().st_size > 20_000
 
 
@@ -68,10 +67,9 @@ def test_the_bars_hold(tmp_path: Path) -> None:
                 assert after <= 0.5 * before, (fit, name)
                 judged += 1
     assert judged >= 5
-    write_part(tmp_path / "docs/results.md", "directions", "none yet")
     write_pages(numbers, tmp_path / "docs")
-    assert "none yet" not in (tmp_path / "docs/results.md").read_text()
-    page = (tmp_path / "docs/results-directions.md").read_text()
+    page = (tmp_path / "docs/directions.md").read_text()
+    assert "## In short" in page
     assert all(f"| {name} |" in page for name in found["effects"]["published"])
     assert "## Conditional directions" in page
     assert "## DCI" not in page

@@ -1,6 +1,6 @@
-"""``docs/editability.md``: how alike an edited portrait stays, against how much the edit changed it, method by method.
+"""How alike an edited portrait stays, against how much the edit changed it, method by method.
 
-    python -m benchmarks.directions.editability --store runs/editability --where split=test --limit 12 --to docs \\
+    python -m benchmarks.directions.editability --store runs/editability --where split=test --limit 12 --to curves \\
         --dataset "$GANINV_SHARED/data/official-portraits/portraits.parquet"
 
 The chain ``configs/chains/editability.yaml``, which resumes, and then ``ganinv editability``.

@@ -1,5 +1,5 @@
-"""The page docs/results-directions.md, its pictures and its summary in docs/results.md, from the numbers that
-``benchmarks/directions/run.py`` left in JSON files."""
+"""The page docs/leaderboard/directions.md and its pictures, from the numbers that ``benchmarks/directions/run.py`` left in JSON
+files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.directions.pictures import draw_responses
-from benchmarks.pages import write_part
 
 Parts = dict[str, Any]
 METHODS = {
@@ -23,17 +22,17 @@ METHODS = {
     "few-positives": "StyleSpace, one channel, found by ten positives",
 }
 INTRODUCTION = (
-    "Made by `benchmarks/directions/run.py`; its head shows the commands. [directions.md](directions.md) says how to fit "
-    "directions of your own. Everything is measured by rendering: samples are edited, and the labeller scores the images."
+    "Made by `benchmarks/directions/run.py`; its head shows the commands. [Directions and labellers](../directions.md) says how "
+    "to fit directions of your own. Everything is measured by rendering: samples are edited, and the labeller scores the images."
 )
 
 
 def write_pages(numbers: Path, docs: Path) -> None:
-    """Write the page and its pictures, and replace the summary.
+    """Write the page and its pictures.
 
     Args:
         numbers: where the JSON files are. Parts that were not measured are left out.
-        docs: the folder of ``results.md``.
+        docs: the folder of the page.
     """
     parts = {path.stem: json.loads(path.read_text()) for path in numbers.glob("*.json")}
     pictures = docs / "pictures"
@@ -41,10 +40,10 @@ def write_pages(numbers: Path, docs: Path) -> None:
     if "effects" in parts:
         draw_responses(parts["effects"], pictures / "directions-responses.png")
     sections = [section(parts) for needs, section in SECTIONS if all(need in parts for need in needs)]
-    page = "\n\n".join(["# Directions, measured", INTRODUCTION, *sections])
-    (docs / "results-directions.md").write_text(wrapped(page) + "\n")
     if all(part in parts for part in ("samples", "fit-published", "effects", "conditions")):
-        write_part(docs / "results.md", "directions", wrapped(summary(parts)))
+        sections.insert(0, summary(parts))
+    page = "\n\n".join(["# Directions, measured", INTRODUCTION, *sections])
+    (docs / "directions.md").write_text(wrapped(page) + "\n")
 
 
 def wrapped(text: str) -> str:
@@ -57,11 +56,10 @@ def summary(p: Parts) -> str:
     """What the bars ask, in one table and one plot."""
     s, e = p["samples"], p["effects"]
     lines = [
-        "## Directions",
+        "## In short",
         "",
         f"Generator {s['generator']}, {s['samples']:,} samples labelled by {s['labeller']}, InterFaceGAN's published recipe "
-        "in W. Made by `benchmarks/directions/run.py`; [results-directions.md](results-directions.md) has the settings, the "
-        "matrix of side effects, other estimators and methods.",
+        "in W. Settings, the matrix of side effects, other estimators and methods are below.",
         "",
         f"| attribute | held-out accuracy | bootstrap cosine | monotone, of {e['fresh']} | largest side effect per sd | "
         "left: held by its boundary | left: held by its gradient |",
@@ -79,12 +77,6 @@ def summary(p: Parts) -> str:
         "",
         "Held-out: tail samples that the fit has not seen. Monotone: the score rises at each of five strengths. Left: of the "
         "largest side effect, when its attribute is projected out.",
-        "",
-        *(verdicts(p) if "channels" in p else []),
-        *([takes(p), ""] if "time" in p else []),
-        "![Responses](pictures/directions-responses.png)",
-        "",
-        "Change of the target's score over five strengths, published recipe (line) and ridge (dashed).",
     ]
     return "\n".join(lines)
 

@@ -5,8 +5,7 @@
     python -m benchmarks.directions.run write                             # the pages, from the numbers
 
 Each part's numbers are a JSON file under ``benchmarks/results/directions``, and are not measured again while it is there; the
-samples, rendered and labelled once, stay in the store. ``write`` makes ``docs/results-directions.md`` and its own part of
-``docs/results.md``.
+samples, rendered and labelled once, stay in the store. ``write`` makes ``docs/leaderboard/directions.md``.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def main() -> None:
     parser.add_argument("action", choices=["measure", "time", "write"])
     parser.add_argument("--store", default="runs/directions")
     parser.add_argument("--numbers", type=Path, default=Path("benchmarks/results/directions"))
-    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--docs", type=Path, default=Path("docs/leaderboard"))
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--fresh", type=int, default=500)
     parser.add_argument("--localise", type=int, default=16, help="Images for the gradient maps of all channels.")

@@ -1,7 +1,7 @@
 """The trained methods side by side: how close they come, how much of an edit acts, and both beside e4e.
 
     python -m benchmarks.inversion.fidelity run --store runs/mine --images 156    # every method whose encoder is there
-    python -m benchmarks.inversion.fidelity table --to docs/results.md
+    python -m benchmarks.inversion.fidelity table
 
 Three sets: samples of the generator that nobody trained on, portraits of the training split, portraits of the test split. W+
 encoders differ little on the last one, as the generator itself was made to decode faces: read orderings on the first two.

@@ -1,7 +1,7 @@
 """Which mixture of start, optimisation and tuning gives the most for its seconds: the search that the defaults come from.
 
     python -m benchmarks.inversion.pareto run                     every candidate on test portraits; resumes; a line of JSON each
-    python -m benchmarks.inversion.pareto draw --to docs          pareto.svg and pareto.md from these lines
+    python -m benchmarks.inversion.pareto draw --to docs/leaderboard       pareto.svg and pareto.md from these lines
 
 A candidate is a list of stages as in a method's YAML. Stages that several candidates begin with are run once. Seconds are
 processor seconds per image (all threads) on a CPU, wall-clock seconds with a GPU: read them as ratios.

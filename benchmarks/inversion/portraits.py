@@ -1,10 +1,10 @@
-"""The tables of inversions in ``docs/results.md``: all methods on real portraits, through the flow.
+"""Tables of inversions and of what edits do to the labeller's scores: some methods on real portraits, through the flow.
 
     python -m benchmarks.inversion.portraits run --store runs/portraits --where split=test \\
         --dataset "$GANINV_SHARED/data/official-portraits/portraits.parquet"
     python -m benchmarks.inversion.portraits run --store runs/london \\
         --dataset "$GANINV_SHARED/data/real-photos/london-cc-by-aligned256"
-    python -m benchmarks.inversion.portraits table --store runs/portraits --store runs/london --to docs/results.md
+    python -m benchmarks.inversion.portraits table --store runs/portraits --store runs/london
 
 ``run`` is the chain ``configs/chains/portraits.yaml`` and resumes; ``table`` only reads the stores.
 """

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from ganinv.config import load_yaml, validate
 from ganinv.errors import StoreError
-from ganinv.leaderboard.intervals import Estimate, estimate, ratio
 from ganinv.leaderboard.protocol import LeaderboardProtocol
+from ganinv.report.intervals import Estimate, estimate, ratio
 from ganinv.store import Collection, Store
 
 BOARD, JUDGED = "board", "leaderboard"

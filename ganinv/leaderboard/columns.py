@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ganinv.judges.identity import ENOUGH
 from ganinv.leaderboard.board import Board
+from ganinv.report.words import Measure
 
 FACES = ("dlib face descriptor", "dlib landmarks")
 PIXELS = "no net"
@@ -14,28 +15,17 @@ PIXELS = "no net"
 
 
 @dataclass(frozen=True)
-class Column:
-    """A measure of a board in words.
+class Column(Measure):
+    """A measure of a board. ``judges``: who says it, with version and hash."""
 
-    Args:
-        words: what ``label`` means. low_is_better: which way is up. judges: who says it, with version and hash.
-    """
-
-    key: str
-    label: str
-    words: str
-    low_is_better: bool
     judges: str
-
-    @property
-    def arrow(self) -> str:
-        return "↓" if self.low_is_better else "↑"
 
 
 def fidelity(board: Board) -> list[Column]:
     """How near a rendering is to its photo, and whose face it is."""
     same, grainy = board.protocol.same_person, board.protocol.speckled
-    doubt = "" if all(each["auc"] >= ENOUGH for each in board.identity.values()) else f" (AUC under {ENOUGH:g})"
+    auc = min((float(each["auc"]) for each in board.identity.values()), default=None)
+    worth = "" if auc is None else f" (AUC {auc:.3f}{'' if auc >= ENOUGH else ': says little'})"
     pixels = [
         ("mse", "MSE", "squared error, pixels in [-1, 1]", True),
         ("ssim", "SSIM", "on [0, 1], window of 11", False),
@@ -52,8 +42,8 @@ def fidelity(board: Board) -> list[Column]:
     ]  # fmt: skip
     judged = [
         ("features", "features", "distance in SqueezeNet's features", True, ("SqueezeNet",)),
-        ("identity", f"identity{doubt}", "distance of face descriptors to the photo's", True, FACES[:1]),
-        ("same", f"same person{doubt}", f"share of images under {same:g} in that distance", False, FACES[:1]),
+        ("identity", f"identity{worth}", "distance of face descriptors to the photo's", True, FACES[:1]),
+        ("same", "same person", f"share of images under {same:g} in that distance", False, FACES[:1]),
     ]
     known = [Column(*each, PIXELS) for each in pixels]
     known += [Column(key, label, words, low, _named(board, who)) for key, label, words, low, who in judged]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +18,14 @@ from ganinv.leaderboard.pictures import legend, sheet, strips
 from ganinv.leaderboard.said import identity_check, sentences
 from ganinv.report.figure import standalone
 from ganinv.report.images import data_uri
+from ganinv.report.tables import Value, mean_cells
 from ganinv.report.words import number
 
 NAME = "leaderboard"
 """What the files of a page begin with."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """``text`` for people; ``value`` to sort by; ``more`` on hovering: the interval, or the source."""
-
-    text: str = ""
-    value: float = math.inf
-    more: str = ""
+EMPTY = Value(math.nan, "")
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ class Table:
 
     title: str
     columns: Sequence[Column]
-    rows: dict[str, list[Cell]]
+    rows: dict[str, list[Value]]
     missing: dict[str, str]
 
 
@@ -47,12 +42,23 @@ def tables(board: Board, dataset: str) -> list[Table]:
     """Fidelity with what it costs, and editability, of one data set."""
     methods, missing = board.rows.get(dataset, {}), board.not_run(dataset)
     near, edited = fidelity(board), editability(board)
-    first = {n: [*(_cell(board, row, c) for c in near), *_costs(board, row)] for n, row in methods.items()}
+    measured = _means(board, methods, near)
+    first = {name: [*measured[name], *_costs(board, row)] for name, row in methods.items()}
     out = [Table("Fidelity, identity and cost", [*near, *_cost_columns(board)], first, missing)]
     if edited:
-        second = {n: [_cell(board, row, c) for c in edited] for n, row in methods.items()}
-        out.append(Table("Editability", edited, second, {}))
+        out.append(Table("Editability", edited, _means(board, methods, edited), {}))
     return out
+
+
+def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) -> dict[str, list[Value]]:
+    """Of each method; the best are marked, and not among those that are bad on purpose."""
+    out = {}
+    for control in (False, True):
+        some = {name: row for name, row in methods.items() if row.control is control}
+        found = [{c.key: board.mean(row, c.key) for c in columns if c.key in row.values} for row in some.values()]
+        lines = mean_cells(columns, found, mark=not control, digits=3)
+        out |= {name: list(line) for name, line in zip(some, lines, strict=True)}
+    return {name: out[name] for name in methods}
 
 
 def markdown(board: Board, pictures: bool = False) -> str:
@@ -148,35 +154,29 @@ def _cost_columns(board: Board) -> list[Column]:
     return [Column(key, label, words, True, "") for key, label, words in said]
 
 
-def _costs(board: Board, row: Row) -> list[Cell]:
+def _costs(board: Board, row: Row) -> list[Value]:
     cost = row.cost
     out = [
-        Cell(number(cost.seconds, 2), cost.seconds, cost.device),
-        Cell(number(cost.wall, 2), cost.wall, cost.device),
-        Cell(str(cost.batch), cost.batch),
-        Cell(f"{cost.bytes / 1000:.1f}", cost.bytes),
+        Value(cost.seconds, number(cost.seconds, 2), more=cost.device),
+        Value(cost.wall, number(cost.wall, 2), more=cost.device),
+        Value(cost.batch, str(cost.batch)),
+        Value(cost.bytes, f"{cost.bytes / 1000:.1f}"),
     ]
     ratio, known = board.to_reference(row), published().get(row.method)
     if ratio is None or np.isnan(ratio.mean):
-        out.append(Cell())
+        out.append(EMPTY)
     else:
         interval = "" if np.isnan(ratio.low) else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
-        out.append(Cell(f"{ratio.mean:.2f}{interval}", ratio.mean, ratio.text))
-    out.append(Cell() if known is None else Cell(f"{known['ratio']}", float(known["ratio"]), str(known["source"])))
+        out.append(Value(ratio.mean, f"{ratio.mean:.2f}{interval}", more=ratio.text))
+    out.append(EMPTY if known is None else Value(float(known["ratio"]), f"{known['ratio']}", more=str(known["source"])))
     return out
-
-
-def _cell(board: Board, row: Row, column: Column) -> Cell:
-    if column.key not in row.values:
-        return Cell()
-    found = board.mean(row, column.key)
-    return Cell(number(found.mean, 3), math.inf if np.isnan(found.mean) else found.mean, found.text)
 
 
 def _lines(table: Table) -> list[str]:
     heads = ["method", *(f"{column.label} {column.arrow}" for column in table.columns)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    lines += [f"| {method} | " + " | ".join(cell.text for cell in cells) + " |" for method, cells in table.rows.items()]
+    for method, cells in table.rows.items():
+        lines.append(f"| {method} | " + " | ".join(f"**{c.text}**" if c.best else c.text for c in cells) + " |")
     empty = " |" * (len(heads) - 2)
     lines += [f"| {method} | not run: {_in_a_cell(why)} |{empty}" for method, why in table.missing.items()]
     return lines

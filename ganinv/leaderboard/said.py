@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ganinv.leaderboard.board import Board, Row, published
-from ganinv.leaderboard.intervals import FEW
+from ganinv.report.intervals import FEW
 
 FLATTERS = 0.9
 """Rank correlation of two measures over methods, under which it is said whom the one flatters."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 
 import numpy as np
 
+from ganinv.report.intervals import Estimate, estimate
 from ganinv.report.inversions import InversionRun
 from ganinv.report.strips import common_ids
 from ganinv.report.words import Measure, count, listed, number
@@ -25,11 +27,12 @@ MOST_ERRORS = 200
 
 @dataclass(frozen=True)
 class Value:
-    """A number of a table: in full for programs, rounded for people."""
+    """A number of a table: in full for programs, rounded for people. ``more`` is told on hovering."""
 
     value: float
     text: str
     best: bool = False
+    more: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,40 @@ def method_table(
     """
     members = [list(run.ids if only is None else only) for run in runs]
     same = all(ids == members[0] for ids in members)
-    means = np.array([[_mean(run.of(m.key, ids)) for m in measures] for run, ids in zip(runs, members, strict=True)])
-    kept = [column for column in range(len(measures)) if np.isfinite(means[:, column]).any()]
-    rows = []
-    for run, ids, line in zip(runs, members, means, strict=True):
-        values = []
-        for column in kept:
-            others = means[:, column][~np.isnan(means[:, column])]
-            winner = others.min() if measures[column].lower_is_better else others.max()
-            best = bool(same and len(runs) > 1 and line[column] == winner)
-            digits = 3 if measures[column].key == "seconds" else 4
-            values.append(Value(float(line[column]), number(float(line[column]), digits), best))
-        rows.append(MethodRow(run.label, len(ids), tuple(values)))
-    return MethodTable(tuple(measures[column] for column in kept), tuple(rows), same)
+    found = [
+        {measure.key: estimate(run.of(measure.key, ids)) for measure in measures}
+        for run, ids in zip(runs, members, strict=True)
+    ]
+    kept = tuple(m for m in measures if any(np.isfinite(each[m.key].mean) for each in found))
+    cells = mean_cells(kept, found, mark=same)
+    rows = [MethodRow(run.label, len(ids), line) for run, ids, line in zip(runs, members, cells, strict=True)]
+    return MethodTable(kept, tuple(rows), same)
+
+
+def mean_cells(
+    measures: Sequence[Measure], found: Sequence[Mapping[str, Estimate]], *, mark: bool, digits: int = 4
+) -> list[tuple[Value, ...]]:
+    """Means of methods, a line each: with their intervals, and the best of each measure where they may be compared.
+
+    Args:
+        found: of each method, by the measure's key; what it lacks is an empty cell.
+        mark: whether the best are marked.
+    """
+    lines: list[tuple[Value, ...]] = []
+    for each in found:
+        cells = []
+        for measure in measures:
+            if measure.key not in each:
+                cells.append(Value(math.nan, ""))
+                continue
+            mean = each[measure.key].mean
+            others = [e[measure.key].mean for e in found if measure.key in e and not math.isnan(e[measure.key].mean)]
+            winner = (min if measure.lower_is_better else max)(others, default=math.nan)
+            best = bool(mark and len(found) > 1 and mean == winner)
+            shown = number(mean, 3 if measure.key == "seconds" else digits)
+            cells.append(Value(mean, shown, best, each[measure.key].text))
+        lines.append(tuple(cells))
+    return lines
 
 
 def order_in_words(runs: Sequence[InversionRun]) -> tuple[str, str]:
@@ -136,11 +160,6 @@ def versions() -> list[tuple[str, str]]:
         except PackageNotFoundError:
             found.append((package, "not installed"))
     return found
-
-
-def _mean(values: np.ndarray) -> float:
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if len(present) else float("nan")
 
 
 def _named(runs: Sequence[InversionRun], name: str) -> InversionRun | None:

@@ -16,9 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize(
-    "broken", ["", "ganinv/losses/distance.py", "ganinv/directions/styles.py"]
-)
+@pytest.mark.parametrize("broken", ["", "ganinv/losses/distance.py", "ganinv/directions/styles.py"])
 def test_whatever_trains_or_fits_cannot_see_a_judge(tmp_path: Path, broken: str) -> None:
     pytest.importorskip("importlinter")
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.leaderboard.intervals import estimate, ratio
 from ganinv.leaderboard.jury import Jury, at_change, grain
 from ganinv.leaderboard.protocol import AskedEdit, LeaderboardProtocol
+from ganinv.report.intervals import MANY, estimate, ratio
 
 
 def test_the_strength_at_which_a_change_is_reached() -> None:
@@ -51,6 +51,12 @@ def test_a_ratio_is_of_pairs() -> None:
     assert (alone.high - alone.low) / alone.mean > 0.2
     assert np.isnan(estimate(a[:5], 500).low)
     assert estimate(np.array([np.nan, 1.0]), 500).count == 1
+    assert estimate(a[:5], 500).text == "of 5: too few for an interval"
+    many = np.tile(a, MANY // len(a) + 1)  # so many are not drawn, their mean is normal
+    drawn = estimate(many[:MANY], 2000)
+    computed = estimate(many, 2000)
+    assert computed.low == pytest.approx(drawn.low, rel=0.02)
+    assert computed.high == pytest.approx(drawn.high, rel=0.02)
 
 
 @pytest.mark.seconds

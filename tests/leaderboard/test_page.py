@@ -75,12 +75,12 @@ def test_each_column_names_its_judge_and_identity_what_it_is_worth(tmp_path: Pat
     assert "bbbbbbbbbbbb" in columns["identity"].judges
     assert "cccccccccccc" in columns["yaw_kept"].judges
     assert columns["mse"].judges == "no net"
-    assert columns["identity"].label == "identity"
+    assert columns["identity"].label == "identity (AUC 0.990)"
     assert {c.label for c in fidelity(doubted)} == {
         "MSE",
         "features",
-        "identity (AUC under 0.95)",
-        "same person (AUC under 0.95)",
+        "identity (AUC 0.900: says little)",
+        "same person",
     }
     assert "Identity on photos at 64 pixels: AUC 0.9900." in markdown(believed)
     unchecked = board(tmp_path / "none", row("e4e", **numbers))

@@ -39,7 +39,7 @@ def test_from_the_table_where_the_store_knows_nothing(tmp_path: Path, faces: str
     assert found.cpu_hours == pytest.approx(6 * 2.21 / 3600)
     assert found.gpu_hours == 0
     assert found.bytes == 6 * 165000
-    assert "docs/results.md" in found.line()
+    assert "docs/leaderboard" in found.line()
     assert not (tmp_path / "s").exists()  # nothing is written
 
 

@@ -9,6 +9,11 @@ import numpy as np
 
 FEW = 8
 """Of fewer images no interval is told."""
+MANY = 2000
+"""Of more, a mean is as good as normal, and nothing is drawn."""
+RESAMPLES = 1000
+AT_ONCE = 100
+"""Resamples that are drawn together, for memory's sake."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +27,26 @@ class Estimate:
 
     @property
     def text(self) -> str:
-        return "" if np.isnan(self.low) else f"{self.low:.4g} to {self.high:.4g}, of {self.count}"
+        """In words: the interval, and of how many images."""
+        if np.isnan(self.low):
+            return f"of {self.count}: too few for an interval" if self.count else ""
+        return f"{self.low:.4g} to {self.high:.4g}, of {self.count}"
 
 
-def estimate(values: np.ndarray, resamples: int, seed: int = 0) -> Estimate:
+def estimate(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Of the values [N] that are not NaN."""
     known = values[~np.isnan(values)]
     if not len(known):
         return Estimate(np.nan, np.nan, np.nan, 0)
+    mean = float(known.mean())
+    if len(known) > MANY:
+        around = 1.96 * float(known.std(ddof=1)) / len(known) ** 0.5
+        return Estimate(mean, mean - around, mean + around, len(known))
     low, high = _interval([known], lambda drawn: drawn[0].mean(1), resamples, seed)
-    return Estimate(float(known.mean()), low, high, len(known))
+    return Estimate(mean, low, high, len(known))
 
 
-def ratio(values: np.ndarray, reference: np.ndarray, resamples: int, seed: int = 0) -> Estimate:
+def ratio(values: np.ndarray, reference: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Ratio of means of two methods on the same images [N]: pairs are drawn, so that what is hard about an image cancels."""
     both = ~(np.isnan(values) | np.isnan(reference))
     a, b = values[both], reference[both]
@@ -50,6 +62,9 @@ def _interval(
     count = len(columns[0])
     if count < FEW:
         return np.nan, np.nan
-    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    low, high = np.quantile(of([column[drawn] for column in columns]), (0.025, 0.975))
+    rng, found = np.random.default_rng(seed), list[np.ndarray]()
+    for first in range(0, resamples, AT_ONCE):
+        drawn = rng.integers(count, size=(min(AT_ONCE, resamples - first), count))
+        found.append(of([column[drawn] for column in columns]))
+    low, high = np.quantile(np.concatenate(found), (0.025, 0.975))
     return float(low), float(high)
