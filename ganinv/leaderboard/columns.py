@@ -27,26 +27,31 @@ def fidelity(board: Board) -> list[Column]:
     auc = min((float(each["auc"]) for each in board.identity.values()), default=None)
     worth = "" if auc is None else f" (AUC {auc:.3f}{'' if auc >= ENOUGH else ': says little'})"
     pixels = [
-        ("mse", "MSE", "squared error, pixels in [-1, 1]", True),
-        ("ssim", "SSIM", "on [0, 1], window of 11", False),
+        ("mse", "MSE", True, "squared error, pixels in [-1, 1]"),
+        ("ssim", "SSIM", False, "on [0, 1], window of 11"),
         (
             "distance",
             "distance",
+            True,
             "the embedded one, in features of the generator's own critic, which methods minimise: no judge. It says nothing of "
             "identity within a method, and flatters what was optimised for it, such as projection to W",
-            True,
         ),
-        ("grain", "grain", "energy of the error in the finest detail, against the photo's own there, dB: a blurred rendering "
-         "has 0, detail as strong but elsewhere 3, speckles more", True),
-        ("speckled", "speckled", f"share of images with a grain above {grainy:g} dB", True),
-    ]  # fmt: skip
+        (
+            "grain",
+            "grain",
+            True,
+            "energy of the error in the finest detail, against the photo's own there, dB: a blurred rendering has 0, detail as "
+            "strong but elsewhere 3, speckles more",
+        ),
+        ("speckled", "speckled", True, f"share of images with a grain above {grainy:g} dB"),
+    ]
     judged = [
-        ("features", "features", "distance in SqueezeNet's features", True, ("SqueezeNet",)),
-        ("identity", f"identity{worth}", "distance of face descriptors to the photo's", True, FACES[:1]),
-        ("same", "same person", f"share of images under {same:g} in that distance", False, FACES[:1]),
+        ("features", "features", True, "distance in SqueezeNet's features", ("SqueezeNet",)),
+        ("identity", f"identity{worth}", True, "distance of face descriptors to the photo's", FACES[:1]),
+        ("same", "same person", False, f"share of images under {same:g} in that distance", FACES[:1]),
     ]
     known = [Column(*each, PIXELS) for each in pixels]
-    known += [Column(key, label, words, low, _named(board, who)) for key, label, words, low, who in judged]
+    known += [Column(key, label, low, words, _named(board, who)) for key, label, low, words, who in judged]
     order = ("mse", "ssim", "distance", "features", "identity", "same", "grain", "speckled")
     return _there(board, sorted(known, key=lambda column: order.index(column.key)))
 
@@ -58,13 +63,13 @@ def editability(board: Board) -> list[Column]:
     for edit in board.protocol.edits:
         name, to = edit.direction, f"{edit.measure} changed by {edit.change:g}"
         out += [
-            Column(f"{name}_reached", f"{name} reached", f"share of images in which the judge sees {to}", False, said),
-            Column(f"{name}_kept", f"{name} kept", f"{to}, and the face is still the photo's person", False, said),
+            Column(f"{name}_reached", f"{name} reached", False, f"share of images in which the judge sees {to}", said),
+            Column(f"{name}_kept", f"{name} kept", False, f"{to}, and the face is still the photo's person", said),
             Column(
                 f"{name}_side",
                 f"{name} side",
-                "what else changed by then, in standard deviations of photos",
                 True,
+                "what else changed by then, in standard deviations of photos",
                 said,
             ),
         ]
@@ -72,13 +77,13 @@ def editability(board: Board) -> list[Column]:
             Column(
                 f"{name}_identity_{change:g}",
                 f"{name}, identity at {change:g}",
+                True,
                 f"distance of face descriptors to the photo's where {edit.measure} has changed by {change:g}, of those images "
                 "that get there",
-                True,
                 said,
             )
             for change in edit.changes
-        ]  # fmt: skip
+        ]
     return _there(board, out)
 
 

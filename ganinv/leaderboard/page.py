@@ -52,7 +52,7 @@ def tables(board: Board, dataset: str) -> list[Table]:
 
 def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) -> dict[str, list[Value]]:
     """Of each method; the best are marked, and not among those that are bad on purpose."""
-    out = {}
+    out: dict[str, list[Value]] = {}
     for control in (False, True):
         some = {name: row for name, row in methods.items() if row.control is control}
         found = [{c.key: board.mean(row, c.key) for c in columns if c.key in row.values} for row in some.values()]
@@ -151,7 +151,7 @@ def _cost_columns(board: Board) -> list[Column]:
         ("to_reference", f"MSE to {reference}", f"mean error over {reference}'s on the same images"),
         ("published", "published", "that ratio in the literature, on another generator and other images"),
     ]
-    return [Column(key, label, words, True, "") for key, label, words in said]
+    return [Column(key, label, True, words, "") for key, label, words in said]
 
 
 def _costs(board: Board, row: Row) -> list[Value]:

@@ -75,6 +75,7 @@ def test_each_column_names_its_judge_and_identity_what_it_is_worth(tmp_path: Pat
     assert "bbbbbbbbbbbb" in columns["identity"].judges
     assert "cccccccccccc" in columns["yaw_kept"].judges
     assert columns["mse"].judges == "no net"
+    assert [columns[name].arrow for name in ("mse", "identity", "same", "yaw_kept")] == ["↓", "↓", "↑", "↑"]
     assert columns["identity"].label == "identity (AUC 0.990)"
     assert {c.label for c in fidelity(doubted)} == {
         "MSE",
