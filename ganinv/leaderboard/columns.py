@@ -64,7 +64,21 @@ def editability(board: Board) -> list[Column]:
         name, to = edit.direction, f"{edit.measure} changed by {edit.change:g}"
         out += [
             Column(f"{name}_reached", f"{name} reached", False, f"share of images in which the judge sees {to}", said),
-            Column(f"{name}_kept", f"{name} kept", False, f"{to}, and the face is still the photo's person", said),
+            Column(
+                f"{name}_kept",
+                f"{name} kept",
+                False,
+                f"{to}, the face is still the photo's person, and the edit its own",
+                said,
+            ),
+            Column(
+                f"{name}_borrowed",
+                f"{name} borrowed",
+                True,
+                "correlation of what the edit changes in the picture with what it changes in the generator's mean face: from "
+                f"{board.protocol.borrowed:g} it is not the picture's own",
+                PIXELS,
+            ),
             Column(
                 f"{name}_side",
                 f"{name} side",

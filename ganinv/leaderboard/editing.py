@@ -36,9 +36,21 @@ class Editor:
 
     def __init__(self, reader: CodeReader, generator: Generator, directions: Mapping[str, Direction]) -> None:
         self.reader, self.generator, self.directions = reader, generator, directions
+        self._of_mean: dict[tuple[str, float], Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, code: Code, photos: Tensor, direction: str, strength: float) -> Tensor:
         after = moved(code, [(self.directions[direction], torch.tensor(strength))], self.generator)
         shown = photos if self.reader.edits_need_images else None
         return self.generator.render(self.reader.after_edit(shown, code, after).to(self.generator.device))
+
+    @torch.no_grad()
+    def of_mean(self, direction: str, strength: float) -> Tensor:
+        """What the edit changes in the picture of the generator's mean face, [1, 3, R, R]."""
+        key = direction, strength
+        if key not in self._of_mean:
+            g = self.generator
+            mean = Code(w=g.w_mean.expand(1, g.num_ws, -1))
+            after = moved(mean, [(self.directions[direction], torch.tensor(strength))], g)
+            self._of_mean[key] = g.render(after).clamp(-1, 1) - g.render(mean).clamp(-1, 1)
+        return self._of_mean[key]

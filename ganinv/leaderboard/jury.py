@@ -66,31 +66,53 @@ class Jury:
         return numbers
 
     @torch.no_grad()
-    def edits(self, source: Tensor, rendered: Tensor, edit: Callable[[str, float], Tensor]) -> Numbers:
+    def edits(
+        self,
+        source: Tensor,
+        rendered: Tensor,
+        edit: Callable[[str, float], Tensor],
+        of_mean: Callable[[str, float], Tensor] | None = None,
+    ) -> Numbers:
         """Whether an inversion can be edited into somebody who is still the person of the photo.
 
         For each edit of the protocol, strengths are tried until the judge sees the asked change; how far the face then is
         from the *source* is what counts. A method that keeps a face by not reacting never gets there, and one that reacts but
-        never was that person is far from the source.
+        never was that person is far from the source. Pixels that lie over another face keep the person and show that face's
+        edit: it changes all pictures alike.
 
         Args:
             edit: (direction, strength) -> images [B, 3, R, R], rendered as the method's edits are.
+            of_mean: what an edit changes in the picture of the generator's mean face, [1, 3, R, R].
 
         Returns:
-            Per edit ``<direction>_reached`` (0 or 1), ``_kept``: reached, and still the source's person; at the asked change,
-            and NaN where it was not reached: ``_strength``, ``_side`` (mean change of what was not asked for, in spreads of
-            photographs), and for each change of the range ``_identity_<change>``, the distance to the source there.
+            Per edit ``<direction>_reached`` (0 or 1), ``_kept``: reached, still the source's person, and the picture's own edit;
+            at the asked change, and NaN where it was not reached: ``_strength``, ``_side`` (mean change of what was not asked
+            for, in spreads of photographs), ``_borrowed`` (correlation of what changed with ``of_mean``); and for each change of
+            the range ``_identity_<change>``, the distance to the source there.
         """
         if self.faces is None:
             return {}
+        rendered = rendered.float().clamp(-1, 1)
         of_source, before = self._person(source), self._seen(rendered)
         out: Numbers = {}
         for asked in self.protocol.edits:
-            seen = [before, *(self._seen(edit(asked.direction, strength)) for strength in self.protocol.strengths)]
-            out |= self._along(asked, of_source, seen)
+            seen, alike = [before], [np.zeros(len(source))]
+            for strength in self.protocol.strengths:
+                edited = edit(asked.direction, strength).float().clamp(-1, 1)
+                seen.append(self._seen(edited))
+                if of_mean is not None:
+                    alike.append(correlation(edited - rendered, of_mean(asked.direction, strength)).cpu().numpy())
+            out |= self._along(asked, of_source, seen, np.array(alike) if of_mean is not None else None)
         return out
 
-    def _along(self, asked: AskedEdit, of_source: np.ndarray, seen: Sequence[tuple[Measures, np.ndarray]]) -> Numbers:
+    def _along(
+        self,
+        asked: AskedEdit,
+        of_source: np.ndarray,
+        seen: Sequence[tuple[Measures, np.ndarray]],
+        alike: np.ndarray | None,
+    ) -> Numbers:
+        """``alike``: [S, B], correlations with the mean face's change at each strength."""
         before = seen[0][0]
         strengths = (0.0, *self.protocol.strengths)
         changes = np.array([measures[asked.measure] - before[asked.measure] for measures, _ in seen])
@@ -102,16 +124,22 @@ class Jury:
                 for measures, _ in seen
             ]
         )
-        strength, (there, beside) = at_change(changes, (apart, side), strengths, asked.change)
+        if alike is not None:
+            alike[0] = alike[1]  # of no change at all it is not defined
+        followed = (apart, side) if alike is None else (apart, side, alike)
+        strength, (there, beside, *borrowed) = at_change(changes, followed, strengths, asked.change)
+        own = borrowed[0] < self.protocol.borrowed if borrowed else np.ones(len(there), bool)
         judged = apart[0]  # of an image without a face nothing can be said
         reached = ~np.isnan(strength)
         name = asked.direction
         out = {
             f"{name}_reached": _where_known(judged, reached),
-            f"{name}_kept": _where_known(judged, reached & (there < self.protocol.same_person)),
+            f"{name}_kept": _where_known(judged, reached & own & (there < self.protocol.same_person)),
             f"{name}_strength": strength,
             f"{name}_side": beside,
         }
+        if borrowed:
+            out[f"{name}_borrowed"] = borrowed[0]
         for change in asked.changes:
             _, (out[f"{name}_identity_{change:g}"],) = at_change(changes, (apart,), strengths, change)
         return out
@@ -161,6 +189,12 @@ def at_change(
                     found[image] = value[k - 1, image] + part * (value[k, image] - value[k - 1, image])
                 break
     return strength, there
+
+
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Over all pixels and colours, of images [B, C, R, R] with others, or with one: [B]; 0 where one does not vary."""
+    a, b = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (a.double(), b.double()))
+    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-9)
 
 
 def grain(source: Tensor, rendered: Tensor) -> Tensor:

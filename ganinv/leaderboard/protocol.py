@@ -46,6 +46,9 @@ class LeaderboardProtocol(StrictModel):
             of many pixels and of all kinds of people: at 64 pixels, portraits of one person are 0.21 apart (0.28 at most) and
             those of two at least 0.45, while the generator's mean face is nearer than 0.6 to nearly everybody.
         strengths: of the directions, tried from weak to strong; between two of them is interpolated.
+        borrowed: correlation of what an edit changes in a picture with what it changes in the generator's mean face, from which
+            it counts as that face's and not the picture's own. Methods that invert have 0.6 at most, pixels copied over the mean
+            face 0.9 and more.
         spreads: of measures, standard deviations over photographs: side effects are told in them.
         speckled: dB of grain from which a rendering counts as speckled. Detail as strong as the source's own, all of it in the
             wrong place, has 3.
@@ -61,6 +64,7 @@ class LeaderboardProtocol(StrictModel):
         AskedEdit(direction="smile", measure="mouth_width", change=0.08, changes=(0.04, 0.08, 0.12, 0.16)),
     )
     same_person: float = Field(0.4, gt=0)
+    borrowed: float = Field(0.8, gt=0)
     strengths: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
     spreads: Mapping[str, float] = SPREADS
     speckled: float = 4.0

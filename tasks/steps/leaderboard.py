@@ -301,7 +301,7 @@ class JudgingWorker:
         def edit(direction: str, strength: float) -> Tensor:
             return self.editor(code, photos, direction, strength)
 
-        values = self.jury.fidelity(source, rendered) | self.jury.edits(source, rendered, edit)
+        values = self.jury.fidelity(source, rendered) | self.jury.edits(source, rendered, edit, self.editor.of_mean)
         rows += [
             (image_id, {name: float(column[n]) for name, column in values.items()})
             for n, image_id in enumerate(table["image_id"].to_pylist())

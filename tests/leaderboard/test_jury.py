@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganinv.leaderboard.jury import Jury, at_change, grain
+from ganinv.leaderboard.jury import Jury, at_change, correlation, grain
 from ganinv.leaderboard.protocol import AskedEdit, LeaderboardProtocol
 from ganinv.report.intervals import MANY, estimate, ratio
 
@@ -38,6 +38,14 @@ def test_grain_tells_speckles_from_blur() -> None:
     assert (grain(source, speckled) > 8).all()
     found = Jury(LeaderboardProtocol()).fidelity(source.repeat(2, 1, 1, 1), torch.cat([sharpened, speckled]))
     assert found["speckled"].tolist() == [0, 0, 1, 1]
+
+
+def test_a_change_that_is_another_faces_is_told_from_ones_own() -> None:
+    rng = torch.Generator().manual_seed(0)
+    own, others = torch.randn(2, 3, 16, 16, generator=rng), torch.randn(1, 3, 16, 16, generator=rng)
+    assert correlation(own, others).abs().max() < 0.2
+    torch.testing.assert_close(correlation(0.5 * others.expand(2, -1, -1, -1) + 3, others).float(), torch.ones(2))
+    assert correlation(torch.zeros(1, 3, 16, 16), others) == 0
 
 
 def test_a_ratio_is_of_pairs() -> None:
@@ -79,15 +87,24 @@ def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() ->
     def of_the_mean(direction: str, strength: float) -> torch.Tensor:
         return mean + 0.1 * strength
 
+    ghost = 0.1 + 0.05 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def with_a_ghost(direction: str, strength: float) -> torch.Tensor:
+        return photo + strength * ghost
+
     kept = {
         "honest": jury.edits(photo, photo, honest),
         "mean": jury.edits(photo, mean, of_the_mean),
         "copy": jury.edits(photo, photo, lambda direction, strength: photo),
+        "ghost": jury.edits(photo, photo, with_a_ghost, lambda direction, strength: strength * ghost),
     }
     assert np.nanmean(kept["honest"]["brightness_kept"]) > 0.8
     assert np.nanmean(kept["mean"]["brightness_reached"]) > 0.8
     assert np.nanmean(kept["mean"]["brightness_kept"]) < 0.5
     assert np.nanmean(kept["copy"]["brightness_reached"]) == 0
+    assert np.nanmean(kept["ghost"]["brightness_reached"]) > 0.8
+    assert np.nanmean(kept["ghost"]["brightness_kept"]) == 0
+    assert np.nanmean(kept["ghost"]["brightness_borrowed"]) > 0.8
     honest_at = [np.nanmean(kept["honest"][f"brightness_identity_{change:g}"]) for change in (0.02, 0.05)]
     assert honest_at[0] < honest_at[1]  # the further, the less itself
     assert np.nanmean(kept["honest"]["brightness_side"]) < 0.5
