@@ -16,9 +16,15 @@ PIXELS = "no net"
 
 @dataclass(frozen=True)
 class Column(Measure):
-    """A measure of a board. ``judges``: who says it, with version and hash."""
+    """A measure of a board.
+
+    Args:
+        judges: who says it, with version and hash.
+        along: where along the range of an edit, in a number, if it is one of several.
+    """
 
     judges: str
+    along: str = ""
 
 
 def fidelity(board: Board) -> list[Column]:
@@ -92,9 +98,10 @@ def editability(board: Board) -> list[Column]:
                 f"{name}_identity_{change:g}",
                 f"{name}, identity at {change:g}",
                 True,
-                f"distance of face descriptors to the photo's where {edit.measure} has changed by {change:g}, of those images "
-                "that get there",
+                f"distance of face descriptors to the photo's where {edit.measure} has changed so far, of those images that get "
+                "there",
                 said,
+                f"{change:g}",
             )
             for change in edit.changes
         ]

@@ -64,8 +64,9 @@ def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) 
 def markdown(board: Board, pictures: bool = False) -> str:
     """All tables, with what stands beside them in words. ``pictures``: with links to those that ``write`` makes."""
     lines = [_head(board), "", "| column | what it is | by |", "|---|---|---|"]
-    every = [*fidelity(board), *_cost_columns(board), *editability(board)]
-    lines += [f"| {column.label} {column.arrow} | {column.words} | {column.judges} |" for column in every]
+    lines += [
+        f"| {', '.join(labels)} {arrow} | {words} | {judges} |" for labels, arrow, words, judges in _explained(board)
+    ]
     lines += ["", *(line + "\n" for line in _notes(board))]
     for dataset in board.datasets:
         lines += [f"## {dataset}, {_images(board, dataset)}", ""]
@@ -130,6 +131,17 @@ def _notes(board: Board) -> list[str]:
     out += [f"Left out, {what}: {why}" for what, why in board.absent.items()]
     devices = sorted({row.cost.device for methods in board.rows.values() for row in methods.values()})
     return [*out, f"Seconds were taken on: {'; '.join(devices)}."] if devices else out
+
+
+def _explained(board: Board) -> list[tuple[list[str], str, str, str]]:
+    """(labels, arrow, words, judges) of all columns; those along an edit's range together."""
+    out: list[tuple[list[str], str, str, str]] = []
+    for column in [*fidelity(board), *_cost_columns(board), *editability(board)]:
+        if out and column.along and out[-1][2] == column.words:
+            out[-1][0].append(column.along)
+        else:
+            out.append(([column.label], column.arrow, column.words, column.judges))
+    return out
 
 
 def _images(board: Board, dataset: str) -> str:
