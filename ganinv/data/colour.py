@@ -8,6 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import png
+import tifffile
 from PIL import Image, ImageCms
 
 _SPACES = {"RGB": ("RGB",), "GRAY": ("L",), "CMYK": ("CMYK",)}
@@ -15,6 +17,10 @@ _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _WITH_ALPHA = ("RGBA", "LA", "La", "RGBa", "PA")
 _TWELVE_BITS, _SIXTEEN_BITS = 4095, 65535
 _BITS_PER_SAMPLE, _MAX_SAMPLE = 258, 281  # tags of TIFF 6.0
+
+
+_LOST = 15
+"""What 12 bits in a file of 16 come to when the lower byte of each value is dropped, as Pillow does with colour."""
 
 
 class NoRange(ValueError):
@@ -75,6 +81,52 @@ def eight_bits(image: Image.Image, white: int | None = None) -> Image.Image:
     grey = Image.fromarray(np.rint(values / white * 255.0).astype(np.uint8))
     grey.info = dict(image.info)
     return grey
+
+
+def deep_colour(image: Image.Image) -> bool:
+    """Whether a file that was opened and not yet loaded has colour, or grey beside transparency, of 16 bits a channel."""
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in image.tile)
+
+
+def twelve_bits(image: Image.Image, data: bytes) -> Image.Image:
+    """Colour of 8 bits from a loaded file of 16 that holds 12: no value is brighter than a sixteenth. Others stay as Pillow
+    read them.
+
+    Args:
+        data: the file.
+
+    Raises:
+        ValueError, OSError: what reads all bits cannot read this file.
+    """
+    bands = len(image.getbands())
+    colours = bands - (image.mode in _WITH_ALPHA)
+    if np.asarray(image)[..., :colours].max(initial=0) > _LOST:
+        return image
+    values = _all_bits(image, data)
+    if not 255 < values[..., :colours].max(initial=0) <= _TWELVE_BITS:
+        return image
+    whites = [_TWELVE_BITS] * colours + [_TWELVE_BITS if values[..., -1].max() <= _TWELVE_BITS else _SIXTEEN_BITS]
+    scaled = np.rint(values / np.array(whites[:bands]) * 255.0).astype(np.uint8)
+    deep = Image.fromarray(scaled)
+    deep.info = {**image.info, "exif": image.getexif().tobytes()}
+    return deep
+
+
+def _all_bits(image: Image.Image, data: bytes) -> np.ndarray:
+    """[H, W, C], 16 bits each, of a PNG or a TIFF file."""
+    if image.format == "PNG":
+        try:
+            width, height, rows, about = png.Reader(bytes=data).read()
+            return np.vstack([np.asarray(row, np.uint16) for row in rows]).reshape(height, width, int(about["planes"]))
+        except png.Error as error:
+            raise ValueError(str(error)) from error
+    if image.format == "TIFF":
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[0]
+            values = np.asarray(page.asarray(), np.uint16)
+            apart = values.ndim == 3 and values.shape[2] != len(image.getbands())  # one plane after the other
+            return np.moveaxis(values, 0, 2) if apart else values
+    raise ValueError(f"colour of more than 8 bits a channel in a {image.format} file")
 
 
 def _applied(image: Image.Image, profile: bytes) -> tuple[Image.Image, str | None]:

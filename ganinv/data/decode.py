@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ganinv.data.colour import NoRange, stated_white, to_srgb
+from ganinv.data.colour import NoRange, deep_colour, stated_white, to_srgb, twelve_bits
 from ganinv.data.kinds import BY_SUFFIX, COMMON, FORMATS, HEIF_SUFFIXES, UNSUPPORTED_SUFFIXES, begins_as_image, is_heif
 from ganinv.errors import DataError
 
@@ -83,8 +83,10 @@ def decode(data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 * 2**20
         raise ImageRefused(
             "too_large", f"the image has {size} pixels, at most {max_pixels:.0f} are read: make it smaller"
         )
+    deep = False
     try:
         image.seek(0)
+        deep = deep_colour(image)
         image.load()
     except MemoryError as error:
         raise ImageRefused("too_large", f"there is not enough memory to unpack {pixels} pixels") from error
@@ -93,6 +95,7 @@ def decode(data: bytes, *, max_pixels: float = 64e6, max_bytes: int = 64 * 2**20
         what = "ends before the image does" if code == "truncated" else "is damaged"
         raise ImageRefused(code, f"the file {what} ({error}): copy it again") from error
     try:
+        image = twelve_bits(image, data) if deep else image
         rgb, ignored = to_srgb(upright(image), stated_white(image))
     except NoRange as error:
         raise ImageRefused("unsupported", f"{error}: store 8 or 16 bits a channel") from error

@@ -6,7 +6,9 @@ import io
 from typing import Any
 
 import numpy as np
+import png
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 from skimage.data import astronaut
 
@@ -88,6 +90,32 @@ def test_twelve_bits_in_sixteen(kind: str) -> None:
             np.abs(np.asarray(decode_image(encoded(Image.fromarray(values), kind)))[..., 0] - grey.astype(int)).max()
             <= 1
         )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PNG with alpha", "TIFF"])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_twelve_bits_of_colour_in_sixteen(kind: str, bits: int) -> None:
+    rgb = np.asarray(picture())
+    values = np.rint(rgb / 255.0 * (2**bits - 1)).astype(np.uint16)
+    file = io.BytesIO()
+    if kind == "TIFF":
+        tifffile.imwrite(file, values, photometric="rgb")
+    else:
+        opaque = np.full((*values.shape[:2], 1), 2**bits - 1, np.uint16)
+        rows = values if kind == "PNG" else np.concatenate([values, opaque], axis=2)
+        writer = png.Writer(rgb.shape[1], rgb.shape[0], bitdepth=16, greyscale=False, alpha=kind != "PNG")
+        writer.write(file, rows.reshape(rgb.shape[0], -1).tolist())
+    decoded = np.asarray(decode_image(file.getvalue()), int)
+    assert np.abs(decoded - rgb.astype(int)).max() <= 1
+
+
+def test_a_dark_picture_of_sixteen_bits_stays_dark() -> None:
+    dark = np.asarray(picture(), np.uint16) // 255  # 0 or 1 of 65535: no 12 bits
+    file = io.BytesIO()
+    png.Writer(dark.shape[1], dark.shape[0], bitdepth=16, greyscale=False).write(
+        file, dark.reshape(dark.shape[0], -1).tolist()
+    )
+    assert np.asarray(decode_image(file.getvalue())).max() == 0
 
 
 def test_bits_that_tiff_states() -> None:
