@@ -27,6 +27,38 @@ def composite(images: Tensor, rendered: Tensor, holes: Tensor) -> Tensor:
     return torch.where(holes > 0, eight_bits(rendered), eight_bits(images))
 
 
+def levelled(images: Tensor, rendered: Tensor, holes: Tensor) -> Tensor:
+    """A rendering whose level in the holes is that of the image at their border: what the two differ by there is continued into
+    the hole as smoothly as can be, and added (Perez et al. 2003, "Poisson Image Editing"). Edges of the rendering stay.
+
+    Args:
+        images, rendered: [B, C, R, R] in [-1, 1]. holes: [B, 1, R, R], 1 where pixels are missing.
+    """
+    return rendered + _continued(images - rendered, holes) * holes
+
+
+SWEEPS = 40  # at each size; what is far from the border was settled at a smaller one
+
+
+def _continued(values: Tensor, holes: Tensor) -> Tensor:
+    """Values [B, C, H, W] where they are known, and a membrane over the holes [B, 1, H, W]: each pixel the mean of its
+    neighbours. From half the size downwards first, as what is wide settles there."""
+    known = 1 - holes
+    weight = F.avg_pool2d(known, 2, ceil_mode=True)
+    if min(values.shape[2:]) <= 2:
+        mean = (values * known).sum(dim=(2, 3), keepdim=True) / known.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
+        return values * known + mean * holes
+    half = F.avg_pool2d(values * known, 2, ceil_mode=True) / weight.clamp_min(1e-6)
+    smooth = _continued(half * (weight > 0), (weight == 0).to(holes))
+    smooth = F.interpolate(smooth, size=values.shape[2:], mode="bilinear", align_corners=False)
+    out = values * known + smooth * holes
+    for _ in range(SWEEPS):
+        wide = F.pad(out, (1, 1, 1, 1), mode="replicate")
+        around = (wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:] + wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1]) / 4
+        out = values * known + around * holes
+    return out
+
+
 def eight_bits(images: Tensor) -> Tensor:
     """Images in [-1, 1] as uint8."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

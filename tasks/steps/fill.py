@@ -18,7 +18,7 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.data import LoadedBatch
 from ganinv.data.holes import HoleReader, HolesConfig, check_holes
-from ganinv.editing.filling import blanked, composite, known_error, seam
+from ganinv.editing.filling import blanked, composite, known_error, levelled, seam
 from ganinv.stages.method import MethodConfig, method_config
 from ganinv.store import Collection, open_store
 from ganinv.target import Target
@@ -36,11 +36,13 @@ class FillJob(InvertJob):
             transparent), or what is drawn at random: ``strokes``, ``free-form``, ``triangle``.
         missing: the colour of what is missing in mask files.
         share: of ``free-form``, least and largest share of the image that is missing.
+        blend: ``smooth`` brings the filling to the level of the image at the border, ``none`` is the rendering as it is.
     """
 
     masks: str
     missing: Literal["white", "black"] = "white"
     share: tuple[float, float] | None = None
+    blend: Literal["smooth", "none"] = "smooth"
 
     @property
     def collection_name(self) -> str:
@@ -51,7 +53,7 @@ class FillJob(InvertJob):
         return HolesConfig(masks=self.masks, missing=self.missing, share=self.share, seed=self.seed)
 
     def beside(self) -> dict[str, Any]:
-        return {"holes": self.holes.model_dump(mode="json")}
+        return {"holes": self.holes.model_dump(mode="json"), "blend": self.blend}
 
 
 def run_fill(job: FillJob, pools: Pools) -> dict[str, Any]:
@@ -113,7 +115,8 @@ class FillWorker(InvertWorker):
         holes = 1 - target.masks.cpu()
         images = torch.stack([self._images[image_id] for image_id in target.ids])
         rendered = self.generator.render(code, RENDERED_AT_ONCE).cpu().float()
-        whole = composite(images, rendered, holes)
+        filling = levelled(images, rendered, holes) if self.job.blend == "smooth" else rendered
+        whole = composite(images, filling, holes)
         measured = {
             "hole_share": holes.mean(dim=(1, 2, 3)),
             "known_mse": known_error(images, rendered, holes),

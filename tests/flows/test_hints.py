@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = re.compile(r"(?:argparse|subprocess|<style|<svg)")
 """Modules that have options of their own, or ask other programs, or write style sheets: their dashes are no flags of ours."""
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9](?![\w-])(?![:)])")
-COMMAND = re.compile(r"(?:^|[\s'`(:])ganinv ([a-z]+(?: [a-z]+)?)")
+COMMAND = re.compile(r"(?:^|[\s'`(:])ganinv (?!extras|or )([a-z]+(?: [a-z]+)?)")
 GROUPS = ("directions", "latents", "leaderboard")
 OF_OTHERS = {("--all", "prefect deploy")}
 """An option, and the program whose it is."""

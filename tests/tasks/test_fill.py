@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from PIL import Image
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from flows import cli
 from ganinv.codes.code import Code
 from ganinv.data.holes import HolesConfig, at_resolution
-from ganinv.editing.filling import blanked, composite, eight_bits, known_error, seam
+from ganinv.editing.filling import blanked, composite, eight_bits, known_error, levelled, seam
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.generators.stylegan2 import Generator
@@ -76,7 +77,7 @@ def picture(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def test_known_pixels_stay_to_the_bit_and_the_hole_is_the_rendering(root: Path) -> None:
+def test_known_pixels_stay_to_the_bit_and_the_hole_is_the_rendering_at_their_level(root: Path) -> None:
     result, rows = filled(root)
     assert result["rows"] == len(rows) == 3
     g = open_generator(str(root / "generator"))
@@ -87,7 +88,8 @@ def test_known_pixels_stay_to_the_bit_and_the_hole_is_the_rendering(root: Path) 
         assert np.array_equal(picture(row["hole_png"]) > 0, hole)
         assert np.array_equal(whole[~hole], original[~hole])
         code = Code(w=torch.tensor(row["w"]).reshape(1, g.num_ws, g.w_dim))
-        drawn = eight_bits(g.render(code))[0].permute(1, 2, 0).numpy()
+        missing = torch.tensor(hole).float()[None, None]
+        drawn = eight_bits(levelled(as_tensor(original), g.render(code), missing))[0].permute(1, 2, 0).numpy()
         assert np.array_equal(whole[hole], drawn[hole])
         assert row["hole_share"] == pytest.approx(hole.mean())
         expected = float(known_error(as_tensor(original), g.render(code), torch.tensor(hole).float()[None, None]))
@@ -186,7 +188,7 @@ def test_an_inverter_that_sees_holes_is_shown_them(root: Path, tmp_path: Path) -
     (tmp_path / "seen.yaml").write_text(
         yaml.safe_dump({"name": "seen", "summary": "a test", "space": "w+", "distance": "mse", "stages": stages})
     )
-    _, rows = filled(root, method=str(tmp_path / "seen.yaml"), name="seen")
+    _, rows = filled(root, method=str(tmp_path / "seen.yaml"), name="seen", blend="none")
     images = torch.cat([as_tensor(np.asarray(Image.open(root / f"images/{n}.png"))) for n in range(3)])
     holes = torch.stack([torch.from_numpy(np.asarray(box(n)).copy()) > 0 for n in range(3)])[:, None].float()
     expected = world.generator.render(inverter(images, holes=holes))
@@ -241,3 +243,29 @@ def test_a_pixel_of_a_mask_that_is_marked_in_part_is_marked() -> None:
     assert hole[10 // 4, (40 - 16) // 4]
     assert HolesConfig(masks="free-form", share=(0.1, 0.2)).drawn is not None
     assert isinstance(tiny_generator(), Generator)
+
+
+@pytest.mark.parametrize("side", [16, 45])
+def test_a_filling_comes_to_the_level_of_the_image_at_the_border(side: int) -> None:
+    rng = torch.Generator().manual_seed(4)
+    images = F.interpolate(torch.rand(2, 3, 5, 5, generator=rng), size=(side, side), mode="bicubic").clamp(0, 1) - 0.5
+    tint = torch.linspace(-0.4, 0.4, side)[None, None, :, None] + torch.tensor([0.2, 0.0, -0.2])[None, :, None, None]
+    holes = torch.zeros(2, 1, side, side)
+    holes[0, :, side // 4 : -side // 4, side // 4 : -side // 4] = 1
+    holes[1, :, :, : side // 2] = 1  # reaches the edge of the image
+    rendered = images + tint
+    filled = levelled(images, rendered, holes)
+    inside = (filled - images).abs()[0][:, holes[0, 0] > 0]
+    assert float(inside.max()) < 0.02  # a plane is continued as a plane
+    there = holes[1, 0] > 0
+    assert float((filled - images)[1][:, there].abs().mean()) < 0.6 * float((rendered - images)[1][:, there].abs().mean())
+    assert torch.equal(filled[holes.expand_as(filled) == 0], rendered[holes.expand_as(filled) == 0])
+    alone = levelled(images[1:], rendered[1:], holes[1:])
+    assert torch.equal(alone, filled[1:])
+    whole = composite(images, filled, holes)
+    assert bool((seam(whole, holes) < seam(composite(images, rendered, holes), holes)).all())
+
+
+def test_an_image_of_which_nothing_is_known_is_the_rendering() -> None:
+    rendered = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(levelled(torch.zeros_like(rendered), rendered, torch.ones(1, 1, 8, 8)), rendered)
