@@ -85,7 +85,7 @@ def eight_bits(image: Image.Image, white: int | None = None) -> Image.Image:
 
 def deep_colour(image: Image.Image) -> bool:
     """Whether a file that was opened and not yet loaded has colour, or grey beside transparency, of 16 bits a channel."""
-    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in image.tile)
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def twelve_bits(image: Image.Image, data: bytes) -> Image.Image:

@@ -89,6 +89,7 @@ class FillWorker(InvertWorker):
 
     def __init__(self, job: FillJob, method: MethodConfig | None = None) -> None:
         super().__init__(job, method)
+        self.blend = job.blend
         self.holes = HoleReader(job.holes, self.index)
         self._images: dict[str, Tensor] = {}
 
@@ -115,7 +116,7 @@ class FillWorker(InvertWorker):
         holes = 1 - target.masks.cpu()
         images = torch.stack([self._images[image_id] for image_id in target.ids])
         rendered = self.generator.render(code, RENDERED_AT_ONCE).cpu().float()
-        filling = levelled(images, rendered, holes) if self.job.blend == "smooth" else rendered
+        filling = levelled(images, rendered, holes) if self.blend == "smooth" else rendered
         whole = composite(images, filling, holes)
         measured = {
             "hole_share": holes.mean(dim=(1, 2, 3)),
