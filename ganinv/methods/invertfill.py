@@ -191,7 +191,7 @@ class InvertFillLearner(InverterLearner[InvertFill, InvertFillRecipe]):
         rng = Step(step.number, step.total, step.seed).stream("soft mean")
         z = torch.randn(self.recipe.batch_size, self.generator.z_dim, generator=rng).to(self.network.latent_avg)
         drawn = self.generator.map_all(z)[:, 0].mean(0)
-        self.network.latent_avg.lerp_(drawn, self.recipe.soft_mean)
+        self.network.latent_avg.lerp_(drawn.float(), self.recipe.soft_mean)
 
     def examine(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Where an image differs from what it should be, its pixels are missing."""
