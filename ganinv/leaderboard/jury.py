@@ -70,7 +70,7 @@ class Jury:
         self,
         source: Tensor,
         rendered: Tensor,
-        edit: Callable[[str, float], Tensor],
+        edit: Callable[[str, float, Sequence[int]], Tensor],
         of_mean: Callable[[str, float], Tensor] | None = None,
     ) -> Numbers:
         """Whether an inversion can be edited into somebody who is still the person of the photo.
@@ -81,7 +81,8 @@ class Jury:
         edit: it changes all pictures alike.
 
         Args:
-            edit: (direction, strength) -> images [B, 3, R, R], rendered as the method's edits are.
+            edit: (direction, strength, which of the B images) -> these, rendered as the method's edits are. Those that have
+                changed by all of the range, or have lost their face, are not asked for again.
             of_mean: what an edit changes in the picture of the generator's mean face, [1, 3, R, R].
 
         Returns:
@@ -96,52 +97,17 @@ class Jury:
         of_source, before = self._person(source), self._seen(rendered)
         out: Numbers = {}
         for asked in self.protocol.edits:
-            seen, alike = [before], [np.zeros(len(source))]
+            path = _Path(self.protocol, asked, of_source, *before)
             for strength in self.protocol.strengths:
-                edited = edit(asked.direction, strength).float().clamp(-1, 1)
-                seen.append(self._seen(edited))
+                rows = path.left()
+                if not rows:
+                    break
+                edited = edit(asked.direction, strength, rows).float().clamp(-1, 1)
+                alike = None
                 if of_mean is not None:
-                    alike.append(correlation(edited - rendered, of_mean(asked.direction, strength)).cpu().numpy())
-            out |= self._along(asked, of_source, seen, np.array(alike) if of_mean is not None else None)
-        return out
-
-    def _along(
-        self,
-        asked: AskedEdit,
-        of_source: np.ndarray,
-        seen: Sequence[tuple[Measures, np.ndarray]],
-        alike: np.ndarray | None,
-    ) -> Numbers:
-        """``alike``: [S, B], correlations with the mean face's change at each strength."""
-        before = seen[0][0]
-        strengths = (0.0, *self.protocol.strengths)
-        changes = np.array([measures[asked.measure] - before[asked.measure] for measures, _ in seen])
-        apart = np.array([identity_distance(person, of_source) for _, person in seen])
-        others = {name: spread for name, spread in self.protocol.spreads.items() if name != asked.measure}
-        side = np.array(
-            [
-                np.mean([np.abs(measures[name] - before[name]) / spread for name, spread in others.items()], axis=0)
-                for measures, _ in seen
-            ]
-        )
-        if alike is not None:
-            alike[0] = alike[1]  # of no change at all it is not defined
-        followed = (apart, side) if alike is None else (apart, side, alike)
-        strength, (there, beside, *borrowed) = at_change(changes, followed, strengths, asked.change)
-        own = borrowed[0] < self.protocol.borrowed if borrowed else np.ones(len(there), bool)
-        judged = apart[0]  # of an image without a face nothing can be said
-        reached = ~np.isnan(strength)
-        name = asked.direction
-        out = {
-            f"{name}_reached": _where_known(judged, reached),
-            f"{name}_kept": _where_known(judged, reached & own & (there < self.protocol.same_person)),
-            f"{name}_strength": strength,
-            f"{name}_side": beside,
-        }
-        if borrowed:
-            out[f"{name}_borrowed"] = borrowed[0]
-        for change in asked.changes:
-            _, (out[f"{name}_identity_{change:g}"],) = at_change(changes, (apart,), strengths, change)
+                    alike = correlation(edited - rendered[rows], of_mean(asked.direction, strength)).cpu().numpy()
+                path.add(rows, *self._seen(edited), alike)
+            out |= path.numbers()
         return out
 
     def _seen(self, images: Tensor) -> tuple[Measures, np.ndarray]:
@@ -167,6 +133,73 @@ class Jury:
 
 
 _PEOPLE: OrderedDict[bytes, np.ndarray] = OrderedDict()
+
+
+class _Path:
+    """What is seen of B images along one edit, at one strength after the other.
+
+    Args:
+        of_source: descriptors of the photos. measures, people: of the unedited renderings.
+    """
+
+    def __init__(
+        self,
+        protocol: LeaderboardProtocol,
+        asked: AskedEdit,
+        of_source: np.ndarray,
+        measures: Measures,
+        people: np.ndarray,
+    ) -> None:
+        self.protocol, self.asked, self.of_source, self.before = protocol, asked, of_source, measures
+        self.others = {name: spread for name, spread in protocol.spreads.items() if name != asked.measure}
+        self.farthest = max((asked.change, *asked.changes))
+        start = measures[asked.measure]
+        self.changes = [start - start]  # NaN without a face
+        self.apart = [identity_distance(people, of_source)]
+        self.side = [np.zeros(len(start))]
+        self.alike = [np.full(len(start), np.nan)]
+
+    def left(self) -> list[int]:
+        """Images with a face that have not changed by all of the range."""
+        return [n for n, change in enumerate(self.changes[-1]) if change < self.farthest]
+
+    def add(self, rows: Sequence[int], measures: Measures, people: np.ndarray, alike: np.ndarray | None) -> None:
+        """What is seen of ``rows`` at the next strength. ``alike``: correlations with the mean face's change."""
+        rows = list(rows)
+        moved = {name: measures[name] - self.before[name][rows] for name in (*self.others, self.asked.measure)}
+        beside = [np.abs(moved[name]) / spread for name, spread in self.others.items()]
+        found = (
+            (self.changes, moved[self.asked.measure]),
+            (self.apart, identity_distance(people, self.of_source[rows])),
+            (self.side, np.mean(beside, axis=0)),
+            (self.alike, np.full(len(rows), np.nan) if alike is None else alike),
+        )
+        for kept, values in found:
+            column = np.full(len(self.of_source), np.nan)
+            column[rows] = values
+            kept.append(column)
+        if len(self.alike) == 2:
+            self.alike[0] = self.alike[1]  # of no change at all it is not defined
+
+    def numbers(self) -> Numbers:
+        """As ``Jury.edits`` says."""
+        changes, apart, side, alike = (np.array(each) for each in (self.changes, self.apart, self.side, self.alike))
+        strengths = (0.0, *self.protocol.strengths)[: len(changes)]
+        strength, (there, beside, borrowed) = at_change(changes, (apart, side, alike), strengths, self.asked.change)
+        judged, reached = apart[0], ~np.isnan(strength)  # of an image without a face nothing can be said
+        own = ~(borrowed >= self.protocol.borrowed)
+        name = self.asked.direction
+        out = {
+            f"{name}_reached": _where_known(judged, reached),
+            f"{name}_kept": _where_known(judged, reached & own & (there < self.protocol.same_person)),
+            f"{name}_strength": strength,
+            f"{name}_side": beside,
+        }
+        if not np.isnan(alike).all():
+            out[f"{name}_borrowed"] = borrowed
+        for change in self.asked.changes:
+            _, (out[f"{name}_identity_{change:g}"],) = at_change(changes, (apart,), strengths, change)
+        return out
 
 
 def at_change(

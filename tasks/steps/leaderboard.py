@@ -298,8 +298,8 @@ class JudgingWorker:
             )
             photos = larger.to(self.generator.device)
 
-        def edit(direction: str, strength: float) -> Tensor:
-            return self.editor(code, photos, direction, strength)
+        def edit(direction: str, strength: float, rows: Sequence[int]) -> Tensor:
+            return self.editor(code[rows], photos[list(rows)], direction, strength)
 
         values = self.jury.fidelity(source, rendered) | self.jury.edits(source, rendered, edit, self.editor.of_mean)
         rows += [

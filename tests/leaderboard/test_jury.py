@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -81,21 +83,23 @@ def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() ->
     lighter = AskedEdit(direction="brightness", measure="brightness", change=0.05, changes=(0.02, 0.05))
     jury = Jury(LeaderboardProtocol(edits=(lighter,), strengths=(1.0, 2.0)))
 
-    def honest(direction: str, strength: float) -> torch.Tensor:
-        return photo + 0.1 * strength
+    def honest(direction: str, strength: float, rows: Sequence[int]) -> torch.Tensor:
+        return photo[list(rows)] + 0.1 * strength
 
-    def of_the_mean(direction: str, strength: float) -> torch.Tensor:
-        return mean + 0.1 * strength
+    def of_the_mean(direction: str, strength: float, rows: Sequence[int]) -> torch.Tensor:
+        return mean[list(rows)] + 0.1 * strength
 
     ghost = 0.1 + 0.05 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
-    def with_a_ghost(direction: str, strength: float) -> torch.Tensor:
-        return photo + strength * ghost
+    def with_a_ghost(direction: str, strength: float, rows: Sequence[int]) -> torch.Tensor:
+        asked.append((strength, len(rows)))
+        return photo[list(rows)] + strength * ghost
 
+    asked: list[tuple[float, int]] = []
     kept = {
         "honest": jury.edits(photo, photo, honest),
         "mean": jury.edits(photo, mean, of_the_mean),
-        "copy": jury.edits(photo, photo, lambda direction, strength: photo),
+        "copy": jury.edits(photo, photo, lambda direction, strength, rows: photo[list(rows)]),
         "ghost": jury.edits(photo, photo, with_a_ghost, lambda direction, strength: strength * ghost),
     }
     assert np.nanmean(kept["honest"]["brightness_kept"]) > 0.8
@@ -103,6 +107,8 @@ def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() ->
     assert np.nanmean(kept["mean"]["brightness_kept"]) < 0.5
     assert np.nanmean(kept["copy"]["brightness_reached"]) == 0
     assert np.nanmean(kept["ghost"]["brightness_reached"]) > 0.8
+    assert asked[0] == (1.0, 6)
+    assert sum(count for _, count in asked) < 12  # whoever has got there is not edited further
     assert np.nanmean(kept["ghost"]["brightness_kept"]) == 0
     assert np.nanmean(kept["ghost"]["brightness_borrowed"]) > 0.8
     honest_at = [np.nanmean(kept["honest"][f"brightness_identity_{change:g}"]) for change in (0.02, 0.05)]
