@@ -73,3 +73,19 @@ def test_the_bars_hold(tmp_path: Path) -> None:
     assert all(f"| {name} |" in page for name in found["effects"]["published"])
     assert "## Conditional directions" in page
     assert "## DCI" not in page
+
+
+def test_the_leaderboard_of_the_docs_has_every_method_once() -> None:
+    """Those that take steps for each image are judged on fewer images."""
+    from benchmarks.leaderboard import tiers
+    from ganinv.config import config_names
+
+    found = tiers([], 32, 12, 8)
+    named = [name for methods in found.values() for name in methods]
+    assert len(named) == len(set(named))
+    assert {name for name in named if "/" not in name} == set(config_names("methods"))
+    assert [Path(name).stem for name in named if "/" in name] == ["copy", "mean"]
+    assert {"e4e", "hyperstyle"} <= set(found[32])
+    assert {"pti", "sfe-refined"} <= set(found[12])
+    assert {"image2stylegan", "chunkygan"} <= set(found[8])
+    assert tiers(["pti"], 4, 2, 1) == {4: [], 2: ["pti"], 1: []}

@@ -39,7 +39,7 @@ def fidelity(board: Board) -> list[Column]:
             "distance",
             "distance",
             True,
-            "the embedded one, in features of the generator's own critic, which methods minimise: no judge. It says nothing of "
+            "the embedded one, in features of the generator's own critic, which methods minimise: no judge. It says little of "
             "identity within a method, and flatters what was optimised for it, such as projection to W",
         ),
         (

@@ -156,7 +156,7 @@ def _images(board: Board, dataset: str) -> str:
 def _cost_columns(board: Board) -> list[Column]:
     reference = board.protocol.reference
     said = [
-        ("seconds", "s/image", "processor seconds per image, from reading to writing"),
+        ("seconds", "s/image", "processor seconds per image of the whole run, from opening networks to writing rows"),
         ("wall", "by the clock", "seconds per image by the clock, of the run, beside whatever else ran"),
         ("batch", "batch", "images worked on at once"),
         ("bytes", "kB/image", "of the row and its extras, as stored"),

@@ -23,7 +23,7 @@ def sentences(board: Board, dataset: str) -> list[str]:
     methods = board.rows.get(dataset, {})
     ranked = {name: row for name, row in methods.items() if not row.control}
     out = [line for measure in ("distance", "mse") for line in _ranks(board, ranked, measure)]
-    out += _literature(board, ranked)
+    out += [*_within(ranked), *_literature(board, ranked)]
     counts = {len(row.ids) for row in methods.values()}
     if counts and min(counts) < FEW:
         out.append(f"No intervals of fewer than {FEW} images: there are {min(counts)}.")
@@ -77,6 +77,23 @@ def _flattered(names: list[str], ours: np.ndarray, judged: np.ndarray, label: st
     return f"{label} flatters " + ", ".join(
         f"{names[k]} ({a[k] + 1}. by {label}, {b[k] + 1}. by {judge})" for k in found
     )
+
+
+def _within(methods: Mapping[str, Row]) -> list[str]:
+    """Whether the images that a method has nearest by distance are those whose person it keeps."""
+    ranks = []
+    for row in methods.values():
+        if "distance" in row.values and "identity" in row.values:
+            ours, judged = row.values["distance"], row.values["identity"]
+            known = ~(np.isnan(ours) | np.isnan(judged))
+            if known.sum() >= FEW and np.ptp(ours[known]) > 0 and np.ptp(judged[known]) > 0:
+                ranks.append(float(spearmanr(ours[known], judged[known]).statistic))
+    if not ranks:
+        return []
+    return [
+        f"Within a method, rank correlation of distance with identity over images: {np.median(ranks):.2f} "
+        f"({min(ranks):.2f} to {max(ranks):.2f} of {len(ranks)} methods)."
+    ]
 
 
 def _literature(board: Board, methods: Mapping[str, Row]) -> list[str]:

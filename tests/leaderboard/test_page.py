@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,20 @@ def test_a_distance_that_flatters_is_named_with_whom_it_flatters(tmp_path: Path)
     assert not [
         line for line in sentences(few, "photos") if "Rank" in line
     ]  # three methods have no order worth a number
+
+
+def test_distance_and_identity_within_a_method(tmp_path: Path) -> None:
+    rising, turning = np.arange(12.0), np.array([11.0, *range(11)])
+    rows = [row("a", distance=rising, identity=rising), row("b", distance=rising, identity=-rising)]
+    rows += [row("c", distance=rising, identity=turning), row("control-x", distance=rising, identity=rising)]
+    rows += [row("few", images=5, distance=rising[:5], identity=rising[:5])]
+    said = sentences(
+        board(tmp_path, *[replace(r, values={**r.values, "mse": r.values["distance"]}) for r in rows]), "photos"
+    )
+    found = [line for line in said if line.startswith("Within a method")]
+    assert found == [
+        "Within a method, rank correlation of distance with identity over images: 0.54 (-1.00 to 1.00 of 3 methods)."
+    ]
 
 
 def test_a_ratio_unlike_the_literatures_is_said(tmp_path: Path) -> None:
