@@ -42,7 +42,7 @@ ELSEWHERE = {
 """Words of a command -> the test that runs it: it needs a Prefect server with a worker, hours, judges, or weights of others."""
 READY = (
     "sample --store runs/mine --count 300",
-    "fit --store runs/mine --estimator svc",
+    "fit --store runs/mine --estimator svc --name earlier",
     "directions fit --store runs/mine --estimator ridge",
     "invert --store runs/mine --dataset photos --method e4e",
     "invert --store runs/mine --dataset photos --method pti",
@@ -120,6 +120,8 @@ def here(words: list[str]) -> list[str]:
     flags = flags_of(typed)
     if "--engine" in flags and "--engine" not in typed:
         typed += ["--engine", "inline"]
+    if "--calibration" in flags:
+        typed += ["--calibration", "samples=8"]
     if typed[0] == "train" and "--steps" not in typed:
         typed += ["--steps", "2"]
     return typed
