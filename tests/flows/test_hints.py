@@ -17,7 +17,18 @@ from flows import cli
 ROOT = Path(cli.__file__).parents[2]
 GAP = "\0"
 """In place of what a message fills in."""
-OTHERS = {"--all", "--no-deps", "--query-gpu", "--format", "--head", "--address", "--always", "--dirty", "--exclude", "--abbrev"}
+OTHERS = {
+    "--all",
+    "--no-deps",
+    "--query-gpu",
+    "--format",
+    "--head",
+    "--address",
+    "--always",
+    "--dirty",
+    "--exclude",
+    "--abbrev",
+}
 """Options of other programs that messages and calls name."""
 WORDS = re.compile(r"ganinv ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)?)")
 OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*[a-z])\b(?!-)")

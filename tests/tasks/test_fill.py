@@ -258,7 +258,9 @@ def test_a_filling_comes_to_the_level_of_the_image_at_the_border(side: int) -> N
     inside = (filled - images).abs()[0][:, holes[0, 0] > 0]
     assert float(inside.max()) < 0.02  # a plane is continued as a plane
     there = holes[1, 0] > 0
-    assert float((filled - images)[1][:, there].abs().mean()) < 0.6 * float((rendered - images)[1][:, there].abs().mean())
+    assert float((filled - images)[1][:, there].abs().mean()) < 0.6 * float(
+        (rendered - images)[1][:, there].abs().mean()
+    )
     assert torch.equal(filled[holes.expand_as(filled) == 0], rendered[holes.expand_as(filled) == 0])
     alone = levelled(images[1:], rendered[1:], holes[1:])
     assert torch.equal(alone, filled[1:])
