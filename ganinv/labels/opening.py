@@ -110,7 +110,7 @@ def labeller_folder(name: str) -> Path:
             return folder
     raise ConfigError(
         f"no labeller {name!r}; shipped are: {', '.join(labeller_names())}; by configuration: "
-        f"{', '.join(config_names('labellers'))}; or give a YAML file, or the folder that ganinv.training.attributes wrote"
+        f"{', '.join(config_names('labellers'))}; or give a YAML file, or the folder that a training made, <store>/labellers/NAME"
     )
 
 

@@ -71,6 +71,7 @@ RECIPES: Registry[type[Recipe]] = Registry(
         "reference-editor": "ganinv.methods.reference_editor:ReferenceEditorRecipe",
         "sam": "ganinv.methods.sam:SamRecipe",
         "gan": "ganinv.training.gan:GanRecipe",
+        "attributes": "ganinv.training.attributes:AttributeRecipe",
     },
 )
 """How each kind is trained."""
@@ -80,6 +81,7 @@ PRODUCTS: Registry[type[Product]] = Registry(
     {
         "encoders": "ganinv.methods.product:Encoders",
         "generators": "ganinv.training.gan:Generators",
+        "labellers": "ganinv.training.attributes:Labellers",
     },
 )
 """What recipes make, by the folder of a store where it lies."""

@@ -46,11 +46,16 @@ class AdamConfig(StrictModel):
     kind: Literal["adam"] = "adam"
     lr: float = Field(1e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    """Apart from the gradient (AdamW, Loshchilov and Hutter 2019)."""
 
     def build(self, network: nn.Module) -> Optimizers:
-        from torch.optim import Adam
+        from torch.optim import Adam, AdamW
 
-        return Optimizers([Adam([p for p in network.parameters() if p.requires_grad], lr=self.lr, betas=self.betas)])
+        learned = [p for p in network.parameters() if p.requires_grad]
+        if self.weight_decay:
+            return Optimizers([AdamW(learned, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)])
+        return Optimizers([Adam(learned, lr=self.lr, betas=self.betas)])
 
 
 class RangerConfig(StrictModel):

@@ -1,51 +1,52 @@
 """Training the attribute network of a labeller on a table of labelled portraits.
 
-``python -m ganinv.training.attributes --data portraits.parquet --out labeller/`` takes ten to thirty minutes on one
-core.
-
 The labeller will be shown images that a generator made: blurred, noisy, off in colour, slightly misplaced. So it is
 trained on images that are all of that, and its model card states its quality on clean and on degraded portraits. Directions will
 be fitted on its scores, and do whatever raises them: so glasses are read off the eyes alone, a veil of white is not age, and half
-of the images are moved against the network (``AttributeTrainingConfig.adversarial``).
+of the images are moved against the network (``AttributeRecipe.adversarial``).
 """
 
 from __future__ import annotations
 
-import argparse
-import copy
-import io
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
-import fsspec
-import numpy as np
-import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
 from ganinv.codes.code import Code
-from ganinv.config import StrictModel
-from ganinv.errors import DataError
-from ganinv.generators.files import open_generator
+from ganinv.errors import ConfigError, DataError
+from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels.attributes import AttributeNet
 from ganinv.labels.base import Attribute
 from ganinv.labels.inputs import resize_images
-from ganinv.labels.opening import LabellerCard, half_weights, open_trained, write_labeller
+from ganinv.labels.opening import CARD, WEIGHTS, LabellerCard, half_weights, open_trained
+from ganinv.losses.terms import Terms
+from ganinv.optim.configs import AdamConfig, AnyOptimizer
+from ganinv.training.attribute_images import augment, degrade, veiled
+from ganinv.training.attribute_table import (
+    ATTRIBUTES,
+    BINARY,
+    YAW,
+    LabelledImages,
+    Portraits,
+    calibrate,
+    measure,
+    read_portraits,
+)
+from ganinv.training.batches import Batch, DataConfig, Images
+from ganinv.training.learner import Learner, Look, Player
+from ganinv.training.product import Given, Places, Product
+from ganinv.training.recipe import Recipe, Validation
+from ganinv.training.step import Step
 
-ATTRIBUTES = ("glasses", "gender", "smile", "age", "yaw")
-BINARY = 3
-"""The first three attributes are logits, the rest standardised values."""
-YAW = ATTRIBUTES.index("yaw")
 SAMPLES_SEED = 40_000  # of generated images that join: not those that anything is measured on
 POSITIVE_MEANS = (
     "wears glasses",
@@ -58,193 +59,235 @@ PORTRAITS = (
     "official-portraits, train split, 64x64. UK images: Chris McAndrew / UK Parliament, CC BY 3.0. "
     "US images: US Government Publishing Office, public domain."
 )
-COLUMNS = [
-    "jpeg128",
-    "split",
-    "gender",
-    "gender_source",
-    "p_male",
-    "p_happy",
-    "p_glasses",
-    "glasses_hand",
-    "age_pred",
-    "yaw",
-]
+UNITS = ("years", "nose offset / eye distance")
 
 
-class AttributeTrainingConfig(StrictModel):
-    """One training run."""
+class AttributeRecipe(Recipe):
+    """Training on a data set of portraits, whose labels a table has; its test split judges."""
 
-    name: str = "portraits-64"
+    makes: ClassVar[str] = "labellers"
+    holds_out: ClassVar[bool] = False
+
+    kind: Literal["attributes"] = "attributes"
+    labels: str = ""
+    """URL of the ``official-portraits`` table (Parquet): labels by id, and the test split."""
     version: int = 2
-    size: int = 64
+    size: int = Field(64, ge=8)
+    """Height and width of the images."""
     channels: tuple[int, ...] = (24, 48, 96, 128)
-    epochs: int = 60
-    batch_size: int = 64
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    ema: float = 0.995
-    """Decay per step of the averaged weights, which are the ones shipped."""
-    soft: float = 0.03
+    steps: int = Field(1800, ge=1)
+    batch_size: int = Field(64, ge=1)
+    optimizer: AnyOptimizer = AdamConfig(lr=2e-3, weight_decay=0.05)
+    data: DataConfig = DataConfig(real_share=1.0, flip=False, jitter=False)
+    """Portraits come as they are: mirroring changes a label, so that is done here."""
+    ema: float | None = Field(138.0, gt=0)
+    ema_rampup: float = Field(0.07, gt=0)
+    validation: Validation = Validation(every=300, images=8)
+    soft: float = Field(0.03, ge=0, lt=0.5)
     """Labels of the logits are kept this far from 0 and 1, so that scores keep ranking images far from the boundary."""
     eye_channels: tuple[int, ...] | None = (24, 48, 96)
     """A network of its own looks at the eyes for glasses; None leaves them to the trunk."""
-    veil: float = 0.3
+    veil: float = Field(0.3, ge=0, le=1)
     """Share of images behind a smooth white or dark veil, whose labels stay: haze is not age."""
-    adversarial: float = 1.0
+    adversarial: float = Field(1.0, ge=0)
     """Half of each batch is moved this far (L2, pixels in [-1, 1]) to where the loss grows fastest (Goodfellow et al. 2015):
     a score must not hang on what nobody can see, or directions will paint that. 0 leaves it out."""
-    confident: float = 0.9
-    """Generated images join with the label that a first network gives them, where it is this sure (Lee 2013)."""
-    seed: int = 0
+    generators: tuple[str, ...] = ()
+    """Whose samples join, with the labels that ``start`` gives them, where it is sure (Lee 2013)."""
+    samples: int = Field(1000, ge=1)
+    """Of each generator."""
+    generated_share: float = Field(0.33, ge=0, lt=1)
+    """Share of them in a batch."""
+    confident: float = Field(0.9, ge=0.5, lt=1)
+    """Probability from which on ``start`` is sure."""
+
+    def learner(self, given: Given) -> Learner:
+        if not self.labels:
+            raise ConfigError("attributes are learned from labels: give their table with --set labels=URL")
+        return AttributeLearner(self, given, read_portraits(self.labels, self.size))
+
+    def resolution(self, given: Given) -> int:
+        return self.size
+
+    def rate(self, step: int, total: int) -> float:
+        """One cycle: a short warm-up, then a cosine to zero."""
+        return min((step + 1) / (0.05 * total), 0.5 + 0.5 * math.cos(math.pi * step / total))
 
 
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images [N, 3, R, R] in [-1, 1] and labels [N, 5]: three probabilities, then age in years and yaw."""
-
-    images: Tensor
-    labels: Tensor
-
-
-def train_attributes(
-    train: LabelledImages,
-    test: LabelledImages,
-    config: AttributeTrainingConfig | None = None,
-    log: Callable[[str], None] = print,
-    *,
-    generated: Tensor | None = None,
-    start: AttributeNet | None = None,
-) -> tuple[AttributeNet, LabellerCard]:
-    """Train on one split; calibrate and measure on the other.
+class AttributeLearner(Learner):
+    """One batch of portraits, degraded, half of them moved against the network.
 
     Args:
-        generated: images [M, 3, R, R] in [-1, 1] of generators whose samples are to be labelled. They join for a second
-            training, with labels that the first network is sure of.
-        start: a trained network; what fits of it is where the training begins.
-
-    Returns:
-        (network with averaged weights rounded to half precision, its model card).
+        given: with ``start``, a network whose fitting parts this one begins with, and which labels samples of generators.
     """
-    config = config or AttributeTrainingConfig()
-    mean, std = train.labels[:, BINARY:].mean(0), train.labels[:, BINARY:].std(0)
-    # Yaw is not centred: mirroring an image must negate its score.
-    mean[YAW - BINARY] = 0.0
-    targets = train.labels.clone()
-    targets[:, :BINARY] = targets[:, :BINARY].clamp(config.soft, 1 - config.soft)
-    targets[:, BINARY:] = (targets[:, BINARY:] - mean) / std
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        net = _fit(train.images, targets, config, log, start)
-        if generated is not None:
-            sure, guessed = _guess(net, generated, config)
-            log(f"{len(sure)} of {len(generated)} generated images have a label that is sure")
-            net = _fit(torch.cat([train.images, sure]), torch.cat([targets, guessed]), config, log, net)
-    _calibrate(net, test)
-    sha256 = half_weights(net)[1]
-    net.load_state_dict({key: value.half().float() for key, value in net.state_dict().items()})
-    rng = torch.Generator().manual_seed(config.seed + 1)
-    measured = {
-        "images": {"train": len(train.images), "test": len(test.images)},
-        "clean": _measure(net, test.images, test.labels),
-        "degraded": _measure(net, degrade(test.images, rng), test.labels),
-    }
-    attributes = {
-        name: Attribute(kind="logit", positive_means=means)
-        for name, means in zip(ATTRIBUTES[:BINARY], POSITIVE_MEANS[:BINARY], strict=True)
-    }
-    units = ("years", "nose offset / eye distance")
-    for i, name in enumerate(ATTRIBUTES[BINARY:]):
-        attributes[name] = Attribute(
-            kind="standardised",
-            positive_means=POSITIVE_MEANS[BINARY + i],
-            mean=round(mean[i].item(), 6),
-            std=round(std[i].item(), 6),
-            unit=units[i],
+
+    network: AttributeNet
+
+    def __init__(self, recipe: AttributeRecipe, given: Given, portraits: Portraits) -> None:
+        if recipe.generators and given.start is None:
+            raise ConfigError("samples of generators get their labels from a network: give one with --start")
+        self.recipe, self.device, self.portraits = recipe, given.device, portraits
+        self.network = AttributeNet(len(ATTRIBUTES), recipe.channels, eye_channels=recipe.eye_channels).to(self.device)
+        self.teacher = given.start
+        if self.teacher is not None:
+            self.network.load_state_dict(self.teacher.state_dict(), strict=False)
+        known = portraits.stacked[:, BINARY:]
+        self.mean, self.std = known.mean(0), known.std(0)
+        self.mean[YAW - BINARY] = 0.0  # not centred: mirroring an image must negate its score
+        self.generated = Generated()
+        self.players: Mapping[str, Player] = {"generated": self.generated}
+
+    def begin(self, images: Images | None) -> None:
+        """Label samples of the generators."""
+        if images is None:
+            raise ConfigError("attributes are learned from portraits: give their data set with --dataset")
+        if not self.recipe.generators:
+            return
+        assert self.teacher is not None
+        made = [_samples(open_generator(uri), self.recipe.samples, self.recipe.size) for uri in self.recipe.generators]
+        self.generated.fill(*_guess(self.teacher, torch.cat(made).to(self.device), self.recipe))
+
+    def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
+        recipe, rng = self.recipe, step.stream("portraits")
+        images, targets = batch.images.cpu(), self._targets(batch.ids)
+        if len(self.generated):
+            count = round(len(images) * recipe.generated_share)
+            some, guessed = self.generated.draw(count, rng)
+            images, targets = torch.cat([images[count:], some]), torch.cat([targets[count:], guessed])
+        shown, wanted = augment(images, targets, rng)
+        shown, wanted = veiled(shown, recipe.veil, rng).to(self.device), wanted.to(self.device)
+        if recipe.adversarial:
+            half = len(shown) // 2
+            shown[:half] = moved_against(self.network, shown[:half], wanted[:half], recipe.adversarial)
+        logits, values = _losses(self.network(shown), wanted)
+        yield {"logits": (1.0, logits), "values": (1.0, values)}
+
+    def _targets(self, ids: tuple[str, ...]) -> Tensor:
+        """Targets [B, 5] of images: softened probabilities, standardised values."""
+        for name in ids:
+            if name not in self.portraits.train:
+                raise DataError(
+                    f"image {name!r} of the data set has no labels in {self.recipe.labels!r}, or is of its test split: train on "
+                    "rows of that table, with --where split=train"
+                )
+        labels = torch.stack([self.portraits.train[name] for name in ids])
+        soft = self.recipe.soft
+        return torch.cat([labels[:, :BINARY].clamp(soft, 1 - soft), (labels[:, BINARY:] - self.mean) / self.std], dim=1)
+
+    @cached_property
+    def test(self) -> LabelledImages:
+        return LabelledImages(self.portraits.test.images.to(self.device), self.portraits.test.labels)
+
+    def look(self, seen: Tensor, target: Tensor) -> Look:
+        """How far scores of the test split are from perfect: areas and correlations, mean over what differs in it."""
+        found = measure(self.network, self.test.images, self.test.labels)
+        quality = [value for name, value in found.items() if not name.endswith("_accuracy") and not math.isnan(value)]
+        return Look(
+            1 - sum(quality) / max(1, len(quality)), (self.test.images,), measure="one minus area or correlation"
         )
-    card = LabellerCard(
-        name=config.name,
-        version=config.version,
-        attributes=attributes,
-        channels=config.channels,
-        eye_channels=config.eye_channels,
-        input_size=config.size,
-        weights_sha256=sha256,
-        measured=measured,
-        data=PORTRAITS,
-    )
-    return net, card
+
+    def card(self, name: str) -> tuple[LabellerCard, bytes]:
+        """The calibrated network as it is now, rounded to half precision: its model card and its weights."""
+        net = AttributeNet(len(ATTRIBUTES), self.recipe.channels, eye_channels=self.recipe.eye_channels)
+        net.load_state_dict(self.network.state_dict())
+        test = self.portraits.test
+        calibrate(net.eval(), test)
+        weights, sha256 = half_weights(net)
+        net.load_state_dict({key: value.half().float() for key, value in net.state_dict().items()})
+        rng = torch.Generator().manual_seed(self.recipe.seed + 1)
+        measured = {
+            "images": {"train": len(self.portraits.train), "test": len(test.images)},
+            "clean": measure(net, test.images, test.labels),
+            "degraded": measure(net, degrade(test.images, rng), test.labels),
+        }
+        kinds = {
+            attribute: Attribute(kind="logit", positive_means=means)
+            for attribute, means in zip(ATTRIBUTES[:BINARY], POSITIVE_MEANS[:BINARY], strict=True)
+        }
+        for i, attribute in enumerate(ATTRIBUTES[BINARY:]):
+            kinds[attribute] = Attribute(
+                kind="standardised",
+                positive_means=POSITIVE_MEANS[BINARY + i],
+                mean=round(self.mean[i].item(), 6),
+                std=round(self.std[i].item(), 6),
+                unit=UNITS[i],
+            )
+        card = LabellerCard(
+            name=name,
+            version=self.recipe.version,
+            attributes=kinds,
+            channels=self.recipe.channels,
+            eye_channels=self.recipe.eye_channels,
+            input_size=self.recipe.size,
+            weights_sha256=sha256,
+            measured=measured,
+            data=PORTRAITS,
+        )
+        return card, weights
 
 
-def _fit(
-    images: Tensor,
-    targets: Tensor,
-    config: AttributeTrainingConfig,
-    log: Callable[[str], None],
-    start: AttributeNet | None,
-) -> AttributeNet:
-    net = AttributeNet(targets.shape[1], config.channels, eye_channels=config.eye_channels)
-    if start is not None:
-        net.load_state_dict(start.state_dict(), strict=False)
-    average = copy.deepcopy(net)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    per_epoch = len(images) // config.batch_size
-    steps = config.epochs * per_epoch
-    if steps == 0:
-        raise DataError(f"attribute training needs at least one batch of {config.batch_size} images, got {len(images)}")
-    rng = torch.Generator().manual_seed(config.seed)
-    step = 0
-    for epoch in range(config.epochs):
-        total = 0.0
-        order = torch.randperm(len(images), generator=rng)
-        for batch in order[: per_epoch * config.batch_size].split(config.batch_size):
-            # One-cycle: a short warm-up, then a cosine to zero.
-            rate = min((step + 1) / (0.05 * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps))
-            optimizer.param_groups[0]["lr"] = config.lr * rate
-            shown, wanted = augment(images[batch], targets[batch], rng)
-            shown = veiled(shown, config.veil, rng)
-            if config.adversarial:
-                half = len(shown) // 2
-                shown[:half] = moved_against(net, shown[:half], wanted[:half], config.adversarial)
-            loss = _loss(net(shown), wanted)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            step += 1
-            decay = min(config.ema, step / (step + 10))
-            with torch.no_grad():
-                for mine, theirs in zip(average.parameters(), net.parameters(), strict=True):
-                    mine.lerp_(theirs, 1 - decay)
-            total += loss.item()
-        log(f"epoch {epoch + 1}/{config.epochs}: loss {total / per_epoch:.4f}")
-    return average.eval()
+class Generated:
+    """Samples of generators with labels, as they were when the training began."""
+
+    def __init__(self) -> None:
+        self.images, self.targets = torch.empty(0, dtype=torch.uint8), torch.empty(0)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def fill(self, images: Tensor, targets: Tensor) -> None:
+        """Images [M, 3, R, R] in [-1, 1] and their targets [M, 5]."""
+        self.images, self.targets = ((images + 1) * 127.5).round().to(torch.uint8).cpu(), targets.cpu()
+
+    def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(self.images), (count,), generator=rng)
+        return self.images[chosen].float() / 127.5 - 1, self.targets[chosen]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self.images, "targets": self.targets}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.images, self.targets = state["images"].cpu(), state["targets"].cpu()
 
 
-def _loss(scores: Tensor, wanted: Tensor) -> Tensor:
-    loss = F.binary_cross_entropy_with_logits(scores[:, :BINARY], wanted[:, :BINARY])
-    return loss + F.mse_loss(scores[:, BINARY:], wanted[:, BINARY:])
+class Labellers(Product):
+    """Labellers of this project's own network."""
+
+    noun = "labeller"
+
+    def open(self, places: Places, device: str) -> Given:
+        if places.needed or places.generator != EMBEDDED:
+            raise ConfigError(
+                "a labeller belongs to no generator and starts from no inverter: leave --generator and --needed out; samples of "
+                "generators join with --set generators=[...]"
+            )
+        if places.start is None:
+            return Given(torch.device(device))
+        start = open_trained(places.start).to(device)
+        return Given(torch.device(device), start=start.net, fingerprints={"start": start.weights_sha256})
+
+    def pack(self, learner: Learner, given: Given, name: str, record: Mapping[str, Any]) -> dict[str, bytes]:
+        assert isinstance(learner, AttributeLearner)
+        card, weights = learner.card(name)
+        return {WEIGHTS: weights, CARD: (json.dumps(card.model_dump(mode="json"), indent=2) + "\n").encode()}
+
+
+def _losses(scores: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    logits = F.binary_cross_entropy_with_logits(scores[:, :BINARY], wanted[:, :BINARY])
+    return logits, F.mse_loss(scores[:, BINARY:], wanted[:, BINARY:])
 
 
 def moved_against(net: AttributeNet, images: Tensor, targets: Tensor, radius: float) -> Tensor:
     """Images [B, 3, R, R], each moved by ``radius`` (L2) along the gradient of its loss."""
     images = images.detach().clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(_loss(net(images), targets), images)
+    logits, values = _losses(net(images), targets)
+    (gradient,) = torch.autograd.grad(logits + values, images)
     length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
     return (images.detach() + radius * gradient / length).clamp(-1, 1)
 
 
-def veiled(images: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    """Images [B, 3, R, R], some of them behind a veil of white, grey or black that is thicker here than there."""
-    batch, size = len(images), images.shape[-1]
-    thickness = torch.rand(batch, 1, 4, 4, generator=rng) * torch.rand(batch, 1, 1, 1, generator=rng) * 0.7
-    thickness = F.interpolate(thickness, (size, size), mode="bicubic", align_corners=False).clamp(0, 1)
-    shade = torch.rand(batch, 1, 1, 1, generator=rng) * 2 - 1
-    chosen = torch.rand(batch, 1, 1, 1, generator=rng) < share
-    return torch.where(chosen, torch.lerp(images, shade.expand_as(images), thickness), images)
-
-
 @torch.no_grad()
-def _guess(net: AttributeNet, images: Tensor, config: AttributeTrainingConfig) -> tuple[Tensor, Tensor]:
+def _guess(net: nn.Module, images: Tensor, config: AttributeRecipe) -> tuple[Tensor, Tensor]:
     """(images, targets) of those of whose glasses, gender or smile the network is sure, seen as they are and mirrored. What it
     is not sure of keeps its guess as it is."""
     guesses = []
@@ -261,139 +304,6 @@ def _guess(net: AttributeNet, images: Tensor, config: AttributeTrainingConfig) -
 
 
 @torch.no_grad()
-def _calibrate(net: AttributeNet, test: LabelledImages) -> None:
-    """Make the logits log-odds: each of the three gets the slope and offset that fit the test split best (Platt 1999)."""
-    scores = torch.cat([net(part) for part in test.images.split(256)])
-    for i in range(BINARY):
-        positive = (test.labels[:, i] > 0.5).numpy()
-        if positive.all() or not positive.any():
-            continue
-        fitted = LogisticRegression().fit(scores[:, i : i + 1].numpy(), positive)
-        slope, offset = max(float(fitted.coef_[0, 0]), 1e-3), float(fitted.intercept_[0])
-        head, row = (net.eyes.head, 0) if i == 0 and net.eyes is not None else (net.head, i)
-        head.weight[row] *= slope
-        head.bias[row] = head.bias[row] * slope + offset
-
-
-def augment(images: Tensor, targets: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mirror (which negates yaw), move, and degrade a batch. Targets [B, 5] are those of ``train_attributes``."""
-    batch = len(images)
-    mirrored = torch.rand(batch, generator=rng) < 0.5
-    targets = targets.clone()
-    targets[mirrored, YAW] *= -1
-    angle, scale = _normal(batch, 0.1, rng), torch.exp2(_normal(batch, 0.1, rng))
-    cos, sin = angle.cos() * scale, angle.sin() * scale
-    flip = 1 - 2 * mirrored.float()
-    x, y = _normal(batch, 0.05, rng), _normal(batch, 0.05, rng)
-    theta = torch.stack([torch.stack([cos * flip, -sin, x], 1), torch.stack([sin * flip, cos, y], 1)], 1)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return degrade(moved, rng), targets
-
-
-def degrade(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Colour, sharpness and noise as a young generator may have them. Each image gets its own mix; some stay clean."""
-    batch = len(images)
-    grey = images.mean(1, keepdim=True)
-    out = grey + (images - grey) * torch.exp2(_normal(batch, 0.5, rng)).view(-1, 1, 1, 1)
-    gain = torch.exp2(torch.randn(batch, 3, 1, 1, generator=rng) * 0.08 + _normal(batch, 0.3, rng).view(-1, 1, 1, 1))
-    out = out * gain + _normal(batch, 0.15, rng).view(-1, 1, 1, 1)
-    # A random blend with a strongly blurred copy covers blur (0..1) and over-sharpening (below 0).
-    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    blurred = F.pad(out, (2, 2, 2, 2), mode="reflect")
-    blurred = F.conv2d(blurred.flatten(0, 1)[:, None], (kernel[:, None] * kernel)[None, None]).view_as(out)
-    amount = (torch.rand(batch, 1, 1, 1, generator=rng) * 1.8 - 0.8).clamp(max=1)
-    out = torch.where(amount > -0.4, out.lerp(blurred, amount), out)
-    level = torch.rand(batch, 1, 1, 1, generator=rng).square() * 0.15
-    return (out + torch.randn(out.shape, generator=rng) * level).clamp(-1, 1)
-
-
-def _normal(batch: int, std: float, rng: torch.Generator) -> Tensor:
-    return torch.randn(batch, generator=rng) * std
-
-
-@torch.no_grad()
-def _measure(net: AttributeNet, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Area under the ROC curve for logits (against labels above one half), correlation for values."""
-    scores = torch.cat([net(part) for part in images.split(256)])
-    measured = {}
-    for i, name in enumerate(ATTRIBUTES):
-        score, label = scores[:, i].double().numpy(), labels[:, i].double().numpy()
-        if i < BINARY:
-            measured[f"{name}_auc"] = round(area_under_curve(score, label > 0.5), 4)
-            measured[f"{name}_accuracy"] = round(float(((score > 0) == (label > 0.5)).mean()), 4)
-        else:
-            measured[f"{name}_correlation"] = round(float(np.corrcoef(score, label)[0, 1]), 4)
-    return measured
-
-
-def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Probability that a positive scores above a negative, ties counting half (NaN without both kinds)."""
-    if positive.all() or not positive.any():
-        return float("nan")
-    return float(roc_auc_score(positive, scores))
-
-
-def read_portraits(url: str, size: int = 64) -> tuple[LabelledImages, LabelledImages]:
-    """(train, test) of the ``official-portraits`` table at any fsspec URL, images reduced by block averages.
-
-    Recorded genders and hand-made glasses labels win over predicted probabilities.
-
-    Raises:
-        DataError: the table cannot be read or lacks a column.
-    """
-    try:
-        with fsspec.open(url, "rb") as file:
-            parquet = pq.ParquetFile(file)
-            missing = sorted(set(COLUMNS) - set(parquet.schema_arrow.names))
-            rows = {} if missing else parquet.read(columns=COLUMNS).to_pydict()
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read labelled portraits from {url!r}: {error}") from error
-    if missing:
-        raise DataError(f"{url!r} lacks the columns {missing}; expected the official-portraits table with {COLUMNS}")
-    recorded = [not source.startswith("predicted") for source in rows["gender_source"]]
-    male = np.where(recorded, np.array(rows["gender"]) == "M", np.array(rows["p_male"]))
-    hand = np.array(rows["glasses_hand"])
-    glasses = np.where(hand >= 0, hand, np.array(rows["p_glasses"]))
-    labels = np.stack([glasses, male, rows["p_happy"], rows["age_pred"], rows["yaw"]], axis=1)
-    pixels = np.stack([_decode(content, size) for content in rows["jpeg128"]])
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    test = torch.tensor([split == "test" for split in rows["split"]])
-    target = torch.from_numpy(labels).float()
-    return LabelledImages(images[~test], target[~test]), LabelledImages(images[test], target[test])
-
-
-def _decode(content: bytes, size: int) -> np.ndarray:
-    with Image.open(io.BytesIO(content)) as image:
-        return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BOX))
-
-
 def _samples(generator: Generator, count: int, size: int) -> Tensor:
     w = generator.map(sample_z(SAMPLES_SEED, range(count), generator.z_dim))
     return resize_images(generator.render(Code(w=w)).clamp(-1, 1), size)
-
-
-def main() -> None:
-    """Train on a table and write the labeller's folder."""
-    parser = argparse.ArgumentParser(description="Train the attribute network of a labeller.")
-    parser.add_argument("--data", required=True, help="URL of the official-portraits table (Parquet)")
-    parser.add_argument("--out", required=True, type=Path, help="folder for labeller.json and weights.safetensors")
-    parser.add_argument("--epochs", type=int, default=AttributeTrainingConfig().epochs)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--adversarial", type=float, default=AttributeTrainingConfig().adversarial)
-    parser.add_argument("--start", help="labeller to go on from: its name or folder")
-    parser.add_argument("--generator", action="append", default=[], help="whose samples join; may be repeated")
-    parser.add_argument("--samples", type=int, default=1000, help="of each generator")
-    args = parser.parse_args()
-    config = AttributeTrainingConfig(epochs=args.epochs, seed=args.seed, adversarial=args.adversarial)
-    train, test = read_portraits(args.data, config.size)
-    start = open_trained(args.start).net if args.start else None
-    made = [_samples(open_generator(uri), args.samples, config.size) for uri in args.generator]
-    generated = torch.cat(made) if made else None
-    net, card = train_attributes(train, test, config, generated=generated, start=cast(AttributeNet | None, start))
-    write_labeller(args.out, card, half_weights(net)[0])
-    print(json.dumps(card.measured, indent=2))
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,7 @@ from ganinv.errors import ConfigError, DataError, WeightsRefused
 from ganinv.labels import labeller_names, open_labeller, read_card
 from ganinv.labels.inputs import resize_images
 from ganinv.labels.opening import labeller_folder
-from ganinv.training.attributes import ATTRIBUTES, BINARY, _measure, read_portraits
+from ganinv.training.attribute_table import ATTRIBUTES, BINARY, measure, read_portraits
 
 SHARED = Path(os.environ.get("GANINV_SHARED", Path(__file__).parents[2].parent / "shared"))
 PORTRAITS = SHARED / "data/official-portraits/portraits.parquet"
@@ -121,8 +121,8 @@ def test_a_card_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not PORTRAITS.is_file(), reason="no official-portraits table (set GANINV_SHARED)")
 def test_shipped_quality_is_what_the_card_says() -> None:
     labeller, card = open_labeller("portraits-64"), read_card("portraits-64")
-    _, test = read_portraits(str(PORTRAITS))
-    found = _measure(labeller.net, test.images, test.labels)  # type: ignore[arg-type]
+    test = read_portraits(str(PORTRAITS)).test
+    found = measure(labeller.net, test.images, test.labels)  # type: ignore[arg-type]
     for key, value in card.measured["clean"].items():
         assert found[key] == pytest.approx(value, abs=2e-3)
     # Signs, in words: mirrored faces look the other way, and only that changes much.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,35 +11,55 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load
 
-from ganinv.errors import DataError
+from ganinv.errors import ConfigError, DataError
+from ganinv.generators.files import save_generator
 from ganinv.labels import open_labeller
 from ganinv.labels.attributes import AttributeNet
-from ganinv.labels.opening import half_weights, write_labeller
-from ganinv.training.attributes import (
-    YAW,
-    AttributeTrainingConfig,
-    LabelledImages,
-    area_under_curve,
-    augment,
-    degrade,
-    moved_against,
-    read_portraits,
-    train_attributes,
-    veiled,
-)
+from ganinv.labels.opening import write_labeller
+from ganinv.store import open_store
+from ganinv.training.attribute_images import augment, degrade, veiled
+from ganinv.training.attribute_table import YAW, LabelledImages, Portraits, area_under_curve, read_portraits
+from ganinv.training.attributes import AttributeLearner, AttributeRecipe, moved_against
+from ganinv.training.batches import MixedBatches
+from ganinv.training.product import Given
+from ganinv.training.trainer import Trainer
+from tasks.engine import Engine, open_pools
+from tasks.steps.train import TrainJob, run_train
+from tests.tiny import tiny_generator
+from tests.training.gans import Pictures, through_a_file
 
-TINY = AttributeTrainingConfig(
-    name="toy",
-    size=32,
-    channels=(8, 16, 24),
-    eye_channels=None,
-    epochs=12,
-    batch_size=32,
-    lr=5e-3,
-    veil=0.1,
-    adversarial=0.1,
-)
+TINY = {
+    "name": "toy",
+    "size": 32,
+    "channels": (8, 16, 24),
+    "eye_channels": None,
+    "steps": 96,
+    "batch_size": 32,
+    "optimizer": {"kind": "adam", "lr": 5e-3, "weight_decay": 0.05},
+    "veil": 0.1,
+    "adversarial": 0.1,
+    "ema": 40.0,
+    "validation": {"every": 48, "images": 2},
+}
+
+
+def training(
+    train: LabelledImages, test: LabelledImages, start: AttributeNet | None = None, **changes: Any
+) -> tuple[Trainer, AttributeLearner]:
+    """A trainer on labelled images in memory."""
+    recipe = AttributeRecipe.model_validate({**TINY, **changes})
+    pictures = Pictures(((train.images + 1) * 127.5).round().to(torch.uint8))
+    portraits = Portraits({str(k): row for k, row in enumerate(train.labels)}, test)
+    learners: list[AttributeLearner] = []
+
+    def build() -> AttributeLearner:
+        learners.append(AttributeLearner(recipe, Given(torch.device("cpu"), start=start), portraits))
+        return learners[0]
+
+    trainer = Trainer(recipe, build, MixedBatches(recipe.data, None, recipe.batch_size, pictures))
+    return trainer, learners[0]
 
 
 def toy_faces(n: int, seed: int, glasses_at: int = 5) -> LabelledImages:
@@ -61,33 +82,40 @@ def toy_faces(n: int, seed: int, glasses_at: int = 5) -> LabelledImages:
 
 
 @pytest.mark.seconds
-def test_the_recipe_learns_writes_and_opens_again(tmp_path: Path) -> None:
-    messages: list[str] = []
+def test_the_recipe_learns_and_its_card_is_of_what_it_saves(tmp_path: Path) -> None:
     test = toy_faces(96, 1)
-    net, card = train_attributes(toy_faces(256, 0), test, TINY, messages.append)
-    assert len(messages) == TINY.epochs
+    trainer, learner = training(toy_faces(256, 0), test)
+    before = trainer.validate(test.images)
+    for _ in range(96):
+        trainer.step()
+    after = trainer.validate(test.images)
+    assert after.error < 0.3 * before.error
+    with trainer.finished():
+        card, weights = learner.card("toy")
     clean = card.measured["clean"]
     assert clean["gender_auc"] > 0.9
     assert clean["age_correlation"] > 0.9
     assert clean["yaw_correlation"] > 0.9
-    weights, digest = half_weights(net)
-    assert digest == card.weights_sha256
     write_labeller(tmp_path / "toy", card, weights)
-    labeller = open_labeller(str(tmp_path / "toy"))
-    with torch.no_grad():
-        expected = net(test.images)
-    for i, scores in enumerate(labeller(test.images).values()):
-        assert torch.equal(scores, expected[:, i])
+    assert (
+        open_labeller(str(tmp_path / "toy")).attributes == card.attributes
+    )  # and its weights have the hash that is named there
 
 
-def test_training_repeats_with_its_seed_and_leaves_global_randomness_alone() -> None:
-    config = TINY.model_copy(update={"epochs": 1})
+def test_what_goes_on_from_a_checkpoint_equals_an_undisturbed_run_to_the_bit() -> None:
+    faces, test = toy_faces(64, 0), toy_faces(32, 1)
     state = torch.get_rng_state()
-    digests = [
-        train_attributes(toy_faces(64, 0), toy_faces(32, 1), config, lambda _: None)[1].weights_sha256 for _ in "ab"
-    ]
-    assert digests[0] == digests[1]
+    whole, _ = training(faces, test, steps=4)
+    curve = [whole.step() for _ in range(4)]
     assert torch.equal(torch.get_rng_state(), state)
+    cut, _ = training(faces, test, steps=4)
+    assert [cut.step() for _ in range(2)] == curve[:2]
+    resumed, _ = training(faces, test, steps=4)
+    resumed.load(through_a_file(cut))
+    assert [resumed.step() for _ in range(2)] == curve[2:]
+    with whole.finished() as a, resumed.finished() as b:
+        for name, tensor in a.state_dict().items():
+            assert torch.equal(tensor, b.state_dict()[name]), name
 
 
 def test_mirroring_negates_yaw_and_nothing_else() -> None:
@@ -155,39 +183,64 @@ def test_a_veil_lies_over_some_images_and_keeps_them_in_range() -> None:
 
 
 @pytest.mark.seconds
-def test_glasses_at_the_eyes_are_learned_with_generated_images_and_calibrated() -> None:
-    messages: list[str] = []
-    config = TINY.model_copy(update={"eye_channels": (8, 16), "confident": 0.5, "epochs": 8})
+def test_glasses_at_the_eyes_are_learned_and_calibrated() -> None:
     test = toy_faces(96, 1, glasses_at=15)
-    net, card = train_attributes(
-        toy_faces(256, 0, 15), test, config, messages.append, generated=toy_faces(64, 2, 15).images
-    )
+    trainer, learner = training(toy_faces(256, 0, 15), test, eye_channels=(8, 16))
+    for _ in range(96):
+        trainer.step()
+    with trainer.finished():
+        card, weights = learner.card("toy")
     assert card.measured["clean"]["glasses_auc"] > 0.98
     assert card.eye_channels == (8, 16)
-    assert "64 of 64 generated images have a label that is sure" in messages
-    assert len(messages) == 2 * config.epochs + 1
+    net = AttributeNet(5, (8, 16, 24), eye_channels=(8, 16)).eval()
+    net.load_state_dict({key: tensor.float() for key, tensor in load(weights).items()})
     with torch.no_grad():
         chance = net(test.images)[:, 0].sigmoid()
     assert abs(chance.mean() - test.labels[:, 0].mean()) < 0.05
 
 
-def test_training_goes_on_from_a_network() -> None:
-    config = TINY.model_copy(update={"epochs": 1, "lr": 1e-6})
-    config = config.model_copy(update={"eye_channels": (8, 16)})
-    start = AttributeNet(5, (8, 16, 24))  # without the eyes' own
-    net, _ = train_attributes(toy_faces(64, 0), toy_faces(32, 1), config, lambda _: None, start=start)
-    torch.testing.assert_close(net.stem.weight, start.stem.weight, atol=1e-3, rtol=1e-2)
+def test_training_goes_on_from_a_network_and_samples_get_its_labels(tmp_path: Path) -> None:
+    save_generator(tiny_generator(), str(tmp_path / "g"))
+    start = AttributeNet(5, (8, 16, 24)).eval()  # without the eyes' own
+    trainer, learner = training(
+        toy_faces(64, 0),
+        toy_faces(32, 1),
+        start,
+        eye_channels=(8, 16),
+        optimizer={"kind": "adam", "lr": 1e-6},
+        generators=(str(tmp_path / "g"),),
+        samples=12,
+        confident=0.5,
+    )
+    trainer.step()
+    torch.testing.assert_close(learner.network.stem.weight, start.stem.weight, atol=1e-3, rtol=1e-2)
+    assert (len(learner.generated), learner.generated.targets.shape) == (12, (12, 5))
+    again, other = training(toy_faces(64, 0), toy_faces(32, 1), start, eye_channels=(8, 16))
+    again.load(through_a_file(trainer))
+    assert torch.equal(other.generated.images, learner.generated.images)
 
 
-def test_too_few_images_are_refused() -> None:
-    with pytest.raises(DataError, match="at least one batch of 32 images, got 8"):
-        train_attributes(toy_faces(8, 0), toy_faces(8, 1), TINY)
+def test_what_it_needs_is_asked_for() -> None:
+    given = Given(torch.device("cpu"))
+    with pytest.raises(ConfigError, match="learned from labels: give their table with --set labels=URL"):
+        AttributeRecipe().learner(given)
+    with pytest.raises(
+        ConfigError, match="samples of generators get their labels from a network: give one with --start"
+    ):
+        training(toy_faces(8, 0), toy_faces(8, 1), generators=("portraits-64",))
+    trainer, learner = training(toy_faces(8, 0), toy_faces(8, 1))
+    with pytest.raises(ConfigError, match="learned from portraits: give their data set with --dataset"):
+        learner.begin(None)
+    learner.portraits = Portraits({"0": torch.zeros(5)}, learner.portraits.test)
+    with pytest.raises(DataError, match=r"image '\d' of the data set has no labels in '', or is of its test split"):
+        trainer.step()
 
 
 def portraits(rows: int) -> dict[str, list[object]]:
     buffer = io.BytesIO()
     Image.new("RGB", (128, 128), (255, 0, 0)).save(buffer, "JPEG", quality=95)
     return {
+        "id": [f"p{k}" for k in range(rows)],
         "jpeg128": [buffer.getvalue()] * rows,
         "split": ["train", "test"] * (rows // 2),
         "gender": ["F"] * rows,
@@ -204,12 +257,13 @@ def portraits(rows: int) -> dict[str, list[object]]:
 def test_portraits_are_read_from_any_url_and_recorded_labels_win(tmp_path: Path) -> None:
     path = tmp_path / "portraits.parquet"
     pq.write_table(pa.table(portraits(4)), path)
-    train, test = read_portraits(path.as_uri(), size=16)
-    assert train.images.shape == test.images.shape == (2, 3, 16, 16)
-    torch.testing.assert_close(train.labels[0], torch.tensor([1.0, 0.0, 0.2, 40.0, 0.1]))
-    torch.testing.assert_close(test.labels[0], torch.tensor([0.3, 0.7, 0.2, 40.0, 0.1]))
-    assert train.images[0, 0].mean() > 0.95
-    assert train.images[0, 1].mean() < -0.95
+    found = read_portraits(path.as_uri(), size=16)
+    assert found.test.images.shape == (2, 3, 16, 16)
+    assert list(found.train) == ["p0", "p2"]
+    torch.testing.assert_close(found.train["p0"], torch.tensor([1.0, 0.0, 0.2, 40.0, 0.1]))
+    torch.testing.assert_close(found.test.labels[0], torch.tensor([0.3, 0.7, 0.2, 40.0, 0.1]))
+    assert found.test.images[0, 0].mean() > 0.95
+    assert found.test.images[0, 1].mean() < -0.95
 
 
 def test_tables_that_are_not_portraits_are_refused(tmp_path: Path) -> None:
@@ -219,3 +273,23 @@ def test_tables_that_are_not_portraits_are_refused(tmp_path: Path) -> None:
         read_portraits(str(path))
     with pytest.raises(DataError, match="cannot read"):
         read_portraits(str(tmp_path / "none.parquet"))
+    pq.write_table(pa.table({**portraits(4), "split": ["train"] * 4}), path)
+    with pytest.raises(DataError, match="has 0 test portraits of 4"):
+        read_portraits(str(path))
+
+
+def test_a_labeller_is_trained_by_the_same_step_as_all_else(tmp_path: Path) -> None:
+    rows = portraits(12)
+    rows["yaw"] = [0.05 * k for k in range(12)]
+    rows["age_pred"] = [20.0 + k for k in range(12)]
+    pq.write_table(pa.table(rows), tmp_path / "portraits.parquet")
+    url = str(tmp_path / "portraits.parquet")
+    recipe = {**TINY, "kind": "attributes", "labels": url, "steps": 2, "batch_size": 4, "checkpoint_every": 1}
+    job = {"store": str(tmp_path / "s"), "recipe": recipe, "dataset": {"url": url, "where": {"split": "train"}}}
+    with open_pools(Engine(kind="inline", quiet=True)) as pools:
+        result = run_train(TrainJob.model_validate(job), pools)
+    labeller = open_labeller(result["labeller"])
+    assert (labeller.name, list(labeller.attributes)) == ("toy", ["glasses", "gender", "smile", "age", "yaw"])
+    store = open_store(str(tmp_path / "s"))
+    assert store.collection("training", "toy").read()["logits"].null_count == 0
+    assert store.objects.names("training/toy/strips") == ["step-00000002.png"]
