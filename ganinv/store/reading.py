@@ -16,6 +16,7 @@ from ganinv.errors import StoreError, did_you_mean
 from ganinv.store.failures import is_transient, storage_errors
 from ganinv.store.objects import Objects
 from ganinv.store.retrying import with_retries
+from ganinv.store.tensors import as_tensors
 
 
 def read_part(objects: Objects, path: str, columns: Sequence[str] | None, ids: Sized[str] | None) -> pa.Table:
@@ -41,14 +42,16 @@ def _read(file: Any, where: str, columns: Sequence[str] | None, ids: Sized[str] 
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
         if not parquet.metadata.num_rows:  # a unit that failed as a whole may not know the columns of the others
-            return parquet.read().select([c for c in parquet.schema_arrow.names if columns is None or c in columns])
+            return as_tensors(
+                parquet.read().select([c for c in parquet.schema_arrow.names if columns is None or c in columns])
+            )
         wanted = _wanted(parquet.schema_arrow, columns, where)
         if ids is None:
-            return parquet.read(columns=wanted).select(wanted)
+            return as_tensors(parquet.read(columns=wanted).select(wanted))
         with_id = [*wanted, *({"image_id"} - set(wanted))]
         table = parquet.read_row_groups(_row_groups(parquet, sorted(ids)), columns=with_id)
         keep = pc.is_in(table["image_id"], value_set=pa.array(sorted(ids), pa.string()))
-        return table.filter(keep).select(wanted)
+        return as_tensors(table.filter(keep).select(wanted))
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError | PermissionError) or is_transient(error):
             raise

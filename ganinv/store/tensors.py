@@ -1,15 +1,23 @@
-"""Tensors as Parquet columns, and the one way Parquet is written here."""
+"""Tensors as Parquet columns, and the one way Parquet is written here.
+
+In memory a column of tensors has Arrow's type for it, ``fixed_shape_tensor``. In a file it is a plain list of fixed size, and its
+shape stands in the header, since Hugging Face ``datasets`` refuses every file that has a column of that type. The bytes of the
+values are the same in both forms, and in parts of older versions, which have the type in their Arrow schema.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from ganinv.errors import StoreError
 
 ROW_GROUP = 256
 
@@ -48,17 +56,19 @@ def parquet_bytes(table: pa.Table, header: Mapping[str, Any]) -> bytes:
     """The table as Parquet: equal tables and headers give equal bytes.
 
     Args:
-        header: JSON-able, becomes the schema metadata ``ganinv``.
+        header: JSON-able, becomes the schema metadata ``ganinv``, with the ``shapes`` of the tensor columns and the names of
+            their dimensions (``dims``).
     """
-    metadata = {b"ganinv": json.dumps(header, sort_keys=True).encode()}
     split = {
         f"{name}.list.element": "BYTE_STREAM_SPLIT"  # float32 only: DuckDB cannot read it for float16
         for name, kind in zip(table.schema.names, table.schema.types, strict=True)
         if isinstance(kind, pa.FixedShapeTensorType) and kind.value_type == pa.float32()
     }
+    plain, form = _as_lists(table)
+    metadata = {b"ganinv": json.dumps({**form, **header}, sort_keys=True).encode()}
     sink = io.BytesIO()
     pq.write_table(
-        table.replace_schema_metadata(metadata),
+        plain.replace_schema_metadata(metadata),
         sink,
         compression="zstd",
         compression_level=1,
@@ -69,6 +79,40 @@ def parquet_bytes(table: pa.Table, header: Mapping[str, Any]) -> bytes:
         row_group_size=ROW_GROUP,
     )
     return sink.getvalue()
+
+
+def as_tensors(table: pa.Table) -> pa.Table:
+    """A table as a Parquet reader gives it, with the columns as tensors whose shapes its header tells. Nothing is copied.
+
+    Raises:
+        StoreError: the header has a shape that its column does not have.
+    """
+    header = read_header(table.schema)
+    for name, shape in header.get("shapes", {}).items():
+        place = table.schema.get_field_index(name)
+        if place < 0 or not pa.types.is_fixed_size_list(table.schema.field(place).type):
+            continue  # a column that was not read; or a list of one row's own size, as directions have them
+        stored = table.schema.field(place).type
+        if stored.list_size != math.prod(shape):
+            raise StoreError(f"column {name!r} has {stored.list_size} values a row, and its header the shape {shape}")
+        kind = pa.fixed_shape_tensor(stored.value_type, shape, dim_names=header.get("dims", {}).get(name))
+        chunks = [pa.ExtensionArray.from_storage(kind, chunk) for chunk in table.column(place).chunks]
+        table = table.set_column(place, name, pa.chunked_array(chunks, kind))
+    return table
+
+
+def _as_lists(table: pa.Table) -> tuple[pa.Table, dict[str, Any]]:
+    """The table with plain lists in place of tensors, and what a header says of them. Nothing is copied."""
+    shapes: dict[str, list[int]] = {}
+    dims: dict[str, list[str]] = {}
+    for place, (name, kind) in enumerate(zip(table.schema.names, table.schema.types, strict=True)):
+        if isinstance(kind, pa.FixedShapeTensorType):
+            chunks = [chunk.storage for chunk in table.column(place).chunks]
+            table = table.set_column(place, name, pa.chunked_array(chunks, kind.storage_type))
+            shapes[name] = list(kind.shape)
+            if kind.dim_names:
+                dims[name] = list(kind.dim_names)
+    return table, {**({"shapes": shapes} if shapes else {}), **({"dims": dims} if dims else {})}
 
 
 def read_header(schema: pa.Schema) -> dict[str, Any]:

@@ -222,18 +222,26 @@ def _try_out(job: EditJob, directions: Mapping[str, Direction], generator: Gener
 
 
 class EditWorker:
-    """Edits the codes of a unit, and renders them where images are asked for."""
+    """Edits the codes of a unit, and renders them where images are asked for.
 
-    def __init__(self, job: EditJob) -> None:
+    Args:
+        versions: of the directions, by their names in the edits; by default those of the plan.
+        generator: where it is open already.
+    """
+
+    def __init__(
+        self, job: EditJob, versions: Mapping[str, int | None] | None = None, generator: Generator | None = None
+    ) -> None:
         self.job = job
         self.store = open_store(job.store)
         self.latents = self.store.latents[job.latents]
         self.collection = self.store.edits[job.name]
-        self.generator = open_generator(job.generator, default_device())
+        self.generator = generator or open_generator(job.generator, default_device())
         self.reader = job.reader(self.store, self.latents, self.generator)
         self.sources = sources_of(self.latents, self.store) if self.reader.edits_need_images else None
         # The versions of the plan: a direction that is refitted in the meantime does not mix with them.
-        versions = self.collection.plan().config["direction_versions"]
+        if versions is None:
+            versions = self.collection.plan().config["direction_versions"]
         self.directions = {
             key: self.store.directions.get(key.partition("@")[0], version=version) for key, version in versions.items()
         }

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "import e4e_ffhq_encode.pt": "tests/encoders/test_published_to_latents.py::test_style_transformer_is_imported_and_inverts",
     "train --engine": "tests/tasks/test_train.py::test_trainings_on_s3_equal_those_on_files",
     "leaderboard": "tests/leaderboard/test_leaderboard.py::test_a_board_is_made_grown_and_drawn",
+    "studio": "tests/studio/test_browser.py::test_upload_slide_compare_save",
     "submit": "tests/flows/test_runs.py::test_a_run_is_handed_over_with_its_whole_job",
     "runs": "tests/flows/test_runs.py::test_runs_are_listed",
 }

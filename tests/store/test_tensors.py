@@ -3,16 +3,13 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import duckdb
 import numpy as np
-import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from ganinv.errors import StoreError
-from ganinv.store import open_store, tensor_array, tensor_numpy
+from ganinv.store import as_tensors, open_store, tensor_array, tensor_numpy
 from ganinv.store.tensors import parquet_bytes, read_header
 
 from .rows import small_plan, write_all
@@ -23,12 +20,18 @@ from .rows import small_plan, write_all
 def test_tensors_survive_a_column(shape: tuple[int, ...], dtype: type) -> None:
     values: np.ndarray = np.random.default_rng(0).normal(size=shape).astype(dtype)
     data = parquet_bytes(pa.table({"w": tensor_array(values)}), {"made": "here"})
-    table = pq.read_table(io.BytesIO(data))
+    table = as_tensors(pq.read_table(io.BytesIO(data)))
     back = tensor_numpy(table["w"])
     assert back.dtype == dtype
     np.testing.assert_array_equal(back, values)
     back[...] = 0  # a copy of one's own
-    assert read_header(table.schema) == {"made": "here"}
+    assert read_header(table.schema) == {"made": "here", "shapes": {"w": [*shape[1:]]}}
+
+
+def test_a_shape_that_its_column_does_not_have_is_refused() -> None:
+    data = parquet_bytes(pa.table({"w": tensor_array(np.zeros((2, 3, 4)))}), {"shapes": {"w": [5, 5]}})
+    with pytest.raises(StoreError, match=r"12 values a row, and its header the shape \[5, 5\]"):
+        as_tensors(pq.read_table(io.BytesIO(data)))
 
 
 def test_slices_and_chunks_of_a_column() -> None:
@@ -42,25 +45,6 @@ def test_a_single_vector_is_not_a_column() -> None:
         tensor_array(np.zeros(3))
     with pytest.raises(ValueError, match="expected a fixed_shape_tensor"):
         tensor_numpy(pa.array([1.0]))
-
-
-def test_others_can_read_the_latents(tmp_path: Path) -> None:
-    collection = open_store(str(tmp_path)).latents["open"]
-    write_all(collection, collection.start(small_plan()))
-    parts = f"{collection.url}/part-*.parquet"
-    expected = tensor_numpy(collection.read()["w"]).reshape(5, -1)
-
-    query = f"select image_id, w from read_parquet('{parts}') order by image_id"
-    relation = duckdb.connect().execute(query).fetchall()
-    np.testing.assert_array_equal([w for _, w in relation], expected)
-
-    frame = pl.read_parquet(parts).sort("image_id")
-    assert frame["image_id"].to_list() == list("abcde")
-    stored = frame["w"].ext.storage() if hasattr(frame["w"], "ext") else frame["w"]
-    np.testing.assert_array_equal(np.array(stored.to_list()).reshape(5, -1), expected)
-
-    pandas = pd.read_parquet(collection.url + "/part-00000.parquet")
-    np.testing.assert_array_equal(np.stack(pandas["w"].to_list()).reshape(2, -1), expected[:2])
 
 
 def test_how_parts_are_written(tmp_path: Path) -> None:
