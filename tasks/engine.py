@@ -87,7 +87,7 @@ class Pools:
         return None if self.engine.runs == "ray" else float(torch.cuda.is_available())
 
     def close(self) -> None:
-        """End the connection now. A run that was stopped need not wait until whoever opened the pools hears of it."""
+        """End the connection now. A run that was stopped need not wait until the caller that opened the pools hears of it."""
         self._pools.clear()
         self._stack.close()
 

@@ -87,8 +87,8 @@ class Settlement:
         write_index(dataset, collection.objects, collection.path, (i for i in ids if i not in waiting))
 
     def settle(self, dataset: Dataset, collection: Collection, ids: Iterable[str], refuse: bool) -> list[str]:
-        """Make rows, errors and index agree with what became of the images, in this order: whoever is killed between finds the
-        same changes again. The ids of those that are to be computed again.
+        """Make rows, errors and index agree with what became of the images, in this order: after a process that is killed in
+        between, the next finds the same changes again. The ids of those that are to be computed again.
 
         Args:
             refuse: images that changed become error rows.

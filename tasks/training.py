@@ -208,7 +208,7 @@ class TrainingWorker:
                     writer.add_scalar(name, value, int(losses["step"]))
 
     def _load_latest(self) -> None:
-        """Go on from the checkpoint of the last stretch that is done."""
+        """Continue from the checkpoint of the last stretch that is done."""
         done = self.collection.done()
         if not done:
             return

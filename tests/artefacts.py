@@ -11,7 +11,7 @@ from filelock import FileLock
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that whoever needs it first makes, and the others wait for. Tests read it and leave it as it is.
+    """A folder that the first test to need it makes, while the others wait. Tests read it and leave it as it is.
 
     Args:
         make: fills the folder at the path it is given, which does not exist yet.

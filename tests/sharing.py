@@ -27,7 +27,7 @@ def services(items: list[pytest.Item]) -> dict[str, str]:
         found |= {mark.args[0] for mark in item.iter_markers("xdist_group")}
         if found:
             needed.setdefault(_file(item.nodeid), set()).update(found)
-    if any(len(groups) > 1 for groups in needed.values()):  # a file that needs both: whoever needs either goes with it
+    if any(len(groups) > 1 for groups in needed.values()):  # a file that needs both: all that need either go with it
         return dict.fromkeys(needed, "services")
     return {file: group for file, (group,) in needed.items()}
 

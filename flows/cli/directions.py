@@ -210,7 +210,7 @@ def directions_compare(first: Named, second: Named, store: StoreUrl, as_json: As
 def directions_deprecate(
     name: Named,
     store: StoreUrl,
-    reason: Annotated[str, typer.Option(help="Whoever meets it reads this.")],
+    reason: Annotated[str, typer.Option(help="Anyone who uses the direction reads this.")],
 ) -> None:
     """Say that a version, or a direction with all its versions, should not be used any more. It cannot be taken back.
 

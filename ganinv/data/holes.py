@@ -24,7 +24,7 @@ from ganinv.errors import ConfigError
 from ganinv.store.plan import RowError
 
 ALPHA = "alpha"
-CODE = "mask"  # of the row of an image whose hole is none
+CODE = "mask"  # of the row of an image whose mask marks no hole
 HALF, ANY = 128, 2  # of 255: what counts as marked in a mask of its own size, and of a pixel after it was made smaller
 
 
@@ -105,7 +105,7 @@ class HoleReader:
                     hole = at_resolution(mask, resolution)
                 if not hole.any() or hole.all():
                     covers = (
-                        "everything: nothing is left to go on from"
+                        "everything: nothing is left to start from"
                         if hole.any()
                         else "nothing: there is no hole to fill"
                     )

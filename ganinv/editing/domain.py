@@ -30,7 +30,7 @@ def adapt(code: Code, target: Generator, *, start: str | Fraction = DETAILS, lat
             carries more of a person into the other domain than a latent in W.
 
     Raises:
-        ConfigError: a code without offsets, a share that is none, or another number of latents.
+        ConfigError: a code without offsets, a share outside 0..1, or another number of latents.
         GeneratorMismatch: a target of other layers.
     """
     share = Fraction(start)

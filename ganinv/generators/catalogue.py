@@ -102,7 +102,7 @@ def find_source(asked: str, *, sha256: str | None = None, catalogue: str | Path 
         sha256: what the file must hash to; wins over the catalogue's.
 
     Raises:
-        ConfigError: ``sha256`` is none, or the catalogue cannot be read.
+        ConfigError: ``sha256`` is no sha256, or the catalogue cannot be read.
     """
     if sha256 is not None and not re.fullmatch(_SHA256, sha256.lower()):
         raise ConfigError(f"expected a sha256 of 64 hexadecimal digits, got {sha256!r:.80}")

@@ -136,7 +136,7 @@ class Inverter(nn.Module, ABC):
         """The inverter that plays ``role`` of ``needs``.
 
         Raises:
-            ConfigError: it was not given. One that only goes on from codes may never ask for it.
+            ConfigError: it was not given. One that only continues codes may never ask for it.
         """
         if role not in self.needed:
             raise ConfigError(
@@ -152,7 +152,7 @@ class Inverter(nn.Module, ABC):
         """The code after each pass.
 
         Args:
-            code: to go on from; None begins where the method begins.
+            code: to start from; None begins where the method begins.
             steps: passes; None as it was trained.
             detach: no gradients from one pass into the one before (training).
         """

@@ -87,7 +87,7 @@ def save_inverter(
 def pack_inverter(
     inverter: Inverter, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
 ) -> dict[str, bytes]:
-    """The files of our folder by name; ``config.json``, without which the folder is none, is the last."""
+    """The files of our folder by name; ``config.json``, without which it is no folder of ours, is the last."""
     files: dict[str, bytes] = {}
     meta = {
         "format": FORMAT,

@@ -45,7 +45,7 @@ class InverterRecipe(Recipe, ABC):
 
         Args:
             needed: frozen inverters by role.
-            start: an inverter of this kind to go on from.
+            start: an inverter of this kind to start from.
         """
 
 

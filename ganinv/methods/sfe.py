@@ -239,7 +239,7 @@ class Sfe(Inverter):
 
 
 def continued(generator: Generator, code: Code, own: SynthesisState, features: Tensor) -> Tensor:
-    """The images [B, C, R, R] of a pass that goes on from the site with other features."""
+    """The images [B, C, R, R] of a pass that starts at the site with other features."""
     return generator.synthesize(code, start=own._replace(x=features))
 
 

@@ -197,7 +197,7 @@ class Collection:
             "errors": parquet_bytes(pa.Table.from_pylist(failures, _ERRORS), {**header, "part": written}),
             "part": part,
         }
-        # A part that is there already goes before its errors: whoever is killed between the two leaves an image that went
+        # A part that is there already goes before its errors: a process that is killed between the two leaves an image that went
         # well with an old error beside its row, and none without either. Of an image that loses its row the error goes first.
         if again and failures:
             old = self._side_table("errors", _ERRORS, [unit_index]).to_pylist()

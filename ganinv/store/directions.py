@@ -102,7 +102,7 @@ class DirectionStore:
             ConfigError: no reason, no such direction, or it is deprecated already.
         """
         if not reason.strip():
-            raise ConfigError(f"say why {name!r} should not be used any more: whoever meets it reads the reason")
+            raise ConfigError(f"say why {name!r} should not be used any more: anyone who uses it reads the reason")
         self._known(name, version)
         where = name if version is None else f"{name}/{version}"
         try:

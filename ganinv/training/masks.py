@@ -19,7 +19,7 @@ from ganinv.labels.segmenters import Segmenter, open_segmenter
 
 INTEREST = "interest"
 """The name of these masks in a batch."""
-LEAST = 0.005  # share of the image; a smaller mask is none: the segmenter found nothing
+LEAST = 0.005  # share of the image; a smaller mask counts as no mask: the segmenter found nothing
 
 
 class MaskConfig(StrictModel):

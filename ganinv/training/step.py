@@ -13,7 +13,7 @@ class Step:
     """Which step of a training this is.
 
     Every draw of a training comes from ``stream``, so what a step draws is a function of the seed, the step and the worker:
-    a run that goes on from a checkpoint draws what an undisturbed one would.
+    a run that continues from a checkpoint draws what an undisturbed one would.
 
     Args:
         number: from 0. total: steps of the whole training.

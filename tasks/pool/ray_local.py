@@ -1,6 +1,6 @@
 """A connection to Ray: an existing cluster when there is an address, else Ray on this machine, reachable only from it.
 
-A plain ``ray.init()`` listens on every interface, and whoever reaches its ports can run code. The local Ray therefore
+A plain ``ray.init()`` listens on every interface, and anyone who reaches its ports can run code. The local Ray therefore
 binds to loopback and asks for a token that only this user can read. Ray reads these switches when it is imported, so
 nothing here imports Ray before :func:`prepare_environment`.
 """
@@ -32,7 +32,7 @@ _SYSTEM_CONFIG = {
     # Ray would start a process for each core beforehand; slots have an environment of their own and cannot use them.
     "prestart_worker_first_driver": False,
     "enable_worker_prestart": False,
-    # Events of tasks are for a dashboard, which there is none of. A driver whose Ray was stopped before it, as when its whole
+    # Events of tasks are for a dashboard, and there is no dashboard. A driver whose Ray was stopped before it, as when its whole
     # process group is, would wait five seconds to hand them over.
     "task_events_report_interval_ms": 0,
 }
@@ -49,7 +49,7 @@ def connected(
 ) -> Iterator[None]:
     """A block with a Ray connection. One that exists already is used and left open.
 
-    SIGTERM ends the block with an exception, so that whoever started workers in it can end them. A handler that was set
+    SIGTERM ends the block with an exception, so that the code that started workers in it can end them. A handler that was set
     before (Prefect has one) is kept: Ray would replace it.
 
     Args:

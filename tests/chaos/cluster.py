@@ -91,7 +91,7 @@ class RayCluster:
             self.kill_node(mark)
 
     def processes(self) -> set[int]:
-        """All that belong to the cluster, whoever their parent is by now."""
+        """All that belong to the cluster, whichever process is their parent by now."""
         return marked(self.mark) | holding(self._folder)
 
     def workers(self) -> set[int]:

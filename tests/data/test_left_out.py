@@ -67,7 +67,7 @@ def test_all_that_pillow_decodes_is_listed() -> None:
 
 
 def test_images_that_cannot_be_decoded_are_rows_with_a_reason(tmp_path: Path) -> None:
-    raw = encoded(noise(8, 8), "TIFF")  # a camera's raw file shows its thumbnail to whoever reads it as TIFF
+    raw = encoded(noise(8, 8), "TIFF")  # a camera's raw file shows its thumbnail to a program that reads it as TIFF
     for name in ("a.NEF", "b.dng", "c.jxl", "d.exr", "e.svg", "f.eps"):
         (tmp_path / name).write_bytes(raw)
     (tmp_path / "g.png").write_bytes(encoded(noise()))

@@ -188,7 +188,7 @@ def files_of_others(folder: Path) -> None:
 
 @pytest.fixture
 def bucket(s3_options: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """``s3://bucket``, on the test's own server, for whoever opens it without options."""
+    """``s3://bucket``, on the test's own server, for code that opens it without options."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_options["endpoint_url"])
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_options["key"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_options["secret"])

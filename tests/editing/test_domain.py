@@ -42,7 +42,7 @@ def code(source: Generator) -> Code:
 
 
 def test_the_target_never_changes_the_offsets(source: Generator, target: Generator, code: Code) -> None:
-    """Those of half the side and above, by the same numbers whoever renders."""
+    """Those of half the side and above, by the same numbers whichever generator renders."""
     ours, theirs = adapt(code, source, start="1/2"), adapt(code, target, start="1/2")
     kept = {f"convs.{k}.weight" for k in (3, 4, 5, 6)} | {"torgbs.2.weight", "torgbs.3.weight"}
     assert theirs.scales is not None

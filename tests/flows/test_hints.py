@@ -1,5 +1,5 @@
 """Every message that names a command or an option names one that there is; what the important ones advise is followed elsewhere
-(test_exit_codes.py, test_latents_of_elsewhere.py, test_address.py, tasks/test_other_generators.py, tasks/test_framing.py)."""
+(test_exit_codes.py, test_latents_of_other_programs.py, test_address.py, tasks/test_other_generators.py, tasks/test_framing.py)."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ PROSE = {
 
 
 def test_no_message_names_a_keyword_of_python_in_place_of_an_option() -> None:
-    """``image_column=`` is ``--image-column`` for whoever reads it on a terminal."""
+    """``image_column=`` is ``--image-column`` for a reader at a terminal."""
     fields = {"image_column", "id_column", "class_column", "where", "limit"}
     wrong = [
         (place, text) for place, text in messages() if any(re.search(rf"\b{f}=(?!\{GAP}|=)", text) for f in fields)

@@ -1,4 +1,4 @@
-"""Methods whose codes are more than a latent, from an image through the store to a rendered edit: whoever reads them."""
+"""Methods whose codes are more than a latent, from an image through the store to a rendered edit, through every reader."""
 
 from __future__ import annotations
 

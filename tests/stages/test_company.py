@@ -1,4 +1,4 @@
-"""Company leaves no trace, operation by operation: rows have the same bits in a batch of four and of sixteen."""
+"""The rest of a batch leaves no trace, operation by operation: rows have the same bits in a batch of four and of sixteen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fill``: any method, masks from anywhere; what is known stays to the bit, and a hole that is none is a row of errors."""
+"""``fill``: any method, masks from anywhere; what is known stays to the bit, and a mask without a hole is a row of errors."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_masks_that_are_no_holes_are_rows_of_errors(root: Path, tmp_path: Path) 
     errors = open_store(str(root / "store")).latents["none"].errors().to_pylist()
     messages = {error["image_id"]: error["message"] for error in errors}
     assert "covers nothing: there is no hole to fill" in messages["0"]
-    assert "covers everything: nothing is left to go on from" in messages["1"]
+    assert "covers everything: nothing is left to start from" in messages["1"]
     assert "the mask has 64x64 pixels and the image 32x32: they must have the same size" in messages["2"]
     (tmp_path / "2.png").unlink()
     filled(root, masks=str(tmp_path), name="fewer")
