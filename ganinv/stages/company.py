@@ -1,5 +1,5 @@
-"""Does the rest of a batch leave a trace in an image's result here? Whether rows of a product have the same bits in any batch is up
-to the processor and its library, so it is measured where the work is done."""
+"""Does the rest of a batch leave a trace in an image's result here? Whether rows of a product have the same bits in any batch is
+up to the processor and its library, so it is measured where the work is done."""
 
 from __future__ import annotations
 

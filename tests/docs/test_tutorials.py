@@ -182,7 +182,7 @@ def files_of_others(folder: Path) -> None:
     torch.save(torch.randn(1, g.w_dim, generator=rng), folder / "age.pt")
     np.savez(folder / "projected_w.npz", w=g.w_mean.expand(1, g.num_ws, -1).numpy())
     components = torch.linalg.qr(torch.randn(512, 8, generator=rng))[0].T.contiguous()
-    pca = {"comp": components[:, None], "mean": torch.zeros(1, 512), "std": torch.ones(8)}
+    pca = {"comp": components[:, None], "mean": torch.zeros(1, 512), "std": torch.linspace(2, 0.5, 8)}
     torch.save(pca, folder / "ffhq_pca.pt")
 
 

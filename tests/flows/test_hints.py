@@ -1,5 +1,6 @@
 """Every message that names a command or an option names one that there is; what the important ones advise is followed elsewhere
-(test_exit_codes.py, test_latents_of_other_programs.py, test_address.py, tasks/test_other_generators.py, tasks/test_framing.py)."""
+(test_exit_codes.py, test_latents_of_other_programs.py, test_address.py, tasks/test_other_generators.py,
+tasks/test_framing.py)."""
 
 from __future__ import annotations
 
