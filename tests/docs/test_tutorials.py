@@ -37,11 +37,10 @@ ELSEWHERE = {
     "train --engine": "tests/tasks/test_train.py::test_trainings_on_s3_equal_those_on_files",
     "leaderboard": "tests/leaderboard/test_leaderboard.py::test_a_board_is_made_grown_and_drawn",
     "studio": "tests/studio/test_browser.py::test_upload_slide_compare_save",
-    "studio": "tests/studio/test_browser.py::test_upload_slide_compare_save",
     "submit": "tests/flows/test_runs.py::test_a_run_is_handed_over_with_its_whole_job",
     "runs": "tests/flows/test_runs.py::test_runs_are_listed",
 }
-"""Words of a command -> the test that runs it: it needs a Prefect server with a worker, a browser, hours, judges, or weights of others."""
+"""Words of a command -> the test that runs it: it needs a Prefect server with a worker, a browser, hours, judges, or others' weights."""
 READY = (
     "sample --store runs/mine --count 300",
     "fit --store runs/mine --estimator svc --name earlier",
