@@ -17,7 +17,7 @@ from .test_serving import free_port
 
 pytestmark = pytest.mark.slow
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PATIENCE = 150_000
+PATIENCE = 400_000
 """Milliseconds."""
 
 
