@@ -13,6 +13,7 @@ from ganinv.data import Dataset
 from ganinv.errors import GaninvError
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.store import RowError
 
 PHOTOS = 8
 """So many are looked at, spread over the data set."""
@@ -52,23 +53,43 @@ def look_at_faces(dataset: Dataset, generator: str) -> Callable[[], None]:
 
 
 def _look(some: Dataset, generator: str) -> None:
-    from ganinv.judges.faces import FaceJudge
-    from ganinv.judges.framing import about_alike, generator_frame, misframed, to_side
-
     try:
-        loaded, opened = some.load(some.ids, SIDE), open_generator(generator)
-        images = to_side(loaded.images)
-        if not loaded.ids or about_alike(images, opened):
-            return
-        judge = FaceJudge()
-        place = generator_frame(opened, judge)
-        words = misframed(images, loaded.ids, place, judge) if place is not None else ""
+        words = _misframed(some, generator)
     except (GaninvError, RuntimeError, OSError) as error:
         _log.debug("the faces were not looked at: %s", error)
         return
     if words:
         _log.warning(
-            "%s: it will be inverted badly. Align photos first, as the generator's training images were: "
-            "ganinv.data.align_face does it from the eyes and the corners of the mouth",
+            "%s: it will be inverted badly. Align photos first, as the generator's training images were: ganinv align PHOTOS "
+            "--store STORE, then invert --dataset STORE/aligned/faces",
             words,
         )
+
+
+def _misframed(some: Dataset, generator: str) -> str:
+    """How the faces lie elsewhere than the generator's, in words."""
+    from ganinv.judges.faces import FaceJudge
+    from ganinv.judges.framing import about_alike, generator_frame, misframed, to_side
+
+    loaded, opened = some.load(some.ids, SIDE), open_generator(generator)
+    images = to_side(loaded.images)
+    if not loaded.ids or about_alike(images, opened):
+        return ""
+    judge = FaceJudge()
+    place = generator_frame(opened, judge)
+    return misframed(images, loaded.ids, place, judge) if place is not None else ""
+
+
+def unaligned(dataset: Dataset, generator: str) -> str:
+    """Why images are photos rather than crops of faces framed as the generator's, in words; "" where they look like such crops.
+
+    Some are looked at: whether they are square, and, where a detector is installed, whether the faces are where the generator has
+    them.
+    """
+    step = max(1, len(dataset) // PHOTOS)
+    some = Dataset(dataset.place, {image_id: dataset.sources[image_id] for image_id in dataset.ids[::step][:PHOTOS]})
+    shapes = [photo.image.size for photo in some.photos(some.ids) if not isinstance(photo, RowError)]
+    oblong = sum(width != height for width, height in shapes)
+    if oblong:
+        return f"{oblong} of {len(shapes)} images that were looked at are not square"
+    return _misframed(some, generator) if _installed() else ""

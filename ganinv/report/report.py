@@ -13,18 +13,27 @@ from ganinv.records import CodeReader
 from ganinv.report import sections
 from ganinv.report.images import ReaderOf, SourceImages
 from ganinv.report.inversions import existing, read_runs
+from ganinv.report.opening import Photos, photo_rows
 from ganinv.report.request import ReportRequest
 from ganinv.report.sampled import Samples, read_samples
 from ganinv.report.tables import error_rows, provenance_blocks, versions
 from ganinv.store import Collection, Store
 
 
-def write_report(store: Store, generator: Generator, request: ReportRequest, source_images: SourceImages) -> bytes:
+def write_report(
+    store: Store,
+    generator: Generator,
+    request: ReportRequest,
+    source_images: SourceImages,
+    photos: Photos = lambda ids: {},
+    other_images: SourceImages = lambda ids: {},
+) -> bytes:
     """The report as UTF-8 HTML: no script, no request to anywhere. The same store gives the same bytes.
 
     Args:
         generator: the one that the latents belong to.
         source_images: image ids to the images that were inverted, uint8 [H, W, 3]; ids it cannot read may be missing.
+        photos: of ``request.pasted``, ids to photos. other_images: as ``source_images``, of ``request.others``.
     """
     notes: list[str] = []
     runs = read_runs(store, request.latents, notes)
@@ -41,6 +50,11 @@ def write_report(store: Store, generator: Generator, request: ReportRequest, sou
     page = {
         "title": request.title,
         "headline": sections.headline(generator, runs, samples),
+        "opening": photo_rows(existing(store, "pasted", request.pasted, notes), photos),
+        "others": sections.strips(
+            reader_of, generator, read_runs(store, request.others, notes), other_images, request.max_strips
+        ),
+        "others_title": request.others_title,
         "strips": sections.strips(reader_of, generator, runs, source_images, request.max_strips),
         "methods": sections.methods(runs, comparable=not unlike),
         "distributions": sections.distributions(runs),
@@ -93,7 +107,9 @@ def _samples(store: Store, generator: Generator, name: str | None, notes: list[s
 def _collections(store: Store, request: ReportRequest) -> list[tuple[str, Collection]]:
     """(where, collection) of all that this report reads, for its errors and its provenance."""
     wanted: list[tuple[str, str | None]] = [("samples", request.samples), ("training", request.training)]
-    wanted += [(kind, name) for name in dict.fromkeys(request.latents) for kind in ("latents", "metrics")]
+    wanted += [
+        (kind, name) for name in dict.fromkeys((*request.latents, *request.others)) for kind in ("latents", "metrics")
+    ]
     wanted += [("edits", request.edits), ("edit-metrics", request.edits)]
     found = ((f"{kind}/{name}", existing(store, kind, name)) for kind, name in wanted)
     return [(where, collection) for where, collection in found if collection is not None]

@@ -17,6 +17,11 @@ class ReportRequest(StrictModel):
     """Inversions of one data set, one per method, in the order they are to be shown."""
     edits: str | None = None
     """Edited inversions; their scores are in the ``edit-metrics`` of the same name."""
+    pasted: str | None = None
+    """Photos with edited faces pasted back: the report opens with them."""
+    others: tuple[str, ...] = ()
+    """Inversions of another data set, one per method: shown side by side, and not counted with the others."""
+    others_title: str = "Other images"
     training: str | None = None
     """Training curves of an encoder."""
     title: str

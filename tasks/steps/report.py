@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from ganinv.data.index import SourceIndex
+from ganinv.data.source import Place
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.report import ReportRequest, write_report
-from ganinv.store import Store, open_store
+from ganinv.store import RowError, Store, open_store
 from ganinv.store.names import checked_name
 from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device
 from tasks.sources import sources_of
+from tasks.steps.align import aligned
 
 
 class ReportJob(CodesJob):
@@ -21,6 +26,8 @@ class ReportJob(CodesJob):
 
     Args:
         latents: inverted collections of one data set, one per method.
+        pasted: photos with edited faces, which the report opens with.
+        others: inverted collections of another data set, shown below under ``others_title``.
     """
 
     store: str
@@ -31,6 +38,9 @@ class ReportJob(CodesJob):
     training: str | None = None
     latents: tuple[str, ...] = ()
     edits: str | None = None
+    pasted: str | None = None
+    others: tuple[str, ...] = ()
+    others_title: str = "Other images"
     max_strips: int = 12
 
 
@@ -42,8 +52,8 @@ def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
     """
     path = f"reports/{checked_name('report', job.name)}.html"
     store = open_store(job.store)
-    named = {"samples": job.samples, "training": job.training, "edits": job.edits}
-    for kind, name in [*(("latents", each) for each in job.latents), *named.items()]:
+    named = {"samples": job.samples, "training": job.training, "edits": job.edits, "pasted": job.pasted}
+    for kind, name in [*(("latents", each) for each in (*job.latents, *job.others)), *named.items()]:
         if name is not None:
             store.collection(kind, name).plan()  # what is named and not there is told, not left out
     generator = open_generator(job.generator, default_device())
@@ -53,12 +63,16 @@ def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
         training=job.training,
         latents=job.latents,
         edits=job.edits,
+        pasted=job.pasted,
+        others=job.others,
+        others_title=job.others_title,
         max_strips=job.max_strips,
         encoders=job.encoders,
         needed=job.needed,
     )
     sources = Sources(store, job.latents[0] if job.latents else None, generator.resolution)
-    html = write_report(store, generator, request, sources)
+    others = Sources(store, job.others[0] if job.others else None, generator.resolution)
+    html = write_report(store, generator, request, sources, partial(_photos, store, job.pasted), others)
     store.objects.put(path, html)
     return {"report": store.objects.where(path), "bytes": len(html)}
 
@@ -75,3 +89,13 @@ class Sources:
         loaded = sources_of(self._store.latents[self._latents], self._store).load(list(ids), self._resolution)
         pixels = ((loaded.images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
         return dict(zip(loaded.ids, pixels, strict=True))
+
+
+def _photos(store: Store, pasted: str | None, ids: Sequence[str]) -> dict[str, Image.Image]:
+    """The photos that faces were pasted into, read again: id -> upright RGB."""
+    if pasted is None or not ids:
+        return {}
+    crops = aligned(store, str(store.collection("pasted", pasted).plan().config["aligned"]))
+    place = Place(str(crops.plan().config["dataset"]["url"]))
+    found = SourceIndex(place, crops.objects, crops.path).photos(ids)
+    return {photo.image_id: photo.image for photo in found if not isinstance(photo, RowError)}

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from ganinv.data import demo_dataset, open_dataset
+from ganinv.data.demo import demo_photos, demo_small_faces
 from ganinv.errors import DataError
+from ganinv.store import RowError
 
 
 @pytest.mark.parametrize("frame", ["framed", "tight"])
@@ -29,6 +31,30 @@ def test_the_demo_has_its_pictures_without_a_network(
     assert (portrait[0] - portrait[2]).abs().mean() > 0.1
     assert (small[0] == small[2]).all()
     assert len((tmp_path / "demo" / "SOURCES.txt").read_text().splitlines()) == 102
+
+
+def test_photos_of_the_demo_with_where_eyes_and_mouths_are(tmp_path: Path) -> None:
+    """Colour photos as they came, the landmarks that stand in for a detector, and who made them."""
+    from ganinv.faces import align, open_detector
+
+    photos = open_dataset(str(demo_photos(tmp_path)))
+    assert set(photos.ids) >= {"astronaut", "grace-hopper"}
+    given = open_detector("landmarks", table=str(tmp_path / "landmarks.csv"))
+    for photo in photos.photos(photos.ids):
+        assert not isinstance(photo, RowError)
+        assert np.asarray(photo.image, float).std(axis=-1).mean() > 5, "in colour"
+        assert align(photo.image, given, size=64, image_id=photo.image_id)[0].face.side > 150
+    assert len((tmp_path / "SOURCES.txt").read_text().splitlines()) == len(photos)
+
+
+def test_small_faces_of_the_demo(tmp_path: Path) -> None:
+    small = open_dataset(str(demo_small_faces(tmp_path, count=3)))
+    assert small.ids == ["small-face-000", "small-face-001", "small-face-002"]
+    assert small.load(small.ids, 64).errors == []
+    (tmp_path / "file").write_text("x")
+    for write in (demo_photos, demo_small_faces):
+        with pytest.raises(DataError, match="Choose another folder"):
+            write(tmp_path / "file")
 
 
 def test_the_demo_writes_the_same_twice(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_photos_as_a_camera_gives_them_are_told_once(
     (word,) = said(folder(tmp_path / "raw", photos(shared, "london-cc-by")), caplog)
     assert "in 4 of 4 photos" in word
     assert "times as large" in word
-    assert "align_face" in word
+    assert "ganinv align PHOTOS" in word
 
 
 @pytest.mark.parametrize("change", ["turned", "shifted"])

@@ -1,0 +1,67 @@
+"""``ganinv retouch``: a photo through align, invert, edit and paste, in one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+from typer.testing import CliRunner
+
+from flows.cli import app
+from ganinv.directions.direction import Direction
+from ganinv.errors import ConfigError
+from ganinv.generators.files import open_generator
+from ganinv.store import open_store
+
+HEAD = "image_id,left_eye_x,left_eye_y,right_eye_x,right_eye_y,mouth_left_x,mouth_left_y,mouth_right_x,mouth_right_y"
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """An astronaut, where her eyes and mouth are, and a store that knows a direction."""
+    Image.fromarray(skimage.data.astronaut()).save(tmp_path / "astronaut.png")
+    points = "astronaut,203.2,100.8,246.8,102.8,205.0,140.4,243.6,141.6"
+    (tmp_path / "points.csv").write_text(f"{HEAD}\n{points}\n")
+    g = open_generator("portraits-64")
+    vector = np.full(g.w_dim, g.w_dim**-0.5, np.float32)
+    about = {"method": "test", "generator_name": g.name, "generator_fingerprint": g.fingerprint, "unit": 2.0}
+    open_store(str(tmp_path / "store")).directions.put(Direction("smile", vector, "w", **about))
+    return tmp_path / "astronaut.png"
+
+
+def retouch(photo: Path, *more: str) -> list[str]:
+    folder = photo.parent
+    points = ["--landmarks", str(folder / "points.csv")]
+    return ["retouch", str(photo), "--store", str(folder / "store"), "--out", str(folder / "out"), *points, *more]
+
+
+@pytest.mark.seconds
+def test_a_photo_in_one_command(photo: Path) -> None:
+    words = retouch(photo, "--edit", "smile=2", "--edit", "smile=-1", "--method", "e4e", "--engine", "inline", "--json")
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert "fit" not in result, "the store had the direction"
+    assert result["pictures"] == 2
+    before = np.asarray(Image.open(photo))
+    for name in ("astronaut@smile=2.png", "astronaut@smile=-1.png"):
+        after = np.asarray(Image.open(photo.parent / "out" / name))
+        assert after.shape == before.shape
+        differs = (after != before).any(-1)
+        assert 0.01 < differs.mean() < 0.2
+        assert not differs[300:].any()
+    again = json.loads(CliRunner().invoke(app, words).stdout)
+    assert {step: again[step]["units_computed"] for step in ("align", "invert", "edit", "paste")} == dict.fromkeys(
+        ("align", "invert", "edit", "paste"), 0
+    )
+
+
+def test_a_landmark_table_beside_another_detector(photo: Path) -> None:
+    words = retouch(photo, "--edit", "smile=2", "--detector", "centre", "--engine", "inline")
+    refused = CliRunner().invoke(app, words)
+    assert isinstance(refused.exception, ConfigError)
+    assert "--landmarks takes the place of a detector: leave --detector centre away" in str(refused.exception)
