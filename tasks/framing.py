@@ -61,7 +61,7 @@ def _look(some: Dataset, generator: str) -> None:
     if words:
         _log.warning(
             "%s: it will be inverted badly. Align photos first, as the generator's training images were: ganinv align PHOTOS "
-            "--store STORE, then invert --dataset STORE/aligned/faces",
+            "--store STORE, then ganinv invert --dataset STORE/aligned/faces",
             words,
         )
 
