@@ -18,7 +18,7 @@ from ganinv.version import code_version
 from tasks.device import default_device
 from tasks.jobs.engine import Engine
 from tasks.outcome import failures, take_back
-from tasks.pool import Pool, RunStopped, UnitReport, WorkerSpec, open_pool
+from tasks.pool import Pool, RunStopped, UnitReport, WorkerSpec, early, open_pool
 from tasks.summary import Tally, summarised
 
 if TYPE_CHECKING:
@@ -61,13 +61,35 @@ class Pools:
     ) -> None:
         self.engine, self.watch, self.should_stop, self._stack = engine, watch, should_stop, stack
         self._pools: dict[tuple[bool, bool], Pool] = {}
+        self._inline: dict[bool, Pool] = {}
 
-    def get(self, sequential: bool = False, gpu: bool = True) -> Pool:
+    def get(self, sequential: bool = False, gpu: bool = True, little: str = "") -> Pool:
         """A pool. ``sequential`` gives one with a single slot, which works on units in their order; without ``gpu`` its
-        workers get none, unless the engine says how many."""
+        workers get none, unless the engine says how many. Workers of the pool that was used before end, if it is another one.
+
+        Args:
+            little: why the work is too little for Ray, where it is: ``auto`` then works here, unless Ray runs already.
+        """
+        e = self.engine
+        if little and e.kind == "auto" and e.runs == "ray" and not self._pools:
+            early.drop()
+            if gpu not in self._inline:
+                gpus = float(torch.cuda.is_available()) if gpu and e.gpus_per_slot is None else e.gpus_per_slot
+                self._inline[gpu] = self._stack.enter_context(
+                    open_pool("inline", gpus_per_slot=gpus if gpu else 0, quiet=e.quiet, why=little)
+                )
+            return self._inline[gpu]
+        if not self._pools and e.runs == "ray" and (begun := early.claim()) is not None:
+            pool = self._stack.enter_context(begun.opened())
+            if begun.fits(e):
+                self._pools[False, True] = pool
+            else:
+                pool.release()
         key = sequential, gpu
+        for other, pool in self._pools.items():
+            if other != key:
+                pool.release()  # what its workers hold may be all that there is
         if key not in self._pools:
-            e = self.engine
             opened = open_pool(
                 e.runs,
                 1 if sequential else e.slots,
@@ -79,6 +101,11 @@ class Pools:
             self._pools[key] = self._stack.enter_context(opened)
         return self._pools[key]
 
+    def release(self) -> None:
+        """End all workers that stayed for a next step, before one that needs their cores for itself."""
+        for pool in self._pools.values():
+            pool.release()
+
     def _gpus(self, gpu: bool) -> float | None:
         """Of a slot; None leaves it to what Ray sees."""
         given = self.engine.gpus_per_slot
@@ -89,6 +116,7 @@ class Pools:
     def close(self) -> None:
         """End the connection now. A run that was stopped need not wait until the caller that opened the pools hears of it."""
         self._pools.clear()
+        self._inline.clear()
         self._stack.close()
 
 
@@ -117,6 +145,7 @@ def run_units(
     again: Callable[[Plan], Sequence[str]] | None = None,
     made_of: Sequence[Collection] = (),
     left_out: Mapping[str, int] | None = None,
+    little: str = "",
 ) -> dict[str, Any]:
     """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing.
 
@@ -128,9 +157,10 @@ def run_units(
         again: called with the plan before anything is computed: images of units that are done, to be computed again.
         made_of: collections whose rows this one is made of: where these were replaced, it is made again.
         left_out: what its data set has besides, for the summary.
+        little: why the work is too little for Ray, where it is (``Pools.get``).
     """
     if plan.units and not collection.exists():  # there is work to do, and the plan says what began it
-        plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu).place.as_dict()})
+        plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu, little).place.as_dict()})
     news, there = News.of(collection, made_of), plan.ids
     plan = collection.start(plan, grows=grows, reread=reread, prepare=prepare)
     done = collection.done()
@@ -143,7 +173,7 @@ def run_units(
     ignored: dict[str, int] = {}
     if left:
         images = sum(len(unit.ids) for unit in left)
-        pool = pools.get(sequential, gpu)
+        pool = pools.get(sequential, gpu, little)
         tally = Tally(images, pool.place, left_out or {})
         try:
             with ExitStack() as stack:

@@ -106,6 +106,24 @@ MEASURED_UNITS = 16
 UNKNOWN = "what one costs is not known: invert some first (--limit 16 --name trial), then ask again"
 
 
+RAY_SECONDS = 8.0
+"""What it takes until Ray and its workers are there (benchmarks/scale/start.py)."""
+
+
+def little(store: Store, collection: Collection, plan: Plan, engine: Engine) -> str:
+    """Why work on this machine is too little for Ray: one process would be through before workers are there. Empty where it is
+    not, where nobody knows, and where the engine is not to choose."""
+    if engine.kind != "auto" or engine.runs == "inline" or os.environ.get("RAY_ADDRESS"):
+        return ""
+    cost = estimate(store, collection, plan, engine)
+    if cost.seconds is None or cost.slots is None:
+        return ""
+    alone = cost.seconds * cost.slots
+    if alone - cost.seconds >= RAY_SECONDS:
+        return ""
+    return f"about {format_duration(alone)} of work, Ray would take longer to start"
+
+
 def _slots(engine: Engine, gpus: float, units: int) -> int | None:
     if engine.runs == "inline":
         return 1

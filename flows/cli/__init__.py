@@ -9,11 +9,11 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
-from flows.cli import directions, faces, latents, leaderboard, pipeline, runs, studio, weights
+from flows.cli import directions, faces, flags, latents, leaderboard, pipeline, runs, studio, weights
 from flows.cli.apps import app
 from ganinv.errors import GaninvError
 
-__all__ = ["app", "directions", "faces", "latents", "leaderboard", "main", "pipeline", "runs", "studio", "weights"]
+__all__ = ["app", "directions", "faces", "flags", "latents", "leaderboard", "main", "pipeline", "runs", "studio", "weights"]
 
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of who is ended by SIGTERM, by convention."""
@@ -22,6 +22,7 @@ TERMINATED = 128 + signal.SIGTERM
 def main() -> None:
     """Entry point: turns every deliberate error into one message, and a supervisor's SIGTERM too."""
     before = signal.signal(signal.SIGTERM, _terminated)
+    flags.allow_ahead()
     try:
         app()
     except GaninvError as error:
@@ -33,6 +34,8 @@ def main() -> None:
             sys.exit(TERMINATED)
         raise
     finally:
+        if "tasks.pool.early" in sys.modules:  # of a command that ended before it came to it
+            sys.modules["tasks.pool.early"].drop()
         signal.signal(signal.SIGTERM, before)
 
 

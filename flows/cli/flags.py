@@ -30,6 +30,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -117,6 +118,7 @@ class Step:
         flat: fields that are models and have a flag for each of their fields.
         made: fields that the function makes of parameters of its own: field -> those flags.
         flags: what is otherwise than the model says; fields of a flat model as ``dataset.url``.
+        ahead: modules that its workers need: they are begun before the model, and so torch, is imported here.
     """
 
     name: str
@@ -126,6 +128,7 @@ class Step:
     flat: Sequence[str]
     made: Mapping[str, Sequence[str]]
     flags: Mapping[str, Flag]
+    ahead: Sequence[str] = ()
 
     @cache  # noqa: B019  # there are as many as there are commands
     def command(self) -> TyperCommand:
@@ -170,6 +173,8 @@ class StepCommand(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         step: Step = self.callback.step  # type: ignore[union-attr]
+        if _begins_ahead and step.ahead and not {"--help", "--dry-run", "--to"} & {a.partition("=")[0] for a in args}:
+            begin_ahead(step, args)
         return step.command().make_context(info_name, args, parent=parent, **extra)
 
 
@@ -181,6 +186,7 @@ def step(
     flat: Sequence[str] = (),
     made: Mapping[str, Sequence[str]] | None = None,
     flags: Mapping[str, Flag] | None = None,
+    ahead: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Callable[[], None]]:
     """Register a function as a command of ``group`` with the flags of ``model`` (see :class:`Step`).
 
@@ -191,13 +197,51 @@ def step(
         def unbuilt() -> None: ...
 
         unbuilt.__doc__, unbuilt.__name__ = function.__doc__, function.__name__
-        made_of = Step(function.__name__, model, function, engine, flat, made or {}, flags or {})
+        made_of = Step(function.__name__, model, function, engine, flat, made or {}, flags or {}, ahead)
         unbuilt.step = made_of  # type: ignore[attr-defined]
         STEPS.append(made_of)
         group.command(function.__name__, cls=StepCommand)(unbuilt)
         return unbuilt
 
     return register
+
+
+_begins_ahead = False
+
+
+def allow_ahead() -> None:
+    """Of a process that is one command: what is begun before it is known to be needed ends with it."""
+    global _begins_ahead
+    _begins_ahead = True
+
+
+def begin_ahead(step: Step, args: Sequence[str]) -> None:
+    """Ray and its workers are on their way while this process imports the command's model. What is wrong with the engine's
+    flags is told by the command itself."""
+    words = {flag: word for word in _words(load(ENGINE), _OF_ENGINES) for flag in _names(word)}
+    given: dict[str, Any] = {}
+    for place, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if (word := words.get(flag)) is None:
+            continue
+        if equals:
+            given[word.path[-1]] = value
+        elif flag.startswith("--no-") or place + 1 == len(args) or args[place + 1].startswith("--"):
+            given[word.path[-1]] = not flag.startswith("--no-")
+        else:
+            given[word.path[-1]] = args[place + 1]
+    with suppress(ConfigError):
+        load("tasks.pool.early:begin")(Said(load(ENGINE), given).make(), step.ahead)
+
+
+def _names(word: Word) -> list[str]:
+    """``--quiet``, ``--no-quiet``."""
+    about = get_args(word.parameter.annotation)[1]
+    declared = [
+        about.default,
+        *(about.param_decls or ()),
+    ]  # beside an annotation, Typer takes the first name for the default
+    return [name for names in declared if isinstance(names, str) for name in names.split("/")]
 
 
 def load(name: str) -> Any:

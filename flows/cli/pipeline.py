@@ -18,6 +18,8 @@ from flows.cli.output import show
 from ganinv.errors import ConfigError
 
 DATASET = "tasks.jobs.dataset:DatasetRef"
+WORKERS = ("tasks.steps.invert",)
+"""What nearly all that workers import hangs on."""
 OF_INVERT = {
     "dataset.limit": Flag(help="How many images, the first by id."),
     "name": Flag(help="The method's name by default."),
@@ -36,6 +38,7 @@ OF_INVERT = {
         "url": Flag("--dataset", help="Your own images instead of the built-in portraits.", required=False),
         "limit": Flag(help="How many images to invert.", default=12),
     },
+    ahead=WORKERS,
 )
 def demo(dataset: Said, engine: Said, store: StoreUrl = "runs/demo") -> None:
     """Run the whole chain on real portraits and write a report. Run again, it resumes.
@@ -53,7 +56,7 @@ def demo(dataset: Said, engine: Said, store: StoreUrl = "runs/demo") -> None:
     tell_failures(result, engine.allow_failed)
 
 
-@step(app, DATASET, flags={"url": Flag("--dataset")})
+@step(app, DATASET, flags={"url": Flag("--dataset")}, ahead=WORKERS)
 def run(
     dataset: Said,
     engine: Said,
@@ -78,13 +81,18 @@ def run(
     end(result, as_json, engine.allow_failed)
 
 
-@step(app, "tasks.steps.sample:SampleJob", flags={"count": Flag(help="How many."), "classes": Flag("--class")})
+@step(
+    app,
+    "tasks.steps.sample:SampleJob",
+    flags={"count": Flag(help="How many."), "classes": Flag("--class")},
+    ahead=("tasks.steps.sample",),
+)
 def sample(job: Said, engine: Said, as_json: AsJson = False) -> None:
     """Sample latents and score them. Example: ganinv sample --store runs/a --count 10000"""
     run_step("tasks.steps.sample:run_sample", job, engine, as_json)
 
 
-@step(app, "tasks.steps.label:LabelJob", flags={"name": Flag(help="Of the new scores.")})
+@step(app, "tasks.steps.label:LabelJob", flags={"name": Flag(help="Of the new scores.")}, ahead=("tasks.steps.label",))
 def label(job: Said, engine: Said, as_json: AsJson = False) -> None:
     """Score samples by another labeller. Example: ganinv label --store runs/a --labeller clip-faces --name clip"""
     run_step("tasks.steps.label:run_label", job, engine, as_json)
@@ -172,7 +180,7 @@ def train(
     run_step("tasks.steps.train:run_train", job, engine, as_json, recipe=made)
 
 
-@step(app, "tasks.steps.invert:InvertJob", flat=("dataset",), flags=OF_INVERT)
+@step(app, "tasks.steps.invert:InvertJob", flat=("dataset",), flags=OF_INVERT, ahead=WORKERS)
 def invert(
     job: Said,
     engine: Said,
@@ -206,6 +214,7 @@ def invert(
     "tasks.steps.fill:FillJob",
     flat=("dataset",),
     flags={**OF_INVERT, "dataset.url": Flag(argument=True), "name": Flag(help="<method>-filled by default.")},
+    ahead=WORKERS,
 )
 def fill(
     job: Said,
@@ -236,6 +245,7 @@ def fill(
     "tasks.steps.edit:EditJob",
     made={"edits": ("--edit", "--condition", "--trust", "--reference", "--attributes", "--editor")},
     flags={"images": Flag(default="files")},
+    ahead=("tasks.steps.edit",),
 )
 def edit(
     job: Said,
@@ -291,7 +301,12 @@ def edit(
     run_step("tasks.steps.edit:run_edit", job, engine, as_json, edits=specs)
 
 
-@step(app, "tasks.steps.evaluate:EvaluateJob", flags={"edits": Flag(help="Also measure these edits.")})
+@step(
+    app,
+    "tasks.steps.evaluate:EvaluateJob",
+    flags={"edits": Flag(help="Also measure these edits.")},
+    ahead=("tasks.steps.evaluate",),
+)
 def evaluate(job: Said, engine: Said, as_json: AsJson = False) -> None:
     """Measure inversions (MSE, PSNR, SSIM, distance) and edits. Example: ganinv evaluate --store runs/a --latents pti"""
     run_step("tasks.steps.evaluate:run_evaluate", job, engine, as_json)

@@ -3,15 +3,18 @@
 ``compile``: what follows a convolution (filter, demodulation, noise, bias, leaky ReLU, clamp) as one kernel.
 ``layers.after_convolution`` is the reference; the twin here is the same function in operations that a compiler fuses (the
 filter as sixteen shifted sums). ``step``: a step of optimisation or tuning renders, measures and differentiates in one graph
-(``ganinv.stages.descent``), which takes a minute or more to compile for each stage.
+(``ganinv.stages.descent``), which takes a minute or more to compile for each stage. ``graph``: the whole step, optimiser
+included, is recorded and replayed (``ganinv.stages.recording``), on a GPU as a CUDA graph; that needs no compiler and takes as
+long as three steps.
 
-Both are off unless ``fast_path(mode)`` or ``GANINV_FAST=mode`` asks for one; where it cannot be had, one warning says so and
+All are off unless ``fast_path(mode)`` or ``GANINV_FAST=mode`` asks for one; where it cannot be had, one warning says so and
 the plain path goes on. ``benchmarks/generator/fast_path.py`` measures whether they pay.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,7 +27,7 @@ from torch import Tensor
 from ganinv.errors import ConfigError
 from ganinv.generators import layers
 
-Mode = Literal["off", "compile", "step"]
+Mode = Literal["off", "compile", "step", "graph"]
 _mode: Mode | None = None
 
 Tensors = Sequence[Tensor | None]
@@ -35,7 +38,7 @@ def fast_path(mode: Mode | None = None) -> Mode:
     """The path that this process takes; with an argument, the one that it takes from now on.
 
     Raises:
-        ConfigError: another mode than ``off``, ``compile`` and ``step``, here or in ``GANINV_FAST``.
+        ConfigError: another mode than ``off``, ``compile``, ``step`` and ``graph``, here or in ``GANINV_FAST``.
     """
     global _mode
     if mode is None and _mode is not None:
@@ -45,6 +48,11 @@ def fast_path(mode: Mode | None = None) -> Mode:
         raise ConfigError(f"unknown fast path {wanted!r}; there are: {', '.join(get_args(Mode))}")
     _mode = wanted
     return wanted  # type: ignore[no-any-return]
+
+
+def triton_is_there() -> bool:
+    """Whether there is what ``torch.compile`` makes kernels for a GPU with."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def give_up(error: Exception) -> None:

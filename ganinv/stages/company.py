@@ -49,10 +49,12 @@ def has_own_weights(name: str) -> bool:
     return name.endswith("batched product")
 
 
-def example(name: str, width: int, out: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def example(
+    name: str, width: int, out: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
     """Rows [16, ...] and weights for an operation of some width."""
     random = torch.Generator().manual_seed(width + out)
-    draw = lambda *shape: torch.randn(*shape, generator=random).to(device)  # noqa: E731
+    draw = lambda *shape: torch.randn(*shape, generator=random).to(device, dtype)  # noqa: E731
     if name.endswith("convolution"):
         return draw(MANY, width, 4, 4), draw(out, width, 3, 3)
     return draw(MANY, width), draw(*((MANY,) if has_own_weights(name) else ()), width, out)
@@ -69,10 +71,10 @@ def leaves_a_trace(operation: Operation, x: Tensor, weight: Tensor, own: bool) -
 
 
 @cache
-def traces(device: str = "cpu") -> tuple[str, ...]:
+def traces(device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[str, ...]:
     """The operations in which an image's result depends on its batch, such as ``matmul 512x512``. Empty: it does not.
 
-    Takes a few milliseconds, once for each device of a process.
+    Takes a few milliseconds, once for each device and dtype of a process.
     """
     cases = [(name, *size) for name in ("matmul", "gradient of linear") for size in ((128, 128), (512, 18), (512, 512))]
     cases += [("gradient of batched product", 32, 32), ("gradient of convolution", 16, 16)]
@@ -80,6 +82,6 @@ def traces(device: str = "cpu") -> tuple[str, ...]:
         found = [
             f"{name} {width}x{out}"
             for name, width, out in cases
-            if leaves_a_trace(OPERATIONS[name], *example(name, width, out, device), has_own_weights(name))
+            if leaves_a_trace(OPERATIONS[name], *example(name, width, out, device, dtype), has_own_weights(name))
         ]
     return tuple(found)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,21 +20,18 @@ from pydantic import Field
 from torch import Tensor
 
 from ganinv.codes.code import Code
-from ganinv.codes.parts import map_tensors
 from ganinv.config import StrictModel
 from ganinv.generators import fast
 from ganinv.generators.stylegan2 import Generator
-from ganinv.optim.batched import Matrix, Optimizer, State
+from ganinv.optim.batched import Matrix, Optimizer
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.batches import idle
+from ganinv.stages.lanes import CAP, NOT_FINITE, PLATEAU, REASONS, THRESHOLD, Batch, Draws, Lane
 from ganinv.stages.memory import Gauge
 from ganinv.stages.objective import Objective
+from ganinv.stages.recording import Recording
 from ganinv.stages.variables import DescentStep, Variable
 from ganinv.target import Target
-
-DRAWS = 32  # steps whose random numbers are drawn at once
-REASONS = ("", "cap", "threshold", "plateau", "not_finite")
-CAP, THRESHOLD, PLATEAU, NOT_FINITE = 1, 2, 3, 4
 
 
 class Stop(StrictModel):
@@ -46,75 +42,6 @@ class Stop(StrictModel):
     patience: int | None = Field(None, ge=1)
     """Its best loss fell by less than ``tolerance`` of itself in so many steps."""
     tolerance: float = Field(0.01, ge=0)
-
-
-@dataclass
-class Lane:
-    """One image under way, as the host knows it."""
-
-    index: int
-    streams: Callable[[str], torch.Generator]
-    steps: int = 0
-    curve: list[float] = field(default_factory=list)
-    _drawn: dict[str, tuple[int, Tensor]] = field(default_factory=dict)
-
-    def normal(self, purpose: str, shape: Sequence[int], like: Tensor) -> Tensor:
-        """The draw of this lane's current step. Drawn in blocks, each from a stream of its own."""
-        block, offset = divmod(self.steps, DRAWS)
-        if self._drawn.get(purpose, (-1,))[0] != block:
-            drawn = torch.randn(DRAWS, *shape, generator=self.streams(f"{purpose}/{block}"))
-            self._drawn[purpose] = block, drawn.to(like)
-        return self._drawn[purpose][1][offset]
-
-
-@dataclass
-class Batch:
-    """The lanes' tensors. The last ones may be idle: copies that make up the number."""
-
-    lanes: list[Lane]
-    base: Code
-    x: tuple[Tensor, ...]
-    """Per variable: [B, D]."""
-    state: tuple[State, ...]
-    reference: Any
-    count: Tensor
-    """[B] steps done."""
-    reason: Tensor
-    """[B] of ``REASONS``; 0 is under way."""
-    best: Tensor
-    """[B] lowest loss so far."""
-    mark: Tensor
-    """[B] lowest loss when patience last began."""
-
-    def select(self, index: Sequence[int]) -> Batch:
-        at = torch.tensor(index, dtype=torch.long, device=self.count.device)
-        tensors = map_tensors(self._tensors(), lambda t: t[at])
-        return Batch([self.lanes[i] for i in index if i < len(self.lanes)], self.base[at], *tensors)
-
-    def joined(self, other: Batch) -> Batch:
-        return Batch(
-            self.lanes + other.lanes,
-            Code.cat([self.base, other.base]),
-            *_cat(self._tensors(), other._tensors()),
-        )
-
-    def _tensors(self) -> tuple[Any, ...]:
-        return tuple(self.x), tuple(self.state), self.reference, self.count, self.reason, self.best, self.mark
-
-    def real(self) -> Batch:
-        """Without idle lanes."""
-        return self if len(self.count) == len(self.lanes) else self.select(range(len(self.lanes)))
-
-    def padded(self, most: int) -> Batch:
-        """With idle lanes at the end."""
-        real = len(self.lanes)
-        missing = idle(real, most)
-        if not missing:
-            return self
-        out = self.select([*range(real), *[real - 1] * missing])
-        out.lanes = self.lanes
-        out.reason[real:] = CAP
-        return out
 
 
 class Descent:
@@ -161,6 +88,11 @@ class DescentRun:
         self.matrices: list[list[Matrix]] = []
         self.results: dict[int, tuple[Code, Lane, str]] = {}
         self.batch: Batch | None = None
+        self.draws: Draws | None = None
+        """Where a recorded step finds its random numbers."""
+        self._recording: Recording | None = None
+        self._tables: dict[Callable[[float], float], Tensor] = {}
+        self._once: dict[str, float] = {}
         self.look_every = 10 if self.generator.device.type == "cuda" else 1
         """Steps between two looks at which lanes are finished: each look waits for the device. Results do not depend
         on it, since a finished lane stands still."""
@@ -194,9 +126,32 @@ class DescentRun:
         done = [lane.steps / self.descent.steps for lane in self.batch.lanes]
         return done + [0.0] * (len(self.batch.count) - len(done))
 
+    def scheduled(self, curve: Callable[[float], float]) -> Tensor | None:
+        """[B]: a curve over the shares of the steps done, at each image's; None while it is zero for all of them."""
+        assert self.batch is not None
+        if self.draws is None and not any(curve(t) for t in self.progress):
+            return None
+        return self._factors(curve, self.batch)
+
+    def once(self, name: str, read: Callable[[], float]) -> float:
+        """A number that no step changes, read from the device before the first one needs it."""
+        if name not in self._once:
+            self._once[name] = read()
+        return self._once[name]
+
+    def _factors(self, curve: Callable[[float], float], batch: Batch) -> Tensor:
+        """[B], from a table on the device: a step that asked the host for it would wait for the device first."""
+        steps = self.descent.steps
+        if curve not in self._tables:
+            table = torch.tensor([curve(k / steps) for k in range(steps)], dtype=batch.base.w.dtype)
+            self._tables[curve] = table.to(batch.count.device)
+        return self._tables[curve][batch.count.clamp(max=steps - 1)]
+
     def normal(self, purpose: str, shape: Sequence[int]) -> Tensor:
         """[B, *shape]: each lane's draw for its step; zero in idle lanes."""
         assert self.batch is not None
+        if self.draws is not None:
+            return self.draws.take(purpose, shape, self.batch)
         drawn = [lane.normal(purpose, shape, self.batch.base.w) for lane in self.batch.lanes]
         idle = len(self.batch.count) - len(drawn)
         return torch.stack(drawn + [torch.zeros_like(drawn[0])] * idle)
@@ -254,13 +209,47 @@ class DescentRun:
         return lambda purpose: self.context.stream(image_id, purpose)
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Render, measure, decide who stops, move the rest. Returns the losses [B] and who was under way [B]."""
+        """One step. Returns the losses [B] and who was under way [B]."""
+        recorded = self._recorded(batch) if fast.fast_path() == "graph" else None
+        if recorded is None:
+            out = self.advance(batch)
+        else:
+            batch = self.batch = recorded.load(batch)
+            loss, under_way = recorded.step()
+            out = loss, under_way
+        for lane in batch.lanes:
+            lane.steps += 1  # of finished lanes too: what counts is ``batch.count``
+        return out
+
+    def _recorded(self, batch: Batch) -> Recording | None:
+        """The step as a graph for so many lanes; None where none can be made."""
+        if self._recording is None or not self._recording.fits(batch):
+            self._recording = None  # its memory goes before the next one is made
+            try:
+                self._recording = Recording(self._drawing_from, batch)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever a capture can raise
+                fast.give_up(error)
+        return self._recording
+
+    def _drawing_from(self, draws: Draws, batch: Batch) -> tuple[Tensor, Tensor]:
+        """``advance`` of a batch whose random numbers are ``draws``."""
+        before, self.batch, self.draws = self.batch, batch, draws
+        try:
+            return self.advance(batch)
+        finally:
+            self.batch, self.draws = before, None
+
+    def advance(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Render, measure, decide who stops, move the rest: what a step does on the device, all of it in the batch's tensors.
+        Nothing here asks the device for a number."""
         descent = self.descent
         loss, distance, gradients = self._differentiate(batch)
         under_way = batch.reason == 0
         self._decide(batch, loss, distance)
         move = batch.reason == 0
-        factors = torch.tensor([descent.schedule(t) for t in self.progress], device=loss.device, dtype=loss.dtype)
+        factors = self._factors(descent.schedule, batch)
         parts = zip(descent.variables, batch.x, gradients, batch.state, self.matrices, strict=True)
         for variable, x, gradient, state, matrices in parts:
             lr = (variable.lr or descent.lr) * factors[:, None]
@@ -270,9 +259,7 @@ class DescentRun:
             if bounded is not None:
                 batch.x[i].copy_(torch.where(move[:, None], _rows(bounded), batch.x[i]))
         batch.count += move
-        batch.reason[move & (batch.count >= descent.steps)] = CAP
-        for lane in batch.lanes:
-            lane.steps += 1  # of finished lanes too: what counts is ``batch.count``
+        batch.reason.masked_fill_(move & (batch.count >= descent.steps), CAP)
         return loss, under_way
 
     def _differentiate(self, batch: Batch) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
@@ -305,15 +292,15 @@ class DescentRun:
         """Why lanes under way stop now, on the device."""
         stop, reason = self.descent.stop, batch.reason
         under_way = reason == 0
-        reason[under_way & ~torch.isfinite(loss)] = NOT_FINITE
+        reason.masked_fill_(under_way & ~torch.isfinite(loss), NOT_FINITE)
         if stop.below is not None:
-            reason[under_way & (distance <= stop.below)] = THRESHOLD
+            reason.masked_fill_(under_way & (distance <= stop.below), THRESHOLD)
         if stop.patience is not None:
-            batch.best = torch.minimum(batch.best, loss)
+            batch.best.copy_(torch.minimum(batch.best, loss))
             due = under_way & (batch.count % stop.patience == 0)
             stuck = due & (batch.best > (1 - stop.tolerance) * batch.mark)
-            reason[stuck & (reason == 0)] = PLATEAU
-            batch.mark = torch.where(due, batch.best, batch.mark)
+            reason.masked_fill_(stuck & (reason == 0), PLATEAU)
+            batch.mark.copy_(torch.where(due, batch.best, batch.mark))
 
     def _look(self, history: list[tuple[Tensor, Tensor]]) -> None:
         """See which lanes are finished, keep their results and let others in."""
@@ -386,12 +373,3 @@ def _compiled_measured() -> Callable[..., tuple[Tensor, Tensor]]:
 def _rows(values: Mapping[str, Tensor]) -> Tensor:
     """Tensors [B, ...] side by side: [B, D]."""
     return torch.cat([value.reshape(len(value), -1) for value in values.values()], dim=1)
-
-
-def _cat(a: Any, b: Any) -> Any:
-    """Two trees of tensors, joined along the first dimension."""
-    if isinstance(a, Tensor):
-        return torch.cat([a, b])
-    if isinstance(a, dict):
-        return {key: _cat(a[key], b[key]) for key in a}
-    return tuple(_cat(x, y) for x, y in zip(a, b, strict=True))

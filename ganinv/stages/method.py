@@ -24,6 +24,7 @@ from ganinv.stages.encode import Encode
 from ganinv.stages.joint_segments import JointSegments
 from ganinv.stages.mix import Mix
 from ganinv.stages.optimize import Optimize
+from ganinv.stages.precision import choose_precision
 from ganinv.stages.segment import Segment
 from ganinv.stages.tune import Tune
 from ganinv.stages.variables import original_noise
@@ -45,9 +46,10 @@ class MethodConfig(StrictModel):
     batch_size: int | None = Field(None, ge=1)
     """Images worked on at once; null is 16, and on a GPU as many as its memory holds. Halved when that does not hold them."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
     """What features, encoders and distances are computed in while an image is inverted. Latents, weights, optimiser state
-    and loss sums are float32, and so is the rendering that the reported metrics are of."""
+    and loss sums are float32, and so is the rendering that the reported metrics are of. ``auto`` is bfloat16 where a processor
+    has instructions for it (``ganinv.stages.precision``), and the plan of a run says which it was."""
 
     @property
     def lanes(self) -> int:
@@ -104,7 +106,8 @@ class Method:
     """A configured method on a generator."""
 
     def __init__(self, cfg: MethodConfig, context: Context) -> None:
-        self.cfg, self.context = cfg, context
+        self.precision = choose_precision(cfg.precision, context.generator.device)
+        self.cfg, self.context = cfg.model_copy(update={"precision": self.precision}), context
 
     @property
     def photo_side(self) -> int | None:
@@ -143,7 +146,7 @@ class Method:
         steps, reason = [0] * count, [""] * count
         broken, passes = [False] * count, None
         for stage in self.cfg.stages:
-            with self.context.computing_in(self.cfg.precision):
+            with self.context.computing_in(self.precision):
                 result = stage(target, code, self.context)
             code, passes = result.code, result.passes if result.passes is not None else passes
             loss = [a + b for a, b in zip(loss, result.loss, strict=True)]

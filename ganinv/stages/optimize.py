@@ -14,6 +14,7 @@ from ganinv.codes.code import Code
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError
 from ganinv.generators.sites import Site
+from ganinv.generators.stylegan2 import Generator
 from ganinv.optim.batched import LBFGS, Adam
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.descent import Descent, Stop
@@ -36,7 +37,7 @@ class NoiseSettings(StrictModel):
     without noise, such as the embedded one. Their maps start from zero."""
     keep: bool = True
     """The optimised maps are part of the result. False: they only help to find the latent, and are dropped (NVIDIA's
-    projector, PTI)."""
+    projector, PTI); of a generator whose noise strengths are zero they are then not optimised at all."""
 
     @model_validator(mode="after")
     def _check(self) -> NoiseSettings:
@@ -119,7 +120,7 @@ class Optimize(StrictModel):
         elif code is None:
             raise ValueError("optimize with start: code needs a stage before it that makes one, or stored codes")
         descent = Descent(
-            self._variables(code),
+            self._variables(code, silent=_no_noise(code, generator)),
             Adam() if self.optimizer == "adam" else LBFGS(),
             steps=self.steps,
             lr=self.lr,
@@ -141,22 +142,32 @@ class Optimize(StrictModel):
         """Learning-rate schedule at t in [0, 1): linear rise, plateau, cosine fall."""
         return ramps(t, self.lr_rampup, self.lr_rampdown)
 
+    def _useless(self, maps: NoiseSettings) -> bool:
+        return not maps.keep and not maps.strength and (self.space is not None or bool(self.features))
+
     @property
     def _noisy(self) -> bool:
         return self.latent_noise > 0 and self.space in ("w", "w+")
 
-    def _variables(self, code: Code | None = None) -> list[Variable]:
-        """What moves; ``code`` says which sites ``*`` are."""
+    def _variables(self, code: Code | None = None, silent: bool = False) -> list[Variable]:
+        """What moves; ``code`` says which sites ``*`` are. ``silent``: maps change no image, so those that are not kept need not
+        be there; the latent takes the same path without."""
         variables: list[Variable] = []
         if self.space is not None:
             variables.append(Latent(self.space, self.rows, self.latent_noise, self.latent_noise_end))
-        if self.noise_maps is not None:
+        if self.noise_maps is not None and not (silent and self._useless(self.noise_maps)):
             n = self.noise_maps
             variables.append(NoiseMaps(n.lr, n.regularization, n.normalize, n.start == "random", n.strength))
         for f in self.features:
             sites = [f.site] if f.site != EVERY or code is None else _sites_added_to(code)
             variables += [FeatureOffset(site, f.lr, f.unit == "deviation", f.prior) for site in sites]
         return variables
+
+
+def _no_noise(code: Code, generator: Generator) -> bool:
+    """Whether noise maps change nothing: every strength is zero, as in a generator that was trained without noise."""
+    tuned = any(name.endswith("noise_strength") for name in code.weights or {})
+    return not tuned and not any(bool(layer.noise_strength) for layer in generator.synthesis.convs)
 
 
 def _sites_added_to(code: Code) -> list[str]:

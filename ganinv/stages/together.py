@@ -23,10 +23,12 @@ class TogetherStep:
     stream: torch.Generator
     device: torch.device
 
-    @property
-    def progress(self) -> list[float]:
-        """Nothing that is drawn here depends on it."""
-        return [0.0]
+    def scheduled(self, curve: Callable[[float], float]) -> Tensor | None:
+        """Nothing that weights do depends on how far the stage is."""
+        return None
+
+    def once(self, name: str, read: Callable[[], float]) -> float:
+        return read()
 
     def normal(self, purpose: str, shape: Sequence[int]) -> Tensor:
         """[1, *shape] from N(0, 1)."""

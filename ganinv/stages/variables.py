@@ -7,7 +7,7 @@ All its tensors have a leading dimension of one entry per image.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import reduce
@@ -31,9 +31,13 @@ Tensors = Mapping[str, Tensor]
 class DescentStep(Protocol):
     """A step of the descent, as its variables see it."""
 
-    @property
-    def progress(self) -> Sequence[float]:
-        """Per image: steps done, as a share of the stage's steps, in [0, 1)."""
+    def scheduled(self, curve: Callable[[float], float]) -> Tensor | None:
+        """[B]: a curve over the share of the stage's steps that are done, in [0, 1), at each image's; None where it is zero
+        for all of them. The same function each time: its values are kept."""
+        ...
+
+    def once(self, name: str, read: Callable[[], float]) -> float:
+        """A number on the device that no step changes: read once, since a step that reads one waits for the device."""
         ...
 
     def normal(self, purpose: str, shape: Sequence[int]) -> Tensor:
@@ -127,10 +131,10 @@ class Latent(Free):
             return replace(moved, z=z[:, 0]) if self.space == "z" else moved
         w = values["w"]
         if moment is not None and self.noise:
-            scales = [self.noise_factor(t) for t in moment.progress]
-            if any(scales):
-                scale = torch.tensor(scales, device=w.device, dtype=w.dtype)[:, None, None]
-                w = w + self.noise * float(generator.w_std) * scale * moment.normal("latent", w.shape[1:])
+            scale = moment.scheduled(self.noise_factor)
+            if scale is not None:
+                size = self.noise * moment.once("w_std", lambda: float(generator.w_std))
+                w = w + size * scale[:, None, None] * moment.normal("latent", w.shape[1:])
         if self.space == "w":
             return code.with_w(w.expand(-1, generator.num_ws, -1))
         first, end = self._rows(generator)

@@ -16,7 +16,7 @@ class Engine(StrictModel):
     Args:
         kind: ``ray`` works in processes of their own: on the cluster of RAY_ADDRESS, or on this machine, loopback only.
             ``inline`` works in this process, one unit after the other. ``auto`` is ``ray`` unless this machine has one core
-            and no cluster is named.
+            and no cluster is named, or the work is known to be done before Ray and its workers would be there.
         slots: how many workers; as many as fit by default.
         cpus_per_slot: CPU cores of each.
         gpus_per_slot: GPUs of each; a fraction shares a device. By default 1 where Ray (inline: PyTorch) sees a GPU
@@ -37,7 +37,7 @@ class Engine(StrictModel):
 
     @property
     def runs(self) -> Literal["ray", "inline"]:
-        """What ``kind`` comes to on this machine."""
+        """What ``kind`` comes to on this machine, for work that is not too little."""
         from tasks.pool.ray_local import cores
 
         if self.kind == "auto":

@@ -45,6 +45,7 @@ def open_pool(
     deadline_seconds: float = 1800,
     address: str | None = None,
     quiet: bool = False,
+    why: str = "",
 ) -> Iterator[Pool]:
     """A pool; with ``ray``, a connection to a cluster that lasts as long as the block.
 
@@ -59,6 +60,7 @@ def open_pool(
             network partition calls hang without an error, so there always is a deadline.
         address: of a Ray cluster; None takes ``RAY_ADDRESS``, and without it starts Ray on this machine, loopback only.
         quiet: no progress line.
+        why: it is this engine, where that was left to the plan; told with the first line.
     """
     negative = cpus_per_slot < 0 or (gpus_per_slot or 0) < 0
     if deadline_seconds <= 0 or negative or (slots is not None and slots < 1):
@@ -70,7 +72,7 @@ def open_pool(
     if engine == "inline":
         from tasks.pool.inline import InlinePool
 
-        yield InlinePool(gpus_per_slot or 0, quiet=quiet)
+        yield InlinePool(gpus_per_slot or 0, quiet=quiet, why=why)
     elif engine == "ray":
         # Ray takes a second to import, and its switches act at import: only who asks for Ray pays for it.
         from tasks.pool.ray_local import connected
@@ -78,6 +80,10 @@ def open_pool(
         with connected(address):
             from tasks.pool.ray_engine import RayPool
 
-            yield RayPool(slots, cpus_per_slot, gpus_per_slot, deadline_seconds, quiet=quiet)
+            pool = RayPool(slots, cpus_per_slot, gpus_per_slot, deadline_seconds, quiet=quiet)
+            try:
+                yield pool
+            finally:
+                pool.release()
     else:
         raise ConfigError(f"unknown engine {engine!r}; there are: inline, ray")

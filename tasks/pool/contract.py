@@ -131,6 +131,7 @@ class Place:
         slots: workers, of ``cpus_per_slot`` and ``gpus_per_slot`` each.
         threads: of each; of a process that uses its own number, None.
         device: name of the GPU, or of the processor; of a cluster that does not tell it, ``CPU`` or ``GPU``.
+        why: it is this engine, where that was left to the plan.
     """
 
     engine: str
@@ -139,6 +140,7 @@ class Place:
     gpus_per_slot: float
     threads: int | None
     device: str
+    why: str = ""
 
     def __str__(self) -> str:
         """``ray, 2 workers, each 1 CPU (AMD EPYC), 1 thread``."""
@@ -148,7 +150,8 @@ class Place:
         else:
             what = f"{self.cpus_per_slot:g} CPU ({self.device})"
         threads = "" if self.threads is None else f", {self.threads} thread{'s' * (self.threads != 1)}"
-        return f"{self.engine}, {count}{', each' if self.slots != 1 else ','} {what}{threads}"
+        engine = f"{self.engine} ({self.why})" if self.why else self.engine
+        return f"{engine}, {count}{', each' if self.slots != 1 else ','} {what}{threads}"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -158,6 +161,10 @@ class Pool(Protocol):
     """An engine that runs units. ``place``: on what."""
 
     place: Place
+
+    def release(self) -> None:
+        """End workers that stayed after their run, for the next one: others need what they hold."""
+        ...
 
     def run(
         self,

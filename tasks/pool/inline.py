@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ganinv.store import Unit
@@ -23,11 +24,12 @@ class InlinePool:
 
     Args:
         gpus: 0 works on the CPU, whatever this process sees.
+        why: it is this engine, where nobody asked for it.
     """
 
-    def __init__(self, gpus: float = 0, *, quiet: bool = False) -> None:
+    def __init__(self, gpus: float = 0, *, quiet: bool = False, why: str = "") -> None:
         self._quiet = quiet
-        self.place = _here(gpus)
+        self.place = replace(_here(gpus), why=why)
 
     def run(
         self,
@@ -45,8 +47,8 @@ class InlinePool:
             return ledger.summary(0.0)
         images = sum(len(unit.ids) for unit in units)
         with self._device(), ProgressLine(label, images, str(self.place), quiet=self._quiet) as progress:
-            slot = Slot(spec)
-            built = slot.build()
+            slot = Slot()
+            built = slot.build(spec)
             if built.kind != "built":
                 stop_if_fatal(built)
                 raise built.exception() or PoolError(f"the worker cannot be built: {built.message}")
@@ -65,6 +67,9 @@ class InlinePool:
                     if on_report is not None:
                         on_report(report)
         return ledger.summary(time.monotonic() - started)
+
+    def release(self) -> None:
+        """Nothing stays between two runs."""
 
     def _device(self) -> AbstractContextManager[None]:
         if "torch" not in sys.modules:  # a worker without it has no device either

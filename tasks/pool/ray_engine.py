@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -16,7 +18,7 @@ from tasks.pool.ledger import Ledger, pause, stop_if_fatal
 from tasks.pool.meter import Meter
 from tasks.pool.progress import ProgressLine
 from tasks.pool.ray_head import ClusterHead
-from tasks.pool.ray_slot import RaySlot, SlotOptions
+from tasks.pool.ray_slot import RaySlot, SlotOptions, new_actor
 from tasks.pool.slot import Order, Outcome
 
 if TYPE_CHECKING:
@@ -54,8 +56,22 @@ class RayPool:
         self._options = SlotOptions.of(self._slots, cpus_per_slot, gpus_per_slot, deadline_seconds)
         self._start_seconds = start_seconds
         self._quiet = quiet
+        self._idle: list[Any] = []
+        """Actors that stayed from the run before, or were made for the one to come."""
         threads = int(self._options.environment["OMP_NUM_THREADS"])
         self.place = Place("ray", self._slots, cpus_per_slot, gpus_per_slot, threads, _device(gpus_per_slot))
+
+    def warm(self, modules: Sequence[str]) -> None:
+        """Make all workers now, and let them import what the first run will need."""
+        while len(self._idle) < self._slots:
+            actor = new_actor(self._options)
+            actor.prepare.remote(tuple(modules))
+            self._idle.append(actor)
+
+    def release(self) -> None:
+        while self._idle:
+            with suppress(Exception):  # dead already, or Ray is gone itself
+                ray.kill(self._idle.pop(), no_restart=True)
 
     def run(
         self,
@@ -69,7 +85,9 @@ class RayPool:
     ) -> RunSummary:
         if not units:
             return Ledger(units, in_order=True).summary(0.0)
-        run = _Run(spec, units, min(self._slots, len(units)), self._options, self._start_seconds, on_worker)
+        slots = min(self._slots, len(units))
+        stayed, self._idle = self._idle[:slots], self._idle[slots:]
+        run = _Run(spec, units, slots, self._options, self._start_seconds, on_worker, stayed)
         meter = Meter(label, self._options.resources["num_gpus"])
         images = sum(len(unit.ids) for unit in units)
         with ProgressLine(label, images, str(self.place), quiet=self._quiet) as progress:
@@ -90,6 +108,8 @@ class RayPool:
                 if isinstance(error, SystemError) and error.__cause__ is not None:
                     raise error.__cause__ from None  # of a signal's handler, that ran while Ray's C code returned
                 raise
+            else:
+                self._idle += run.leave()
             finally:
                 run.stop()
                 meter.close()
@@ -125,6 +145,7 @@ class _Run:
         options: SlotOptions,
         start_seconds: float,
         on_worker: Callable[[Machine], None] | None = None,
+        stayed: Sequence[Any] = (),
     ) -> None:
         self._on_worker = on_worker
         self.ledger = Ledger(units, in_order=slots == 1)
@@ -132,7 +153,9 @@ class _Run:
         self.replaced = 0
         self._crashes, self._failed_builds = Setbacks(), Setbacks()
         self._start_seconds = start_seconds
-        self._slots = [RaySlot(spec, options) for _ in range(slots)]
+        name = uuid.uuid4().hex
+        actors = [*stayed, *[None] * (slots - len(stayed))]
+        self._slots = [RaySlot(spec, options, name, actor) for actor in actors]
         self._head = ClusterHead(ray.get_runtime_context().gcs_address)
 
     def step(self) -> list[UnitReport]:
@@ -162,8 +185,12 @@ class _Run:
         self._check_up()
         return reports
 
+    def leave(self) -> list[Any]:
+        """Actors that are well, for the run after this one."""
+        return [actor for slot in self._slots if (actor := slot.leave()) is not None]
+
     def stop(self) -> None:
-        """End every actor. Without a head nobody can: they end with their nodes."""
+        """End every actor that is left. Without a head nobody can: they end with their nodes."""
         for slot in self._slots if not self._head.away else ():
             slot.kill()
 

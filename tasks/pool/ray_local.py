@@ -36,6 +36,7 @@ _SYSTEM_CONFIG = {
     # process group is, would wait five seconds to hand them over.
     "task_events_report_interval_ms": 0,
 }
+_STARTING = threading.Lock()
 _LONGEST_FOLDER = 40  # characters: Ray puts sockets below it, and a socket's path may have 107
 
 
@@ -63,17 +64,21 @@ def connected(
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
     prepare_environment(local=address is None)
-    import ray
+    main_thread = threading.current_thread() is threading.main_thread()
+    with _STARTING:  # another thread may have begun (tasks.pool.early)
+        import ray
 
-    if ray.is_initialized():
+        there = ray.is_initialized()
+        before = signal.getsignal(signal.SIGTERM) if main_thread and not there else None
+        if there:
+            pass
+        elif address is not None:
+            _join(address)
+        else:
+            _start(num_cpus or cores(), num_gpus, object_store_bytes)
+    if there:
         yield
         return
-    main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM) if main_thread else None
-    if address is not None:
-        _join(address)
-    else:
-        _start(num_cpus or cores(), num_gpus, object_store_bytes)
     try:
         if before is not None:
             signal.signal(signal.SIGTERM, _leave if before is signal.SIG_DFL else before)
@@ -100,6 +105,8 @@ def _join(address: str) -> None:
 def _start(num_cpus: int, num_gpus: int | None, object_store_bytes: int | None) -> None:
     import ray
 
+    # Signals are for whoever opened the connection; in a thread beside the main one Ray would say that it cannot have them.
+    logging.getLogger("ray._private.worker").addFilter(lambda record: "SIGTERM handler" not in record.getMessage())
     for last in (False, True):
         try:
             ray.init(

@@ -63,6 +63,17 @@ class Call:
     order: Order | None
 
 
+def new_actor(options: SlotOptions) -> Any:
+    """An actor without a worker; its process is on its way when this returns."""
+    return (
+        ray.remote(Slot)
+        .options(
+            max_restarts=0, max_task_retries=0, runtime_env={"env_vars": options.environment}, **options.resources
+        )
+        .remote()
+    )  # fmt: skip
+
+
 class RaySlot:
     """One place for an actor; actors come and go, the place stays.
 
@@ -70,12 +81,13 @@ class RaySlot:
     are spent within a second while a dead node still counts as alive, and hide how often a unit was tried.
     """
 
-    def __init__(self, spec: WorkerSpec, options: SlotOptions) -> None:
+    def __init__(self, spec: WorkerSpec, options: SlotOptions, run: str, actor: Any = None) -> None:
+        """``run``: whose workers these are; ``actor``: one that stayed from the run before."""
         self.options = options
         self.calls: deque[Call] = deque()
         self.ready = False  # the worker is built and takes orders
-        self._spec = spec
-        self._actor: Any = None
+        self._spec, self._run = spec, run
+        self._actor: Any = actor
         self._resting_until = 0.0
         self._parked = 0  # times in a row without an answer
         self._clock = 0.0  # when the first call became the first
@@ -85,17 +97,8 @@ class RaySlot:
         if self.calls or self.ready or now < self._resting_until:
             return
         if self._actor is None:
-            self._actor = (
-                ray.remote(Slot)
-                .options(
-                    max_restarts=0,
-                    max_task_retries=0,
-                    runtime_env={"env_vars": self.options.environment},
-                    **self.options.resources,
-                )
-                .remote(self._spec)
-            )
-        self.calls.append(Call(self._actor.build.remote(), None))
+            self._actor = new_actor(self.options)
+        self.calls.append(Call(self._actor.build.remote(self._spec, self._run), None))
         self._clock = now
 
     def send(self, order: Order, now: float) -> None:
@@ -125,6 +128,13 @@ class RaySlot:
         self._parked += 1
         self._resting_until = now + pause(self._parked)
         return self._parked < MANY_PARKINGS
+
+    def leave(self) -> Any:
+        """The actor, when it is well and has nothing to do; it is not this place's any more."""
+        if not self.ready or self.calls:
+            return None
+        actor, self._actor, self.ready = self._actor, None, False
+        return actor
 
     def kill(self, rest_until: float = 0.0) -> None:
         """End the actor, whatever it does; a new one starts after ``rest_until``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import pickle
@@ -11,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,17 +79,27 @@ class Outcome:
 
 
 class Slot:
-    """Builds the worker and carries out orders, one at a time."""
+    """Builds the worker and carries out orders, one at a time. It may stay when its work is done, and be given other work: what
+    its process has imported and opened then is there."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        self._spec = spec
+    def __init__(self) -> None:
         self._worker: Worker | None = None
+        self._run = ""
 
-    def build(self) -> Outcome:
-        """Build the worker, once; later calls only say that it is there."""
+    def prepare(self, modules: Sequence[str]) -> None:
+        """Import modules of a worker before anybody knows what it will be given."""
+        for module in modules:
+            with suppress(ImportError):  # whoever builds the worker will be told
+                importlib.import_module(module)
+
+    def build(self, spec: WorkerSpec, run: str = "") -> Outcome:
+        """Build the worker, once for each ``run``; later calls only say that it is there. What was built before goes."""
         try:
-            if self._worker is None:
-                self._worker = self._spec.build()
+            if self._worker is None or self._run != run:
+                if self._worker is not None:
+                    self._worker = None
+                    _free_memory()
+                self._worker, self._run = spec.build(), run
         except FATAL as error:
             return _outcome("fatal", error)
         except Exception as error:

@@ -37,8 +37,10 @@ from ganinv.stages.checking import check_method
 from ganinv.stages.method import Method, MethodConfig, method_config, open_method
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.target import Target
+from ganinv.transfer import Sender, Sent
 from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
+from tasks.estimate import little
 from tasks.framing import look_at_faces
 from tasks.generator_check import check_generator
 from tasks.noted import Noted, Settlement
@@ -139,6 +141,7 @@ def run_invert(
         prepare=prepare,
         again=settle,
         left_out=by_reason,
+        little=little(open_store(job.store), collection, plan, pools.engine),
     )
     settlement.settled(collection, refuse=job.changed == "error")
     for wait in said:
@@ -201,10 +204,15 @@ def _opened(job: InvertJob, generator: Generator) -> Method:
     """The method, with its distances chosen for this generator and what is installed here."""
     plain = method_config(job.method, **job.overrides).model_dump(mode="json")
     picked = chosen(plain, generator)
-    if not job.measure:  # then it does not matter what a result would be measured with
-        collection = open_store(job.store).latents[job.collection_name]
-        there = collection.plan().config.get("method", {}) if collection.exists() else plain
-        picked["distance"] = there.get("distance", plain["distance"])
+    collection = open_store(job.store).latents[job.collection_name]
+    if (not job.measure or plain["precision"] == "auto") and collection.exists():
+        begun = collection.plan().config.get("method", {})
+        if not job.measure:  # then it does not matter what a result would be measured with
+            picked["distance"] = begun.get("distance", plain["distance"])
+        if plain["precision"] == "auto":  # what was begun goes on as it was begun, also on another machine
+            picked["precision"] = begun.get("precision", "float32")
+    elif not job.measure:
+        picked["distance"] = plain["distance"]
     cfg = validate(MethodConfig, picked, f"method {plain['name']}")
     return open_method(cfg, generator, open_inverter=lambda name: open_named(job, name, generator), seed=job.seed)
 
@@ -261,6 +269,7 @@ class InvertWorker:
         self.measurer = Measurer(self.generator, self.method.cfg.distance)
         # A device computes faster than one core decodes.
         self.readers = torch.get_num_threads() if self.generator.device.type == "cuda" else 1
+        self.sender, self._sent = Sender(self.generator.device), dict[int, Sent]()
         self.begun: CodeReader | None = None
         if job.start is not None:
             store = open_store(job.store)
@@ -296,6 +305,7 @@ class InvertWorker:
             if loaded.ids:
                 rows += self._inverted(loaded, started)
             started = time.perf_counter()
+        self._sent.clear()  # of batches without a readable image
         return rows
 
     def _loaded(self, ids: Sequence[str]) -> Iterator[LoadedBatch]:
@@ -319,10 +329,16 @@ class InvertWorker:
             ):  # an image went in this moment: the unit is tried again, and then it is an error
                 raise DataError(f"{larger.errors[0].image_id}: {larger.errors[0].message}")
             photos = as_channels(larger.images, channels)
-        return replace(loaded, images=as_channels(loaded.images, channels), photos=photos)
+        images = as_channels(loaded.images, channels)
+        self._sent[id(images)] = self.sender.send(images)  # on its way while the batch before it is computed
+        return replace(loaded, images=images, photos=photos)
 
     def _inverted(self, loaded: LoadedBatch, started: float) -> list[Any]:
+        images = loaded.images
+        sent = self._sent.pop(id(images), None)
         loaded, target, rows = self._target(loaded)
+        if sent is not None and target.images is images:  # as they were read: a step that does more may change them
+            target = replace(target, images=sent.arrived())
         if not loaded.ids:
             return rows
         start = None

@@ -128,6 +128,7 @@ def _on_ray(job: TrainJob, engine: Engine) -> bool:
 
 def _train(job: TrainJob, pools: Pools, collection: Collection, left: int, place: Place, on_ray: bool) -> None:
     """The stretches that are left."""
+    pools.release()
     tally = Tally(left, place)
     with ExitStack() as stack:
         watchers: list[Watcher] = [tally]

@@ -109,3 +109,21 @@ def test_noise_regulariser() -> None:
     scale = [1.0, 1 / 16, 1 / 256]  # variance of the squared mean after pooling: (sigma^2)^2
     expected = sum(2 * s / p for p, s in zip(pixels, scale, strict=True))
     assert float(noise_correlation(white).mean()) == pytest.approx(expected, rel=0.3)
+
+
+def test_maps_that_change_nothing_are_left_away_and_the_latent_takes_the_same_path() -> None:
+    """Of a generator that was trained without noise, where the projector drops its maps in the end anyway."""
+    g = tiny_generator(16)
+    for conv in g.synthesis.convs:
+        conv.noise_strength.zero_()
+    silent = Context(g, lambda name: pytest.fail(name))
+    target = target_of(silent, 2)
+    kept = Optimize(space="w", steps=6, noise_maps=NoiseSettings())(target, None, silent)
+    dropped = Optimize(space="w", steps=6, noise_maps=NoiseSettings(keep=False))(target, None, silent)
+    assert torch.equal(kept.code.w, dropped.code.w)
+    assert kept.code.noise is not None
+    assert dropped.code.noise is None
+    assert all(a[0] > b[0] for a, b in zip(kept.loss, dropped.loss, strict=True))  # nothing holds the maps to be white
+    g.synthesis.convs[0].noise_strength.fill_(0.1)
+    heard = Optimize(space="w", steps=6, noise_maps=NoiseSettings(keep=False))(target, None, silent)
+    assert not torch.equal(heard.code.w, dropped.code.w)

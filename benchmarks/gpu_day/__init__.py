@@ -1,0 +1,1 @@
+"""What there is to measure on the day when a GPU is at hand: ``python -m benchmarks.gpu_day``."""
