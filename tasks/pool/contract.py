@@ -154,7 +154,8 @@ class Place:
         return f"{engine}, {count}{', each' if self.slots != 1 else ','} {what}{threads}"
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without ``why``, which is told when the run begins and is nothing of the machine."""
+        return {name: value for name, value in asdict(self).items() if name != "why"}
 
 
 class Pool(Protocol):
