@@ -13,7 +13,19 @@ from flows.cli import directions, faces, flags, latents, leaderboard, pipeline, 
 from flows.cli.apps import app
 from ganinv.errors import GaninvError
 
-__all__ = ["app", "directions", "faces", "flags", "latents", "leaderboard", "main", "pipeline", "runs", "studio", "weights"]
+__all__ = [
+    "app",
+    "directions",
+    "faces",
+    "flags",
+    "latents",
+    "leaderboard",
+    "main",
+    "pipeline",
+    "runs",
+    "studio",
+    "weights",
+]
 
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of who is ended by SIGTERM, by convention."""
