@@ -40,7 +40,7 @@ ELSEWHERE = {
     "submit": "tests/flows/test_runs.py::test_a_run_is_handed_over_with_its_whole_job",
     "runs": "tests/flows/test_runs.py::test_runs_are_listed",
 }
-"""Words of a command -> the test that runs it: it needs a Prefect server with a worker, a browser, hours, judges, or others' weights."""
+"""Words of a command -> the test that runs it: it needs a Prefect server, a browser, hours, judges, or others' weights."""
 READY = (
     "sample --store runs/mine --count 300",
     "fit --store runs/mine --estimator svc --name earlier",
