@@ -19,6 +19,7 @@ from ganinv.config import load_yaml, validate
 from ganinv.errors import StoreError
 from ganinv.leaderboard.protocol import LeaderboardProtocol
 from ganinv.report.intervals import Estimate, estimate, ratio
+from ganinv.stages.method import MethodConfig
 from ganinv.store import Collection, Store
 
 BOARD, JUDGED = "board", "leaderboard"
@@ -196,12 +197,12 @@ def _cost(latents: Collection) -> Cost:
     images = max(sum(runs["ok"].to_pylist()) + sum(runs["failed"].to_pylist()), 1)
     rows = latents.read(columns=["image_id", "extras_bytes"])
     parts = sum(entry.bytes for entry in latents.objects.entries(latents.path) if entry.name.startswith("part-"))
-    config = latents.plan().config["method"]
+    method = validate(MethodConfig, latents.plan().config["method"], f"{latents.name}/plan.json")
     machines = sorted({machine for each in runs["machines"].to_pylist() for machine in each or ()})
     return Cost(
         seconds=sum(runs["cpu_seconds"].to_pylist()) / images,
         wall=sum(runs["seconds"].to_pylist()) / images,
-        batch=min(int(config["batch_size"]), max(len(unit.ids) for unit in latents.plan().units)),
+        batch=min(method.lanes, max(len(unit.ids) for unit in latents.plan().units)),
         device=", ".join(machines),
         bytes=(parts + (pc.sum(rows["extras_bytes"]).as_py() or 0)) / max(rows.num_rows, 1),
     )

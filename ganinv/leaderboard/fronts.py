@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from ganinv.leaderboard.board import Board, Row
 from ganinv.report.figure import INK, MUTED, SERIES, draw
+from ganinv.report.plots import log_ticks
 
 _COSTS = (("seconds", "processor seconds per image"), ("bytes", "bytes per image"))
 
@@ -66,4 +67,5 @@ def _plot(axes: Axes, cost: list[float], quality: list[float], names: list[str])
             shade, size = (INK, 9) if k in on else (MUTED, 7)
             axes.annotate(name, (cost[k], quality[k]), (4, 4), textcoords="offset points", color=shade, fontsize=size)
     axes.set_xscale("log")
+    log_ticks(axes.xaxis)
     axes.margins(x=0.2, y=0.12)

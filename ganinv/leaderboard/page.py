@@ -103,7 +103,7 @@ def write(board: Board, folder: Path, generator: str | None = None) -> dict[str,
     template = Environment(autoescape=True).from_string((Path(__file__).parent / "page.html.j2").read_text())
     title, _, head = _head(board).partition("\n\n")
     html = template.render(
-        title=title.strip("# "), head=head, notes=_notes(board), datasets=shown, legend=legend(board)
+        title=title.strip("# "), head=head.replace("`", ""), notes=_notes(board), datasets=shown, legend=legend(board)
     )
     (folder / f"{NAME}.html").write_text(html)
     (folder / f"{NAME}.md").write_text(markdown(board, pictures=True))

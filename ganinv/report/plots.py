@@ -47,7 +47,7 @@ def violins(values: Mapping[str, np.ndarray], title: str, unit: str, log: bool =
         axes.set_xlabel(unit)
         if log:
             axes.set_xscale("log")
-            _log_ticks(axes.xaxis)
+            log_ticks(axes.xaxis)
             _limits(axes, np.concatenate(list(shown.values())))
 
     return draw(paint, 520, 96 + 40 * len(shown), title)
@@ -63,7 +63,7 @@ def cost(seconds: Mapping[str, float], quality: Mapping[str, float], title: str,
                 axes.annotate(label, (seconds[label], quality[label]), (9, 5), textcoords="offset points", color=INK)
         if all(value > 0 for value in seconds.values()):
             axes.set_xscale("log")
-            _log_ticks(axes.xaxis)
+            log_ticks(axes.xaxis)
         axes.margins(x=0.28, y=0.2)
         axes.set_xlabel("seconds of computing per image, mean")
         axes.set_ylabel(unit)
@@ -92,7 +92,7 @@ def loss_bands(curves: Mapping[str, Sequence[np.ndarray]], title: str) -> str:
             axes.plot(steps + 1, middle, color=color(index), label=label)
         if positive:
             axes.set_yscale("log")
-            _log_ticks(axes.yaxis)
+            log_ticks(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("step")
         axes.set_ylabel("loss, each method's own")
@@ -185,7 +185,7 @@ def training_curve(steps: np.ndarray, values: np.ndarray, stages: Sequence[float
             axes.axvline(stage, color=MUTED, linewidth=0.7, linestyle=(0, (1, 3)), alpha=0.7)
         if len(values) and values.min() > 0 and values.max() > 30 * np.median(values):
             axes.set_yscale("log")
-            _log_ticks(axes.yaxis)
+            log_ticks(axes.yaxis)
         axes.set_xlabel("step")
 
     return draw(paint, 340, 220, title)
@@ -204,7 +204,7 @@ def _usable(values: np.ndarray, log: bool) -> np.ndarray:
     return values[np.isfinite(values) & (values > 0)] if log else values[np.isfinite(values)]
 
 
-def _log_ticks(axis: Axis) -> None:
+def log_ticks(axis: Axis) -> None:
     """Ticks at 1, 2 and 5 times a power of ten, written out: matplotlib's own are formulas."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

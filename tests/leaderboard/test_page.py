@@ -131,3 +131,4 @@ def test_the_front_is_what_nothing_as_cheap_beats(tmp_path: Path) -> None:
     plot = fronts(board(tmp_path, *rows, row("control-copy", mse=0.0, features=0.0, identity=0.0)), "photos")
     assert plot.count(">slow<") == plot.count(">fast<") == 6
     assert "control" not in plot
+    assert "mathdefault" not in plot  # ticks are numbers
