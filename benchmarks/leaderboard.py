@@ -5,8 +5,8 @@ that are bad on purpose (``configs/controls``), in one command from an empty sto
         --to docs/leaderboard
 
 Methods of a single pass are judged on ``--limit`` images of each data set, iterative ones on the first ``--few`` of them (ratios
-are over images that both of a pair have), and those of more than ``LONG`` steps on ``--fewer``. What lacks an encoder or weights
-is a row that says so.
+are over images that both of a pair have), and those of more than ``LONG`` steps on ``--fewer``, with 0 not at all. What lacks an
+encoder or weights, or is left out, is a row that says so.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 from rich.console import Console
 
 from ganinv.config import config_names
-from ganinv.leaderboard.board import Board
+from ganinv.leaderboard.board import Board, collection_name
 from ganinv.leaderboard.page import write
 from ganinv.stages.method import method_config
 from ganinv.store import open_store
 from tasks.engine import open_pools
 from tasks.jobs.engine import Engine
-from tasks.steps.leaderboard import LOW_QUALITY, LeaderboardJob, run_leaderboard
+from tasks.steps.leaderboard import LOW_QUALITY, SAMPLES, LeaderboardJob, note_not_run, run_leaderboard
 
 ROOT = Path(__file__).parents[1]
 LONG = 200
@@ -55,7 +55,13 @@ def main() -> None:
     common["people"] = {"london": args.people} if args.other and args.people else {}
     with open_pools(Engine(kind="inline")) as pools:
         for limit, methods in tiers(args.only, args.limit, args.few, args.fewer).items():
-            if methods:
+            if methods and not limit:
+                left = f"left out for time: it takes more than {LONG} steps for each image"
+                named = {
+                    collection_name(data, method_config(m).name): left for m in methods for data in (SAMPLES, *sets)
+                }
+                note_not_run(open_store(args.store), named)
+            elif methods:
                 job = LeaderboardJob.model_validate({**common, "methods": tuple(methods), "limit": limit})
                 Console(stderr=True).print(f"{limit} images: {', '.join(methods)}")
                 for name, why in run_leaderboard(job, pools)["not_run"].items():

@@ -127,7 +127,7 @@ def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
                 raise
             except GaninvError as error:  # of this method or this data set: the others go on, and the board says why
                 not_run[target] = str(error)
-        _note(store, not_run)
+        note_not_run(store, not_run)
     return {"url": f"{store.url}/{BOARD}", "boards": results, "not_run": not_run}
 
 
@@ -255,7 +255,7 @@ def _minimised(generator: Generator) -> Distance | None:
     return None if generator.discriminator is None else open_distance("embedded", generator)
 
 
-def _note(store: Store, not_run: Mapping[str, str]) -> None:
+def note_not_run(store: Store, not_run: Mapping[str, str]) -> None:
     """What was asked for and not run, for the page; what was run later is taken out."""
     path = f"{BOARD}/not-run.json"
     there = store.objects.read_if_there(path) or b"{}"
