@@ -48,12 +48,13 @@ def _qualities(board: Board, rows: Mapping[str, Row]) -> dict[str, list[float]]:
     def mean(row: Row, measure: str) -> float:
         return board.mean(row, measure).mean if measure in row.values else np.nan
 
-    kept = [f"{edit.direction}_kept" for edit in board.protocol.edits]
     found = {
         "features: distance": [mean(row, "features") for row in rows.values()],
         "identity: distance": [mean(row, "identity") for row in rows.values()],
-        "edits that do not keep the person, share": [1 - float(np.mean([mean(row, k) for k in kept])) for row in rows.values()],
-    }  # fmt: skip
+    }
+    if kept := [f"{edit.direction}_kept" for edit in board.protocol.edits]:
+        shares = [float(np.mean([mean(row, name) for name in kept])) for row in rows.values()]
+        found["edits that do not keep the person, share"] = [1 - share for share in shares]
     there = {label: values for label, values in found.items() if np.isfinite(values).any()}
     return there or {"MSE": [mean(row, "mse") for row in rows.values()]}
 

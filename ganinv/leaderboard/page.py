@@ -128,6 +128,8 @@ def _head(board: Board) -> str:
 def _notes(board: Board) -> list[str]:
     """What holds for all data sets."""
     out = identity_check(board)
+    if not board.protocol.edits:
+        out.append("Edits were left out (--no-edits).")
     out += [f"Left out, {what}: {why}" for what, why in board.absent.items()]
     devices = sorted({row.cost.device for methods in board.rows.values() for row in methods.values()})
     return [*out, f"Seconds were taken on: {'; '.join(devices)}."] if devices else out

@@ -44,6 +44,8 @@ def strips(board: Board, dataset: str, generator: str | None = None) -> dict[str
 def legend(board: Board) -> str:
     """What the columns of the pictures are."""
     edits = ", ".join(edit.direction for edit in board.protocol.edits)
+    if not edits:
+        return f"{SHOWN} photos and their renderings"
     return f"{SHOWN} photos and their renderings, then the first {EDITED} edited by {STRENGTH:g}: {edits}"
 
 

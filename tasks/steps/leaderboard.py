@@ -61,6 +61,8 @@ class LeaderboardJob(CodesJob):
         limit: images of each data set, where it says nothing itself.
         people: of a data set, by name: a regular expression that captures the person in an image's id. Of data sets with
             several photos of a person: whether the judge of identity tells people apart is measured on them, and printed.
+        edits: whether edits are judged: their directions are fitted on samples that the labeller scores. Without, for generators
+            of what has no yaw and no smile, and where time is short.
         protocol: what is measured and how; of the store's board, so it cannot change within one.
     """
 
@@ -71,7 +73,14 @@ class LeaderboardJob(CodesJob):
     people: Mapping[str, str] = Field(default_factory=dict)
     generator: str = EMBEDDED
     labeller: str = "portraits-64"
+    edits: bool = True
     protocol: LeaderboardProtocol = LeaderboardProtocol()
+
+    @property
+    def followed(self) -> LeaderboardProtocol:
+        """The protocol, without its edits where they are not asked for."""
+        without = {"edits": (), "name": f"{self.protocol.name}-without-edits"}
+        return self.protocol if self.edits else self.protocol.model_copy(update=without)
 
     @field_validator("datasets", mode="before")
     @classmethod
@@ -108,7 +117,7 @@ def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
     store, generator = open_store(job.store), open_generator(job.generator)
     names = {method: method_config(method).name for method in job.methods}
     datasets = _datasets(job, store, generator)
-    _agree(store, job.protocol)
+    _agree(store, job.followed)
     check_identity(job, store, generator, datasets)
     _directions(job, store, pools)
     results: dict[str, Any] = {}
@@ -142,7 +151,7 @@ def _datasets(job: LeaderboardJob, store: Store, generator: Generator) -> dict[s
         raise ConfigError(
             f"people are said of {', '.join(sorted(unknown))}, which is no data set here: name it in --dataset"
         )
-    own = _own_samples(store, generator, job.protocol).model_copy(update={"limit": job.limit})
+    own = _own_samples(store, generator, job.followed).model_copy(update={"limit": job.limit})
     return {SAMPLES: own, **given}
 
 
@@ -194,11 +203,11 @@ def _agree(store: Store, protocol: LeaderboardProtocol) -> None:
 
 def _directions(job: LeaderboardJob, store: Store, pools: Pools) -> None:
     """The directions of the protocol, fitted here on samples of the generator where the store has them not."""
-    asked = {edit.direction for edit in job.protocol.edits}
+    asked = {edit.direction for edit in job.followed.edits}
     if asked <= {entry["name"] for entry in store.directions.list()}:
-        return
+        return  # also where the protocol asks for none
     common = {"store": job.store, "labeller": job.labeller}
-    sampled = {"name": BOARD, "count": job.protocol.fitted_on, "generator": job.generator}
+    sampled = {"name": BOARD, "count": job.followed.fitted_on, "generator": job.generator}
     run_sample(SampleJob.model_validate({**common, **sampled}), pools)
     method = {"method": "interfacegan", "tails": 0.05}
     fitted = {"name": BOARD, "samples": BOARD, "methods": (method,), "attributes": tuple(sorted(asked))}
@@ -208,7 +217,7 @@ def _directions(job: LeaderboardJob, store: Store, pools: Pools) -> None:
         why = "; ".join(f"{row['image_id']}: {row['message']}" for row in failed.to_pylist())
         raise ConfigError(
             f"the directions of the protocol could not be fitted ({why}): give a labeller that has {', '.join(sorted(asked))} "
-            "with --labeller, or fit directions of these names into the store first"
+            "with --labeller, fit directions of these names into the store first, or leave edits out (--no-edits)"
         )
 
 
@@ -227,14 +236,14 @@ def _own_samples(store: Store, generator: Generator, protocol: LeaderboardProtoc
 
 def _judge(job: LeaderboardJob, store: Store, generator: Generator, name: str, pools: Pools) -> dict[str, Any]:
     latents = store.latents[name]
-    origin, jury = latents.provenance(), Jury(job.protocol, _minimised(generator))
+    origin, jury = latents.provenance(), Jury(job.followed, _minimised(generator))
     config = {
         "source_digest": origin["config_digest"],
-        "protocol": job.protocol.digest,
+        "protocol": job.followed.digest,
         "judges": [str(judge) for judge in jury.judges],
         "absent": sorted(jury.absent),
     }
-    more = {"method": origin.get("method"), "protocol_name": job.protocol.name, "judges": config["judges"]}
+    more = {"method": origin.get("method"), "protocol_name": job.followed.name, "judges": config["judges"]}
     more["absent"] = dict(jury.absent)
     good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
     if not good:
@@ -274,8 +283,8 @@ class JudgingWorker:
         self.generator = open_generator(job.generator, default_device())
         self.reader = job.reader(self.store, self.latents, self.generator)
         self.sources = sources_of(self.latents, self.store)
-        self.jury = Jury(job.protocol, _minimised(self.generator))
-        self.editor = Editor(self.reader, self.generator, directions_of(self.store, job.protocol, self.generator))
+        self.jury = Jury(job.followed, _minimised(self.generator))
+        self.editor = Editor(self.reader, self.generator, directions_of(self.store, job.followed, self.generator))
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         rows: list[Any] = []

@@ -159,3 +159,22 @@ def test_small_faces_are_a_data_set_by_name(tmp_path: Path) -> None:
     assert len(names) == 100
     assert small_faces(open_store(str(tmp_path))) == first
     assert contents(tmp_path) == names
+
+
+@pytest.mark.seconds
+def test_without_edits_nothing_is_fitted(tmp_path: Path) -> None:
+    """For generators of what has no smile, and where time is short."""
+    small = PROTOCOL.model_copy(update={"samples": 2})
+    result = run(tmp_path / "store", "e4e", edits=False, protocol=small)
+    assert result["boards"]["samples.e4e"]["judged"]["rows"] == 2
+    store = open_store(str(tmp_path / "store"))
+    assert store.directions.list() == []
+    board = Board(store)
+    assert board.protocol.name == "small-without-edits"
+    files = write(board, tmp_path / "page")
+    text = Path(files["markdown"]).read_text()
+    assert "Edits were left out" in text
+    assert "### Editability" not in text
+    assert "| e4e |" in text
+    with pytest.raises(ConfigError, match="numbers of both cannot stand in one table"):
+        run(tmp_path / "store", "e4e", protocol=small)
