@@ -86,10 +86,11 @@ def write(board: Board, folder: Path, generator: str | None = None) -> dict[str,
     shown = []
     for dataset in board.datasets:
         found = strips(board, dataset, generator) if dataset in board.rows else {}
-        plot = fronts(board, dataset) if found else ""
+        plot = fronts(board, dataset) if dataset in board.rows else ""
+        if plot:
+            (folder / f"{NAME}-{dataset}.svg").write_text(standalone(plot))
         if found:
             sheet(found).save(folder / f"{NAME}-{dataset}.jpg", quality=90)
-            (folder / f"{NAME}-{dataset}.svg").write_text(standalone(plot))
         shown.append(
             {
                 "name": dataset,

@@ -32,8 +32,10 @@ def strips(board: Board, dataset: str, generator: str | None = None) -> dict[str
     first = board.store.latents[collection_name(dataset, next(iter(methods)))]
     g = open_generator(generator or str(first.provenance()["generator_name"]))
     ids = sorted(set.intersection(*(set(row.ids) for row in methods.values())))[:SHOWN]
+    if not ids:  # no image that all methods have
+        return {}
     photos = _photos(first, ids, g)
-    empty = torch.ones(EDITED * len(board.protocol.edits), *photos.shape[1:])
+    empty = torch.ones(len(ids[:EDITED]) * len(board.protocol.edits), *photos.shape[1:])
     out = {"": _side_by_side(torch.cat([photos, empty]))}
     for method in methods:
         latents = board.store.latents[collection_name(dataset, method)]
