@@ -18,6 +18,7 @@ from ganinv.store import open_store
 from tasks.engine import Engine
 from tasks.framing import unaligned
 from tasks.jobs.dataset import DatasetRef
+from tasks.steps.evaluate import EvaluateJob
 from tasks.steps.invert import InvertJob, open_named
 
 SMALL = ("e4e", "sfe-refined", "uda")
@@ -57,8 +58,15 @@ def _built_in(store: str, dataset: Mapping[str, Any], engine: Engine) -> ChainJo
     more = tuple(
         InvertJob(store=store, dataset=small, method=name, name=f"small-{name}", unit_size=3) for name in _there(store)
     )
+    measured = tuple(EvaluateJob(store=store, latents=each.collection_name) for each in more)
     others = {"others": tuple(each.collection_name for each in more), "others_title": "Small grey faces"}
-    return job.model_copy(update={"invert": (*job.invert, *more), "report": report.model_copy(update=others)})
+    return job.model_copy(
+        update={
+            "invert": (*job.invert, *more),
+            "evaluate": (*job.evaluate, *measured),
+            "report": report.model_copy(update=others),
+        }
+    )
 
 
 def _there(store: str) -> list[str]:

@@ -75,8 +75,9 @@ class SfeEditor(Inverter):
         self.feature_std.copy_(std.clamp_min(1e-6))
 
     def edited(self, features: Tensor, delta: Tensor) -> Tensor:
-        """H: features [B, C, r, r] of an image, and what an edit takes from the generator's own, G(w_E) - G(w_E'), to those of
-        the edited image."""
+        """H: features [B, C, r, r] of an image, or [1, C, r, r] of one with several edits, and what an edit takes from the
+        generator's own, G(w_E) - G(w_E'), to those of the edited image."""
+        features = features.expand_as(delta)
         if self.cfg.network == "published":
             return self.network(torch.cat([features, delta], dim=1))
         mean, std = (each[:, None, None] for each in (self.feature_mean, self.feature_std))

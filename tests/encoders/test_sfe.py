@@ -145,6 +145,16 @@ def test_an_edit_of_nothing_changes_nothing(generator: Generator, always: bool) 
     assert torch.equal(made(photos).features["block[4]"].replace, of(photos).features["block[4]"].replace) != always  # type: ignore[index, arg-type]
 
 
+def test_several_edits_of_one_image_are_what_each_is_alone(generator: Generator) -> None:
+    """As a search for strengths asks for them, with the image's features once."""
+    of = editor(generator, inverter(generator), trained=True)
+    rng = torch.Generator().manual_seed(4)
+    shape = (of.cfg.channels, 4, 4)
+    features, deltas = torch.randn(1, *shape, generator=rng), torch.randn(3, *shape, generator=rng)
+    together = of.edited(features, deltas)
+    torch.testing.assert_close(together, torch.cat([of.edited(features, delta[None]) for delta in deltas]))
+
+
 def test_what_a_refinement_moved_stays_in_an_edit(generator: Generator) -> None:
     of = inverter(generator, moved=True)
     made, photos = editor(generator, of, always=True, network="published"), images()
