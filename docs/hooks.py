@@ -18,7 +18,10 @@ PAGES = {
     "ganinv/generators/assets/portraits-64/MODEL_CARD.md": "generator-card.md",
 }
 """File of the repository -> page of the site."""
-PICTURES = {"ganinv/generators/assets/portraits-64/samples.png": "pictures/samples.png"}
+PICTURES = {"ganinv/generators/assets/portraits-64/samples.png": "pictures/samples.png"} | {
+    path.relative_to(ROOT).as_posix(): f"pictures/methods/{path.parent.name}.png"
+    for path in sorted((ROOT / "ganinv/methods/assets").glob("*/reconstructions.png"))
+}
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 

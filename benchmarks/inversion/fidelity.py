@@ -46,8 +46,8 @@ LITERATURE = {
 }  # fmt: skip
 """Squared error relative to e4e's on CelebA-HQ: StyleFeatureEditor's table 1, and for SAM the benchmark of GANInverter."""
 METHODS = (
-    "w-encoder", "e4e", "psp", "restyle", "style-transformer", "padinv", "hyperstyle", "hfgi", "sam-encoder", "sam", "sfe",
-    "sfe-editor", "pti",
+    "w-encoder", "e4e", "psp", "lsap", "in-domain-encoder", "restyle", "restyle-e4e", "interestyle", "e2style",
+    "style-transformer", "uda", "padinv", "hyperstyle", "hfgi", "sam-encoder", "sam", "sfe", "sfe-editor", "sfe-refined", "pti",
 )  # fmt: skip
 RESULTS = Path(__file__).parents[1] / "results" / "fidelity.jsonl"
 PORTRAITS = "data/official-portraits/portraits.parquet"
