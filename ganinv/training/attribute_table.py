@@ -104,7 +104,7 @@ def _decode(content: bytes, size: int) -> np.ndarray:
 @torch.no_grad()
 def measure(net: AttributeNet, images: Tensor, labels: Tensor) -> dict[str, float]:
     """Area under the ROC curve for logits (against labels above one half), correlation for values."""
-    scores = torch.cat([net(part) for part in images.split(256)])
+    scores = torch.cat([net(part).cpu() for part in images.split(256)])
     measured = {}
     for i, name in enumerate(ATTRIBUTES):
         score, label = scores[:, i].double().numpy(), labels[:, i].double().numpy()

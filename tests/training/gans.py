@@ -47,12 +47,15 @@ def noise(count: int = 16, size: int = 32) -> Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def gan(pixels: Tensor | None = None, start: Generator | None = None, **changes: Any) -> Trainer:
+def gan(
+    pixels: Tensor | None = None, start: Generator | None = None, rank: int = 0, world: int = 1, **changes: Any
+) -> Trainer:
     """A trainer of a small generator on images uint8 [N, 3, 32, 32]."""
     recipe = GanRecipe.model_validate({**TINY, **changes})
     given = Given(torch.device("cpu"), start=start)
     images = Pictures(noise(size=recipe.size) if pixels is None else pixels)
-    return Trainer(recipe, lambda: recipe.learner(given), MixedBatches(recipe.data, None, recipe.batch_size, images))
+    batches = MixedBatches(recipe.data, None, recipe.batch_size, images)
+    return Trainer(recipe, lambda: recipe.learner(given), batches, rank=rank, world=world)
 
 
 def learner(trainer: Trainer) -> GanLearner:

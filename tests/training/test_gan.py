@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,6 +133,32 @@ def test_too_few_images_are_refused() -> None:
         GanRecipe.model_validate(TINY).check_images(16, lambda: [40, 20])
     with pytest.raises(ConfigError, match="a generator learns from images: give a data set with --dataset"):
         gan().learner.begin(None)
+
+
+@pytest.mark.seconds
+def test_workers_that_train_together_stay_together(tmp_path: Path) -> None:
+    """Each sees its own half of a batch, and all keep the same networks, critics, augmentation and mean path length."""
+    code = f"""
+import sys, torch
+from tests.training.gans import gan
+rank = int(sys.argv[1])
+torch.distributed.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=rank, world_size=2)
+settings = {{"size": 16, "channels": (16, 16, 8), "steps": 5, "ada_start": 0.3, "anchor_weight": 5.0, "path_weight": 1.0,
+            "path_every": 2, "warm_start": {{"steps": 1}}}}
+trainer = gan(rank=rank, world=2, **settings)
+curve = [trainer.step() for _ in range(5)]
+torch.save({{"state": trainer.state(), "curve": curve}}, f"{tmp_path}/{{rank}}.pt")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    workers = [subprocess.Popen([sys.executable, "-c", code, str(rank)], env=environment) for rank in range(2)]
+    assert [worker.wait(300) for worker in workers] == [0, 0]
+    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert one["curve"] == two["curve"]
+    assert one["state"]["players"]["augmentation"] == two["state"]["players"]["augmentation"]
+    assert one["state"]["players"]["path length"] == two["state"]["players"]["path length"]
+    for part in (lambda s: s["network"], lambda s: s["players"]["discriminator"]["d"]):
+        for name, tensor in part(one["state"]).items():
+            assert torch.equal(tensor, part(two["state"])[name]), name
 
 
 @pytest.mark.seconds
