@@ -24,7 +24,7 @@ from ganinv.methods.files import open_inverter
 from ganinv.store import Store, open_store
 from ganinv.training.trainer import TrainingStopped
 from tasks.engine import Engine, open_pools
-from tasks.pool import RunStopped
+from tasks.pool import PoolError, RunStopped
 from tasks.steps.train import TrainJob, run_train
 from tests.chaos.processes import command, family, kill, wait_for
 from tests.chaos.storage import BUCKET, S3Server
@@ -41,6 +41,8 @@ RECIPE = {
     "losses": {"distance": 0},
     "validation": {"every": 4, "images": 4},
 }
+
+PLAIN = {name: value for name, value in RECIPE.items() if name in ("steps", "batch_size", "losses")}
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +227,12 @@ def test_two_workers_outlive_a_kill(made: Path, tmp_path: Path) -> None:
         ),
         ({"recipe": {**RECIPE, "data": {"real_share": 1.0}, "losses": {"identity": 1}}}, ConfigError, "ArcFace"),
         ({"start": "nowhere"}, WeightsRefused, "no encoder at 'nowhere'"),
+        (
+            {"recipe": {**PLAIN, "kind": "hyperstyle", "needed": {}}},
+            ConfigError,
+            "hyperstyle starts from another network, its w_encoder, which is not here: give it with --needed w_encoder=URI",
+        ),
+        ({"needed": {"encoder": "nowhere"}}, WeightsRefused, "no encoder at 'nowhere'"),
         ({"workers": 4}, ConfigError, "4 workers need processes of their own: train with --engine ray"),
     ],
 )
@@ -233,6 +241,27 @@ def test_what_does_not_fit_is_refused_and_leaves_the_name_free(
 ) -> None:
     with pytest.raises(error, match=message):
         run(job(made, tmp_path, **other))
+    assert not (tmp_path / "training").exists()
+
+
+@pytest.mark.seconds
+@pytest.mark.xdist_group("ray")
+@pytest.mark.parametrize(
+    ("workers", "engine", "message"),
+    [
+        (400, {}, r"400 workers of 1 CPU each need 400, the cluster has \d+: give fewer --workers"),
+        (1, {"gpus_per_slot": 1.0}, r"(?i)\bGPU"),
+    ],
+)
+def test_more_than_the_cluster_has_is_refused(
+    made: Path, tmp_path: Path, workers: int, engine: dict[str, Any], message: str
+) -> None:
+    recipe = {**RECIPE, "batch_size": workers}
+    with (
+        open_pools(Engine.model_validate({"kind": "ray", "quiet": True, **engine})) as pools,
+        pytest.raises((ConfigError, PoolError), match=message),
+    ):
+        run_train(job(made, tmp_path, workers=workers, recipe=recipe), pools)
     assert not (tmp_path / "training").exists()
 
 
