@@ -262,7 +262,7 @@ def test_more_than_the_cluster_has_is_refused(
         pytest.raises((ConfigError, PoolError), match=message),
     ):
         run_train(job(made, tmp_path, workers=workers, recipe=recipe), pools)
-    assert not (tmp_path / "training").exists()
+    assert open_store(str(tmp_path)).list("training") == []
 
 
 def test_a_data_set_without_images(made: Path, tmp_path: Path) -> None:
