@@ -39,6 +39,8 @@ class Scale:
     images: int
     product: int
     copied: int
+    widest: int = 512
+    """Most channels of the published shape."""
     methods: tuple[str, ...] | None = None
     golden: tuple[str, ...] | None = None
     """Golden cases by name; None is all."""
@@ -46,7 +48,7 @@ class Scale:
 
 FULL = Scale(large=1024, batches=(1, 4, 16, 64), steps=6, rounds=3, images=32, product=8192, copied=1 << 30)
 TINY = Scale(
-    large=32, batches=(2,), steps=1, rounds=1, images=2, product=128, copied=1 << 20,
+    large=32, widest=32, batches=(2,), steps=1, rounds=1, images=2, product=128, copied=1 << 20,
     methods=("e4e", "w-projection", "psp"), golden=("ada_r32_uncond", "ros_r32_narrow"),
 )  # fmt: skip
 
@@ -127,17 +129,17 @@ class Bench:
         if size == "small":
             return open_generator(EMBEDDED, self.device)
         torch.manual_seed(0)
-        g = Generator(published_shape(self.scale.large))
+        g = Generator(published_shape(self.scale.large, self.scale.widest))
         g.discriminator = Discriminator(g.resolution, g.cfg.channels)
         g.name = f"config-f-{g.resolution}"
         g.measure_w(1000)
         return g.to(self.device).eval().requires_grad_(False)
 
 
-def published_shape(resolution: int) -> GeneratorConfig:
-    """StyleGAN2's config f at a resolution (Karras et al. 2020)."""
-    levels = resolution.bit_length() - 2
-    return GeneratorConfig(resolution=resolution, channels=tuple(min(512, 32768 // (4 * 2**b)) for b in range(levels)))
+def published_shape(resolution: int, widest: int = 512) -> GeneratorConfig:
+    """StyleGAN2's config f at a resolution (Karras et al. 2020); with fewer channels for a dry run."""
+    sides = [4 * 2**b for b in range(resolution.bit_length() - 2)]
+    return GeneratorConfig(resolution=resolution, channels=tuple(min(widest, 32768 // side) for side in sides))
 
 
 class arithmetic:

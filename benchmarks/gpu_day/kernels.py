@@ -17,7 +17,7 @@ Function = Callable[..., Tensor]
 
 def after_convolution(bench: Bench) -> None:
     """Filter, demodulation, noise, bias, activation, clamp at the sizes of the large generator: forward and backward."""
-    shape = published_shape(bench.scale.large)
+    shape = published_shape(bench.scale.large, bench.scale.widest)
     sizes = [(4 * 2**b, width) for b, width in enumerate(shape.channels)][1:]
     batch = min(8, bench.scale.batches[-1])
     for dtype in (torch.float32, torch.bfloat16):
