@@ -76,7 +76,7 @@ def _set(mode: Mode, precision: Precision) -> Iterator[None]:
 
 def _method(name: str, g: Generator, open_one: Any, precision: Precision) -> Method:
     plain = method_config(name).model_dump(mode="json")
-    reduced = {"precision": "bfloat16"} if precision == "bfloat16" else {}
+    reduced = {"precision": "bfloat16" if precision == "bfloat16" else "float32"}
     cfg = validate(MethodConfig, {**chosen(plain, g), **reduced}, f"method {name}")
     return open_method(cfg, g, open_inverter=open_one)
 

@@ -124,7 +124,7 @@ def closeness(bench: Bench, precision: Precision) -> None:
     g = bench.generator("small")
     z = torch.randn(bench.scale.images, g.z_dim, generator=torch.Generator().manual_seed(2)).to(g.device)
     target = Target(g.render(Code(w=g.map(z, truncation_psi=0.8))).clamp(-1, 1))
-    for name in bench.scale.methods or ("e4e", "sfe", "w-projection", "pti-w", "pti"):
+    for name in bench.scale.close:
         bench.attempt({"method": name, "precision": precision}, partial(_distances, g, name, target))
 
 
