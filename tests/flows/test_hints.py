@@ -32,7 +32,7 @@ OTHERS = {
 }
 """Options of other programs that messages and calls name."""
 WORDS = re.compile(r"ganinv ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)?)")
-OPTION = re.compile(r"(?<![\w-])(--[a-z][a-z-]*[a-z])\b(?!-)")
+OPTION = re.compile(r"(?<![\w-])(?<!var\()(--[a-z][a-z-]*[a-z])\b(?!-)")
 
 
 def commands() -> dict[str, set[str]]:
