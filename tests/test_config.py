@@ -38,7 +38,12 @@ def test_the_methods_of_the_readme_are_there() -> None:
 def test_every_chain_loads(name: str) -> None:
     chain = load_chain(name, store="memory://x", dataset={"url": "nowhere"})
     assert {job.store for job in (*chain.invert, *chain.edit, *chain.evaluate)} == {"memory://x"}
-    assert all(job.dataset == chain.dataset for job in chain.invert)
+    seen = {job.dataset.url for job in chain.invert}
+    if chain.align is None:
+        assert seen == {"nowhere"}
+    else:
+        assert chain.align.dataset.url == "nowhere"
+        assert all(url.endswith(f"/aligned/{chain.align.name}") for url in seen)
 
 
 @pytest.mark.parametrize("name", config_names("training"))

@@ -54,7 +54,8 @@ def catalogue(folder: Path, host: Host, **changes: Any) -> str:
 
 
 def cached() -> list[Path]:
-    return list(cache_folder().iterdir()) if cache_folder().is_dir() else []
+    there = cache_folder().iterdir() if cache_folder().is_dir() else ()
+    return [path for path in there if not path.name.startswith(".lock-")]
 
 
 @pytest.mark.parametrize("command", ["inspect", "import", "export", "catalogue"])
