@@ -52,7 +52,7 @@ METHODS = (
 RESULTS = Path(__file__).parents[1] / "results" / "fidelity.jsonl"
 PORTRAITS = "data/official-portraits/portraits.parquet"
 STEP = 4.5  # a: StyleRes draws it from 4 to 5
-HEAD = """## Fidelity against edits
+HEAD = """## Numbers
 
 Made by `benchmarks/inversion/fidelity.py`; its head says what the columns are. Ratios are to e4e, on samples; the literature's
 are of other networks and images. {images} images of each set.
