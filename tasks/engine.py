@@ -137,6 +137,7 @@ def run_units(
     pools: Pools,
     label: str,
     *,
+    what: str = "images",
     sequential: bool = False,
     gpu: bool = True,
     grows: bool = False,
@@ -150,6 +151,7 @@ def run_units(
     """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing.
 
     Args:
+        label: of the progress line. what: it counts.
         gpu: whether its workers can use one.
         grows, reread: of ``Collection.start``.
         prepare: called with the plan when something is missing, before the first worker, and before an addition to the plan
@@ -194,7 +196,13 @@ def run_units(
                 stack.enter_context(summarised(collection, tally))
                 try:
                     tally.summary = pool.run(
-                        spec, left, label=label, on_report=on_report, on_worker=on_worker, should_stop=pools.should_stop
+                        spec,
+                        left,
+                        label=label,
+                        what=what,
+                        on_report=on_report,
+                        on_worker=on_worker,
+                        should_stop=pools.should_stop,
                     )
                 except RunStopped:
                     pools.close()

@@ -51,6 +51,7 @@ METHODS = (
 )  # fmt: skip
 RESULTS = Path(__file__).parents[1] / "results" / "fidelity.jsonl"
 PORTRAITS = "data/official-portraits/portraits.parquet"
+PASSES = 5
 STEP = 4.5  # a: StyleRes draws it from 4 to 5
 HEAD = """## Numbers
 
@@ -163,10 +164,11 @@ def acting(g: Generator, code: Code, rule: Inverter | None, images: Tensor, w: T
 
 
 def errors_of_passes(g: Generator, inverter: Inverter, images: Tensor) -> list[float]:
-    """Mean squared error after each pass."""
+    """Mean squared error after each pass; of one that makes several, after ``PASSES``, however many it ships with."""
+    several = PASSES if getattr(inverter.cfg, "steps", 1) > 1 else None
     sums: list[float] = []
     for k in range(0, len(images), 16):
-        for number, code in enumerate(inverter.refine(images[k : k + 16])):
+        for number, code in enumerate(inverter.refine(images[k : k + 16], steps=several)):
             error = float((g.synthesize(code) - images[k : k + 16]).square().mean()) * len(code) / len(images)
             sums[number : number + 1] = [sums[number] + error] if number < len(sums) else [error]
     return sums

@@ -176,6 +176,7 @@ class Pool(Protocol):
         on_worker: Callable[[Machine], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         label: str = "images",
+        what: str = "images",
     ) -> RunSummary:
         """Work on every unit once; returns when all are committed.
 
@@ -184,7 +185,7 @@ class Pool(Protocol):
             on_worker: called in this process for each worker that came up, with what it computes on; not for workers
                 that compute without torch.
             should_stop: asked again and again; when it says yes, workers are ended. Inline, between two units.
-            label: what the progress line calls the work.
+            label: what the progress line calls the work. what: it counts.
 
         Raises:
             RunStopped: ``should_stop`` said so; committed units stay.

@@ -40,13 +40,14 @@ class InlinePool:
         on_worker: Callable[[Machine], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         label: str = "images",
+        what: str = "images",
     ) -> RunSummary:
         started = time.monotonic()
         ledger = Ledger(units, in_order=True)
         if not units:
             return ledger.summary(0.0)
         images = sum(len(unit.ids) for unit in units)
-        with self._device(), ProgressLine(label, images, str(self.place), quiet=self._quiet) as progress:
+        with self._device(), ProgressLine(label, images, str(self.place), what=what, quiet=self._quiet) as progress:
             slot = Slot()
             built = slot.build(spec)
             if built.kind != "built":

@@ -82,6 +82,7 @@ class RayPool:
         on_worker: Callable[[Machine], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         label: str = "images",
+        what: str = "images",
     ) -> RunSummary:
         if not units:
             return Ledger(units, in_order=True).summary(0.0)
@@ -90,7 +91,7 @@ class RayPool:
         run = _Run(spec, units, slots, self._options, self._start_seconds, on_worker, stayed)
         meter = Meter(label, self._options.resources["num_gpus"])
         images = sum(len(unit.ids) for unit in units)
-        with ProgressLine(label, images, str(self.place), quiet=self._quiet) as progress:
+        with ProgressLine(label, images, str(self.place), what=what, quiet=self._quiet) as progress:
             try:
                 while not run.ledger.finished:
                     if should_stop is not None and should_stop():

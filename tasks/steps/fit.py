@@ -124,7 +124,7 @@ def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
     plan = Plan.of("fit", config, {k: sources.origin.get(k) for k in ORIGIN}, sources.fits().names, 1)
     collection = store.collection("fits", job.name)
     spec = WorkerSpec(FitWorker, {"job": job})
-    result = run_units(collection, plan, spec, pools, "fit", reread=partial(reread, FitJob))
+    result = run_units(collection, plan, spec, pools, "fit", what="fits", reread=partial(reread, FitJob))
     if result["failed"]:
         result["not_fitted"] = collection.errors()["message"].to_pylist()
     return result

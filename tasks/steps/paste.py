@@ -206,7 +206,7 @@ class PasteWorker:
         return {}
 
     def _put(self, row: _Pasted) -> str:
-        path = f"{self.collection.path}/images/{quoted_id(row.edit)}/{row.strength:+.2f}/{quoted_id(row.image_id)}.png"
+        path = f"{self.collection.path}/images/{quoted_id(row.edit)}/{row.strength:+g}/{quoted_id(row.image_id)}.png"
         self.collection.objects.put(path, row.png)
         return path
 

@@ -186,7 +186,7 @@ def world(photos: Path) -> Mapping[str, Any]:
     with open_pools(Engine(kind="inline", quiet=True)) as pools:
         invert = {**at, "method": str(root / "few.yaml"), "dataset": {"url": result["url"]}, "name": "few"}
         inverted = run_invert(InvertJob.model_validate(invert), pools)
-        edits = (EditSpec(name="smile", directions={"smile": 1.0}, strengths=(0.0, 2.0)),)
+        edits = (EditSpec(name="smile", directions={"smile": 1.0}, strengths=(0.0, 2.0, 2.001)),)
         run_edit(EditJob.model_validate({**at, "latents": "few", "edits": edits}), pools)
     assert (inverted["rows"], inverted["failed"]) == (4, 0)
     return {**at, "photos": photos}
@@ -201,10 +201,11 @@ def pasted(world: Mapping[str, Any], **other: Any) -> tuple[dict[str, Any], Stor
 @pytest.mark.seconds
 def test_edits_come_back_into_their_photos(world: Mapping[str, Any], tmp_path: Path) -> None:
     result, store = pasted(world)
-    assert (result["rows"], result["failed"]) == (6, 0)
+    assert (result["rows"], result["failed"]) == (9, 0)
     rows = store.collection("pasted", "edits").read().to_pylist()
     assert {(each["image_id"], each["faces"]) for each in rows} == {("anna", 1), ("bert", 2), ("carl", 1)}
-    assert write_pasted(store, "edits", tmp_path / "out") == 6
+    assert len({each["uri"] for each in rows}) == len(rows)
+    assert write_pasted(store, "edits", tmp_path / "out") == len(list((tmp_path / "out").iterdir())) == 9
     photo = np.asarray(Image.open(world["photos"] / "anna.png"), int)
     same = np.asarray(Image.open(tmp_path / "out/anna@smile@+0.png"), int)
     np.testing.assert_array_equal(same, photo)  # an edit of strength 0 changes nothing
@@ -220,7 +221,7 @@ def test_edits_come_back_into_their_photos(world: Mapping[str, Any], tmp_path: P
     for each in rows:
         assert each["seam"] <= each["seam_photo"] + 0.5
     crops, _ = pasted(world, mode="crop", name="crops")
-    assert crops["rows"] == 6
+    assert crops["rows"] == 9
     again, _ = pasted(world)
     assert again["units_computed"] == 0
 
@@ -233,7 +234,7 @@ def test_edits_whose_crop_or_photo_is_gone(world: Mapping[str, Any]) -> None:
     result, store = pasted(world)
     found = {each["image_id"]: each["code"] for each in store.collection("pasted", "edits").errors().to_pylist()}
     assert found == {"anna": "missing", "bert": "source_changed"}
-    assert (result["rows"], result["failed"]) == (2, 2)
+    assert (result["rows"], result["failed"]) == (3, 2)
     # A collection that was aligned anew, of other photos: the edits of those that are not there have no crop.
     rows = (photos.parent / "points.csv").read_text().splitlines()
     (photos.parent / "points.csv").write_text("\n".join(line for line in rows if not line.startswith("carl")))
