@@ -15,6 +15,7 @@ import fsspec
 import pytest
 
 from tests.artefacts import made_once
+from tests.environment import found_by_environment
 from tests.threads import threads
 
 if TYPE_CHECKING:
@@ -103,6 +104,14 @@ def s3_options() -> Iterator[dict[str, str]]:
     fsspec.filesystem("s3", **options).mkdir("ganinv-test")
     yield options
     server.stop()
+
+
+@pytest.fixture
+def s3_environment(s3_options: dict[str, str]) -> Iterator[str]:
+    """``s3://ganinv-test``, which code reaches without options."""
+    names = {"endpoint_url": "AWS_ENDPOINT_URL", "key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY"}
+    with found_by_environment({name: s3_options[option] for option, name in names.items()}):
+        yield "s3://ganinv-test"
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

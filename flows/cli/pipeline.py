@@ -38,6 +38,7 @@ OF_INVERT = {
         "url": Flag("--dataset", help="Your own images instead of the built-in portraits.", required=False),
         "limit": Flag(help="How many images to invert.", default=12),
     },
+    ahead=WORKERS,
 )
 def demo(dataset: Said, engine: Said, store: StoreUrl = "runs/demo") -> None:
     """Run the whole chain on real portraits and write a report. Run again, it resumes.
@@ -55,8 +56,7 @@ def demo(dataset: Said, engine: Said, store: StoreUrl = "runs/demo") -> None:
     tell_failures(result, engine.allow_failed)
 
 
-# Not begun ahead: in a flow, Ray that began before it was not reached any more (tests/flows/test_security.py).
-@step(app, DATASET, flags={"url": Flag("--dataset")})
+@step(app, DATASET, flags={"url": Flag("--dataset")}, ahead=WORKERS)
 def run(
     dataset: Said,
     engine: Said,

@@ -16,7 +16,7 @@ from flows.cli.flags import Flag, Said, step
 from flows.cli.jobs import end
 from flows.cli.options import AsJson
 from flows.cli.output import print_table, show
-from flows.cli.pipeline import OF_INVERT
+from flows.cli.pipeline import OF_INVERT, WORKERS
 from ganinv.errors import ConfigError
 
 RunName = Annotated[
@@ -29,6 +29,7 @@ RunName = Annotated[
     "tasks.steps.invert:InvertJob",
     flat=("dataset",),
     flags={**OF_INVERT, "dataset.url": Flag(argument=True)},
+    ahead=WORKERS,
 )
 def submit(
     job: Said,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tasks.jobs.engine import Engine
@@ -24,40 +24,49 @@ SPARE_CORES = 4
 
 
 class Early:
-    """A pool on its way, in a thread of its own."""
+    """A pool on its way, in a thread of its own, which stays until the pool ends: Linux kills what a thread has started when that
+    thread is gone, if it was asked to (``PR_SET_PDEATHSIG``), and Ray asks for it."""
 
     def __init__(self, engine: Engine, modules: Sequence[str]) -> None:
         self.engine, self._modules = engine, modules
-        self._stack = ExitStack()
         self._pool: Pool | None = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._begin, name="ganinv-ray")
+        self._there, self._over = threading.Event(), threading.Event()
+        # A daemon, so that a process which leaves without a word is not kept by it.
+        self._thread = threading.Thread(target=self._hold, name="ganinv-ray", daemon=True)
         self._thread.start()
 
-    def _begin(self) -> None:
+    def _hold(self) -> None:
         from tasks.pool import open_pool
 
         e = self.engine
         try:
-            opened = open_pool(
+            with open_pool(
                 "ray", e.slots, cpus_per_slot=e.cpus_per_slot, gpus_per_slot=e.gpus_per_slot,
                 deadline_seconds=e.deadline_seconds, quiet=e.quiet,
-            )  # fmt: skip
-            pool = self._stack.enter_context(opened)
-            pool.warm(self._modules)  # type: ignore[attr-defined]
-            self._pool = pool
+            ) as pool:  # fmt: skip
+                pool.warm(self._modules)  # type: ignore[attr-defined]
+                self._pool = pool
+                self._there.set()
+                self._over.wait()
         except BaseException as error:  # told where it would have been raised
             self._error = error
+        finally:
+            self._there.set()
 
     @contextmanager
     def opened(self) -> Iterator[Pool]:
         """The pool, when it is there; it ends with the block. What went wrong is raised here."""
-        self._thread.join()
-        with self._stack:
-            if self._error is not None:
+        self._there.wait()
+        try:
+            if self._pool is None:
+                assert self._error is not None
                 raise self._error
-            assert self._pool is not None
             yield self._pool
+        finally:
+            self.end()
+        if self._error is not None:
+            raise self._error
 
     def fits(self, engine: Engine) -> bool:
         """Whether its workers are as ``engine`` wants them."""
@@ -66,8 +75,8 @@ class Early:
 
     def end(self) -> None:
         """End it as soon as it is there."""
+        self._over.set()
         self._thread.join()
-        self._stack.close()
 
 
 _early: Early | None = None

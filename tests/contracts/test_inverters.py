@@ -106,8 +106,5 @@ def test_a_method_that_is_registered_gets_all_of_it(dummy: str, world: World) ->
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=() if kind == "psp" else pytest.mark.slow) for kind in INVERTERS]
 )
-def test_inverter_on_s3(kind: str, tmp_path: Path, s3_options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_options["endpoint_url"])
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_options["key"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_options["secret"])
-    goes_from_image_to_edited_picture_through_the_store(kind, World(tmp_path), f"s3://ganinv-test/contract-{kind}")
+def test_inverter_on_s3(kind: str, tmp_path: Path, s3_environment: str) -> None:
+    goes_from_image_to_edited_picture_through_the_store(kind, World(tmp_path), f"{s3_environment}/contract-{kind}")

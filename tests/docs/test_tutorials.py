@@ -189,11 +189,8 @@ def files_of_others(folder: Path) -> None:
 
 
 @pytest.fixture
-def bucket(s3_options: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(s3_environment: str, s3_options: Mapping[str, str]) -> Iterator[str]:
     """``s3://bucket``, on the test's own server, for code that opens it without options."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_options["endpoint_url"])
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_options["key"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_options["secret"])
     fs = fsspec.filesystem("s3", **s3_options)
     if not fs.exists("bucket"):
         fs.mkdir("bucket")

@@ -77,18 +77,14 @@ class Place:
 
 
 @pytest.fixture(params=["local", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return filled(store_url(request, tmp_path, monkeypatch), tmp_path)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return filled(store_url(request, tmp_path), tmp_path)
 
 
-def store_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "store")
-    options = request.getfixturevalue("s3_options")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", options["endpoint_url"])
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", options["key"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", options["secret"])
-    return f"s3://ganinv-test/{tmp_path.name}"
+    return f"{request.getfixturevalue('s3_environment')}/{tmp_path.name}"
 
 
 def filled(url: str, folder: Path) -> Place:

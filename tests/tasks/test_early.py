@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -83,6 +86,27 @@ def test_what_was_begun_otherwise_ends_and_another_pool_is_made(tmp_path: Path) 
     with open_pools(Engine(kind="ray", slots=2, quiet=True)) as pools:
         assert pools.get().place.slots == 2
         pools.get().run(spec(tmp_path / "a"), units_of(2, 1))
+
+
+@pytest.mark.seconds
+def test_a_command_works_on_the_ray_that_it_began_ahead(tmp_path: Path) -> None:
+    """In a process of its own: what a thread has started must outlive the start."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    words = [
+        "sample",
+        f"--store={tmp_path / 'store'}",
+        "--count=8",
+        "--unit-size=4",
+        "--engine=ray",
+        "--slots=1",
+        "--json",
+    ]
+    code = "from flows.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["rows"] == 8
 
 
 def test_what_goes_wrong_ahead_is_told_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,18 +264,6 @@ def test_random_operations_on_s3(data: st.DataObject, s3_environment: str) -> No
     go_through(World(data.draw(st.sampled_from(KINDS)), f"{root}/set"), f"{root}/store", data.draw)
 
 
-@pytest.fixture
-def s3_environment(s3_options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bucket that URLs reach without options."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_options["endpoint_url"],
-        "AWS_ACCESS_KEY_ID": s3_options["key"],
-        "AWS_SECRET_ACCESS_KEY": s3_options["secret"],
-    }.items():
-        monkeypatch.setenv(name, value)
-    return "s3://ganinv-test"
-
-
 def written_tar(folder: Path, name: str, numbers: Sequence[int]) -> bytes:
     members = [(f"{number}.png", number) for number in numbers]
     data = World("tar", "").packed(members)

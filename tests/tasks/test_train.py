@@ -28,6 +28,7 @@ from tasks.pool import PoolError, RunStopped
 from tasks.steps.train import TrainJob, run_train
 from tests.chaos.processes import command, family, kill, wait_for
 from tests.chaos.storage import BUCKET, S3Server
+from tests.environment import found_by_environment
 from tests.tiny import tiny_generator
 
 RECIPE = {
@@ -132,27 +133,20 @@ run(job(Path({str(made)!r}), Path({str(tmp_path)!r})))
     assert weights(open_store(str(tmp_path))) == weights(undisturbed)
 
 
-def test_trainings_on_s3_equal_those_on_files(
-    made: Path, undisturbed: Store, s3_options: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_options["endpoint_url"])
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_options["key"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_options["secret"])
-    run(job(made, "s3://ganinv-test/train"))
-    assert weights(open_store("s3://ganinv-test/train")) == weights(undisturbed)
+def test_trainings_on_s3_equal_those_on_files(made: Path, undisturbed: Store, s3_environment: str) -> None:
+    run(job(made, f"{s3_environment}/train"))
+    assert weights(open_store(f"{s3_environment}/train")) == weights(undisturbed)
 
 
 @pytest.mark.slow
 def test_a_storage_server_that_is_gone_for_a_while_costs_time_alone(
-    made: Path, undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, undisturbed: Store, tmp_path: Path
 ) -> None:
     """It is killed after the first checkpoint, and started again after some seconds: ``GANINV_TEST_GAP=30`` makes them thirty."""
     gap = float(os.environ.get("GANINV_TEST_GAP", "4"))
     downs: list[float] = []
-    with S3Server("training-gap", tmp_path) as server:
+    with S3Server("training-gap", tmp_path) as server, found_by_environment(server.environment):
         server.files().mkdir(BUCKET)
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
 
         def strike() -> None:
             wait_for(lambda: server.parts("train/training/e4e") > 0, 300, "the first checkpoint")
