@@ -1,7 +1,7 @@
 """Everything that waits for a GPU, in one command of at most ten minutes, into one JSON.
 
     python -m benchmarks.gpu_day --to benchmarks/results/gpu-day.json
-    python -m benchmarks.gpu_day --tiny --to /tmp/dry.json          # a dry run at tiny sizes, on whatever there is
+    python -m benchmarks.gpu_day --tiny --to runs/dry.json          # a dry run at tiny sizes, on whatever there is
     python -m benchmarks.gpu_day --only parity-float32 machine      # some items, by name; --list tells them
 
 Parity with golden cases (float32, TF32, bfloat16), images per second of the generator and of every method at 64 and at 1,024

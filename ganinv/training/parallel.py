@@ -43,3 +43,13 @@ def agreed(value: Tensor, world: int) -> Tensor:
         dist.all_reduce(value)
         value /= world
     return value
+
+
+def gathered(rows: Tensor, world: int) -> Tensor:
+    """All workers' rows [N, ...], in the order of their ranks and without gradients: [N * world, ...]."""
+    rows = rows.detach()
+    if world == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(world)]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)

@@ -15,7 +15,7 @@ from ganinv.errors import ConfigError
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.networks.blocks import LatentDiscriminator
-from ganinv.training.parallel import average_gradients
+from ganinv.training.parallel import average_gradients, gathered
 from ganinv.training.step import Step
 
 
@@ -66,12 +66,16 @@ class LatentCritic:
         Args:
             rows: the first so many rows of w may be drawn.
         """
-        cfg, rng = self.cfg, step.stream("latent critic")
-        z = torch.randn(len(w), self.generator.z_dim, generator=rng).to(w.device)
+        cfg, rng = self.cfg, step.stream("latent critic", shared=True)
+        # All workers hold the same pools, of everybody's rows, and learn from their share of what these return: a checkpoint
+        # is one worker's.
+        everyones = gathered(w, step.world)
+        z = torch.randn(len(everyones), self.generator.z_dim, generator=rng).to(w.device)
         with torch.no_grad():
-            real = self.pools[0].query(self.generator.mapping(z), rng)
-        row = torch.randint(rows, (len(w),), generator=rng).to(w.device)
-        fake = self.pools[1].query(w[torch.arange(len(w), device=w.device), row], rng)
+            reals = self.pools[0].query(self.generator.mapping(z), rng)
+        row = torch.randint(rows, (len(everyones),), generator=rng).to(w.device)
+        fakes = self.pools[1].query(everyones[torch.arange(len(everyones), device=w.device), row], rng)
+        real, fake = (of_all.chunk(step.world)[step.rank] for of_all in (reals, fakes))
         loss = F.softplus(self.discriminator(fake)).mean() + F.softplus(-self.discriminator(real)).mean()
         if step.number % cfg.r1_every == 0:
             seen = real.detach().requires_grad_(True)

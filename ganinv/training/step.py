@@ -26,7 +26,8 @@ class Step:
     rank: int = 0
     world: int = 1
 
-    def stream(self, purpose: str) -> torch.Generator:
-        """A fresh random stream for one purpose within this step, on the CPU."""
-        key = hashlib.sha256(f"{self.seed}/{self.number}/{self.rank}/{purpose}".encode()).digest()
+    def stream(self, purpose: str, *, shared: bool = False) -> torch.Generator:
+        """A fresh random stream for one purpose within this step, on the CPU; ``shared``: the same for all workers."""
+        rank = 0 if shared else self.rank
+        key = hashlib.sha256(f"{self.seed}/{self.number}/{rank}/{purpose}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
