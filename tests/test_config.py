@@ -31,7 +31,9 @@ def test_the_methods_of_the_readme_are_there() -> None:
         named |= {first + ending for ending in re.findall(r"`(-[a-z-]+)`", endings)}
     rows = set(re.findall(r"^\| `([a-z0-9-]+)`", table, re.MULTILINE))
     assert rows
-    assert rows <= set(config_names("methods")) <= named
+    assert rows <= set(config_names("methods")), "a row of README.md's table of methods has no file in configs/methods"
+    unnamed = set(config_names("methods")) - named
+    assert not unnamed, f"add a row to README.md's table of methods: {unnamed}"
 
 
 @pytest.mark.parametrize("name", config_names("chains"))

@@ -7,7 +7,8 @@ The detector is one of histograms of gradients (no weights), the landmarks are t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,9 +56,17 @@ class Dlib68(LookingDetector):
             raise ConfigError(
                 f"the detector dlib needs the package dlib-bin (or dlib): {MODEL.install}; or name another detector"
             ) from error
-        self._dlib, self._detect = dlib, dlib.get_frontal_face_detector()
-        self._predict = dlib.shape_predictor(str(MODEL.path()))
+        self._dlib, self._model = dlib, str(MODEL.path())
         self.version = f"dlib {dlib.__version__}, {MODEL.release()}"
+
+    # Both take most of a second, and who plans a run only asks for the version.
+    @cached_property
+    def _detect(self) -> Any:
+        return self._dlib.get_frontal_face_detector()
+
+    @cached_property
+    def _predict(self) -> Any:
+        return self._dlib.shape_predictor(self._model)
 
     def find(self, seen: np.ndarray, fine: np.ndarray, ratio: float, least: float) -> list[tuple[np.ndarray, float]]:
         boxes, scores, _ = self._detect.run(seen, 0, least)

@@ -228,7 +228,12 @@ class ImageEncoder(Inverter):
 
     def latents(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] to w [B, num_ws, w_dim]."""
-        return self.offsets(fit(images, self.input_size)) + self.latent_avg
+        offsets = self.offsets(fit(images, self.input_size))
+        if offsets.shape != (expected := (len(images), self.num_ws, self.w_dim)):
+            raise ValueError(
+                f"{type(self).__name__}.offsets gave {[*offsets.shape]}, expected [B, num_ws, w_dim], {[*expected]}"
+            )
+        return offsets + self.latent_avg
 
     @abstractmethod
     def offsets(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every kind of inverter. A new one: its file in this package, and a line here."""
+"""Every kind of inverter, and how each is trained. A new one: its file in this package, and a line in both tables here."""
 
 from __future__ import annotations
 

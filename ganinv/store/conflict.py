@@ -31,7 +31,7 @@ def same_run(there: Plan, now: Plan, url: str, *, grows: bool = False, reread: R
     more = f" and {len(differences) - 5} more" if len(differences) > 5 else ""
     raise RunConflict(
         f"a run exists already at {url} with other settings: {'; '.join(differences[:5])}{more}. "
-        "Choose another name for this run, or remove the old one"
+        "Choose another name for this run (--name), or remove that folder"
     )
 
 
@@ -49,7 +49,8 @@ def _images(there: Plan, now: Plan) -> list[str]:
     if there.ids == now.ids:
         return []
     old, new = set(there.ids), set(now.ids)
-    return [f"{len(new - old)} images came and {len(old - new)} went, such as {min(old ^ new)!r}"]
+    what = "steps" if now.stage == "train" else "images"
+    return [f"{len(new - old)} {what} came and {len(old - new)} went, such as {min(old ^ new)!r}"]
 
 
 def _changed(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -130,7 +130,12 @@ class DirectionStore:
         if not versions:
             known = self.objects.names("directions")
             raise ConfigError(
-                f"unknown direction {name!r}{did_you_mean(name, known)}; there are: {', '.join(known) or 'none yet'}"
+                f"unknown direction {name!r}{did_you_mean(name, known)}; "
+                + (
+                    f"; there are: {', '.join(known)}"
+                    if known
+                    else ". There are none yet: ganinv sample, then ganinv fit, makes them"
+                )
             )
         if version is not None and version not in versions:
             raise ConfigError(

@@ -46,7 +46,10 @@ def test_recipe(kind: str, check: str, world: World) -> None:
     TRAINING_CHECKS[check](kind, world)
 
 
-def test_a_recipe_of_an_inverter_has_its_name_and_others_say_what_they_make() -> None:
+def test_every_inverter_has_a_recipe_of_its_name_and_others_say_what_they_make() -> None:
+    assert set(INVERTERS) <= set(RECIPES), (
+        f"no recipe of {set(INVERTERS) - set(RECIPES)}: add its line to RECIPES in registry.py"
+    )
     for kind in RECIPES:
         assert (RECIPES[kind].makes == "encoders") == (kind in INVERTERS)
         assert RECIPES[kind].makes in PRODUCTS

@@ -58,7 +58,7 @@ def test_another_generator_is_refused_in_words(store: Store) -> None:
 
 
 def test_unknown_names_and_versions(store: Store) -> None:
-    with pytest.raises(ConfigError, match="there are: none yet"):
+    with pytest.raises(ConfigError, match="There are none yet: ganinv sample, then ganinv fit, makes them"):
         store.directions.get("smile")
     store.directions.put(smile())
     with pytest.raises(ConfigError, match=r"unknown direction 'smiel', did you mean 'smile'\?"):
