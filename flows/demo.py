@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.chain import ChainJob, chain, load_chain
-from ganinv.config import config_path, load_yaml
+from ganinv.config import config_path, load_yaml, offered
 from ganinv.data.demo import demo_photos, demo_small_faces
 from ganinv.errors import ConfigError, GaninvError, RunConflict
 from ganinv.faces import open_detector
@@ -21,8 +21,6 @@ from tasks.jobs.dataset import DatasetRef
 from tasks.steps.evaluate import EvaluateJob
 from tasks.steps.invert import InvertJob, open_named
 
-SMALL = ("e4e", "sfe-refined", "uda")
-"""Methods that are shown small grey faces, as far as their networks are there."""
 _log = logging.getLogger("ganinv.demo")
 
 
@@ -70,9 +68,9 @@ def _built_in(store: str, dataset: Mapping[str, Any], engine: Engine) -> ChainJo
 
 
 def _there(store: str) -> list[str]:
-    """The methods of ``SMALL`` whose networks can be opened."""
+    """The methods that are shown small grey faces, as far as their networks can be opened."""
     generator, found = open_generator(EMBEDDED), []
-    for name in SMALL:
+    for name in offered("small_faces"):
         job = InvertJob(store=store, dataset=DatasetRef(url=store), method=name)
         try:
             for inverter in method_config(name).inverters:

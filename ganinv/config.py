@@ -100,6 +100,12 @@ def config_path(kind: str, name: str) -> Path:
     return _configs() / kind / f"{name}.yaml"
 
 
+def offered(where: str) -> list[str]:
+    """Names of methods that ``configs/offered.yaml`` lists under a word."""
+    names: list[str] = load_yaml(config_file("offered.yaml"))[where]
+    return names
+
+
 def config_names(kind: str) -> list[str]:
     """Names of the shipped configurations of a kind (``methods``, ``chains``, ``training``)."""
     return sorted(p.stem for p in (_configs() / kind).glob("*.yaml"))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from flows.studio.shelf import Shelf
 from flows.studio.subject import Subject
-from ganinv.config import config_names, validate
+from ganinv.config import config_names, offered, validate
 from ganinv.data.decode import decode_image
 from ganinv.data.resize import to_resolution
 from ganinv.errors import ConfigError, DataError
@@ -34,10 +34,6 @@ from ganinv.target import Target
 Framing = Literal["face", "whole"]
 CROP = 256
 """Pixels of a crop's side, at least: what is saved, and what inverters that read more than the generator makes are shown."""
-AT_ONCE = ("sfe-editor", "sfe", "restyle", "e4e")
-"""Encoders, the closest first; then any other of a single pass."""
-ON_REQUEST = ("pti", "sfe-refined", "hybrid", "pti-w", "w-plus-optimisation", "w-projection")
-"""What takes seconds an image, and more on large generators."""
 
 
 @dataclass(frozen=True)
@@ -158,11 +154,12 @@ class Inverting:
     def _usable(self) -> tuple[list[str], list[str]]:
         quick: list[str] = []
         slow: list[str] = []
-        for name in dict.fromkeys((*AT_ONCE, *config_names("methods"), *ON_REQUEST)):
+        on_request = offered("on_request")
+        for name in dict.fromkeys((*offered("at_once"), *config_names("methods"), *on_request)):
             cfg = method_config(name)
-            if (cfg.single_pass or name in ON_REQUEST) and all(map(self._takes_photos, cfg.inverters)):
+            if (cfg.single_pass or name in on_request) and all(map(self._takes_photos, cfg.inverters)):
                 (quick if cfg.single_pass else slow).append(name)
-        return quick, sorted(slow, key=ON_REQUEST.index)
+        return quick, sorted(slow, key=on_request.index)
 
     def _takes_photos(self, name: str) -> bool:
         """Whether there is an inverter of this name, for this generator, that reads whole photos. Opens none: that takes long."""
