@@ -469,18 +469,6 @@ def test_heads_are_bound_by_who_came_last(own: Place) -> None:
         CodeReader(own.root, nobody, g).codes(nobody.read())
 
 
-def test_no_other_reader_makes_codes_of_rows() -> None:
-    """Who reads stored codes does it through ``CodeReader``, or forgets heads and the rules of edits."""
-    root = Path(__file__).parents[2]
-    users = [
-        str(path.relative_to(root))
-        for room in ("ganinv", "tasks", "flows", "benchmarks")
-        for path in sorted((root / room).rglob("*.py"))
-        if "table_to_code" in path.read_text() and path.parent != root / "ganinv/records"
-    ]
-    assert users == []
-
-
 @pytest.mark.seconds
 def test_an_inverter_is_shown_as_many_pixels_as_it_reads(own: Place, tmp_path: Path) -> None:
     """It reads 128x128 and the generator makes 64x64: the photo itself, and not 64x64 of it enlarged."""
