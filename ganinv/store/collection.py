@@ -235,8 +235,19 @@ class Collection:
             run: what :meth:`start` gave the run that ends here. Where another run has added images meanwhile and works on
                 them, writing is left to that one, and the manifest that is returned has the parts of ``run`` alone.
         """
-        plan, done = self._plan_now(), self.done()
+        plan = self._plan_now()
         mine = plan if run is None else run
+        manifest, complete = self._finished(plan, mine)
+        # Another run may have added images and finished between our reading of the plan and our writing, and ours of before
+        # would stand where its manifest was: who writes looks again.
+        while complete and (now := self._plan_now()).units != plan.units:
+            plan = now
+            manifest, complete = self._finished(plan, mine)
+        return manifest
+
+    def _finished(self, plan: Plan, mine: Plan) -> tuple[Manifest, bool]:
+        """Write the manifest of ``plan`` if all of it is done; else it is that of ``mine``, and not written."""
+        done = self.done()
         left = [unit.index for unit in mine.units if unit.index not in done]
         if left:
             raise StoreError(
@@ -255,7 +266,7 @@ class Collection:
         if complete:
             text = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True)
             self.objects.put(f"{self.path}/_manifest.json", text.encode())
-        return manifest
+        return manifest, complete
 
     def manifest(self) -> Manifest | None:
         """The manifest of a finished collection; None before, and when images were added since."""

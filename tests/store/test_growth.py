@@ -164,6 +164,27 @@ def test_killed_after_the_addition_and_before_its_first_part(local: Store) -> No
     assert local.latents["a"].plan().additions == (3,)
 
 
+def test_who_finishes_late_leaves_the_manifest_of_all(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run adds an image and finishes while this one's manifest is on its way."""
+    collection = local.latents["a"]
+    plan = collection.start(plan_of(FIRST), grows=True)
+    for unit in plan.units:
+        collection.write_part(unit.index, rows(unit.ids), [], {})
+    whole, others = Objects.put, iter(["z"])
+
+    def put(self: Objects, path: str, data: bytes) -> None:
+        if path.endswith("_manifest.json"):
+            for more in others:
+                run(local, [*FIRST, more])
+        whole(self, path, data)
+
+    monkeypatch.setattr(Objects, "put", put)
+    collection.finish(plan)
+    manifest = local.latents["a"].manifest()
+    assert manifest is not None
+    assert manifest.rows == len(FIRST) + 1
+
+
 @pytest.mark.seconds
 def test_two_that_grow_at_once_are_both_complete(store: Store) -> None:
     """By different images, some of them the same, each from its own listing of the data set."""
