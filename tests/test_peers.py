@@ -128,7 +128,7 @@ def test_a_distance_is_the_same_as_a_script() -> None:
     torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 @pytest.mark.parametrize("peer", ["nvidia", "pti"])
 def test_a_checkout_is_run_on_the_same_generator_and_distance(peer: str, checkout: Path, tmp_path: Path) -> None:
     g = tiny_generator(16)

@@ -25,9 +25,6 @@ from ganinv.losses.choosing import chosen
 from ganinv.stages.method import AnyStage, Method, MethodConfig, method_config, open_method
 from ganinv.target import Target
 
-JOBS = ("e4e", "w-projection", "pti-w", "pti")
-"""What users run: an encoder, a projection, tuning around both."""
-
 
 def every(bench: Bench, size: Size, mode: Mode, precision: Precision) -> None:
     """All methods of ``configs/methods``, at the batch size that they have by themselves."""
@@ -40,11 +37,11 @@ def every(bench: Bench, size: Size, mode: Mode, precision: Precision) -> None:
 
 
 def jobs(bench: Bench, size: Size, mode: Mode, precision: Precision) -> None:
-    """The jobs of ``JOBS`` by batch size. Where a path cannot be had the line says so, and is of the plain one."""
+    """The scale's jobs by batch size. Where a path cannot be had the line says so, and is of the plain one."""
     with _set(mode, precision):
         g = bench.generator(size)
         open_one = opener(g)
-        for name in JOBS:
+        for name in bench.scale.jobs:
             for batch in bench.scale.batches:
                 about = {"generator": g.name, "method": name, "precision": precision, "mode": mode, "batch": batch}
                 bench.attempt(

@@ -3,8 +3,9 @@
     python -m benchmarks.inversion.starts --data portraits.parquet                # of the generator that ships: five minutes
     python -m benchmarks.inversion.starts --data portraits.parquet --revision d7ef4b6    # of version 1, out of git
 
-A share says on how many portraits e4e is nearer, with its standard error. SqueezeNet and dlib's recogniser trained nothing
-here; EfficientNet-Lite0 was the generator's critic, but no method's loss. The embedded distance is what the projection minimises.
+A share says on how many portraits e4e is nearer, with its standard error. SqueezeNet, EfficientNet-Lite1 and dlib's recogniser
+trained nothing here; EfficientNet-Lite0 was the generator's critic, but no method's loss. The embedded distance is what the
+projection minimises.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from benchmarks.inversion.encoders import split
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.judges import FaceJudge, SqueezeNet, identity_distance
+from ganinv.judges import EfficientNet, FaceJudge, SqueezeNet, identity_distance
 from ganinv.losses.distance import DistanceName, between, open_distance
 from ganinv.methods.files import open_inverter
 from ganinv.stages.method import method_config, open_method
@@ -73,14 +74,15 @@ def compared(generator: str, encoder: str, data: str, count: int) -> tuple[str, 
 
 def measures(g: Generator) -> dict[str, Measure]:
     """By name."""
-    squeezenet, faces = SqueezeNet(), FaceJudge()
+    squeezenet, efficientnet, faces = SqueezeNet(), EfficientNet(), FaceJudge()
     nets: list[DistanceName] = ["embedded", "efficientnet-lite0"]
     embedded, lite = (open_distance(name, g).features for name in nets)
 
-    def layered(images: Tensor, made: Tensor) -> Tensor:
-        one, other = squeezenet(enlarged(images)), squeezenet(enlarged(made))
-        of_layers = [1 - F.cosine_similarity(one[name], other[name]).mean((1, 2)) for name in one]
-        return torch.stack(of_layers).mean(0)
+    def of_squeezenet(images: Tensor, made: Tensor) -> Tensor:
+        return layered(*(list(squeezenet(enlarged(some)).values()) for some in (images, made)))
+
+    def of_efficientnet(images: Tensor, made: Tensor) -> Tensor:
+        return layered(efficientnet(images), efficientnet(made))
 
     def identity(images: Tensor, made: Tensor) -> Tensor:
         one, other = (faces.describe(faces.look(some)) for some in (images, made))
@@ -89,10 +91,17 @@ def measures(g: Generator) -> dict[str, Measure]:
     return {
         "squared error": lambda images, made: (images - made).square().mean((1, 2, 3)),
         "embedded distance": lambda images, made: between(embedded(images), embedded(made)),
-        "SqueezeNet 1.1, eight layers, 1 - cosine": layered,
+        "SqueezeNet 1.1, eight layers, 1 - cosine": of_squeezenet,
+        "EfficientNet-Lite1, five layers, 1 - cosine": of_efficientnet,
         "EfficientNet-Lite0": lambda images, made: between(lite(images), lite(made)),
         "dlib's recogniser: identity": identity,
     }
+
+
+def layered(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    """[N]: 1 less the cosine of features, mean over positions and layers."""
+    of_layers = [1 - F.cosine_similarity(a, b).mean((1, 2)) for a, b in zip(one, other, strict=True)]
+    return torch.stack(of_layers).mean(0)
 
 
 def enlarged(images: Tensor) -> Tensor:

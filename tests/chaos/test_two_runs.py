@@ -15,7 +15,7 @@ from tests.chaos.storage import BUCKET, S3Server, put_images
 METHOD = "{name: twice, summary: one pass, space: w+, batch_size: 8, stages: [{kind: encode, encoder: e4e}]}"
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_two_runs_at_once_make_one_table(tmp_path: Path) -> None:
     (tmp_path / "twice.yaml").write_text(METHOD)
     with S3Server("chaos-twice", tmp_path / "s3") as server:

@@ -228,7 +228,7 @@ def recipe_of(kind: str, **other: Any) -> Recipe:
     given: dict[str, Any] = {
         "kind": kind,
         "steps": 20,
-        "batch_size": 8,
+        "batch_size": 4,
         "inverter": inner,
         "losses": {"distance": 0.0},
         "optimizer": {"kind": "muon", "lr": 0.02, "adam_lr": 0.002},

@@ -54,7 +54,7 @@ def test_the_guides_are_there() -> None:
         assert blocks[-1].language == "sh", f"{heading} ends with a test that is green"
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # half a minute where the cores are not shared
 @pytest.mark.parametrize("heading", guides())
 def test_a_guide_ends_green(heading: str, tmp_path: Path) -> None:

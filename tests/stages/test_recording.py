@@ -45,7 +45,7 @@ def plain_afterwards() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def context() -> Context:
-    return Context(tiny_generator(16), lambda name: None, lanes=4)  # type: ignore[arg-type,return-value]
+    return Context(tiny_generator(8), lambda name: None, lanes=4)  # type: ignore[arg-type,return-value]
 
 
 def tensors(code: Code) -> list[torch.Tensor]:

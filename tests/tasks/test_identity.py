@@ -245,14 +245,26 @@ _QUIET: dict[str, Any] = {
 }
 
 
-@pytest.mark.seconds
-@pytest.mark.usefixtures("hashing")
-@settings(max_examples=200, **_QUIET)
-@given(data=st.data())
-def test_random_operations_on_local_files(data: st.DataObject) -> None:
+def go_through_local_files(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         world = World(data.draw(st.sampled_from(KINDS)), f"{folder}/set")
         go_through(world, f"{folder}/store", data.draw)
+
+
+@pytest.mark.seconds
+@pytest.mark.usefixtures("hashing")
+@settings(max_examples=40, **_QUIET)
+@given(data=st.data())
+def test_random_operations_on_local_files(data: st.DataObject) -> None:
+    go_through_local_files(data)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hashing")
+@settings(max_examples=160, **_QUIET)
+@given(data=st.data())
+def test_more_random_operations_on_local_files(data: st.DataObject) -> None:
+    go_through_local_files(data)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_the_loss_pulls_towards_the_image() -> None:
 @pytest.mark.seconds
 def test_anchored_training_keeps_the_images() -> None:
     colours = torch.tensor([[230, 30, 30], [30, 230, 30], [30, 30, 230], [230, 230, 30]], dtype=torch.uint8)
-    images = colours[:, :, None, None].expand(4, 3, 32, 32).contiguous().repeat(2, 1, 1, 1)
+    images = colours[:, :, None, None].expand(4, 3, 16, 16).contiguous().repeat(2, 1, 1, 1)
     optimizer = {
         "kind": "muon",
         "lr": 0.004,
@@ -46,7 +46,9 @@ def test_anchored_training_keeps_the_images() -> None:
         "betas": (0.0, 0.99),
         "mapping_scale": 0.05,
     }
-    trainer = gan(images, **ANCHORED, z_dim=3, optimizer=optimizer, critic_lr=0.005, steps=250)
+    trainer = gan(
+        images, **ANCHORED, size=16, channels=(16, 16, 8), z_dim=3, optimizer=optimizer, critic_lr=0.005, steps=250
+    )
     trained, real = learner(trainer), images[:4].float() / 127.5 - 1
 
     def error() -> float:

@@ -135,7 +135,7 @@ def test_too_few_images_are_refused() -> None:
         gan().learner.begin(None)
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_workers_that_train_together_stay_together(tmp_path: Path) -> None:
     """Each sees its own half of a batch, and all keep the same networks, critics, augmentation and mean path length."""
     code = f"""

@@ -1,0 +1,108 @@
+"""How well encoders use the processor through ``ganinv invert --no-measure``: images per second times operations per image.
+
+    python -m benchmarks.inversion.throughput                          # the encoders of one or a few passes: five minutes
+    python -m benchmarks.inversion.throughput --methods e4e hyperstyle --images 512
+
+An encoder that computes more is slower. What it computes is counted (FlopCounterMode, renderings between passes included), and
+each line has the operations per processor second of the whole run, planning, decoding, Parquet and all, beside e4e's. The bar is
+at least 90 % of e4e's. One process of one thread; each method runs once before it is timed. Images are PNGs of 64 pixels that the
+embedded generator made; seconds are processor seconds, the median of ``--rounds`` rounds in which the methods take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ganinv.codes.code import Code
+from ganinv.data import open_dataset
+from ganinv.data.png import png_bytes
+from ganinv.generators.files import open_generator
+from ganinv.generators.stylegan2 import Generator
+from ganinv.stages.method import method_config, open_method
+from ganinv.target import Target
+from tasks.engine import Engine, open_pools
+from tasks.sources import DatasetRef
+from tasks.steps.invert import InvertJob, run_invert
+
+METHODS = ("e4e", "psp", "lsap", "style-transformer", "in-domain-encoder", "padinv", "sfe", "hfgi", "uda", "e2style", "restyle",
+           "interestyle", "hyperstyle", "sam-encoder")  # fmt: skip
+BATCH = 64
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    methods = list(dict.fromkeys(["e4e", *args.methods]))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "images")
+        write_images(open_generator(), folder, args.images)
+        operations = {method: counted(method, folder) for method in methods}
+        seconds: dict[str, list[float]] = {method: [] for method in methods}
+        for number in range(args.rounds + 1):
+            for method in methods:
+                took = timed(method, folder, args.images, Path(place, f"{method}-{number}"))
+                if number > 0:
+                    seconds[method].append(took)
+    report(args.images, operations, {method: statistics.median(took) for method, took in seconds.items()})
+
+
+def write_images(generator: Generator, folder: Path, count: int) -> None:
+    """Samples of the generator as PNG."""
+    folder.mkdir()
+    z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(0))
+    images = generator.render(Code(w=generator.map(z, truncation_psi=0.8)))
+    for k, image in enumerate(images):
+        (folder / f"{k:05d}.png").write_bytes(png_bytes(image))
+
+
+def counted(method: str, folder: Path) -> float:
+    """Floating-point operations per image (twice the multiplications) of a batch."""
+    generator = open_generator()
+    dataset = open_dataset(str(folder))
+    images = dataset.load(dataset.ids[:BATCH], generator.resolution).images
+    opened = open_method(method_config(method), generator)
+    with FlopCounterMode(display=False) as counter:
+        opened.invert(Target(images))
+    return float(counter.get_total_flops()) / len(images)
+
+
+def timed(method: str, folder: Path, count: int, out: Path) -> float:
+    """Processor seconds of a whole run."""
+    fields = {"store": str(out), "dataset": DatasetRef(url=str(folder)), "method": method, "measure": False}
+    job = InvertJob.model_validate(fields | {"overrides": {"batch_size": BATCH}})
+    begun = time.process_time()
+    with open_pools(Engine(kind="inline", quiet=True)) as pools:
+        result = run_invert(job, pools)
+    took = time.process_time() - begun
+    assert result["rows"] == count, result
+    return took
+
+
+def report(images: int, operations: dict[str, float], seconds: dict[str, float]) -> None:
+    """Print the table."""
+    print("method               GFLOP/image   images/s   GFLOP/s   of e4e's")
+    base = operations["e4e"] / seconds["e4e"]
+    for method, took in seconds.items():
+        rate = operations[method] / took
+        print(
+            f"{method:20s}{operations[method] / 1e9:12.2f}{images / took:11.1f}{images * rate / 1e9:10.1f}{rate / base:10.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
