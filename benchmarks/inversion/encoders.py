@@ -60,7 +60,7 @@ SHIPPED: Mapping[str, Shipped] = {
     "restyle": Shipped("portraits-64-restyle", 20),
     "hfgi": Shipped("portraits-64-hfgi", 25),
     "w": Shipped("portraits-64-w", 6),
-    "hyperstyle": Shipped("portraits-64-hyperstyle", 30),
+    "hyperstyle": Shipped("portraits-64-hyperstyle", 50),
     "psp": Shipped("portraits-64-psp", 14),
     "in-domain": Shipped("portraits-64-in-domain", 22),
     "padinv": Shipped("portraits-64-padinv", 22),
@@ -96,7 +96,6 @@ def ship(name: str, store: str, data: str) -> None:
     seconds = sum(runs["seconds"].to_pylist())
     inverter = open_inverter(f"{store}/encoders/{name}", generator=generator)
     name_what_ships(inverter, load_recipe(recipe).needed)
-    folder = ASSETS / name
     folder = ASSETS / name
     if isinstance(inverter, ReferenceEditor):
         measured, drawn = (
