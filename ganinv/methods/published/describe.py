@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ganinv.errors import WeightsRefused
-from ganinv.methods.published.description import EncoderDescription, Tensors, rows_of, size_of
+from ganinv.methods.published.description import EncoderDescription, Tensors, described
 from ganinv.methods.published.kinds import kind_of, known_parts
 from ganinv.networks.adopt import Lazy
 from ganinv.reading.stub import Stub
@@ -79,16 +79,7 @@ def describe(
     method, name = _method(parts, opts, encoder_type or opts.get("encoder_type") or default_type, where)
     latent_avg = _latent_avg(tree.get("latent_avg"), where)
     channels = 6 if "hypernet" in parts else _input_channels(encoder) if encoder else 3
-    return EncoderDescription(
-        method=method,
-        encoder_type=name,
-        opts=opts,
-        n_styles=rows_of(parts, opts, latent_avg, where),
-        input_size=size_of(opts),
-        input_channels=channels,
-        latent_avg=latent_avg,
-        parts=parts,
-    )
+    return described(method, name, channels, parts, opts, latent_avg, where)
 
 
 def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
