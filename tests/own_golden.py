@@ -1,7 +1,9 @@
-"""Golden numbers of our own, small enough to ship: what every network makes of closed-form weights and images.
+"""Golden numbers of our own, small enough to ship, for clones without what other programs recorded (``GANINV_SHARED``).
 
-They tell that a network computes what it did when the numbers were recorded, not that this is right: that is for the numbers that
-other programs recorded (``GANINV_SHARED``) and for checks of the papers' equations. A clone without those still has these.
+``networks``: what every network makes of closed-form weights and images. They tell that a network computes what it did when the
+numbers were recorded, not that this is right: the recordings of other programs and checks of the papers' equations tell that.
+
+``outlines``: digests of the names and shapes of published files (``tests.encoders.outlines``), equal to those of the recordings.
 
 ``python -m tests.own_golden`` records them again, after a change that is meant to move them; CHANGELOG then says so.
 """
@@ -10,6 +12,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.registry import INVERTERS
 from tests.closed_form import closed_form_tensor
 from tests.contracts.inverters import needed_of, small_of
+from tests.encoders.outlines import digest, digests, recorded_shapes
 from tests.tiny import tiny_generator
 
 FILE = Path(__file__).with_name("own_golden.json")
@@ -86,10 +92,39 @@ def all_numbers() -> dict[str, Any]:
     return {"generator": rendered(), **{kind: numbers(kind) for kind in INVERTERS}}
 
 
+def checked_outlines(golden: Path) -> dict[str, str]:
+    """Digests of the published files' names and shapes.
+
+    Raises:
+        SystemExit: ours are others than those of the recordings in ``golden``, or there are no recordings to compare with.
+    """
+    found = digests()
+    recorded = json.loads(FILE.read_text())["outlines"]
+    changed = [case for case in found if recorded.get(case) != found[case]]
+    if changed and not golden.is_dir():
+        sys.exit(
+            f"names or shapes of {', '.join(changed)} changed: set GANINV_SHARED to compare them with the recordings"
+        )
+    if wrong := [case for case in changed if digest(recorded_shapes(golden, case)) != found[case]]:
+        sys.exit(f"names or shapes of {', '.join(wrong)} are not those of the published files in {golden}")
+    return found
+
+
 def main() -> None:
-    found = all_numbers()
-    FILE.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{FILE}: {len(found)} networks")
+    shared = Path(os.environ.get("GANINV_SHARED") or FILE.parents[2] / "shared")
+    outlines = checked_outlines(shared / "golden")
+    found = {"networks": all_numbers(), "outlines": outlines}
+    FILE.write_text(_lines(found) + "\n")
+    print(f"{FILE}: {len(found['networks'])} networks, {len(found['outlines'])} published files")
+
+
+def _lines(found: dict[str, Any]) -> str:
+    """JSON with a line for each list, so that a change of the file can be read."""
+
+    def joined(match: re.Match[str]) -> str:
+        return f"[{' '.join(match[1].split())}]"
+
+    return re.sub(r"\[\s+([^\]]*?)\s+\]", joined, json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

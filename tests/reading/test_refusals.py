@@ -41,10 +41,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_bad_files(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsRefused, match=BAD[name]) as caught:
-        open_generator(str(shared / "golden/bad" / name))
+        open_generator(str(made / "bad" / name))
     assert name in str(caught.value)
     assert not list(tmp_path.iterdir())
 
