@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.discriminator import Discriminator
@@ -24,9 +24,16 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
 from ganinv.networks import keymaps
 from ganinv.networks.adopt import published_name
+from tests.closed_form import closed_form_tensor, fill
 from tests.generators.originals import Persistent, pickled
 from tests.generators.test_formats_other import tensorflow_network, tensorflow_variables, their_names
 from tests.reading.pickles import call, repacked, streamed, zipped
+
+
+def generator_files(folder: Path) -> list[Path]:
+    """The files of ``make_files`` that hold a StyleGAN2."""
+    files = [*folder.glob("nvidia/*"), *folder.glob("rosinality/*")]
+    return sorted(file for file in files if not file.name.startswith("sg3t"))
 
 
 class Shape(NamedTuple):
@@ -87,13 +94,12 @@ def make_files(folder: Path) -> None:
 def generator(shape: Shape, seed: int) -> Generator:
     torch.manual_seed(seed)
     g = Generator(GeneratorConfig(**shape.generator))
-    for conv in g.synthesis.convs:
-        nn.init.normal_(conv.noise_strength)
     d: dict[str, Any] = {"c_dim": g.c_dim, "cmap_dim": 32, "mapping_layers": 8} if g.c_dim else {}
     clamps = {"num_fp16_res": g.cfg.num_fp16_res, "conv_clamp": g.cfg.conv_clamp}
     d |= {"group": shape.group, "architecture": shape.architecture}
     g.discriminator = Discriminator(g.resolution, g.cfg.channels, **d, **clamps)
-    g.w_mean.normal_(std=0.1)
+    fill(g, "made", str(seed))
+    g.w_mean.copy_(closed_form_tensor("made", f"{seed}.w_mean", list(g.w_mean.shape), 0.0, 0.3))
     return g.eval().requires_grad_(False)
 
 
