@@ -51,7 +51,7 @@ UNIT_BYTES = 64 * 2**20
 
 
 def _written(weight: Any) -> Any:
-    """A strength as it stands in YAML: a number, or the text of a ``Response``."""
+    """A strength as YAML holds it: a number, or the text of a ``Response``."""
     strength = parse_strength(weight) if isinstance(weight, str) else weight
     if strength is None:
         raise ValueError(f"expected a number, or a change of a score such as 1sd or 0.5score, got {weight!r}")

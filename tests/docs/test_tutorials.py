@@ -1,7 +1,7 @@
 """What README and tutorials tell people to type, typed as it stands: every command ends well.
 
 Each page runs in a folder with the files that it speaks of, and with an S3 server for its buckets. Numbers are made smaller
-(``SMALLER``), and this process computes where a page does not say who does. What is not run stands in ``ELSEWHERE``, with the
+(``SMALLER``), and this process computes where a page does not say who does. What is not run is in ``ELSEWHERE``, with the
 test that does.
 """
 

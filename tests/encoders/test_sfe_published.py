@@ -114,10 +114,10 @@ def check_trunk(inverter: Sfe, images: Tensor, arrays: dict[str, np.ndarray]) ->
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "cls"), [("", SfeEditor), ("_inverter", Sfe)])
 def test_published_names_and_shapes(shared: Path, tmp_path: Path, case: str, cls: type) -> None:
-    """Files of the real size, for a generator of 1024 pixels whose weights are of no matter here."""
+    """Files of the real size, for a generator of 1024 pixels whose weights do not matter here."""
     file = shared / f"golden/layouts/style_feature_editor_r1024{case}.json"
     tree = {"state_dict": state_of(file), "latent_avg": torch.zeros(18, 512)}
-    tree["state_dict"]["discriminator.final_linear.0.weight"] = torch.zeros(2, 2)  # as files for going on hold one
+    tree["state_dict"]["discriminator.final_linear.0.weight"] = torch.zeros(2, 2)  # files for further training hold one
     torch.save(tree, tmp_path / "sfe.pt")
     with open_checkpoint(str(tmp_path / "sfe.pt")) as checkpoint:
         opened = open_encoder_checkpoint(checkpoint.tree)

@@ -148,7 +148,7 @@ def test_an_imported_generator_runs_a_step(run: Run, host: Host, tmp_path: Path,
     assert json.loads(out)["rows"] == 4
 
 
-def test_a_broken_download_is_gone_on_from_by_the_next_run(run: Run, host: Host, tmp_path: Path) -> None:
+def test_a_broken_download_is_resumed_by_the_next_run(run: Run, host: Host, tmp_path: Path) -> None:
     listed = catalogue(tmp_path, host)
     host.cuts = [100_000, 0, 0]
     code, _, err = run("import", "noise-32", f"--store={tmp_path / 'store'}", listed)
@@ -161,7 +161,7 @@ def test_a_broken_download_is_gone_on_from_by_the_next_run(run: Run, host: Host,
 
 
 @pytest.mark.seconds
-def test_a_killed_import_is_gone_on_from(run: Run, host: Host, tmp_path: Path) -> None:
+def test_a_killed_import_is_resumed(run: Run, host: Host, tmp_path: Path) -> None:
     listed, store = catalogue(tmp_path, host), f"--store={tmp_path / 'store'}"
     save_generator(tiny_generator(), str(tmp_path / "large.pt"), "nvidia", extra={"ballast": torch.rand(500_000)})
     host.files["/tiny.pkl"] = (tmp_path / "large.pt").read_bytes()
@@ -240,7 +240,7 @@ def test_export(run: Run, made: Path, tmp_path: Path) -> None:
     assert open_generator(str(to)).provenance.layout == "rosinality"  # type: ignore[union-attr]
     code, _, err = run("export", file, to, "--format=rosinality")
     assert code == 1
-    assert "something stands at" in err
+    assert "there is something at" in err
     conditional = made / "nvidia/ada_r32_cifar_like.pkl"
     code, _, err = run("export", conditional, tmp_path / "c.pt", "--format=rosinality")
     assert code == 1

@@ -181,7 +181,7 @@ def test_export_and_back(tmp_path: Path, format: Any) -> None:
     to = str(tmp_path / "out" / format)
     export_generator(str(tmp_path / "g.pt"), to, format)
     assert open_generator(to).fingerprint == tiny_generator(16).fingerprint
-    with pytest.raises(ConfigError, match="something stands at"):
+    with pytest.raises(ConfigError, match="there is something at"):
         export_generator(str(tmp_path / "g.pt"), to, format)
     export_generator(str(tmp_path / "g.pt"), to, format, overwrite=True)
 

@@ -375,7 +375,7 @@ def test_what_a_method_goes_on_from_it_hands_on(own: Place) -> None:
 
 
 def by_hand(place: Place, code: Code, name: str) -> None:
-    """Inversions of a method that is none of ours."""
+    """Inversions of a method from another package."""
     g = open_generator(place.generator)
     ids = [f"face-{k}" for k in range(len(code))]
     origin = {"generator_name": g.name, "generator_fingerprint": g.fingerprint, "method": "test"}

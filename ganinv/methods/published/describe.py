@@ -3,7 +3,7 @@
 Formats: pSp, e4e, ReStyle, HyperStyle (and its W encoder) and HFGI write ``{"state_dict", "opts", "latent_avg"}`` with one
 prefix per network; PadInv writes ``{"models": {"encoder", "generator"}}``; In-Domain inversion writes a bare state dict; SAM
 writes ``{"sd_base", "W+", "F4", ...}``. Files
-of the same outer form whose networks are others are told apart by ``published.kinds``.
+of the same outer form whose networks differ are distinguished by ``published.kinds``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def describe(
         default_type: the same, where nothing else says it.
 
     Raises:
-        WeightsRefused: it is no encoder checkpoint, one of an unknown kind, or of two that cannot be told apart.
+        WeightsRefused: it is no encoder checkpoint, one of an unknown kind, or of two that cannot be distinguished.
     """
     if not isinstance(tree, Mapping):
         raise WeightsRefused(f"{where} holds a {type(tree).__name__}, expected the dict of an encoder checkpoint")

@@ -1,5 +1,5 @@
 """Style Transformer's files: ``encoder.*`` with ``z`` and ``transformerlayer_*``, and ``decoder.*`` with the mapping network that
-learned with it (Hu et al. 2022). Both may stand under ``module.``."""
+learned with it (Hu et al. 2022). Both may have the prefix ``module.``."""
 
 from __future__ import annotations
 
