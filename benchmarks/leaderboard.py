@@ -81,7 +81,7 @@ def tiers(only: Sequence[str], limit: int, few: int, fewer: int) -> dict[int, li
 
 
 def _steps(stage: Any) -> int:
-    """Of an iterative stage; a pass of an encoder, however often it looks again, is none."""
+    """Of an iterative stage; a pass of an encoder, however often it looks again, has none."""
     if not stage.iterative:
         return 0
     inner = getattr(stage, "optimize", None)

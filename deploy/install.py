@@ -1,7 +1,7 @@
 """``make setup``: the packages of ``requirements.lock``, with their hashes, into the environment of the Python that runs this.
 
 On Linux torch comes with CUDA's libraries (``requirements-cuda.lock``) from the public index and without them from an index or a
-folder of CPU builds. Which build pip would take here is asked first; both locks know the hashes of theirs.
+folder of CPU builds. Which build pip would take here is asked first; both locks have the hashes of its files.
 Further words are for pip: ``python deploy/install.py --dry-run`` downloads and checks everything and installs nothing.
 """
 

@@ -27,7 +27,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
 def on_config(config: Any, **_: Any) -> Any:
-    """Pages that ``nav`` does not name stand at its end, so that none is lost."""
+    """Pages that ``nav`` does not name are at its end, so that none is lost."""
     named = set(re.findall(r"[\w/.+-]+\.md", str(config.nav)))
     docs = Path(config.docs_dir)
     left = sorted({str(page.relative_to(docs)) for page in docs.rglob("*.md")} - named)

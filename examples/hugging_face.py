@@ -2,7 +2,7 @@
 
     python examples/hugging_face.py --store runs/demo --latents e4e
 
-A latent is a list of numbers in a row; its shape stands in the file's header, from which ``load_latents`` takes it.
+A latent is a list of numbers in a row; its shape is in the file's header, from which ``load_latents`` takes it.
 """
 
 from __future__ import annotations

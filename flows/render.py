@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,10 +13,13 @@ from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.data.png import png_bytes
-from ganinv.editing import Edit
+from ganinv.editing import Edit, Response, parse_edit
+from ganinv.editing.calibrated import find_multiples
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.labels import open_labeller
+from ganinv.labels.base import Labeller
 from ganinv.records import CodeReader
 from ganinv.store import Collection, Store, open_store
 from ganinv.store.names import quoted_id
@@ -24,11 +28,7 @@ from tasks.generator_check import check_generator
 from tasks.records import Sources, load_sources
 from tasks.sources import sources_of
 
-Weights = Mapping[str, float]
-"""One edit: direction -> strength, named as in ``ganinv.editing.notation``."""
-
-Edited = Callable[[Weights, float], Code]
-"""A code of one image after a part of an edit."""
+_log = logging.getLogger("ganinv.render")
 
 STRIP = (-1.0, -0.5, 0.0, 0.5, 1.0)
 """The columns of a strip, in parts of an edit."""
@@ -40,10 +40,11 @@ def render_latents(
     out: Path,
     ids: Sequence[str] | None,
     generator_uri: str,
-    edits: Sequence[Weights] = (),
+    edits: Sequence[str] = (),
     strip: bool = False,
     encoders: Mapping[str, str] | None = None,
     needed: Mapping[str, str] | None = None,
+    labeller: str = "portraits-64",
 ) -> int:
     """Render rows of ``latents/<name>`` into the folder ``out``. Returns how many files were written.
 
@@ -51,18 +52,22 @@ def render_latents(
     ``<image id>@strip.png``: one line per edit, from its opposite over the unedited image to the whole edit.
 
     Args:
+        edits: as ``ganinv edit`` takes them: ``smile=2,age=-1``, ``smile=1sd``.
         encoders: where inverters are now, by name, if not where they were. needed: by role, what these start from.
+        labeller: whose scores are followed where an edit states the change of one.
 
     Raises:
-        ConfigError: a strip without edits, or an unknown direction.
+        ConfigError: a strip without edits, a text that is no edit, an unknown direction, or a score that the labeller lacks.
         DataError: edits of this method look at the photo again, and it is gone.
         StoreError: no such collection or image.
         GeneratorMismatch: the collection is of another generator.
     """
     if strip and not edits:
         raise ConfigError("a strip shows edits: give at least one, such as --edit smile=2")
+    parsed = [Edit(parse_edit(text)) for text in edits]
     root, collection, generator = open_latents(store, name, generator_uri)
     reader = CodeReader(root, collection, generator, encoders=encoders, needed=needed).check(edits=bool(edits))
+    scores = open_labeller(labeller).to(generator.device) if any(edit.responses for edit in parsed) else None
     photos = sources_of(collection, root) if edits and reader.edits_need_images else None
     written = 0
     for batch in collection.scan(ids=ids, batch_size=16):
@@ -71,11 +76,11 @@ def render_latents(
         for row, image_id in enumerate(table["image_id"].to_pylist()):
             code = reader.codes(table, [row])
             photo = None if photos is None else _photo(photos, reader, image_id)
-            edited = partial(_edited, code, photo, reader)
-            images = _strip(edited, edits, generator) if strip else _each(edited, edits, generator)
-            for suffix, image in images.items():
+            image = _Image(image_id, code, photo, reader, scores)
+            images = _strip(image, parsed) if strip else _each(image, parsed)
+            for suffix, picture in images.items():
                 out.mkdir(parents=True, exist_ok=True)
-                (out / f"{quoted_id(image_id)}{suffix}.png").write_bytes(png_bytes(image))
+                (out / f"{quoted_id(image_id)}{suffix}.png").write_bytes(png_bytes(picture))
                 written += 1
     return written
 
@@ -99,30 +104,60 @@ def _photo(photos: Sources, reader: CodeReader, image_id: str) -> Tensor:
     return images
 
 
-def _each(edited: Edited, edits: Sequence[Weights], generator: Generator) -> dict[str, Tensor]:
-    """File name suffix -> image [3, R, R]: the unedited image, and one per edit."""
-    codes = [edited({}, 0.0), *(edited(edit, 1.0) for edit in edits)]
-    return dict(zip(["", *map(_suffix, edits)], _render(codes, generator), strict=True))
+@dataclass(frozen=True)
+class _Image:
+    """One stored inversion, and what its edits need: its photo [1, 3, R, R], and a labeller where strengths are to be found."""
+
+    id: str
+    code: Code
+    photo: Tensor | None
+    reader: CodeReader
+    labeller: Labeller | None
+
+    def edited(self, edit: Edit, parts: Sequence[float]) -> list[Code]:
+        """The code after some parts of an edit: 1 is all of it, 0 none."""
+        return [
+            self._moved(one) if part else self.code for part, one in zip(parts, self._found(edit, parts), strict=True)
+        ]
+
+    def _found(self, edit: Edit, parts: Sequence[float]) -> list[Edit]:
+        """Parts of an edit whose strengths are numbers; a change of a score is looked for by rendering and scoring."""
+        if self.labeller is None or not edit.responses:
+            return [Edit({name: part * s for name, s in edit.strengths.items()}) for part in parts]  # type: ignore[operator]
+        reader = self.reader
+        found = find_multiples(edit, parts, self.code, reader.store, reader.generator, self.labeller, after=self._after)
+        for part, one in zip(parts, found, strict=True):
+            if one.outcome[0] != "reached":
+                _log.warning("%s: %s times %s: %s", self.id, part, _written(edit), one.outcome[0].replace("_", " "))
+        return [one.edit for one in found]
+
+    def _moved(self, edit: Edit) -> Code:
+        moved = edit.apply(self.code, self.reader.store, generator=self.reader.generator)
+        return self.reader.after_edit(self.photo, self.code, moved)
+
+    def _after(self, lanes: Tensor, code: Code, edited: Code) -> Code:
+        photo = None if self.photo is None else self.photo.expand(len(lanes), -1, -1, -1)
+        return self.reader.after_edit(photo, code, edited)
+
+    def render(self, codes: Sequence[Code]) -> Tensor:
+        """Codes of the image; what they share stays one tensor, so that tuned weights are applied once."""
+        generator = self.reader.generator
+        return generator.render(Code.cat(codes).to(generator.device)).cpu()
 
 
-def _strip(edited: Edited, edits: Sequence[Weights], generator: Generator) -> dict[str, Tensor]:
-    """One image [3, R * edits, R * 5]."""
-    images = _render([edited(edit, part) for edit in edits for part in STRIP], generator)
+def _each(image: _Image, edits: Sequence[Edit]) -> dict[str, Tensor]:
+    """File name suffix -> picture [3, R, R]: the unedited image, and one per edit."""
+    codes = [image.code, *(image.edited(edit, [1.0])[0] for edit in edits)]
+    suffixes = ["", *("@" + quote(_written(edit), safe="=,()@") for edit in edits)]
+    return dict(zip(suffixes, image.render(codes), strict=True))
+
+
+def _strip(image: _Image, edits: Sequence[Edit]) -> dict[str, Tensor]:
+    """One picture [3, R * edits, R * 5]."""
+    images = image.render([code for edit in edits for code in image.edited(edit, STRIP)])
     lines = images.unflatten(0, (len(edits), len(STRIP))).permute(2, 0, 3, 1, 4)  # [3, edits, R, 5, R]
     return {"@strip": lines.flatten(3, 4).flatten(1, 2)}
 
 
-def _edited(code: Code, photo: Tensor | None, reader: CodeReader, edit: Weights, part: float) -> Code:
-    if part == 0:
-        return code
-    strengths = {name: part * strength for name, strength in edit.items()}
-    return reader.after_edit(photo, code, Edit(strengths).apply(code, reader.store, generator=reader.generator))
-
-
-def _render(codes: Sequence[Code], generator: Generator) -> Tensor:
-    """Codes of one image; what they share stays one tensor, so that tuned weights are applied once."""
-    return generator.render(Code.cat(codes).to(generator.device)).cpu()
-
-
-def _suffix(edit: Weights) -> str:
-    return "@" + quote(",".join(f"{name}={strength:g}" for name, strength in edit.items()), safe="=,()@")
+def _written(edit: Edit) -> str:
+    return ",".join(f"{name}={s if isinstance(s, Response) else format(s, 'g')}" for name, s in edit.strengths.items())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ganinv.config import StrictModel, digest
-from ganinv.editing import Response, parse_edit
+from ganinv.editing import plain_edit
 from ganinv.editing.notation import parse_reference
 from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.faces import AnyDetector
@@ -57,10 +57,8 @@ def run_retouch(job: RetouchJob, pools: Pools, out: Path) -> dict[str, Any]:
         ConfigError: an edit along a direction that neither the store has nor a fit finds.
     """
     store, results = open_store(job.store), dict[str, Any]()
-    edits, specs = {text: parse_edit(text) for text in job.edits}, []
-    for text, weights in edits.items():
-        directions = {n: str(s) if isinstance(s, Response) else s for n, s in weights.items()}
-        specs.append(EditSpec(name=text, directions=directions, strengths=(1.0,)))
+    edits = {text: plain_edit(text) for text in job.edits}
+    specs = [EditSpec(name=text, directions=weights, strengths=(1.0,)) for text, weights in edits.items()]
     if _lacking(job, store, edits):
         at = {"store": job.store, "generator": job.generator}
         results["sample"] = run_sample(SampleJob(**at, count=SAMPLES), pools)

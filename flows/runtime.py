@@ -215,7 +215,7 @@ def markdown(key: str, text: str, description: str = "") -> None:
 
 
 def summary(result: Mapping[str, Any]) -> None:
-    """What stands beside the collection that a step filled (``tasks.summary``), as a Markdown artifact."""
+    """The summary beside the collection that a step filled (``tasks.summary``), as a Markdown artifact."""
     if inside_run() and "collection" in result and "url" in result:
         with suppress(GaninvError):  # the step is done; its summary is a courtesy
             if text := read_summary(str(result["url"])):

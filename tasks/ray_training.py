@@ -72,7 +72,7 @@ def _fit(job: TrainJob, place: Place, ended: threading.Event, raised: list[BaseE
 
 
 def _work(config: dict[str, Any]) -> None:
-    """One worker. What it refuses on purpose is not tried again: it is written down, and who comes after it ends at once."""
+    """One worker. What it refuses on purpose is not tried again: it is written down, and every later worker ends at once."""
     from ray import train
 
     job = TrainJob.model_validate(config["job"])

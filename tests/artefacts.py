@@ -1,4 +1,4 @@
-"""What is dear to make and the same for many tests: made once for all processes of a test run."""
+"""What is expensive to make and the same for many tests: made once for all processes of a test run."""
 
 from __future__ import annotations
 

@@ -6,14 +6,15 @@ Every value is ``a + b * v`` with v in [-1, 1) from splitmix64 of the key's crc3
 from __future__ import annotations
 
 import json
+import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CHUNK = 1 << 16  # values made at a time: the temporaries then stay in the processor's cache
 
@@ -88,6 +89,22 @@ def golden_input(file: Path, name: str, shape: list[int], a: float = 0.0, b: flo
 def golden_images(images_u8: np.ndarray) -> Tensor:
     """Golden uint8 images [N, H, W, 3] as a network reads them: float32 [N, 3, H, W] in [-1, 1]."""
     return ((torch.from_numpy(images_u8).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5).contiguous()
+
+
+@torch.no_grad()
+def fill(module: nn.Module, salt: str, name: str, but: Collection[int] = ()) -> None:
+    """Every parameter by the rule, about as large as it was made: the nearest power of two. What was made as 0 is not.
+
+    Args:
+        but: ``id`` of parameters that stay.
+    """
+    for key, parameter in module.named_parameters():
+        if id(parameter) in but:
+            continue
+        deviation = float(parameter.std(correction=0))
+        spread = 3**0.5 * 2 ** round(math.log2(deviation)) if deviation > 1e-6 else 0.1
+        centre = round(float(parameter.mean())) if deviation <= 1e-6 else 0
+        parameter.copy_(closed_form_tensor(salt, f"{name}.{key}", list(parameter.shape), float(centre), spread))
 
 
 def _fill(out: np.ndarray, salt: str, key: str, a: float, b: float) -> None:

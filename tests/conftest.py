@@ -79,6 +79,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weight files in the layouts of other programs (``tests.generators.made``), under the names of the recorded ones."""
+    from tests.generators.made import make_files
+
+    return made_once(tmp_path_factory, "weight-files", make_files)
+
+
+@pytest.fixture(scope="session")
 def demo_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's portraits and small faces as PNG (``ganinv.data.demo``): to be read and copied."""
     from ganinv.data.demo import demo_dataset

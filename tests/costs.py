@@ -1,7 +1,7 @@
 """What the tests cost, in processor seconds: a busy machine does not change them, as it does the seconds on the clock.
 
-``pytest --costs=20`` lists the twenty dearest tests. Counted are the process of the tests and the processes it has waited for;
-services that outlive a test, as Ray's, are not.
+``pytest --costs=20`` lists the twenty most expensive tests. The process of the tests counts, and those it has waited for;
+services that outlive a test, such as Ray's, do not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ _KEY = "processor_seconds"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--costs", type=int, default=0, metavar="N", help="list the N dearest tests, in processor seconds")
+    parser.addoption(
+        "--costs", type=int, default=0, metavar="N", help="list the N most expensive tests, in processor seconds"
+    )
 
 
 def spent() -> float:

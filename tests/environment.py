@@ -1,4 +1,4 @@
-"""Storage that code finds by what stands in the environment."""
+"""Storage that code finds through environment variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @contextmanager
 def found_by_environment(environment: Mapping[str, str]) -> Iterator[None]:
-    """Storage that code opens without options, as it stands in the environment. s3fs keeps what it opened by its options, which
+    """Storage that code opens without options, as the environment names it. s3fs keeps what it opened by its options, which
     say nothing of the environment: without an end to that, the next test would ask this one's server."""
     from s3fs import S3FileSystem
 

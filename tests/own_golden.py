@@ -1,7 +1,11 @@
-"""Golden numbers of our own, small enough to ship: what every network makes of closed-form weights and images.
+"""Golden numbers of our own, small enough to ship, for clones without what other programs recorded (``GANINV_SHARED``).
 
-They tell that a network computes what it did when the numbers were recorded, not that this is right: that is for the numbers that
-other programs recorded (``GANINV_SHARED``) and for checks of the papers' equations. A clone without those still has these.
+``networks``: what every network makes of closed-form weights and images. They tell that a network computes what it did when the
+numbers were recorded, not that this is right: the recordings of other programs and checks of the papers' equations tell that.
+
+``files``: what the generators and discriminators of files in other programs' layouts compute (``tests.generators.made``).
+
+``outlines``: digests of the names and shapes of published files (``tests.encoders.outlines``), equal to those of the recordings.
 
 ``python -m tests.own_golden`` records them again, after a change that is meant to move them; CHANGELOG then says so.
 """
@@ -9,8 +13,11 @@ other programs recorded (``GANINV_SHARED``) and for checks of the papers' equati
 from __future__ import annotations
 
 import json
-import math
+import os
+import re
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,10 +25,13 @@ from torch import Tensor, nn
 
 from ganinv.codes.code import Code
 from ganinv.config import validate
+from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.registry import INVERTERS
-from tests.closed_form import closed_form_tensor
+from tests.closed_form import closed_form_tensor, fill
 from tests.contracts.inverters import needed_of, small_of
+from tests.encoders.outlines import digest, digests, recorded_shapes
+from tests.generators.made import generator_files, make_files
 from tests.tiny import tiny_generator
 
 FILE = Path(__file__).with_name("own_golden.json")
@@ -37,7 +47,7 @@ def numbers(kind: str) -> dict[str, list[float]]:
     torch.manual_seed(5)
     made = cls(validate(cls.Config, cls.Config.for_generator(g, small_of(cls.Config)), kind), g, needed)
     frozen = {id(parameter) for parameter in g.parameters()}
-    filled(made, "inverter", frozen)
+    fill(made, SALT, "inverter", frozen)
     code = made.eval().requires_grad_(False)(images())
     return {"w": summary(code.w), "rendered": summary(g.synthesize(code))}
 
@@ -51,9 +61,20 @@ def rendered() -> dict[str, list[float]]:
     return {"w": summary(w), "rendered": summary(image), "judged": summary(g.discriminator(image))}
 
 
+def of_file(file: Path) -> dict[str, list[float]]:
+    """Of a file with a generator: latents of two samples, their renderings without noise and with, and what its discriminator
+    makes of these."""
+    g = open_generator(str(file))
+    c = torch.eye(g.c_dim)[:2] if g.c_dim else None
+    w = g.map(closed_form_tensor(SALT, "z", [2, g.z_dim], 0.0, 1.7), c, truncation_psi=0.7)
+    image = g.synthesize(Code(w=w))
+    found = {"w": summary(w), "plain": summary(g.synthesize(Code(w=w), noise="none")), "rendered": summary(image)}
+    return found | ({} if g.discriminator is None else {"judged": summary(g.discriminator(image, c))})
+
+
 def generator() -> Generator:
     g = tiny_generator()
-    filled(g, "generator", set())
+    fill(g, SALT, "generator")
     g.w_mean.copy_(closed_form_tensor(SALT, "w_mean", list(g.w_mean.shape), 0.0, 0.3))
     return g
 
@@ -62,18 +83,6 @@ def images() -> Tensor:
     """[2, 3, 32, 32] in [-1, 1], smooth enough to be seen by a strided convolution."""
     coarse = closed_form_tensor(SALT, "images", [2, 3, 8, 8], 0.0, 1.0)
     return nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear", align_corners=False)
-
-
-@torch.no_grad()
-def filled(module: nn.Module, name: str, but: set[int]) -> None:
-    """Every parameter by the rule, about as large as it was made: the nearest power of two. What was made as 0 is not."""
-    for key, parameter in module.named_parameters():
-        if id(parameter) in but:
-            continue
-        deviation = float(parameter.std(correction=0))
-        spread = 3**0.5 * 2 ** round(math.log2(deviation)) if deviation > 1e-6 else 0.1
-        centre = round(float(parameter.mean())) if deviation <= 1e-6 else 0
-        parameter.copy_(closed_form_tensor(SALT, f"{name}.{key}", list(parameter.shape), float(centre), spread))
 
 
 def summary(tensor: Tensor) -> list[float]:
@@ -86,10 +95,42 @@ def all_numbers() -> dict[str, Any]:
     return {"generator": rendered(), **{kind: numbers(kind) for kind in INVERTERS}}
 
 
+def checked_outlines(golden: Path) -> dict[str, str]:
+    """Digests of the published files' names and shapes.
+
+    Raises:
+        SystemExit: ours are others than those of the recordings in ``golden``, or there are no recordings to compare with.
+    """
+    found = digests()
+    recorded = json.loads(FILE.read_text())["outlines"]
+    changed = [case for case in found if recorded.get(case) != found[case]]
+    if changed and not golden.is_dir():
+        sys.exit(
+            f"names or shapes of {', '.join(changed)} changed: set GANINV_SHARED to compare them with the recordings"
+        )
+    if wrong := [case for case in changed if digest(recorded_shapes(golden, case)) != found[case]]:
+        sys.exit(f"names or shapes of {', '.join(wrong)} are not those of the published files in {golden}")
+    return found
+
+
 def main() -> None:
-    found = all_numbers()
-    FILE.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{FILE}: {len(found)} networks")
+    shared = Path(os.environ.get("GANINV_SHARED") or FILE.parents[2] / "shared")
+    outlines = checked_outlines(shared / "golden")
+    with TemporaryDirectory() as folder:
+        make_files(Path(folder) / "made")
+        files = {file.name: of_file(file) for file in generator_files(Path(folder) / "made")}
+    found = {"networks": all_numbers(), "files": files, "outlines": outlines}
+    FILE.write_text(_lines(found) + "\n")
+    print(f"{FILE}: {len(found['networks'])} networks, {len(files)} files, {len(outlines)} outlines")
+
+
+def _lines(found: dict[str, Any]) -> str:
+    """JSON with a line for each list, so that a change of the file can be read."""
+
+    def joined(match: re.Match[str]) -> str:
+        return f"[{' '.join(match[1].split())}]"
+
+    return re.sub(r"\[\s+([^\]]*?)\s+\]", joined, json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The public surface: names of ``import ganinv``, commands with their flags, and extras. ``make surface`` writes it again.
 
-It stands in ``tests/surface.txt``, one entry a line, so that a change of what others rely on is a line of a commit.
+It is in ``tests/surface.txt``, one entry a line, so that a change of what others rely on is a line of a commit.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_private_names_stay_in_their_module() -> None:
 
 
 def test_codes_of_rows_are_made_by_their_reader_alone() -> None:
-    """Who reads stored codes does it through ``CodeReader``, or forgets heads and the rules of edits."""
+    """Stored codes are read through ``CodeReader`` only, which keeps heads and the rules of edits."""
     kept = ROOT / "ganinv/records"
     users = [name for name, path in modules().items() if path.parent != kept and "table_to_code" in path.read_text()]
     assert users == []

@@ -57,7 +57,7 @@ def test_the_bars_hold(tmp_path: Path) -> None:
     assert found.keys() == set(parts)
     assert len(found["effects"]["published"]) == 5
     for name, effect in found["effects"]["published"].items():
-        # Below zero, the score of who wears no glasses stays where it is, and gender's is near its end for most samples.
+        # Below zero, the score of a face without glasses stays where it is, and gender's is near its end for most samples.
         assert effect["monotone"] >= {"glasses": 0.4, "gender": 0.5}.get(name, 0.8), name
     judged = 0
     for fit, held in found["conditions"].items():

@@ -79,7 +79,7 @@ def _generator(bench: Bench, path: Path, precision: Precision) -> Mapping[str, A
 
 
 def _encoder(bench: Bench, path: Path, precision: Precision) -> Mapping[str, Any]:
-    from tests.closed_form import (  # how the recorded weights are made stands there
+    from tests.closed_form import (  # how the recorded weights are made is described there
         closed_form_checkpoint,
         golden_images,
     )

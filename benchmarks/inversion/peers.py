@@ -5,7 +5,7 @@
     git clone https://github.com/danielroich/PTI
     python -m benchmarks.inversion.peers pti --checkout PTI --images 4
 
-Nothing of theirs is in this repository. The checkout runs in a process of its own, unchanged: the generator is given to it as a
+None of their code is in this repository. The checkout runs in a process of its own, unchanged: the generator is given to it as a
 pickle of its own class, and our distance as the perceptual net that it would download. Both sides have the same images, steps,
 device and number of threads; the checkout works on one image at a time, as it does, and this project on batches. Time is what
 the projection takes, without imports and files: processor seconds, or those of the wall on a GPU. Images are then measured alike.

@@ -5,7 +5,7 @@
 ``tasks.pool.ledger.Ledger`` decides what runs where, exactly as in a run: units of the size that ``plan_invert`` cuts, one at
 work and one behind it in each slot, a slot per GPU. Simulated are the seconds: an image's cost (of
 ``compute-budget.md``: what 25 % of an H200's floor gives at 1024 pixels), slots that are slow, machines that are taken away
-and come back, the start of a worker, and the driver, which handles one report at a time. What stands in memory is
+and come back, the start of a worker, and the driver, which handles one report at a time. What is in memory is
 measured on plans of 20,000 images, not simulated. Prices are the options; they are assumptions, not offers.
 """
 

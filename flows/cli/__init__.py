@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 TERMINATED = 128 + signal.SIGTERM
-"""The exit code of who is ended by SIGTERM, by convention."""
+"""The exit code of a process that is ended by SIGTERM, by convention."""
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ SINGULAR = {"encoders": "--encoder"}
 
 @dataclass(frozen=True)
 class Flag:
-    """How one field stands on the command line, where that does not follow from the field.
+    """How one field appears on the command line, where that does not follow from the field.
 
     Args:
         name: such as ``--from``.

@@ -18,30 +18,34 @@ from flows.cli.output import print_table, show
 Name = Annotated[str, typer.Argument(help="Which inversions: pti, or latents/pti.")]
 
 
+@latents.command("render")
 @app.command()
 def render(
     name: Name,
     store: StoreUrl,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
     image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
-    edits: Annotated[list[str] | None, typer.Option("--edit", help="smile=2, or a sum: smile=2,age=-1")] = None,
+    edits: Annotated[
+        list[str] | None, typer.Option("--edit", help="smile=2; a sum: smile=2,age=-1; smile=1sd: as for ganinv edit.")
+    ] = None,
     strip: Annotated[
         bool, typer.Option("--strip", help="One picture per image: a line per edit, over strengths.")
     ] = False,
     encoder: EncoderPlaces = None,
     needed: NeededPlaces = None,
     generator: GeneratorUri = "portraits-64",
+    labeller: Annotated[
+        str, typer.Option(help="Whose scores are followed for strengths such as 1sd.")
+    ] = "portraits-64",
 ) -> None:
     """Render stored inversions to PNG, as they are and edited.
 
     Example: ganinv render pti --store runs/a --out renders --id anna --edit smile=2 --edit age=-1 --strip
     """
     from flows.render import render_latents
-    from ganinv.editing.notation import parse_numbers
 
-    weights = [parse_numbers(text) for text in edits or ()]
     written = render_latents(
-        store, _plain(name), out, image_id, generator, weights, strip, pairs(encoder), pairs(needed)
+        store, _plain(name), out, image_id, generator, edits or (), strip, pairs(encoder), pairs(needed), labeller
     )
     Console().print(f"{written} images in {out}")
 
@@ -136,23 +140,6 @@ def latents_show(name: str, store: StoreUrl, as_json: AsJson = False) -> None:
     collection = open_store(store).latents[name]
     errors = collection.errors().to_pylist()
     show({"url": collection.url, **vars(collection.status()), **collection.provenance(), "errors": errors}, as_json)
-
-
-@latents.command("render")
-def latents_render(
-    name: str,
-    store: StoreUrl,
-    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
-    image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
-    encoder: EncoderPlaces = None,
-    needed: NeededPlaces = None,
-    generator: GeneratorUri = "portraits-64",
-) -> None:
-    """Render stored inversions to PNG. Example: ganinv latents render pti --store runs/a --out renders"""
-    from flows.render import render_latents
-
-    written = render_latents(store, name, out, image_id, generator, (), False, pairs(encoder), pairs(needed))
-    Console().print(f"{written} images in {out}")
 
 
 @latents.command("import")

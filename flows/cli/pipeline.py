@@ -284,7 +284,7 @@ def edit(
 
     Example: ganinv edit --store runs/a --latents e4e --reference anna.png --attributes smile --name as-anna
     """
-    from ganinv.editing import Response, parse_edit
+    from ganinv.editing import plain_edit
 
     if not edits and not reference:
         raise ConfigError("say what to do: --edit smile=2, or --reference IMAGE with an editor")
@@ -295,9 +295,8 @@ def edit(
         by = {"reference": image, "attributes": wanted, "editor": editor}
         specs.append({"name": name, "strengths": [1.0], **by})
     for text in edits or ():
-        weights = {n: str(s) if isinstance(s, Response) else s for n, s in parse_edit(text).items()}
         more = {"strengths": [1.0], "conditions": condition or [], "trust": trust or [], "segment": segment}
-        specs.append({"name": text, "directions": weights, **more})
+        specs.append({"name": text, "directions": plain_edit(text), **more})
     run_step("tasks.steps.edit:run_edit", job, engine, as_json, edits=specs)
 
 

@@ -117,7 +117,7 @@ def import_(
         show([asdict(one) for one in imported], True)
         return
     for one in imported:
-        stands = "stands there already" if one.already else "imported"
+        stands = "already there" if one.already else "imported"
         _print(f"[bold]{one.kind} {one.name}[/] {stands}, fingerprint {one.fingerprint[:12]}")
         _print(f"  sha256 of the file: {_told(one.origin.get('sha256'))}")
         uri = escape(one.uri)
@@ -140,7 +140,7 @@ def export(
     ] = "ganinv",
     network: Annotated[Literal["G_ema", "G"] | None, typer.Option(help="Which generator of the file.")] = None,
     half: Annotated[bool, typer.Option(help="Store float16, which rounds the weights.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Write over what stands there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Overwrite what is there.")] = False,
     sha256: Sha256 = None,
     catalogue: CatalogueFile = None,
     as_json: AsJson = False,

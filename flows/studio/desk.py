@@ -149,7 +149,7 @@ class Studio:
         return whole, buffer.getvalue()
 
     def save(self, desk: Desk, strengths: Strengths) -> tuple[Desk, str]:
-        """The edit becomes a row, and the inversion before it where it is none yet; and what to say of it."""
+        """The edit becomes a row, and so does the inversion, if it is not one yet. Also returns a message."""
         subject = desk.on_table()
         if not any(strengths.values()):
             raise ConfigError("nothing is edited yet: move a slider first")

@@ -109,7 +109,7 @@ def build(studio: Studio, folder: str) -> tuple[gr.Blocks, dict[str, Any]]:
         listing = [collection, conditions, order, descending]
 
         def told(action: Callable[..., dict[Any, Any]]) -> Callable[..., dict[Any, Any]]:
-            """What goes wrong stands in the line below the pictures, and changes nothing else."""
+            """Errors are shown in the line below the pictures, and change nothing else."""
 
             @wraps(action)
             def guarded(*given: Any) -> dict[Any, Any]:
@@ -130,7 +130,7 @@ def build(studio: Studio, folder: str) -> tuple[gr.Blocks, dict[str, Any]]:
             return {stage: strip(studio.stage(now, values))}
 
         def fresh(now: Desk) -> dict[Any, Any]:
-            """Another subject: sliders stand at 0."""
+            """Another subject: sliders are at 0."""
             return {
                 desk: now,
                 row: facts(now.on_table().facts),

@@ -16,7 +16,7 @@ SMALL = 192
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture and what stands below it. ``download``: the name of the file that a click saves; none, where empty."""
+    """A picture and the text below it. ``download``: the name of the file that a click saves; none, where empty."""
 
     title: str
     picture: Image.Image | None

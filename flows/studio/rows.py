@@ -38,7 +38,7 @@ def filtered(table: pa.Table, conditions: str) -> pa.Table:
     A row without a value in a column meets no condition on it.
 
     Raises:
-        ConfigError: a condition that cannot be read, an unknown column, or a number that is none.
+        ConfigError: a condition that cannot be read, an unknown column, or text where a number is expected.
     """
     for text in filter(None, (part.strip() for part in _AND.split(conditions))):
         found = _CONDITION.fullmatch(text)

@@ -37,8 +37,8 @@ def check_password(host: str, password: str | None) -> None:
     if password is None:
         if not is_loopback(host):
             raise ConfigError(
-                f"whoever reaches {host} could see these photos and write to the store: set a password in {PASSWORD_VARIABLE} or "
-                "with --password-file, or stay on 127.0.0.1 (and come by ssh -L)"
+                f"anyone who reaches {host} could see these photos and write to the store: set a password in "
+                f"{PASSWORD_VARIABLE} or with --password-file, or stay on 127.0.0.1 (and come by ssh -L)"
             )
     elif len(password) < LEAST_PASSWORD:
         raise ConfigError(f"the password has {len(password)} characters, at least {LEAST_PASSWORD} are wanted")

@@ -94,7 +94,7 @@ class Shelf:
         """One inversion.
 
         Raises:
-            StoreError: no such row, or what it refers to is damaged. WeightsRefused: its inverter is not to be had.
+            StoreError: no such row, or what it refers to is damaged. WeightsRefused: its inverter is not available.
         """
         collection, reader = self.store.latents[name], self.reader(name)
         table = collection.read(ids=[image_id])

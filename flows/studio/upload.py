@@ -107,7 +107,7 @@ class Inverting:
         """
         if name not in (*self.at_once, *self.on_request):
             raise ConfigError(
-                f"method {name!r} is not to be had here; there are: {', '.join(self.at_once + self.on_request)}"
+                f"method {name!r} is not available here; there are: {', '.join(self.at_once + self.on_request)}"
             )
         generator = self._shelf.generator
         with self._lock:

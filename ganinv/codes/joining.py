@@ -117,7 +117,7 @@ def join_segments(values: Sequence[Segments | None], sizes: Sizes) -> Segments |
 
 
 def join_z(values: Sequence[Tensor | None], sizes: Sizes) -> Tensor | None:
-    """What the latents were mapped from: only of codes that all have it, for nothing can stand in its place."""
+    """What the latents were mapped from: only of codes that all have it, for nothing can replace it."""
     return None if any(v is None for v in values) else _stack(values, sizes, fill=0.0)
 
 

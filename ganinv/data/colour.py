@@ -140,7 +140,7 @@ def _applied(image: Image.Image, profile: bytes) -> tuple[Image.Image, str | Non
 
 
 class _Profile:
-    """Bytes of a profile, told apart by their hash: a cache need not compare them."""
+    """Bytes of a profile that a cache finds by their hash, without comparing them."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self._digest = data, hashlib.sha256(data).digest()

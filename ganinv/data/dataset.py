@@ -55,7 +55,7 @@ def open_dataset(
         storage_options: what fsspec's file system takes.
 
     Raises:
-        DataError: nothing there, nothing of a known kind, or ids that cannot be told apart.
+        DataError: nothing there, nothing of a known kind, or ids that cannot be distinguished.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1 image, got {limit}; leave it out for all")

@@ -1,4 +1,4 @@
-"""Who an image is: its place in the data set gives it its id, and once planned it keeps that id whatever other images come.
+"""The identity of an image: its place in the data set gives it its id, which it keeps once planned, whatever images come later.
 
 A *key* is the place: the path within the data set, and for shards the member or row in it. An id is made from the key alone:
 
@@ -8,7 +8,7 @@ A *key* is the place: the path within the data set, and for shards the member or
     train-00000.parquet, image_id p     p                 (``train-00000/p`` where another file has a ``p`` too)
     train/00003.tar, cut                train/00003.tar   (of the shard itself)
 
-Where two newcomers would have one id, both are told apart by their longer names; where one has it already, the newcomer alone.
+Where two newcomers would have one id, both get longer names; where one has it already, the newcomer alone.
 """
 
 from __future__ import annotations

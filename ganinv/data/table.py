@@ -23,7 +23,7 @@ from ganinv.store.retrying import with_retries
 ID_NAMES = ("face_id", "image_id", "id")
 """The first is of aligned faces (``ganinv align``), of which a photo may have several."""
 BY_ROW = "none"
-"""As an id column: there is none, ids are made of the file's name and the row's number."""
+"""As an id column: no column, ids are made of the file's name and the row's number."""
 _AGAIN = "copy it again"
 
 
@@ -47,7 +47,7 @@ def table_sources(
     """One source for each row that ``where`` keeps, and one with a ``fault`` for each file that cannot be read.
 
     Raises:
-        DataError: no file has what is asked for; or rows that cannot be told apart.
+        DataError: no file has what is asked for; or rows that cannot be distinguished.
     """
     found: list[SourceRef] = []
     refusals: list[DataError] = []
@@ -120,7 +120,7 @@ def _rows(
 
 
 def _ids(values: Sequence[Any], kept: Sequence[int], column: str, uri: str) -> dict[int, str | None]:
-    """row -> its id; a :class:`DataError` where rows of one file cannot be told apart."""
+    """row -> its id; a :class:`DataError` where rows of one file cannot be distinguished."""
     if isinstance(kept, range) and len(set(values)) == len(values) and all(type(value) is str for value in values):
         return dict(enumerate(values))
     advice = f"name a column of unique ids with --id-column, or --id-column {BY_ROW} to number the rows"

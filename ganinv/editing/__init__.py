@@ -3,7 +3,7 @@
 from ganinv.editing.calibrated import FoundStrengths, find_strengths
 from ganinv.editing.conditional import conditioned
 from ganinv.editing.edit import Edit
-from ganinv.editing.notation import Reference, parse_edit, parse_reference
+from ganinv.editing.notation import Reference, parse_edit, parse_reference, plain_edit
 from ganinv.editing.search import StrengthSearch
 from ganinv.editing.strength import Response, parse_strength
 
@@ -18,4 +18,5 @@ __all__ = [
     "parse_edit",
     "parse_reference",
     "parse_strength",
+    "plain_edit",
 ]

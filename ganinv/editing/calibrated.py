@@ -18,7 +18,7 @@ from ganinv.codes.code import Code
 from ganinv.directions.direction import Direction
 from ganinv.editing.edit import Directions, Edit
 from ganinv.editing.search import Outcome, StrengthSearch, find
-from ganinv.editing.strength import Response
+from ganinv.editing.strength import Response, scaled
 from ganinv.errors import ConfigError
 from ganinv.labels.base import Labeller
 from ganinv.stages.batches import batches
@@ -119,6 +119,31 @@ def find_strengths(
     strengths = {name: strength if name == target.reference else given for name, given in edit.strengths.items()}
     response = torch.as_tensor(found.response, dtype=torch.float32)
     return FoundStrengths(replace(edit, strengths=strengths), target.attribute, strength, response, found.outcome)
+
+
+def find_multiples(
+    edit: Edit,
+    multiples: Sequence[float],
+    code: Code,
+    directions: Directions,
+    generator: Generator,
+    labeller: Labeller,
+    search: StrengthSearch | None = None,
+    after: Callable[[Tensor, Code, Code], Code] | None = None,
+) -> list[FoundStrengths]:
+    """``find_strengths`` of several multiples of an edit, all in one search: for each, what was found for the images.
+
+    Args:
+        edit: its strengths are numbers and one ``Response``, for all images. The others: as in ``find_strengths``.
+    """
+    batch = len(code)
+    lanes = Code.cat([code] * len(multiples))
+    if lanes.z is not None and len(lanes.z) < len(lanes):
+        lanes = replace(lanes, z=lanes.z.expand(len(lanes), -1))
+    by = torch.tensor(multiples).repeat_interleave(batch)
+    whole = replace(edit, strengths={name: scaled(s, by) for name, s in edit.strengths.items()})  # type: ignore[arg-type]
+    found = find_strengths(whole, lanes, directions, generator, labeller, search, after=after)
+    return [found[slice(k * batch, (k + 1) * batch)] for k in range(len(multiples))]
 
 
 @dataclass(frozen=True)

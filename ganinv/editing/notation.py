@@ -101,20 +101,13 @@ def parse_edit(text: str) -> dict[str, float | Response]:
     return strengths
 
 
-def parse_numbers(text: str) -> dict[str, float]:
-    """``parse_edit`` of an edit whose strengths are all numbers.
+def plain_edit(text: str) -> dict[str, float | str]:
+    """``parse_edit`` in values that YAML and JSON have: the change of a score stays text, such as ``1sd``.
 
     Raises:
-        ConfigError: as ``parse_edit``, or a strength is the change of a score.
+        ConfigError: as ``parse_edit``.
     """
-    strengths = parse_edit(text)
-    for reference, strength in strengths.items():
-        if isinstance(strength, Response):
-            raise ConfigError(
-                f"{reference}={strength} is a strength that is to be found: use `ganinv edit`, which finds it for every image, "
-                "or give a number here"
-            )
-    return {reference: s for reference, s in strengths.items() if not isinstance(s, Response)}
+    return {name: str(s) if isinstance(s, Response) else s for name, s in parse_edit(text).items()}
 
 
 def _terms(text: str) -> list[str]:

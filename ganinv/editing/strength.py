@@ -46,7 +46,7 @@ Strength = Amount | Response
 
 
 def parse_strength(text: str) -> float | Response | None:
-    """``2``, ``1.5sd``, ``-0.5score``, ``1sd:smile``; None for a text that is none of these."""
+    """``2``, ``1.5sd``, ``-0.5score``, ``1sd:smile``; None for any other text."""
     text = text.strip()
     if found := _RESPONSE.fullmatch(text):
         return Response(float(found[1]), "sd" if found[2] == "sd" else "score", found[3])

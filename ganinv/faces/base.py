@@ -58,7 +58,7 @@ class Detector(ABC):
 
     Attributes:
         name: such as ``dlib-68``. version: of the package and the weights that decide what it finds.
-        sees: what it finds, for who reads that nothing was found.
+        sees: what it finds, for the reader of a message that nothing was found.
     """
 
     name: str

@@ -59,7 +59,7 @@ class Dlib68(LookingDetector):
         self._dlib, self._model = dlib, str(MODEL.path())
         self.version = f"dlib {dlib.__version__}, {MODEL.release()}"
 
-    # Both take most of a second, and who plans a run only asks for the version.
+    # Both take most of a second, and planning a run only needs the version.
     @cached_property
     def _detect(self) -> Any:
         return self._dlib.get_frontal_face_detector()

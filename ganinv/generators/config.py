@@ -1,4 +1,4 @@
-"""The shape of a StyleGAN2, as it stands in our ``config.json`` and as importers fill it."""
+"""The shape of a StyleGAN2, as our ``config.json`` holds it and as importers fill it."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def modulated_conv2d(
     kernel = weight.shape[-1]
     reduced = x.dtype != weight.dtype
     if reduced and demodulate:
-        # Demodulation cancels any scale of weight and style; near one, no product of theirs leaves float16.
+        # Demodulation cancels any scale of weight and style; near one, no product of the two leaves the range of float16.
         largest = style.abs().amax(dim=1, keepdim=True)
         size = weight.abs().amax(dim=(-3, -2, -1), keepdim=True) * math.sqrt(in_ch * kernel * kernel)
         weight = weight / size

@@ -10,7 +10,7 @@ INSTALL = "pip install 'ganinv[judges]'"
 
 
 class Judge(NamedTuple):
-    """Who says a number: to be written beside it.
+    """Which judge a number is from: to be written beside it.
 
     Args:
         name: what is judged with. version: of the package that brings the weights. sha256: of the weight file.

@@ -61,7 +61,7 @@ def open_timm(
         net = timm.create_model(architecture, pretrained=True, **more)
     except Exception as error:  # whatever the hub's client raises when there is no network
         raise ConfigError(
-            f"timm's weights of {architecture!r} are neither in the cache nor to be had ({first_line(error)}); run once "
+            f"timm's weights of {architecture!r} are neither in the cache nor available ({first_line(error)}); run once "
             "with network access, set HF_HOME to a cache that has them, or give weights: a file"
         ) from error
     return net, module_sha256(net)

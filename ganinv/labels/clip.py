@@ -88,7 +88,7 @@ def open_open_clip(model: str, pretrained: str, cache: str | None = None) -> Tex
         cache: folder for published weights; None is the library's own.
 
     Raises:
-        ConfigError: not installed, unknown, or neither cached nor to be had.
+        ConfigError: not installed, unknown, or neither cached nor available.
     """
     ensure_torchvision()
     try:
@@ -120,7 +120,7 @@ def open_transformers(model: str) -> TextImageModel:
     Code that comes with a model is never run (``trust_remote_code`` stays off).
 
     Raises:
-        ConfigError: not installed, of another kind, or neither cached nor to be had.
+        ConfigError: not installed, of another kind, or neither cached nor available.
     """
     ensure_torchvision()
     try:
@@ -159,6 +159,6 @@ def _features(output: Any) -> Tensor:
 
 def _unavailable(what: str, error: BaseException) -> str:
     return (
-        f"{what} is unknown, or neither in the cache nor to be had ({first_line(error)}); run once with network access, set "
+        f"{what} is unknown, or neither in the cache nor available ({first_line(error)}); run once with network access, set "
         "HF_HOME to a cache that has it, or give the path of its files"
     )

@@ -1,4 +1,4 @@
-"""How images become a network's input. Every setting that moves a score stands here and is recorded with it."""
+"""How images become a network's input. Every setting that moves a score is set here and recorded with it."""
 
 from __future__ import annotations
 

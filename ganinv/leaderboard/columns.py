@@ -1,4 +1,4 @@
-"""What the columns of a board mean, and who says so."""
+"""What the columns of a board mean, and what measures each."""
 
 from __future__ import annotations
 

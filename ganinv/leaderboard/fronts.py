@@ -15,7 +15,9 @@ _COSTS = (("seconds", "processor seconds per image"), ("bytes", "bytes per image
 
 
 def front(cost: Sequence[float], quality: Sequence[float]) -> list[int]:
-    """Of points whose quality is better when smaller: those that nothing as cheap beats, from cheap to dear. NaN is on none."""
+    """Of points whose quality is better when smaller: those that nothing as cheap beats, the cheapest first.
+    NaN is never among them.
+    """
     best, out = np.inf, list[int]()
     for k in sorted(range(len(cost)), key=lambda k: (cost[k], quality[k])):
         if quality[k] < best:

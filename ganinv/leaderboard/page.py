@@ -62,7 +62,7 @@ def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) 
 
 
 def markdown(board: Board, pictures: bool = False) -> str:
-    """All tables, with what stands beside them in words. ``pictures``: with links to those that ``write`` makes."""
+    """All tables, with the text beside them. ``pictures``: with links to those that ``write`` makes."""
     lines = [_head(board), "", "| column | what it is | by |", "|---|---|---|"]
     lines += [
         f"| {', '.join(labels)} {arrow} | {words} | {judges} |" for labels, arrow, words, judges in _explained(board)

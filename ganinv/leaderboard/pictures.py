@@ -75,7 +75,7 @@ def _rendered(board: Board, latents: Collection, ids: Sequence[str], photos: Ten
     for edit in board.protocol.edits:
         try:
             rows.append(editor(some, seen.to(g.device), edit.direction, STRENGTH))
-        except GaninvError:  # of an inverter that is not to be had any more: its place stays white
+        except GaninvError:  # of an inverter that is gone: its place stays white
             rows.append(torch.ones_like(rows[0][:EDITED]))
     return torch.cat([row.float().clamp(-1, 1).cpu() for row in rows])
 

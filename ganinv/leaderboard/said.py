@@ -69,7 +69,7 @@ def _ranks(board: Board, methods: Mapping[str, Row], measure: str) -> list[str]:
 
 
 def _flattered(names: list[str], ours: np.ndarray, judged: np.ndarray, label: str, judge: str) -> str:
-    """Who stands higher by ours than where the judge has it: by a fifth of the methods, or who does most."""
+    """Methods that our measure ranks higher than the judge does: by a fifth of the methods, or else those it lifts most."""
     a, b = ours.argsort().argsort(), judged.argsort().argsort()
     gain = b - a
     enough = max(min(len(names) // 5, int(gain.max())), 1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
-from ganinv.networks.adopt import Lazy, adopt, from_file
+from ganinv.networks.adopt import Lazy, adopt_new, from_file
 from ganinv.networks.irse import IRSE50
 from ganinv.networks.keymaps import FACE_EMBEDDING
 
@@ -101,6 +101,4 @@ def _adopted(tensors: Any, where: str) -> FaceEmbedding:
         raise WeightsRefused(
             f"{where} holds a {type(tensors).__name__}, expected the state dict of an IR-SE-50 face network"
         )
-    with torch.device("meta"):
-        network = FaceEmbedding()
-    return adopt(network, tensors, FACE_EMBEDDING, where)
+    return adopt_new(FaceEmbedding, tensors, FACE_EMBEDDING, where)

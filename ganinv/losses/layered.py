@@ -14,7 +14,7 @@ from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.identity import FaceEmbedding, crop_face, open_face_embedding
-from ganinv.networks.adopt import Lazy, adopt, from_file
+from ganinv.networks.adopt import Lazy, adopt_new, from_file
 from ganinv.networks.parsing import ParsingTrunk
 from ganinv.registry import Registry
 
@@ -103,12 +103,10 @@ def _parsing(tensors: Any, where: str) -> ParsingTrunk:
         raise WeightsRefused(
             f"{where} holds a {type(tensors).__name__}, expected the state dict of E2Style's parsing network"
         )
-    with torch.device("meta"):
-        trunk = ParsingTrunk()
     names = ("conv1", "conv2", "conv3", "conv4", "center")
     rules = [(rf"levels\.{i}\.", f"{name}.") for i, name in enumerate(names)]
     unused = [name for name in tensors if str(name).startswith(("up_concat", "final."))]
-    return adopt(trunk, tensors, rules, where, unused)
+    return adopt_new(ParsingTrunk, tensors, rules, where, unused)
 
 
 def _of_file(name: str, open_layers: Callable[[str, Generator], Layers]) -> Callable[[Generator, str | None], Layers]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
 from ganinv.generators.channels import as_rgb
-from ganinv.networks.adopt import Lazy, adopt, from_file
+from ganinv.networks.adopt import Lazy, adopt_new, from_file
 from ganinv.networks.resnet50 import ResNet50
 
 SIDE = 224
@@ -61,7 +61,5 @@ def _adopted(tree: Any, where: str) -> MocoSimilarity:
         raise WeightsRefused(
             f"{where} is no MoCo checkpoint: expected tensors under {PREFIX}, it holds {names or 'nothing'}"
         )
-    with torch.device("meta"):
-        similarity = MocoSimilarity()
     unused = [name for name in own if name.startswith("fc.")]
-    return adopt(similarity, own, [(r"network\.", "")], where, unused)
+    return adopt_new(MocoSimilarity, own, [(r"network\.", "")], where, unused)

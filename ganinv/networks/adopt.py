@@ -71,6 +71,15 @@ def adopt(module: M, tensors: Mapping[str, Lazy], rules: Rules, where: str, igno
     return module.eval().requires_grad_(False)
 
 
+def adopt_new(
+    build: Callable[[], M], tensors: Mapping[str, Lazy], rules: Rules, where: str, ignore: Sequence[str] = ()
+) -> M:
+    """``adopt`` for a network that ``build`` makes: no memory is taken for weights that are about to be replaced."""
+    with torch.device("meta"):
+        network = build()
+    return adopt(network, tensors, rules, where, ignore)
+
+
 def published_name(name: str, rules: Rules) -> str:
     """Our parameter name as the published file calls it."""
     for pattern, replacement in rules:

@@ -1,6 +1,6 @@
 """Our parameter names in the words of the published files: one table per family.
 
-Left: how our name starts (a regular expression). Right: what stands there in the file. The first match counts.
+Left: how our name starts (a regular expression). Right: what the file has there. The first match counts.
 """
 
 from __future__ import annotations

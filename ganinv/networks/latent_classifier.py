@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
-from ganinv.networks.adopt import Lazy, adopt, from_file
+from ganinv.networks.adopt import Lazy, adopt_new, from_file
 
 
 class LatentClassifier(nn.Module):
@@ -89,8 +89,7 @@ def _adopted(tree: Any, where: str) -> LatentClassifier:
     tensors = {str(name).removeprefix("module."): tensor for name, tensor in inner.items()}
     shared, second, own = (tensors[name].shape for name in ("fcs.0.weight", "fcs.1.weight", "indep_fcs.0.weight"))
     count = sum(name.startswith("output_fcs.") and name.endswith(".weight") for name in tensors)
-    with torch.device("meta"):
-        network = LatentClassifier(
-            1, int(shared[1]), published_names(count), (int(shared[0]), int(second[0])), int(own[0])
-        )
-    return adopt(network, tensors, [], where)
+    hidden = (int(shared[0]), int(second[0]))
+    return adopt_new(
+        lambda: LatentClassifier(1, int(shared[1]), published_names(count), hidden, int(own[0])), tensors, [], where
+    )

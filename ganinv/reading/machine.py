@@ -36,7 +36,7 @@ class Machine:
     """Builds one pickle.
 
     Args:
-        cursor: stands at the pickle's first byte; afterwards behind its last.
+        cursor: at the pickle's first byte; afterwards after its last.
         persistent: gives the object of a persistent id (torch's storages).
     """
 
@@ -157,7 +157,7 @@ class Machine:
         kwargs = self.stack.pop() if with_kwargs else None
         args = self.stack.pop()
         if kwargs is not None and not (isinstance(kwargs, dict) and all(isinstance(k, str) for k in kwargs)):
-            raise WeightsRefused("damaged: keyword arguments that are none")
+            raise WeightsRefused("damaged: keyword arguments that are no dict of names")
         self.push(self.rebuild.call(self.stack.pop(), args, kwargs))
 
     def instance(self, cls: Any, args: list[Any]) -> None:

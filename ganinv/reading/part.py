@@ -63,7 +63,7 @@ class PartialDownload:
 
     def begin(self, validator: str, total: int | None) -> None:
         """Start over, with bytes of this version."""
-        self.path.open("wb").close()  # before the note: bytes of an old version must not stand beside a new one
+        self.path.open("wb").close()  # before the note: bytes of an old version must not be beside a new one
         self.validator, self.total = validator, total
         self._note.write_text(json.dumps({"validator": validator, "total": total}))
 

@@ -1,4 +1,4 @@
-"""What stands in the tree for everything that is not a tensor, an array or a plain container. Stubs do nothing."""
+"""The placeholder in the tree for everything that is not a tensor, an array or a plain container. Stubs do nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the provenance of a collection says of the inverters that its codes went through: where each is, and who leads edits."""
+"""What the provenance of a collection says of the inverters that its codes went through: where each is, and which one edits."""
 
 from __future__ import annotations
 

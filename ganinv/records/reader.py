@@ -54,7 +54,7 @@ class CodeReader:
         added to styles and segments, and heads.
 
         Raises:
-            WeightsRefused, StoreError: as ``table_to_code``, or the inverter whose heads are needed is not to be had.
+            WeightsRefused, StoreError: as ``table_to_code``, or the inverter whose heads are needed is not available.
         """
         return self.bound(table_to_code(table, self.store, rows))
 
@@ -62,7 +62,7 @@ class CodeReader:
         """A code that was read, with the heads of the hypernetwork that made it.
 
         Raises:
-            WeightsRefused: that is not to be had.
+            WeightsRefused: that is not available.
         """
         missing = set(_headless(code))
         if not missing:
@@ -112,7 +112,7 @@ class CodeReader:
             images: [B, 3, R, R] in [-1, 1], of the photos (of ``photo_side``), where ``edits_need_images``.
 
         Raises:
-            WeightsRefused: the inverter is not to be had.
+            WeightsRefused: the inverter is not available.
         """
         if _same_place(code, edited):
             return edited
@@ -135,7 +135,7 @@ class CodeReader:
             edits: also what editing needs.
 
         Raises:
-            WeightsRefused: an inverter is not to be had.
+            WeightsRefused: an inverter is not available.
         """
         for name, known in self._known.items():
             if known.get("heads") or (edits and name == self._rule.get("encoder")):

@@ -1,4 +1,4 @@
-"""Images of stored codes, ready to stand in an HTML file."""
+"""Images of stored codes, ready for an HTML file."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class DescentRun:
         return lambda purpose: self.context.stream(image_id, purpose)
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One step. Returns the losses [B] and who was under way [B]."""
+        """One step. Returns the losses [B] and which lanes were running [B]."""
         recorded = self._recorded(batch) if fast.fast_path() == "graph" else None
         if recorded is None:
             out = self.advance(batch)

@@ -16,7 +16,7 @@ from ganinv.target import Target
 
 
 class Encode(StrictModel):
-    """An inverter's code: from the images alone, or going on from the code so far (``start: code``), as HyperStyle's
+    """An inverter's code: from the images alone, or from the code so far (``start: code``), as HyperStyle's
     hypernetwork and HFGI's consultation do."""
 
     iterative: ClassVar[bool] = False

@@ -16,7 +16,7 @@ from torch import Tensor
 from ganinv.stages.lanes import Batch, Draws
 
 Outputs = tuple[Tensor, Tensor]
-"""Losses [B], and who was under way [B]."""
+"""Losses [B], and which lanes were running [B]."""
 Step = Callable[..., Outputs]
 WARM_UPS = 2  # steps before a capture: libraries choose kernels and take workspace in the first ones
 
@@ -49,7 +49,7 @@ class Recording:
         return self.batch
 
     def step(self) -> Outputs:
-        """One step of the loaded batch: losses [B], and who was under way [B]."""
+        """One step of the loaded batch: losses [B], and which lanes were running [B]."""
         self._draws.refresh(self.batch)
         loss, under_way = self._replay()
         return loss.clone(), under_way.clone()

@@ -193,7 +193,7 @@ class Collection:
         written = {"rows": table.num_rows, "bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
         files = {
             "timings": parquet_bytes(pa.Table.from_pylist(timings, _TIMINGS), header),
-            # What the manifest says of the part stands here too, so that writing it takes no reading of every part.
+            # What the manifest says of the part is here too, so that writing it takes no reading of every part.
             "errors": parquet_bytes(pa.Table.from_pylist(failures, _ERRORS), {**header, "part": written}),
             "part": part,
         }

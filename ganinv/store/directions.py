@@ -178,7 +178,7 @@ class DirectionStore:
 
 
 def _to_parquet(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
-    """One row; every array is a flat list column, its shape stands in the header."""
+    """One row; every array is a flat list column, its shape is in the header."""
     columns = {
         key: pa.array([value.reshape(-1)], pa.list_(pa.from_numpy_dtype(value.dtype)))
         for key, value in sorted(arrays.items())

@@ -19,12 +19,12 @@ def keep_folder(
     """Write ``files`` into ``folder``. A run that was killed is continued; a second run finds everything there.
 
     ``import.json`` is created exclusively and first: with the hashes of the files it claims the name for them. ``last``
-    names the file without which a reader does not take the folder for one; it is put when all others stand.
+    names the file without which a reader does not take the folder for one; it is written when all others are there.
 
     Args:
         record: kept in the claim. ``origin`` and the contents of ``last`` may differ between two runs (the same weights
-            may come from elsewhere), every other entry must be equal. ``fingerprint`` and ``origin["uri"]`` are told to
-            whoever is refused.
+            may come from elsewhere), every other entry must be equal. The message of a
+            refusal has ``fingerprint`` and ``origin["uri"]``.
 
     Returns:
         Names of the files that were written now.

@@ -1,7 +1,7 @@
 """Tensors as Parquet columns, and the one way Parquet is written here.
 
 In memory a column of tensors has Arrow's type for it, ``fixed_shape_tensor``. In a file it is a plain list of fixed size, and its
-shape stands in the header, since Hugging Face ``datasets`` refuses every file that has a column of that type. The bytes of the
+shape is in the header, since Hugging Face ``datasets`` refuses every file that has a column of that type. The bytes of the
 values are the same in both forms, and in parts of older versions, which have the type in their Arrow schema.
 """
 

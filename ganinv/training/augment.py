@@ -17,7 +17,7 @@ from ganinv.training.parallel import agreed
 
 def augment(images: Tensor, p: float, rng: torch.Generator | None = None) -> Tensor:
     """Differentiable geometric and colour augmentation of images [B, 3, R, R] (the paper's "bgc" set, without flips and
-    quarter turns: mirrored portraits are added to the data itself, and no portrait stands on its head)."""
+    quarter turns: mirrored portraits are added to the data itself, and no portrait is upside down)."""
     if p <= 0:
         return images
     return _color(_geometry(images, p, rng), p, rng)

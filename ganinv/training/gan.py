@@ -182,7 +182,7 @@ class GanLearner(Learner):
     """One batch for all networks: the critics learn, and G follows what they say and its anchors.
 
     Args:
-        given: with ``start``, a generator to go on from, of this size or smaller, and its discriminator.
+        given: with ``start``, a generator to start from, of this size or smaller, and its discriminator.
     """
 
     network: Generator
@@ -378,7 +378,7 @@ class Generators(Product):
             raise ConfigError(f"a generator starts from no other network: leave {', '.join(places.needed)} out")
         if places.generator != EMBEDDED:
             raise ConfigError(
-                f"a generator is trained, so none is taken from {places.generator!r}: to go on from it, give it with --start"
+                f"a generator is trained, so none is taken from {places.generator!r}: to start from it, give it with --start"
             )
         if places.start is None:
             return Given(torch.device(device))

@@ -39,7 +39,7 @@ class Given:
         device: where it computes.
         generator: what it trains an inverter for, or learns samples of; None where there is none.
         needed: frozen networks by role.
-        start: a network of the kind that it trains, to go on from.
+        start: a network of the kind that it trains, to start from.
         fingerprints: of ``needed`` by role, and of ``start`` under that name.
     """
 
@@ -76,7 +76,8 @@ class Product(ABC):
 
     @abstractmethod
     def pack(self, learner: Learner, given: Given, name: str, record: Mapping[str, Any]) -> dict[str, bytes]:
-        """The files of its folder by name, of the learner's network as it is now; without the last, the folder is none.
+        """The files of its folder by name, of the learner's network as it is now. Without the last of them the folder is
+        not taken for a product.
 
         Args:
             name: what it is called. record: how it was trained.

@@ -108,7 +108,7 @@ class Recipe(StrictModel, ABC):
         return given.known_generator.resolution
 
     def check_images(self, count: int | None, sides: Callable[[], Sequence[int]] = list) -> None:
-        """Refuse a data set of so many images; None is none at all.
+        """Refuse a data set of so many images; None stands for no data set.
 
         Args:
             sides: looks at some of the images, and gives their smaller sides in pixels.

@@ -74,12 +74,12 @@ def import_weights(
         progress: called during a download.
 
     Returns:
-        What stands in the store now: the generator first.
+        What is in the store now: the generator first.
 
     Raises:
         WeightsRefused: no such weights, damaged, not what the catalogue says, or something our format cannot hold.
         GeneratorMismatch: the encoder was trained for another generator than ``generator``.
-        RunConflict: other weights stand in the store under this name.
+        RunConflict: the store has other weights under this name.
     """
     source = find_source(source) if isinstance(source, str) else source
     name = checked_name("weights", name or _default_name(source))
@@ -105,16 +105,18 @@ def export_generator(
 
     Args:
         half: store weights in float16, which rounds them.
-        overwrite: write over what stands at ``uri``.
+        overwrite: overwrite what is at ``uri``.
 
     Raises:
-        ConfigError: a generator that the format cannot hold, or something stands at ``uri``.
+        ConfigError: a generator that the format cannot hold, or there is something at ``uri``.
         WeightsRefused: ``source`` cannot be opened.
     """
     source = find_source(source) if isinstance(source, str) else source
     fs, path = fsspec.url_to_fs(uri)
     if not overwrite and fs.exists(path):
-        raise ConfigError(f"something stands at {uri} already: choose another place, or say that it may be overwritten")
+        raise ConfigError(
+            f"there is something at {uri} already: choose another place, or say that it may be overwritten"
+        )
     fetch_source(source, progress)
     opened = _open_generator(source, network)
     origin = _origin(opened, source.entry)

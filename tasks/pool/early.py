@@ -99,7 +99,7 @@ def begin(engine: Engine, modules: Sequence[str]) -> bool:
 
 
 def claim() -> Early | None:
-    """What was begun, for whoever will end it. Waits for one that is being ended."""
+    """What was begun, for the caller, who ends it. Waits for one that is being ended."""
     global _early, _ending
     if _ending is not None:
         _ending.join()

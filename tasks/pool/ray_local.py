@@ -105,7 +105,7 @@ def _join(address: str) -> None:
 def _start(num_cpus: int, num_gpus: int | None, object_store_bytes: int | None) -> None:
     import ray
 
-    # Signals are for whoever opened the connection; in a thread beside the main one Ray would say that it cannot have them.
+    # Signals belong to the code that opened the connection; outside the main thread Ray would warn that it cannot have them.
     logging.getLogger("ray._private.worker").addFilter(lambda record: "SIGTERM handler" not in record.getMessage())
     for last in (False, True):
         try:

@@ -89,7 +89,7 @@ class Slot:
     def prepare(self, modules: Sequence[str]) -> None:
         """Import modules of a worker before anybody knows what it will be given."""
         for module in modules:
-            with suppress(ImportError):  # whoever builds the worker will be told
+            with suppress(ImportError):  # building the worker reports it
                 importlib.import_module(module)
 
     def build(self, spec: WorkerSpec, run: str = "") -> Outcome:

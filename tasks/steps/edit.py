@@ -20,8 +20,8 @@ from ganinv.codes.code import Code
 from ganinv.config import StrictModel, reread
 from ganinv.data.png import png_bytes
 from ganinv.directions.direction import Direction
-from ganinv.editing import Edit, FoundStrengths, Response, StrengthSearch, find_strengths, parse_strength
-from ganinv.editing.calibrated import target_of
+from ganinv.editing import Edit, FoundStrengths, Response, StrengthSearch, parse_strength
+from ganinv.editing.calibrated import find_multiples, target_of
 from ganinv.editing.moves import moved
 from ganinv.editing.strength import scaled
 from ganinv.errors import ConfigError
@@ -51,7 +51,7 @@ UNIT_BYTES = 64 * 2**20
 
 
 def _written(weight: Any) -> Any:
-    """A strength as it stands in YAML: a number, or the text of a ``Response``."""
+    """A strength as YAML holds it: a number, or the text of a ``Response``."""
     strength = parse_strength(weight) if isinstance(weight, str) else weight
     if strength is None:
         raise ValueError(f"expected a number, or a change of a score such as 1sd or 0.5score, got {weight!r}")
@@ -351,16 +351,9 @@ class EditWorker:
         """Per strength, what it comes to where it is stated as the change of a score."""
         if self.labeller is None or not spec.edit(1.0).responses:
             return [None] * len(spec.strengths)
-        # All strengths are looked for at once: each is a lane of its own.
-        count, batch = len(spec.strengths), len(code)
-        lanes = Code.cat([code] * count)
-        if lanes.z is not None and len(lanes.z) < len(lanes):
-            lanes = replace(lanes, z=lanes.z.expand(len(lanes), -1))
-        edit = replace(spec.edit(torch.tensor(spec.strengths).repeat_interleave(batch)), segment=spec.segment)
-        found = find_strengths(
-            edit, lanes, self.directions, self.generator, self.labeller, self.job.search, after=after
-        )
-        return [found[slice(k * batch, (k + 1) * batch)] for k in range(count)]
+        edit = replace(spec.edit(1.0), segment=spec.segment)
+        search, strengths = self.job.search, spec.strengths
+        return find_multiples(edit, strengths, code, self.directions, self.generator, self.labeller, search, after)
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
         table = pa.concat_tables(rows) if rows else no_edits(self.generator, self.columns)

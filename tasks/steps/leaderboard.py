@@ -197,7 +197,7 @@ def _agree(store: Store, protocol: LeaderboardProtocol) -> None:
     elif json.loads(there) != json.loads(record):
         raise ConfigError(
             f"the leaderboard of {store.url} follows protocol {json.loads(there).get('name')!r} with other settings than "
-            f"{protocol.name!r} has now: numbers of both cannot stand in one table; begin in another store"
+            f"{protocol.name!r} has now: numbers of both cannot be in one table; begin in another store"
         )
 
 

@@ -1,4 +1,4 @@
-"""Processes told apart by a mark in their environment, by their parents, or by the files that they hold open.
+"""Processes identified by a mark in their environment, by their parents, or by the files that they hold open.
 
 Ray's workers write their name over their environment, so that a mark is not enough for them.
 """

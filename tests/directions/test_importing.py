@@ -388,9 +388,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_bad_files(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises((WeightsRefused, DataError), match=BAD[name]) as caught:
-        one(str(shared / "golden/bad" / name))
+        one(str(made / "bad" / name))
     assert name in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The pages of docs/methods: one for each method, all in one form, and every check that code or tests name stands in one."""
+"""The pages of docs/methods: one for each method, all in one form, and every check that code or tests name is on one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_method_has_a_page_in_the_index() -> None:
 def test_pages_have_one_form(name: str) -> None:
     text = (PAGES / f"{name}.md").read_text()
     assert re.findall(r"^## (.+)$", text, re.M) == SECTIONS
-    assert "arxiv.org/abs/" in text.partition("## ")[0], "the paper stands at the head"
+    assert "arxiv.org/abs/" in text.partition("## ")[0], "the paper is named at the top"
     for path in re.findall(r"`(\w+(?:/[\w-]+)+(?:\.\w+)?)`", text.partition("## ")[0]):
         assert (ROOT / path).exists(), f"{path} is named as its code"
 

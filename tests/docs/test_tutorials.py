@@ -1,7 +1,7 @@
 """What README and tutorials tell people to type, typed as it stands: every command ends well.
 
 Each page runs in a folder with the files that it speaks of, and with an S3 server for its buckets. Numbers are made smaller
-(``SMALLER``), and this process computes where a page does not say who does. What is not run stands in ``ELSEWHERE``, with the
+(``SMALLER``), and this process computes where a page does not say who does. What is not run is in ``ELSEWHERE``, with the
 test that does.
 """
 
@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ import numpy as np
 import pytest
 import torch
 import typer
+import yaml
 from PIL import Image
 
 import ganinv
 from flows.cli import app
+from tasks.steps.invert import InvertJob
 from tests.artefacts import made_once
 from tests.docs.test_commands import ROOT, commands
 
@@ -50,6 +53,19 @@ READY = (
 )
 """What pages that continue another have behind them: among it, two versions of each direction."""
 BEGINNINGS = ("own-photos", "own-generator")
+
+
+BLOCKS = {
+    ("README.md", "python"): "test_every_command_of_a_page_ends_well",
+    ("README.md", "sql"): "test_every_command_of_a_page_ends_well",
+    ("bulk.md", "yaml"): "test_a_schedule_of_the_tutorial_is_a_deployment_of_ours",
+}
+"""Blocks that are not of the shell -> the test here that runs them."""
+NOT_GANINV = {
+    "make": "targets are looked up (test_targets_of_make_are_there); demo is tests/pipeline/test_chain.py, test is this",
+    "pip": "extras are looked up (test_extras_are_there); an installation needs an index",
+}
+"""Other commands of the shell, and why they are not run."""
 
 
 def pages() -> Iterator[Any]:
@@ -86,6 +102,38 @@ def test_targets_of_make_are_there() -> None:
     assert named <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
 
 
+def test_every_block_is_run_or_says_why_not() -> None:
+    for page in PAGES:
+        for language, text in blocks(page):
+            if language != "sh":
+                assert f"def {BLOCKS[page.name, language]}(" in Path(__file__).read_text()
+                continue
+            for line in text.replace("\\\n", " ").splitlines():
+                first = (shlex.split(line, comments=True) or ["ganinv"])[0]
+                assert first == "ganinv" or first in NOT_GANINV, f"{page.name}: nothing runs {line!r}"
+
+
+def test_extras_are_there() -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for page in PAGES:
+        for named in re.findall(r"pip install '?ganinv\[([\w,]+)\]", page.read_text()):
+            assert set(named.split(",")) <= known.keys(), f"{page.name}: {named}"
+
+
+def test_a_schedule_of_the_tutorial_is_a_deployment_of_ours() -> None:
+    ((_, text),) = [each for each in blocks(ROOT / "docs/tutorials/bulk.md") if each[0] == "yaml"]
+    (deployment,) = yaml.safe_load(text)["deployments"]
+    ours = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert deployment["entrypoint"] in {each["entrypoint"] for each in ours}
+    for schedule in deployment["schedules"]:
+        InvertJob.model_validate(schedule["parameters"]["job"])
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, text) of each fenced block."""
+    return re.findall(r"^```(\w+)[^\n]*\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("page", pages())
@@ -108,6 +156,8 @@ def test_every_command_of_a_page_ends_well(
         run(here(words), f"{page.name}:{number}")
         ran += 1
     assert ran >= 4
+    if page.name == "README.md":
+        run_python_and_sql(page)
     for made in {
         "README": ["renders", "samples.png", "ffhq.pt", "for-pti", "smile.png", "own_pca.pt", "filled"],
         "own-photos": ["renders", "for-others", "runs/mine/reports"],
@@ -115,6 +165,19 @@ def test_every_command_of_a_page_ends_well(
         "reuse-directions": ["smile.npz", "smile.png", "own_pca.pt", "smile.pt", "runs/other/directions/smile"],
     }.get(page.stem, []):
         assert (tmp_path / made).exists(), made
+
+
+def run_python_and_sql(page: Path) -> None:
+    """Its blocks in other languages, on the store that its commands made."""
+    duckdb = pytest.importorskip("duckdb")
+    for language, text in blocks(page):
+        text = text.replace("runs/demo", "runs/mine")
+        if language == "python":
+            names: dict[str, Any] = {"images": torch.rand(1, 3, 64, 64) * 2 - 1, "ids": ["a"]}
+            exec(text, names)
+            assert names["pictures"].shape == (1, 3, 64, 64)
+        elif language == "sql":
+            assert duckdb.sql(text).fetchall()
 
 
 def here(words: list[str]) -> list[str]:

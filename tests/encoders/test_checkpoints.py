@@ -25,29 +25,8 @@ from ganinv.methods.published.describe import describe
 from ganinv.methods.restyle import ReStyle, ReStyleConfig
 from ganinv.stages.method import load_method
 from ganinv.target import Target
+from tests.encoders.outlines import outline
 from tests.tiny import tiny_generator
-
-Tree = dict[str, Any]
-
-
-@pytest.fixture
-def encoders(shared: Path) -> Path:
-    return shared / "golden" / "encoders"
-
-
-def outline(file: Path, part: str = "", device: str = "meta") -> Tree:
-    """A checkpoint with the names and shapes of a golden one; its values are zero, or (meta) not there at all."""
-    meta = json.loads(file.read_text())
-    state = {
-        key: torch.zeros(spec["shape"], dtype=getattr(torch, spec["dtype"]), device=device)
-        for key, spec in meta["tensors"].items()
-        if key.startswith(part)
-    }
-    checkpoint = meta.get("checkpoint", {})
-    tree: Tree = {"state_dict": state, "opts": dict(checkpoint.get("opts", {}))}
-    if "latent_avg" in checkpoint:
-        tree["latent_avg"] = torch.zeros(checkpoint["latent_avg"]["shape"], device=device)
-    return tree
 
 
 @pytest.mark.parametrize(
@@ -63,10 +42,8 @@ def outline(file: Path, part: str = "", device: str = "meta") -> Tree:
         ("hfgi_fusion_r128", "hfgi", None, 12, 3),
     ],
 )
-def test_what_it_is(
-    encoders: Path, case: str, method: str, encoder_type: str | None, n_styles: int, channels: int
-) -> None:
-    tree = outline(encoders / f"{case}.json")
+def test_what_it_is(case: str, method: str, encoder_type: str | None, n_styles: int, channels: int) -> None:
+    tree = outline(case)
     what = describe(tree)
     assert (what.method, what.encoder_type, what.n_styles) == (method, encoder_type, n_styles)
     assert (what.input_channels, what.input_size) == (channels, (256, 256))
@@ -74,10 +51,10 @@ def test_what_it_is(
     assert set(what.parts) == {key.partition(".")[0] for key in tree["state_dict"]}
 
 
-def test_rows_without_heads_follow_from_decoder_then_options_then_the_mean(encoders: Path) -> None:
-    tree = outline(encoders / "psp_w_r32.json")
+def test_rows_without_heads_follow_from_decoder_then_options_then_the_mean() -> None:
+    tree = outline("psp_w_r32")
     assert describe(tree).n_styles == 8
-    without = outline(encoders / "psp_w_r32.json", "encoder.")
+    without = outline("psp_w_r32", "encoder.")
     without["opts"] |= {"output_size": 1024}
     assert describe(without).n_styles == 18
     bare = without | {"opts": {"encoder_type": "WEncoder"}, "latent_avg": torch.zeros(16, 512)}
@@ -86,8 +63,8 @@ def test_rows_without_heads_follow_from_decoder_then_options_then_the_mean(encod
         describe(bare | {"latent_avg": torch.zeros(512)})
 
 
-def test_options_may_be_a_namespace_and_hold_anything(encoders: Path) -> None:
-    tree = outline(encoders / "e4e_r32.json")
+def test_options_may_be_a_namespace_and_hold_anything() -> None:
+    tree = outline("e4e_r32")
     endless: list[Any] = []
     endless.append(endless)
     tree["opts"] = argparse.Namespace(**tree["opts"], path=Path("/x"), progressive=(0, 1), endless=endless)
@@ -97,22 +74,22 @@ def test_options_may_be_a_namespace_and_hold_anything(encoders: Path) -> None:
     assert json.loads(json.dumps(what.opts))["path"].startswith("<")
 
 
-def test_a_parallel_wrapper_is_looked_through(encoders: Path) -> None:
-    tree = outline(encoders / "e4e_r32.json")
+def test_a_parallel_wrapper_is_looked_through() -> None:
+    tree = outline("e4e_r32")
     tree["state_dict"] = {f"module.{key}": value for key, value in tree["state_dict"].items()}
     assert set(describe(tree).parts) == {"encoder", "decoder"}
 
 
-def test_cars_are_not_square_and_cartoons_are(encoders: Path) -> None:
-    tree = outline(encoders / "e4e_r32.json")
+def test_cars_are_not_square_and_cartoons_are() -> None:
+    tree = outline("e4e_r32")
     tree["opts"]["dataset_type"] = "cars_encode"
     assert describe(tree).input_size == (192, 256)
     tree["opts"]["dataset_type"] = "cartoons_encode"
     assert describe(tree).input_size == (256, 256)
 
 
-def test_hfgi_packed_again(encoders: Path) -> None:
-    state = outline(encoders / "hfgi_fusion_r128.json")["state_dict"]
+def test_hfgi_packed_again() -> None:
+    state = outline("hfgi_fusion_r128")["state_dict"]
 
     def part(name: str) -> dict[str, Tensor]:
         return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
@@ -121,24 +98,24 @@ def test_hfgi_packed_again(encoders: Path) -> None:
     assert (what.method, set(what.parts)) == ("hfgi", {"decoder", "grid_align", "residue"})
 
 
-def test_psp_and_e4e_are_not_guessed_apart(encoders: Path) -> None:
-    tree = outline(encoders / "psp_gradual_r32.json")
+def test_psp_and_e4e_are_not_guessed_apart() -> None:
+    tree = outline("psp_gradual_r32")
     del tree["opts"]["encoder_type"]
     with pytest.raises(WeightsRefused, match=r"say which: encoder_type="):
         describe(tree)
     assert describe(tree, encoder_type="Encoder4Editing").method == "e4e"
 
 
-def test_an_encoder_into_w_is_known_by_its_tensors(encoders: Path) -> None:
+def test_an_encoder_into_w_is_known_by_its_tensors() -> None:
     """The programs that trained them name another class in their options."""
-    tree = outline(encoders / "hyperstyle_w_encoder_r256.json")
+    tree = outline("hyperstyle_w_encoder_r256")
     for said in (None, "Encoder4Editing"):
         tree["opts"]["encoder_type"] = said
         assert describe(tree).encoder_type == "WEncoder"
 
 
-def test_a_mean_latent_may_be_an_array_but_not_anything(encoders: Path) -> None:
-    tree = outline(encoders / "e4e_r32.json")
+def test_a_mean_latent_may_be_an_array_but_not_anything() -> None:
+    tree = outline("e4e_r32")
     what = describe(tree | {"latent_avg": np.ones((1, 512), dtype=np.float32)})
     assert what.latent_avg is not None
     assert tuple(what.latent_avg.shape) == (1, 512)
@@ -188,8 +165,8 @@ def test_what_is_no_encoder_checkpoint(tree: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["psp_gradual_r32", "restyle_e4e_resnet_r32", "psp_w_r32"])
-def test_tensors_must_be_there_and_fit(encoders: Path, case: str) -> None:
-    tree = outline(encoders / f"{case}.json", "encoder.")
+def test_tensors_must_be_there_and_fit(case: str) -> None:
+    tree = outline(case, "encoder.")
     tree["latent_avg"] = torch.zeros(512)
     state: dict[str, Tensor] = tree["state_dict"]
     name = next(key for key in state if key.endswith("linear.bias"))
@@ -206,9 +183,9 @@ def test_tensors_must_be_there_and_fit(encoders: Path, case: str) -> None:
 
 
 @pytest.mark.seconds
-def test_mean_latents_of_every_shape(encoders: Path) -> None:
+def test_mean_latents_of_every_shape() -> None:
     """The encoder's weights are zero, so what it gives is the mean latent."""
-    tree = outline(encoders / "psp_w_r32.json", "encoder.", "cpu")
+    tree = outline("psp_w_r32", "encoder.", "cpu")
     row, rows, images = torch.rand(512), torch.rand(18, 512), torch.rand(1, 3, 256, 256)
     for given, expected in ((row, row.expand(8, 512)), (row[None], row.expand(8, 512)), (rows, rows[:8])):
         checkpoint = open_encoder_checkpoint(tree | {"latent_avg": given})
@@ -230,8 +207,8 @@ def test_mean_latents_of_every_shape(encoders: Path) -> None:
     assert "start_from_latent_avg is false" in unused.latent_avg_source
 
 
-def test_a_file_of_torch_save(encoders: Path, tmp_path: Path) -> None:
-    tree = outline(encoders / "psp_w_r32.json", "encoder.", "cpu")
+def test_a_file_of_torch_save(tmp_path: Path) -> None:
+    tree = outline("psp_w_r32", "encoder.", "cpu")
     tree["latent_avg"] = torch.rand(1, 512)
     tree["opts"] = argparse.Namespace(**tree["opts"])
     torch.save(tree, tmp_path / "w.pt")
@@ -244,8 +221,8 @@ def test_a_file_of_torch_save(encoders: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def in_domain(encoders: Path) -> Path:
-    return encoders / "idinvert_encoder_r64.pth"
+def in_domain(made: Path) -> Path:
+    return made / "encoders/idinvert_encoder_r64.pth"
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,7 @@
-"""Published encoders against recorded outputs of the original implementations (shared/golden/encoders).
-
-Tolerances are those of the golden data's README: 1e-3, and 3e-3 for each further step of ReStyle and HyperStyle.
-"""
+"""Published encoders against recorded outputs of the original implementations (shared/golden/encoders)."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,69 +25,23 @@ from ganinv.methods.padinv import PadInv
 from ganinv.methods.psp import Psp
 from ganinv.methods.published.checkpoints import EncoderCheckpoint, open_encoder_checkpoint
 from ganinv.methods.restyle import ReStyle
-from ganinv.methods.rows import RowEncoder
 from ganinv.methods.w import WEncoder
 from ganinv.store import open_store
 from ganinv.weights.importing import import_weights
 from tests.closed_form import closed_form_checkpoint, closed_form_parts, golden_images, golden_input
+from tests.encoders.golden import (
+    FIRST,
+    FURTHER,
+    Arrays,
+    close,
+    features_checked,
+    generator_of,
+    opened,
+    stats,
+    trunk_of,
+)
 
-FIRST: dict[str, Any] = {"atol": 1e-3, "rtol": 1e-3}
-FURTHER: dict[str, Any] = {"atol": 3e-3, "rtol": 1e-3}
-Arrays = dict[str, np.ndarray]
-
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture
-def encoders(shared: Path) -> Path:
-    return shared / "golden" / "encoders"
-
-
-def opened(folder: Path, case: str) -> tuple[EncoderCheckpoint, Arrays]:
-    checkpoint = open_encoder_checkpoint(closed_form_checkpoint(folder / f"{case}.json"))
-    return checkpoint, dict(np.load(folder / f"{case}.npz", allow_pickle=False))
-
-
-def close(found: Tensor, arrays: Arrays, name: str, tolerance: dict[str, Any] = FIRST) -> None:
-    torch.testing.assert_close(found, torch.from_numpy(arrays[name]), **tolerance)
-
-
-def generator_of(checkpoint: EncoderCheckpoint) -> Generator:
-    assert checkpoint.generator is not None
-    return checkpoint.generator
-
-
-@contextlib.contextmanager
-def features_checked(trunk: Any, arrays: Arrays) -> Iterator[None]:
-    """Compare what the trunk's parts give with the recorded ``feat.*``, on the first call."""
-    seen: dict[str, Tensor] = {}
-
-    def keep(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, out: Tensor) -> None:
-            seen.setdefault(name, out[0])
-
-        return hook
-
-    units: nn.ModuleList = trunk.units if hasattr(trunk, "units") else trunk.blocks
-    names = {name.removesuffix(".sample") for name in arrays if name.startswith("feat.") and name.endswith(".sample")}
-    handles = []
-    for name in names:
-        module = trunk.stem if name == "feat.stem" else units[int(name.rsplit(".", 1)[1])]
-        handles.append(module.register_forward_hook(keep(name)))
-    yield
-    for handle in handles:
-        handle.remove()
-    assert seen.keys() == names
-    assert len(names) == 5
-    for name, x in seen.items():
-        step = [n // 8 for n in x.shape]
-        close(x[:: step[0], :: step[1], :: step[2]][:8, :8, :8].contiguous(), arrays, f"{name}.sample")
-        stats = torch.stack([x.mean(), x.std(), x.abs().max()]).double()
-        close(stats, arrays, f"{name}.stats")
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 def check_single_pass(checkpoint: EncoderCheckpoint, arrays: Arrays, trunk: nn.Module) -> None:
@@ -109,13 +58,6 @@ def check_single_pass(checkpoint: EncoderCheckpoint, arrays: Arrays, trunk: nn.M
     rendered = generator.synthesize(code)
     close(rendered, arrays, "img")
     close(F.adaptive_avg_pool2d(rendered, 256).mean(dim=(2, 3)), arrays, "img_resized_mean")
-
-
-def trunk_of(encoder: object) -> Any:
-    if isinstance(encoder, WEncoder):
-        return encoder.trunk
-    assert isinstance(encoder, RowEncoder)
-    return encoder.backbone.trunk
 
 
 @pytest.mark.seconds
@@ -243,8 +185,7 @@ def check_offset(
     assert offset.shape == tuple(arrays[f"{name}.shape"])
     flat = offset.reshape(-1)
     close(flat[:: max(1, flat.numel() // 512)][:512], arrays, f"{name}.sample", tolerance)
-    stats = torch.stack([flat.mean(), flat.std(), flat.abs().max()]).double()
-    close(stats, arrays, f"{name}.stats", tolerance)
+    close(stats(flat), arrays, f"{name}.stats", tolerance)
     if f"{name}.sum" in arrays:  # of all values: a kernel whose taps or channels are swapped has the same statistics
         whole = flat.double()
         scale = {"atol": tolerance["atol"] * flat.numel() ** 0.5, "rtol": 1e-3}
@@ -277,7 +218,7 @@ def test_hfgi(encoders: Path) -> None:
         assert film is not None
         for kind, x in zip(("scale", "shift"), film, strict=True):
             close(x[:, ::64, ::8, ::8].contiguous(), arrays, f"{name}.{kind}_sample")
-            close(torch.stack([x.mean(), x.std(), x.abs().max()]).double(), arrays, f"{name}.{kind}_stats")
+            close(stats(x), arrays, f"{name}.{kind}_stats")
         close(generator.synthesize(code), arrays, f"{name}.final_image")
 
 

@@ -1,15 +1,9 @@
-"""E2Style, Style Transformer and whole loops of ReStyle against recorded outputs of the original implementations.
-
-Tolerances are those of the golden data's README: 1e-3, and 3e-3 for each further stage or step.
-"""
+"""E2Style, Style Transformer and whole loops of ReStyle against recorded outputs of the original implementations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,29 +12,13 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.directions.fitting.classifier_gradient import ClassifierGradientEditor
 from ganinv.methods.e2style import E2Style
-from ganinv.methods.published.checkpoints import open_encoder_checkpoint
 from ganinv.methods.reference_editor import ReferenceEditor
 from ganinv.methods.restyle import ReStyle
 from ganinv.methods.style_transformer import StyleTransformer
-from tests.closed_form import closed_form_checkpoint, golden_images
-from tests.encoders.test_golden import FIRST, FURTHER, close, features_checked, generator_of, opened, trunk_of
+from tests.closed_form import golden_images
+from tests.encoders.golden import FIRST, FURTHER, close, features_checked, generator_of, opened, stats, trunk_of
 
-Arrays = dict[str, np.ndarray]
-
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
-
-
-@pytest.fixture
-def encoders(shared: Path) -> Path:
-    return shared / "golden" / "encoders"
-
-
-def stats(x: Tensor) -> Tensor:
-    return torch.stack([x.mean(), x.std(), x.abs().max()]).double()
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
 @pytest.mark.seconds
@@ -105,9 +83,7 @@ def test_e2style(encoders: Path) -> None:
 @pytest.mark.parametrize("case", ["restyle_psp_loop_r32", "restyle_e4e_loop_r32"])
 def test_restyle_sees_its_own_renderings(encoders: Path, case: str) -> None:
     """The original's whole inference loop: three steps, each on the rendering of the one before."""
-    tree: dict[str, Any] = closed_form_checkpoint(encoders / f"{case}.json")
-    arrays = dict(np.load(encoders / f"{case}.npz", allow_pickle=False))
-    checkpoint = open_encoder_checkpoint(tree)
+    checkpoint, arrays = opened(encoders, case)
     restyle, generator = checkpoint.inverter(steps=3), generator_of(checkpoint)
     assert isinstance(restyle, ReStyle)
     close(restyle.mean_rendering()[0], arrays, "avg_image")

@@ -23,7 +23,7 @@ from ganinv.training.trainer import Trainer
 from tasks.engine import Engine, open_pools
 from tasks.steps.invert import InvertJob, run_invert
 from tests.contracts.inverters import World, disturbed
-from tests.encoders.test_checkpoints import outline
+from tests.encoders.outlines import outline
 from tests.tiny import tiny_generator
 
 SMALL = {"base_channels": 8, "pyramid_channels": 8, "head_channels": 8}
@@ -127,8 +127,8 @@ def test_label_maps_of_a_user_are_inverted(tmp_path: Path) -> None:
     torch.testing.assert_close(w, encoder(pictures(small)).w, atol=1e-4, rtol=1e-4)
 
 
-def test_published_files_of_these_tasks(shared: Path) -> None:
-    tree = outline(shared / "golden" / "encoders" / "psp_gradual_r32.json", "encoder.", "cpu")
+def test_published_files_of_these_tasks() -> None:
+    tree = outline("psp_gradual_r32", "encoder.", "cpu")
     tree["latent_avg"] = torch.zeros(512)
     stem = "encoder.input_layer.0.weight"
     tree["state_dict"][stem] = torch.zeros(64, 19, 3, 3)

@@ -1,8 +1,6 @@
-"""Files of E2Style and Style Transformer: what they are told to be, and what is refused. Names and shapes of the golden data."""
+"""Files of E2Style and Style Transformer: what they are told to be, and what is refused."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,27 +13,27 @@ from ganinv.methods.published.describe import describe
 from ganinv.methods.style_transformer import StyleTransformer, StyleTransformerConfig
 from ganinv.networks.latent_classifier import open_latent_classifier
 from ganinv.networks.transformer import DecoderLayer
-from tests.encoders.test_checkpoints import outline
+from tests.encoders.outlines import outline
 from tests.tiny import tiny_generator
 
 
 @pytest.mark.parametrize(
     ("case", "method", "n_styles"),
     [
-        ("encoders/style_transformer_r64", "style-transformer", 10),
-        ("layouts/style_transformer_ffhq_r1024", "style-transformer", 18),
-        ("encoders/e2style_3stages_r1024", "e2style", 18),
-        ("encoders/style_transformer_edit_r32", "reference-editor", 8),
-        ("layouts/style_transformer_edit_r1024", "reference-editor", 18),
+        ("style_transformer_r64", "style-transformer", 10),
+        ("style_transformer_ffhq_r1024", "style-transformer", 18),
+        ("e2style_3stages_r1024", "e2style", 18),
+        ("style_transformer_edit_r32", "reference-editor", 8),
+        ("style_transformer_edit_r1024", "reference-editor", 18),
     ],
 )
-def test_what_it_is(shared: Path, case: str, method: str, n_styles: int) -> None:
-    what = describe(outline(shared / "golden" / f"{case}.json"))
+def test_what_it_is(case: str, method: str, n_styles: int) -> None:
+    what = describe(outline(case))
     assert (what.method, what.n_styles, what.input_size, what.input_channels) == (method, n_styles, (256, 256), 3)
 
 
-def test_prefixes_of_data_parallel_may_be_gone(shared: Path) -> None:
-    tree = outline(shared / "golden" / "layouts" / "style_transformer_ffhq_r1024.json")
+def test_prefixes_of_data_parallel_may_be_gone() -> None:
+    tree = outline("style_transformer_ffhq_r1024")
     tree["state_dict"] = {name.replace("module.", ""): tensor for name, tensor in tree["state_dict"].items()}
     assert describe(tree).method == "style-transformer"
 
@@ -70,15 +68,15 @@ def test_rows_are_shared_out_as_the_paper_does() -> None:
         validate(E2StyleConfig, {"resolution": 64, "num_ws": 18, "w_dim": 8, "split": [9, 5, 3]}, "test")
 
 
-def test_what_is_missing_or_does_not_fit_is_named(shared: Path) -> None:
-    tree = outline(shared / "golden" / "encoders" / "e2style_3stages_r1024.json")
+def test_what_is_missing_or_does_not_fit_is_named() -> None:
+    tree = outline("e2style_3stages_r1024")
     tree["opts"]["training_stage"] = 2
     with pytest.raises(WeightsRefused, match="trained to stage 2, it holds 3"):
         describe(tree)
     without = {n: t for n, t in tree["state_dict"].items() if not n.startswith("encoder_firststage")}
     with pytest.raises(WeightsRefused, match=r"without its encoder_firststage"):
         describe({"state_dict": without})
-    tree = outline(shared / "golden" / "encoders" / "style_transformer_r64.json")
+    tree = outline("style_transformer_r64")
     bare = {n: t for n, t in tree["state_dict"].items() if n.startswith("encoder.")}
     with pytest.raises(WeightsRefused, match=r"no decoder\.style"):
         open_encoder_checkpoint({"state_dict": bare, "opts": tree["opts"], "latent_avg": torch.zeros(512)})
@@ -142,8 +140,8 @@ def test_tokens_have_no_order_and_are_cut_after_the_transformer() -> None:
     assert (encoder(images).w - w).abs().max() > 1e-3
 
 
-def test_the_classifier_alone_is_no_encoder_and_opens_as_what_it_is(shared: Path) -> None:
-    file = shared / "golden" / "layouts" / "style_transformer_classifier.json"
+def test_the_classifier_alone_is_no_encoder_and_opens_as_what_it_is() -> None:
+    file = "style_transformer_classifier"
     with pytest.raises(WeightsRefused, match="classifier of latents, not an encoder"):
         describe(outline(file))
     classifier = open_latent_classifier(outline(file, device="cpu"))

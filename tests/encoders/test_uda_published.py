@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,15 @@ from ganinv.methods.interestyle import IntereStyle
 from ganinv.methods.published.checkpoints import open_encoder_checkpoint
 from ganinv.methods.published.describe import describe
 from tests.closed_form import closed_form_checkpoint, golden_images, golden_input
-from tests.encoders.test_checkpoints import outline
-from tests.encoders.test_golden import FIRST, close, generator_of, opened
+from tests.encoders.golden import FIRST, close, generator_of, opened, stats
+from tests.encoders.outlines import outline
 from tests.tiny import random_w, tiny_generator
 
-
-@pytest.fixture(autouse=True)
-def no_gradients() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
-def test_a_published_file_at_its_real_size_is_told_to_be_hfgi_s_kind(shared: Path) -> None:
-    what = describe(outline(shared / "golden/layouts/uda_ffhq_r1024.json"), encoder_type="Encoder4Editing")
+def test_a_published_file_at_its_real_size_is_told_to_be_hfgi_s_kind() -> None:
+    what = describe(outline("uda_ffhq_r1024"), encoder_type="Encoder4Editing")
     assert (what.method, what.n_styles, what.input_size) == ("hfgi", 18, (256, 256))
     assert set(what.parts) == {"encoder", "decoder", "grid_align", "residue"}
 
@@ -66,7 +61,7 @@ def test_the_whole_inference_script(shared: Path) -> None:
         assert film is not None
         for kind, x in zip(("scale", "shift"), film, strict=True):
             close(x[:, ::64, ::8, ::8].contiguous(), arrays, f"{name}.{kind}_sample")
-            close(torch.stack([x.mean(), x.std(), x.abs().max()]).double(), arrays, f"{name}.{kind}_stats")
+            close(stats(x), arrays, f"{name}.{kind}_stats")
         close(generator.synthesize(found), arrays, f"{name}.final_image")
 
 
@@ -92,8 +87,8 @@ def masked(tree: dict[str, Any]) -> dict[str, Any]:
     return {**tree, "opts": {**tree["opts"], "apply_mask_loss": True, "device": torch.device("cuda:0")}}
 
 
-def test_what_was_trained_with_masks_is_told_from_restyle(shared: Path) -> None:
-    tree = outline(shared / "golden/encoders/restyle_psp_loop_r32.json")
+def test_what_was_trained_with_masks_is_told_from_restyle() -> None:
+    tree = outline("restyle_psp_backbone_r32")
     assert describe(tree).method == "restyle-psp"
     what = describe(masked(tree))
     assert (what.method, what.encoder_type, what.n_styles) == ("interestyle", "BackboneEncoder", 8)

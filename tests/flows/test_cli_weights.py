@@ -75,8 +75,8 @@ def test_the_catalogue_is_listed_with_its_licences(run: Run) -> None:
     assert entries[0]["licence"]["url"].startswith("https://")
 
 
-def test_inspect_in_words_and_as_json(run: Run, shared: Path, tmp_path: Path) -> None:
-    file = shared / "golden/nvidia/ada_r32_cifar_like.pkl"
+def test_inspect_in_words_and_as_json(run: Run, made: Path, tmp_path: Path) -> None:
+    file = made / "nvidia/ada_r32_cifar_like.pkl"
     code, out, _ = run("inspect", file, "--grid", tmp_path / "deep/grid.png", "--seed=3")
     assert code == 0
     assert out.startswith("A StyleGAN2 generator (nvidia layout) of 32x32 images, conditional on 10 classes")
@@ -89,8 +89,8 @@ def test_inspect_in_words_and_as_json(run: Run, shared: Path, tmp_path: Path) ->
     assert json.loads(out)["generator"]["c_dim"] == 10
 
 
-def test_inspect_refuses_with_exit_code_two(run: Run, shared: Path, tmp_path: Path) -> None:
-    code, out, err = run("inspect", shared / "golden/bad/quota_page.pkl")
+def test_inspect_refuses_with_exit_code_two(run: Run, made: Path, tmp_path: Path) -> None:
+    code, out, err = run("inspect", made / "bad/quota_page.pkl")
     assert (code, out) == (2, "")
     assert "it is a web page, not a checkpoint" in err
     code, _, err = run("inspect", tmp_path / "nothing")
@@ -98,8 +98,8 @@ def test_inspect_refuses_with_exit_code_two(run: Run, shared: Path, tmp_path: Pa
     assert "no generator at" in err
 
 
-def test_a_grid_of_an_encoder(run: Run, shared: Path, tmp_path: Path) -> None:
-    file = shared / "golden/encoders/idinvert_encoder_r64.pth"
+def test_a_grid_of_an_encoder(run: Run, made: Path, tmp_path: Path) -> None:
+    file = made / "encoders/idinvert_encoder_r64.pth"
     assert run("inspect", file)[1].startswith("An encoder (in-domain, StyleGANEncoderNet)")
     code, _, err = run("inspect", file, "--grid", tmp_path / "grid.png")
     assert code == 1
@@ -136,8 +136,8 @@ def test_import_by_name(run: Run, host: Host, tmp_path: Path) -> None:
     assert open_generator(one["uri"]).fingerprint == tiny_generator().fingerprint
 
 
-def test_an_imported_generator_runs_a_step(run: Run, host: Host, tmp_path: Path, shared: Path) -> None:
-    file = shared / "golden/rosinality/ros_r64_narrow.pt"
+def test_an_imported_generator_runs_a_step(run: Run, host: Host, tmp_path: Path, made: Path) -> None:
+    file = made / "rosinality/ros_r64_narrow.pt"
     code, out, _ = run("import", file, f"--store={tmp_path}", "--name=mine", "--json")
     assert code == 0
     (one,) = json.loads(out)
@@ -148,7 +148,7 @@ def test_an_imported_generator_runs_a_step(run: Run, host: Host, tmp_path: Path,
     assert json.loads(out)["rows"] == 4
 
 
-def test_a_broken_download_is_gone_on_from_by_the_next_run(run: Run, host: Host, tmp_path: Path) -> None:
+def test_a_broken_download_is_resumed_by_the_next_run(run: Run, host: Host, tmp_path: Path) -> None:
     listed = catalogue(tmp_path, host)
     host.cuts = [100_000, 0, 0]
     code, _, err = run("import", "noise-32", f"--store={tmp_path / 'store'}", listed)
@@ -161,7 +161,7 @@ def test_a_broken_download_is_gone_on_from_by_the_next_run(run: Run, host: Host,
 
 
 @pytest.mark.seconds
-def test_a_killed_import_is_gone_on_from(run: Run, host: Host, tmp_path: Path) -> None:
+def test_a_killed_import_is_resumed(run: Run, host: Host, tmp_path: Path) -> None:
     listed, store = catalogue(tmp_path, host), f"--store={tmp_path / 'store'}"
     save_generator(tiny_generator(), str(tmp_path / "large.pt"), "nvidia", extra={"ballast": torch.rand(500_000)})
     host.files["/tiny.pkl"] = (tmp_path / "large.pt").read_bytes()
@@ -232,16 +232,16 @@ def test_inspect_of_a_url(run: Run, host: Host, tmp_path: Path) -> None:
     assert "it is a web page" in err
 
 
-def test_export(run: Run, shared: Path, tmp_path: Path) -> None:
-    file, to = shared / "golden/nvidia/ada_r32_uncond.pkl", tmp_path / "out/g.pt"
+def test_export(run: Run, made: Path, tmp_path: Path) -> None:
+    file, to = made / "nvidia/ada_r32_uncond.pkl", tmp_path / "out/g.pt"
     code, out, _ = run("export", file, to, "--format=rosinality", "--json")
     assert code == 0
     assert json.loads(out)["fingerprint"] == open_generator(str(file)).fingerprint
     assert open_generator(str(to)).provenance.layout == "rosinality"  # type: ignore[union-attr]
     code, _, err = run("export", file, to, "--format=rosinality")
     assert code == 1
-    assert "something stands at" in err
-    conditional = shared / "golden/nvidia/ada_r32_cifar_like.pkl"
+    assert "there is something at" in err
+    conditional = made / "nvidia/ada_r32_cifar_like.pkl"
     code, _, err = run("export", conditional, tmp_path / "c.pt", "--format=rosinality")
     assert code == 1
     assert "the rosinality layout cannot hold this generator: it is conditional" in err

@@ -130,8 +130,13 @@ def rewritten(file: Path, protocol: int, change: Callable[[dict[str, Any]], None
     tree = _persistent(read_checkpoint(str(file)), {})
     if change is not None:
         change(tree)
+    return pickled(tree, protocol)
+
+
+def pickled(tree: Any, protocol: int = 4, write: Callable[[Any, int], bytes] = pickle.dumps) -> bytes:
+    """A tree with ``Persistent`` modules as NVIDIA's programs write it."""
     with _their_names():
-        return pickle.dumps(tree, protocol)
+        return write(tree, protocol)
 
 
 def module(network: Persistent, path: str = "") -> dict[str, Any]:

@@ -47,9 +47,9 @@ def test_true_widths(shared: Path, tmp_path: Path) -> None:
     check_rosinality(open_generator(written(tmp_path / "g", data)), want)
 
 
-def test_a_training_checkpoint_has_three_networks(shared: Path) -> None:
+def test_a_training_checkpoint_has_three_networks(made: Path) -> None:
     """Its w_mean is computed, and the record says with which seed."""
-    file = str(shared / "golden/rosinality/ros_r32_train_ckpt.pt")
+    file = str(made / "rosinality/ros_r32_train_ckpt.pt")
     g_ema, g = open_generator(file), open_generator(file, network="G")
     assert g.fingerprint != g_ema.fingerprint
     assert g_ema.provenance is not None
@@ -63,13 +63,13 @@ def test_a_training_checkpoint_has_three_networks(shared: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def plain(shared: Path) -> dict[str, Any]:
-    return torch.load(shared / "golden/rosinality/ros_r32_narrow.pt", weights_only=True)
+def plain(made: Path) -> dict[str, Any]:
+    return torch.load(made / "rosinality/ros_r32_narrow.pt", weights_only=True)
 
 
 @pytest.fixture(scope="module")
-def fingerprint(shared: Path) -> str:
-    return open_generator(str(shared / "golden/rosinality/ros_r32_narrow.pt")).fingerprint
+def fingerprint(made: Path) -> str:
+    return open_generator(str(made / "rosinality/ros_r32_narrow.pt")).fingerprint
 
 
 def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -106,9 +106,8 @@ def test_dresses(tmp_path: Path, plain: Data, fingerprint: str, dress: str, cont
     assert g.fingerprint == fingerprint
 
 
-def test_safetensors(shared: Path, tmp_path: Path, plain: Data, fingerprint: str) -> None:
-    g = open_generator(str(shared / "golden/bad/complete.safetensors"))
-    check_rosinality(g, golden(shared / "golden/rosinality/ros_r32_narrow.npz"))
+def test_safetensors(made: Path, tmp_path: Path, plain: Data, fingerprint: str) -> None:
+    assert open_generator(str(made / "bad/complete.safetensors")).fingerprint == fingerprint
     data = save({**prefixed(plain["g_ema"], "module."), "module.latent_avg": plain["latent_avg"]})
     assert open_generator(written(tmp_path / "g.pkl", data)).fingerprint == fingerprint
 

@@ -76,9 +76,9 @@ def test_an_nvidia_file_keeps_its_values_through_our_formats(shared: Path, tmp_p
     check_nvidia(again, golden(shared / f"golden/nvidia/{name}.npz"))
 
 
-def test_from_nvidia_to_rosinality(shared: Path, tmp_path: Path) -> None:
+def test_from_nvidia_to_rosinality(made: Path, tmp_path: Path) -> None:
     """What clamps do is lost (the layout has no place for them), the weights and the discriminator's are not."""
-    g = open_generator(str(shared / "golden/nvidia/ada_r32_w512_map2.pkl"))
+    g = open_generator(str(made / "nvidia/ada_r32_w512_map2.pkl"))
     save_generator(g, str(tmp_path / "g.pt"), "rosinality")
     again = open_generator(str(tmp_path / "g.pt"))
     assert again.fingerprint == g.fingerprint

@@ -18,6 +18,7 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.files import open_inverter
 from ganinv.store import Store, open_store
 from ganinv.weights.importing import _default_name, export_generator, import_weights
+from tests.encoders.outlines import outline
 from tests.tiny import tiny_generator
 
 
@@ -26,8 +27,8 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"))
 
 
-def test_a_generator_comes_to_the_store_as_it_is(shared: Path, store: Store) -> None:
-    file = str(shared / "golden/nvidia/ada_r64_cond3_fp16.pkl")
+def test_a_generator_comes_to_the_store_as_it_is(made: Path, store: Store) -> None:
+    file = str(made / "nvidia/ada_r64_cond3_fp16.pkl")
     (one,) = import_weights(file, store)
     assert (one.kind, one.name, one.already) == ("generator", "ada_r64_cond3_fp16", False)
     assert one.uri == f"{store.url}/generators/ada_r64_cond3_fp16"
@@ -41,8 +42,8 @@ def test_a_generator_comes_to_the_store_as_it_is(shared: Path, store: Store) -> 
     assert ours.discriminator is not None
 
 
-def test_where_it_comes_from_is_not_forgotten(shared: Path, store: Store) -> None:
-    file = str(shared / "golden/rosinality/ros_r32_train_ckpt.pt")
+def test_where_it_comes_from_is_not_forgotten(made: Path, store: Store) -> None:
+    file = str(made / "rosinality/ros_r32_train_ckpt.pt")
     (one,) = import_weights(file, store, "first")
     first = open_generator(one.uri).provenance
     assert first is not None
@@ -77,8 +78,8 @@ def test_the_same_weights_without_their_discriminator_are_another_content(store:
         import_weights(str(tmp_path / "without.pt"), store, "g")
 
 
-def test_a_named_network_and_a_name_of_its_own(shared: Path, store: Store) -> None:
-    file = str(shared / "golden/nvidia/ada_r32_uncond.pkl")
+def test_a_named_network_and_a_name_of_its_own(made: Path, store: Store) -> None:
+    file = str(made / "nvidia/ada_r32_uncond.pkl")
     (raw,) = import_weights(file, store, "raw", network="G")
     assert raw.fingerprint == open_generator(file, network="G").fingerprint != open_generator(file).fingerprint
     with pytest.raises(ConfigError, match="cannot be used as a name in the store"):
@@ -94,10 +95,10 @@ def test_the_embedded_generator_and_a_store_in_memory() -> None:
     assert open_generator(one.uri).fingerprint == open_generator().fingerprint
 
 
-def test_what_is_refused_leaves_nothing(shared: Path, store: Store) -> None:
+def test_what_is_refused_leaves_nothing(made: Path, store: Store) -> None:
     for name in ("nan_weights.pt", "quota_page.pkl", "touch_open.pkl"):
         with pytest.raises(WeightsRefused):
-            import_weights(str(shared / "golden/bad" / name), store)
+            import_weights(str(made / "bad" / name), store)
     with pytest.raises(WeightsRefused, match="no generator at"):
         import_weights("nowhere", store)
     with pytest.raises(WeightsRefused, match="is no published encoder checkpoint"):
@@ -105,8 +106,8 @@ def test_what_is_refused_leaves_nothing(shared: Path, store: Store) -> None:
     assert store.list("generators") == []
 
 
-def test_a_published_encoder_is_bound_to_its_generator(shared: Path, store: Store, tmp_path: Path) -> None:
-    file = str(shared / "golden/encoders/idinvert_encoder_r64.pth")
+def test_a_published_encoder_is_bound_to_its_generator(made: Path, store: Store, tmp_path: Path) -> None:
+    file = str(made / "encoders/idinvert_encoder_r64.pth")
     width = torch.load(file, weights_only=True)["block5.fc.weight"].shape[0] // 10
     torch.manual_seed(0)
     cfg = GeneratorConfig(resolution=64, channels=(8,) * 5, z_dim=16, w_dim=width, mapping_layers=1)
@@ -145,28 +146,22 @@ def test_an_encoder_that_cannot_be_told(store: Store, tmp_path: Path) -> None:
         import_weights(file, store)
 
 
-def encoder_with_decoder(shared: Path, file: Path) -> Generator:
+def encoder_with_decoder(file: Path) -> Generator:
     """A checkpoint of the W encoder: weights of its encoder are zero, those of its decoder are not. The decoder."""
     torch.manual_seed(0)
     g = Generator(GeneratorConfig(resolution=32, channels=(8,) * 4, mapping_layers=1)).eval()
     g.measure_w(1000)
     save_generator(g, str(file), "rosinality")
-    tensors = json.loads((shared / "golden/encoders/psp_w_r32.json").read_text())["tensors"]
-    state = {
-        name: torch.zeros(spec["shape"], dtype=getattr(torch, spec["dtype"]))
-        for name, spec in tensors.items()
-        if name.startswith("encoder.")
-    }
-    state |= {f"decoder.{name}": t for name, t in torch.load(file, weights_only=False)["g_ema"].items()}
-    opts = {"encoder_type": "BackboneEncoderUsingLastLayerIntoW", "lr": 1e-4}
-    torch.save({"state_dict": state, "opts": opts, "latent_avg": g.w_mean[None]}, file)
+    tree = outline("psp_w_r32", "encoder.", "cpu")
+    tree["state_dict"] |= {f"decoder.{name}": t for name, t in torch.load(file, weights_only=False)["g_ema"].items()}
+    torch.save({**tree, "opts": tree["opts"] | {"lr": 1e-4}, "latent_avg": g.w_mean[None]}, file)
     return g
 
 
 @pytest.mark.seconds
-def test_an_encoder_comes_with_its_decoder(shared: Path, store: Store, tmp_path: Path) -> None:
+def test_an_encoder_comes_with_its_decoder(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "psp.pt"
-    decoder = encoder_with_decoder(shared, file)
+    decoder = encoder_with_decoder(file)
     generator, encoder = import_weights(str(file), store)
     assert [generator.kind, encoder.kind] == ["generator", "encoder"]
     assert generator.fingerprint == decoder.fingerprint
@@ -186,19 +181,19 @@ def test_export_and_back(tmp_path: Path, format: Any) -> None:
     to = str(tmp_path / "out" / format)
     export_generator(str(tmp_path / "g.pt"), to, format)
     assert open_generator(to).fingerprint == tiny_generator(16).fingerprint
-    with pytest.raises(ConfigError, match="something stands at"):
+    with pytest.raises(ConfigError, match="there is something at"):
         export_generator(str(tmp_path / "g.pt"), to, format)
     export_generator(str(tmp_path / "g.pt"), to, format, overwrite=True)
 
 
-def test_export_says_what_a_format_cannot_hold(shared: Path, tmp_path: Path) -> None:
+def test_export_says_what_a_format_cannot_hold(made: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the rosinality layout cannot hold this generator: it is conditional"):
-        export_generator(str(shared / "golden/nvidia/ada_r64_cond3_fp16.pkl"), str(tmp_path / "g.pt"), "rosinality")
+        export_generator(str(made / "nvidia/ada_r64_cond3_fp16.pkl"), str(tmp_path / "g.pt"), "rosinality")
     assert not (tmp_path / "g.pt").exists()
 
 
-def test_an_export_keeps_the_origin_but_not_the_folders_of_this_machine(shared: Path, tmp_path: Path) -> None:
-    export_generator(str(shared / "golden/rosinality/ros_r32_narrow.pt"), str(tmp_path / "g"))
+def test_an_export_keeps_the_origin_but_not_the_folders_of_this_machine(made: Path, tmp_path: Path) -> None:
+    export_generator(str(made / "rosinality/ros_r32_narrow.pt"), str(tmp_path / "g"))
     assert json.loads((tmp_path / "g/config.json").read_text())["origin"]["uri"] == "ros_r32_narrow.pt"
 
 

@@ -21,8 +21,8 @@ from ganinv.weights.inspection import inspect_weights
 from tests.tiny import tiny_generator
 
 
-def test_an_nvidia_pickle(shared: Path) -> None:
-    file = shared / "golden/nvidia/ada_r64_cond3_fp16.pkl"
+def test_an_nvidia_pickle(made: Path) -> None:
+    file = made / "nvidia/ada_r64_cond3_fp16.pkl"
     found = inspect_weights(str(file))
     assert found.summary == (
         "A StyleGAN2 generator (nvidia layout) of 64x64 images, conditional on 3 classes, and a discriminator of 64x64 "
@@ -48,8 +48,8 @@ def test_an_nvidia_pickle(shared: Path) -> None:
     assert found.discriminator.architecture == "resnet"
 
 
-def test_a_named_network(shared: Path) -> None:
-    file = str(shared / "golden/nvidia/ada_r32_uncond.pkl")
+def test_a_named_network(made: Path) -> None:
+    file = str(made / "nvidia/ada_r32_uncond.pkl")
     average, raw, critic = (inspect_weights(file, network=n) for n in ("G_ema", "G", "D"))  # type: ignore[arg-type]
     assert average.generator is not None
     assert raw.generator is not None
@@ -68,15 +68,15 @@ def test_a_named_network(shared: Path) -> None:
         ("nvidia/pti_tuned_r32.pt", "nvidia", "torch zip"),
     ],
 )
-def test_other_dialects(shared: Path, name: str, layout: str, container: str) -> None:
-    found = inspect_weights(str(shared / "golden" / name))
+def test_other_dialects(made: Path, name: str, layout: str, container: str) -> None:
+    found = inspect_weights(str(made / name))
     assert found.generator is not None
     assert (found.generator.layout, found.container) == (layout, container)
     assert (found.discriminator is None) == bool(found.no_discriminator)
 
 
-def test_what_was_computed_and_assumed_is_told(shared: Path) -> None:
-    found = inspect_weights(str(shared / "golden/rosinality/ros_r32_train_ckpt.pt"))
+def test_what_was_computed_and_assumed_is_told(made: Path) -> None:
+    found = inspect_weights(str(made / "rosinality/ros_r32_train_ckpt.pt"))
     assert found.generator is not None
     assert found.generator.computed["w_mean"] == {"samples": 10_000, "seed": 123}
 
@@ -93,13 +93,13 @@ def test_the_embedded_networks() -> None:
     assert encoder.generator == {"name": EMBEDDED, "fingerprint": found.generator.fingerprint}
 
 
-def test_everything_is_json(shared: Path) -> None:
+def test_everything_is_json(made: Path) -> None:
     for name in ("nvidia/ada_r64_cond3_fp16.pkl", "encoders/idinvert_encoder_r64.pth"):
-        json.dumps(asdict(inspect_weights(str(shared / "golden" / name))))
+        json.dumps(asdict(inspect_weights(str(made / name))))
 
 
-def test_a_published_encoder_without_a_generator(shared: Path) -> None:
-    found = inspect_weights(str(shared / "golden/encoders/idinvert_encoder_r64.pth"))
+def test_a_published_encoder_without_a_generator(made: Path) -> None:
+    found = inspect_weights(str(made / "encoders/idinvert_encoder_r64.pth"))
     assert found.generator is None
     assert found.encoder is not None
     assert found.encoder.parts == {"encoder": 595968}
@@ -151,14 +151,14 @@ def test_an_encoder_that_cannot_be_told_is_said_beside_its_decoder(tmp_path: Pat
         ("nan_weights.pt", "convs.1.conv.weight holds values that are not finite"),
     ],
 )
-def test_bad_files_are_refused_in_words(shared: Path, name: str, words: str) -> None:
+def test_bad_files_are_refused_in_words(made: Path, name: str, words: str) -> None:
     with pytest.raises(WeightsRefused, match=words):
-        inspect_weights(str(shared / "golden/bad" / name))
+        inspect_weights(str(made / "bad" / name))
 
 
-def test_other_networks_are_named(shared: Path, tmp_path: Path) -> None:
+def test_other_networks_are_named(made: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsRefused, match=r"this is StyleGAN3.*it has a discriminator, which network D shows"):
-        inspect_weights(str(shared / "golden/nvidia/sg3t_r32.pkl"))
+        inspect_weights(str(made / "nvidia/sg3t_r32.pkl"))
     torch.save({"output_layer.3.weight": torch.zeros(2), "body.0.res_layer.0.weight": torch.zeros(2)}, tmp_path / "a")
     with pytest.raises(WeightsRefused, match="the ArcFace IR-SE-50 face network"):
         inspect_weights(str(tmp_path / "a"))

@@ -23,7 +23,7 @@ def rosinality(folder: Path) -> dict[str, Any]:
 
 
 def as_basicsr(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What ``StyleGAN2Generator`` and ``StyleGAN2Discriminator`` of basicsr/archs store: filters are none of their tensors."""
+    """What ``StyleGAN2Generator`` and ``StyleGAN2Discriminator`` of basicsr/archs store: their filters are not stored."""
     rules = (
         (r"^input\.input$", "constant_input.weight"),
         (r"^style\.", "style_mlp."),

@@ -1,4 +1,4 @@
-"""No judge is ever a loss: the contract that says so finds whoever breaks it."""
+"""No judge is ever a loss: the contract that says so finds every module that breaks it."""
 
 from __future__ import annotations
 

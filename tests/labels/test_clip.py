@@ -98,7 +98,7 @@ def test_open_clip_offline(tmp_path: Path, open_clip: Any, monkeypatch: pytest.M
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     config = load_yaml(config_path("labellers", "clip-faces")) | {"cache": str(tmp_path / "empty")}
-    with pytest.raises(ConfigError, match="neither in the cache nor to be had"):
+    with pytest.raises(ConfigError, match="neither in the cache nor available"):
         open_labeller(write(tmp_path, **config))
 
 
@@ -161,7 +161,7 @@ def test_transformers_without_the_files(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ConfigError, match="neither in the cache nor to be had"):
+    with pytest.raises(ConfigError, match="neither in the cache nor available"):
         open_labeller("siglip-faces")
 
 

@@ -286,7 +286,7 @@ def test_timm_classifier_with_own_weights(tmp_path: Path, images: Tensor, monkey
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ConfigError, match=r"neither in the cache nor to be had.*HF_HOME"):
+    with pytest.raises(ConfigError, match=r"neither in the cache nor available.*HF_HOME"):
         open_labeller(write(tmp_path, **given, pretrained=True))
 
 

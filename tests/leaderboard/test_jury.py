@@ -108,7 +108,7 @@ def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() ->
     assert np.nanmean(kept["copy"]["brightness_reached"]) == 0
     assert np.nanmean(kept["ghost"]["brightness_reached"]) > 0.8
     assert asked[0] == (1.0, 6)
-    assert sum(count for _, count in asked) < 12  # whoever has got there is not edited further
+    assert sum(count for _, count in asked) < 12  # an image whose score has changed enough is not edited further
     assert np.nanmean(kept["ghost"]["brightness_kept"]) == 0
     assert np.nanmean(kept["ghost"]["brightness_borrowed"]) > 0.8
     honest_at = [np.nanmean(kept["honest"][f"brightness_identity_{change:g}"]) for change in (0.02, 0.05)]

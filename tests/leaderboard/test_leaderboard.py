@@ -112,7 +112,7 @@ def test_what_cannot_run_is_a_row_with_its_reason_and_a_board_has_one_protocol(t
     assert "no encoder at 'nobody'" in result["not_run"]["samples.missing"]
     assert open_store(str(store)).list(JUDGED) == []
     assert "no encoder at 'nobody'" in Board(open_store(str(store))).not_run("samples")["missing"]
-    with pytest.raises(ConfigError, match="numbers of both cannot stand in one table"):
+    with pytest.raises(ConfigError, match="numbers of both cannot be in one table"):
         run(store, "e4e", protocol=PROTOCOL.model_copy(update={"seed": 1}))
 
 
@@ -176,5 +176,5 @@ def test_without_edits_nothing_is_fitted(tmp_path: Path) -> None:
     assert "Edits were left out" in text
     assert "### Editability" not in text
     assert "| e4e |" in text
-    with pytest.raises(ConfigError, match="numbers of both cannot stand in one table"):
+    with pytest.raises(ConfigError, match="numbers of both cannot be in one table"):
         run(tmp_path / "store", "e4e", protocol=small)

@@ -12,20 +12,26 @@ from torch import Tensor
 
 from ganinv.errors import WeightsRefused
 from ganinv.losses.identity import FaceEmbedding, crop_face, open_face_embedding
+from ganinv.networks.adopt import published_name
+from ganinv.networks.keymaps import FACE_EMBEDDING
 from tests.closed_form import closed_form_state, golden_images
 
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-4}
 
 
 @pytest.fixture(scope="module")
-def weights(shared: Path) -> dict[str, Tensor]:
-    return closed_form_state(shared / "golden" / "losses" / "arcface_irse50.json")
+def weights() -> dict[str, Tensor]:
+    """Random ones under the published names, which the golden file has as well."""
+    torch.manual_seed(0)
+    return {published_name(name, FACE_EMBEDDING): tensor for name, tensor in FaceEmbedding().state_dict().items()}
 
 
 @pytest.mark.seconds
 def test_golden(weights: dict[str, Tensor], shared: Path) -> None:
     arrays = np.load(shared / "golden" / "losses" / "arcface_irse50.npz", allow_pickle=False)
-    network = open_face_embedding(weights)
+    golden = closed_form_state(shared / "golden" / "losses" / "arcface_irse50.json")
+    assert {name: t.shape for name, t in golden.items()} == {name: t.shape for name, t in weights.items()}
+    network = open_face_embedding(golden)
     assert not any(p.requires_grad for p in network.parameters())
     images, noisy = golden_images(arrays["image_u8"]), golden_images(arrays["image_hat_u8"])
     with torch.no_grad():

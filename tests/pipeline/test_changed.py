@@ -125,7 +125,7 @@ def test_a_touched_file_is_the_same_image(world: Path) -> None:
 
 
 def test_a_code_of_another_image_is_no_start(world: Path, faces: Path) -> None:
-    """It had the same id once. The images of a run are told apart by their content."""
+    """It had the same id once. The images of a run are distinguished by their content."""
     invert(world)
     shutil.copy(sorted(faces.iterdir())[4], world / "data/a.png")
     method = world / "go-on.yaml"

@@ -253,7 +253,7 @@ def test_an_edit_that_looks_at_the_photo_again(place: Place, tmp_path: Path) -> 
     for image_id, _, uri in by_duckdb(place, "edits", "edits", "image_id, strength, extras_uri", tmp_path):
         assert decode(place.root.objects.read(uri))["features"].keys() == {"act[7]"}, image_id
 
-    render_latents(place.store, "consult", tmp_path / "out", ["face-1"], place.generator, [{"smile": 3.0}])
+    render_latents(place.store, "consult", tmp_path / "out", ["face-1"], place.generator, ["smile=3"])
     picture = pictures(tmp_path / "out")["face-1@smile=3"]
     assert (picture - edited[1].clamp(-1, 1)).abs().max() < 1.01 / 255
 
@@ -289,7 +289,7 @@ def test_a_photo_that_is_gone_is_one_row_of_errors(own: Place) -> None:
     assert error["message"].startswith("an edit of it needs its image again: ")
     assert render_latents(own.store, "mine", own.images / "out", ["face-1"], own.generator) == 1
     with pytest.raises(DataError, match=r"an edit of 'face-1' looks at its photo again: .*is gone now"):
-        render_latents(own.store, "mine", own.images / "out", ["face-1"], own.generator, [{"smile": 3.0}])
+        render_latents(own.store, "mine", own.images / "out", ["face-1"], own.generator, ["smile=3"])
 
 
 @pytest.mark.seconds
@@ -375,7 +375,7 @@ def test_what_a_method_goes_on_from_it_hands_on(own: Place) -> None:
 
 
 def by_hand(place: Place, code: Code, name: str) -> None:
-    """Inversions of a method that is none of ours."""
+    """Inversions of a method from another package."""
     g = open_generator(place.generator)
     ids = [f"face-{k}" for k in range(len(code))]
     origin = {"generator_name": g.name, "generator_fingerprint": g.fingerprint, "method": "test"}

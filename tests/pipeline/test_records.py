@@ -249,7 +249,7 @@ def test_compress_and_what_it_says(store: Path, faces: Path) -> None:
     assert code.weights is not None
     assert any(isinstance(delta, LowRank) for delta in code.weights.values())
     assert run(run_compress, job)["units_computed"] == 0
-    # What reads inversions reads these: they can be evaluated, and stand in a report.
+    # What reads inversions reads these: they can be evaluated, and be part of a report.
     assert run(run_evaluate, EvaluateJob(store=str(store), latents="small"))["latents"]["rows"] == 4
     measured = root.metrics["small"].read()["distance"].to_pylist()
     assert float(np.mean(measured)) == pytest.approx(result["distance_after"], rel=0.1)  # there, images are clamped

@@ -42,8 +42,8 @@ def equal(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", ["ros_r32_narrow", "ros_r64_narrow", "ros_r32_train_ckpt", "ros_r32_style512_oldzip"])
-def test_equals_torch_load(shared: Path, name: str) -> None:
-    file = shared / f"golden/rosinality/{name}.pt"
+def test_equals_torch_load(made: Path, name: str) -> None:
+    file = made / f"rosinality/{name}.pt"
     with torch.serialization.safe_globals([argparse.Namespace]):
         assert equal(read_checkpoint(str(file)), torch.load(file, weights_only=True))
 

@@ -50,7 +50,7 @@ def test_a_file_comes_whole_and_says_how_far_it_is(host: Host, tmp_path: Path) -
     assert host.asked == [("/g.pkl", "")]
 
 
-def test_a_broken_connection_is_gone_on_from(host: Host, tmp_path: Path) -> None:
+def test_a_broken_connection_is_resumed(host: Host, tmp_path: Path) -> None:
     host.cuts = [400_000, 300_000]
     download(f"{host.url}/g.pkl", tmp_path / "g", sha256=SHA256)
     assert (tmp_path / "g").read_bytes() == DATA
@@ -129,7 +129,7 @@ def test_another_hash_is_refused_and_not_kept(host: Host, tmp_path: Path) -> Non
     assert len(host.asked) == 1
 
 
-def test_a_killed_process_is_gone_on_from(host: Host, tmp_path: Path) -> None:
+def test_a_killed_process_is_resumed(host: Host, tmp_path: Path) -> None:
     host.hold = threading.Event()
     code = (
         "import sys; from pathlib import Path; from ganinv.reading.download import download\n"

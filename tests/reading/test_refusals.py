@@ -41,10 +41,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_files(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_bad_files(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsRefused, match=BAD[name]) as caught:
-        open_generator(str(shared / "golden/bad" / name))
+        open_generator(str(made / "bad" / name))
     assert name in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -215,7 +215,7 @@ def test_deep_nesting_neither_crashes_nor_hangs(tmp_path: Path, nest: bytes) -> 
 
 
 def test_a_billion_laughs(tmp_path: Path) -> None:
-    """Lists of the same list, 60 levels: 2^60 nodes for who does not see that they are one."""
+    """Lists of the same list, 60 levels: 2^60 nodes for a reader that does not see that they are one."""
     data = b"\x80\x02]q\x00" + b"".join(
         b"]q" + bytes([i + 1]) + b"(h" + bytes([i]) + b"h" + bytes([i]) + b"e" for i in range(60)
     )

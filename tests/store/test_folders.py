@@ -58,7 +58,7 @@ def test_another_record_is_refused(objects: Objects) -> None:
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
-def test_a_killed_run_is_gone_on_from(objects: Objects, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+def test_a_killed_run_is_resumed(objects: Objects, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
     done: list[str] = []
     put = Objects.put
 

@@ -209,7 +209,7 @@ def test_a_brought_photo_becomes_a_row_of_latents_when_its_edit_is_saved(own: St
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """A folder that this process cannot write to, whoever it runs as."""
+    """A folder that this process cannot write to, under any user."""
     where = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
     for path in where:
         path.chmod(0o555)

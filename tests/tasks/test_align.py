@@ -40,7 +40,7 @@ def row(image_id: str, shift: float = 0.0, scale: float = 1.0) -> str:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Good photos and such as are none, and the landmarks of most of them."""
+    """Good photos, files that are not photos, and the landmarks of most."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number, name in enumerate(("anna", "bert", "carl")):

@@ -216,4 +216,4 @@ def test_begun_in_vain_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     early.drop()
     assert not ended  # nobody waits for it
     assert early.claim() is None
-    assert ended == [1]  # but whoever wants another one
+    assert ended == [1]  # but a caller that wants another one

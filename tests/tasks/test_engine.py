@@ -138,7 +138,7 @@ def test_a_run_says_where_the_promise_does_not_hold(
 def test_inline_takes_the_gpu_that_torch_sees_unless_it_is_told_not_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is none here: what torch says of one is given, and workers that write down which device they would use."""
+    """No GPU is here: what torch would say of one is given, and workers write down which device they would use."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "a GPU")
     monkeypatch.setattr("tasks.pool.slot._machine", lambda: None)

@@ -1,4 +1,4 @@
-"""Who an image is: whatever becomes of a data set of distinct images, each has one row, of its own content, under one id.
+"""The identity of an image: whatever becomes of a data set of distinct images, each has one row of its content under one id.
 
 Random operations on folders, tar shards and Parquet shards, and after each few of them the run again, by the real planning,
 indexes, units, parts and inline engine. Only the method is a cheap one: a row says of which bytes it is.

@@ -1,4 +1,4 @@
-"""What stands beside a collection after its runs."""
+"""The summary beside a collection after its runs."""
 
 from __future__ import annotations
 

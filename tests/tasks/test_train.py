@@ -48,7 +48,7 @@ PLAIN = {name: value for name, value in RECIPE.items() if name in ("steps", "bat
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generator and twelve images, one of which is none."""
+    """A generator and twelve files, one of which is not an image."""
     folder = tmp_path_factory.mktemp("made")
     save_generator(tiny_generator(), str(folder / "g"))
     (folder / "images").mkdir()

@@ -95,7 +95,7 @@ def _check_generators(first: Direction, second: Direction) -> None:
 
 
 def _common_rows(first: Direction, second: Direction) -> tuple[int, int] | None:
-    """Rows that both move; those of neither range when there is none."""
+    """Rows that both move; None if neither is bound to rows. Raises ConfigError where they share none."""
     ranges = [r for r in (_range(first), _range(second)) if r is not None]
     if not ranges:
         return None

@@ -90,7 +90,7 @@ class Named:
 
     Attributes:
         role: ``G_ema``, ``G``, ``D``; None where the file does not say.
-        layout: the dialect. prefix: what stands before its tensors' names, with a dot.
+        layout: the dialect. prefix: the prefix of its tensors' names, with a dot.
     """
 
     kind: Literal["generator", "discriminator"]

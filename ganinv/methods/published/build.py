@@ -20,11 +20,11 @@ from ganinv.methods.e4e import E4e, E4eConfig
 from ganinv.methods.in_domain import InDomainConfig, InDomainEncoder
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.published.describe import ENCODER_TYPES
-from ganinv.methods.published.description import EncoderDescription, Tensors
+from ganinv.methods.published.description import EncoderDescription, Tensors, stored_mean
 from ganinv.methods.published.kinds import kind_of
 from ganinv.methods.w import NaiveWPlusConfig, NaiveWPlusEncoder, WEncoder, WEncoderConfig
 from ganinv.networks import keymaps
-from ganinv.networks.adopt import Rules, adopt, finite, loaded
+from ganinv.networks.adopt import Rules, adopt_new, finite, loaded
 from ganinv.networks.hypernet import HyperNetwork, Shape
 
 M = TypeVar("M", bound=nn.Module)
@@ -75,28 +75,19 @@ def build_encoder(what: EncoderDescription, latent_avg: Tensor | None, where: st
     assert what.encoder_type is not None
     assert latent_avg is not None
     kind = ENCODER_TYPES[what.encoder_type]
-    common: dict[str, Any] = {
-        "num_ws": what.n_styles,
-        "w_dim": latent_avg.shape[1],
-        "resolution": what.input_size[1],
-        "input_height": what.input_size[0] if what.input_size[0] != what.input_size[1] else None,
-        "img_channels": what.input_channels // (2 if what.sees_rendering else 1),
-        "latent_avg_per_row": bool((latent_avg != latent_avg[0]).any()),
-    }
-    tensors = {**tensors, "latent_avg": latent_avg if common["latent_avg_per_row"] else latent_avg[0]}
-    if kind.family in ("w", "naive-w+"):
-        single = kind.family == "w"
-        with torch.device("meta"):
-            network: ImageEncoder = (
-                WEncoder(WEncoderConfig(**common)) if single else NaiveWPlusEncoder(NaiveWPlusConfig(**common))
-            )
-        return adopt(network, tensors, keymaps.W_ENCODER if single else keymaps.NAIVE_W_PLUS, where)
-    common |= {"backbone": kind.backbone, "pyramid": kind.pyramid, "sees_rendering": what.sees_rendering}
-    common |= _inputs(what)
-    with torch.device("meta"):
-        rows = Psp(PspConfig(**common)) if kind.family == "psp" else E4e(E4eConfig(**common))
+    shape = what.shape(latent_avg)
+    tensors = {**tensors, "latent_avg": stored_mean(latent_avg)}
+    if kind.family == "w":
+        return adopt_new(lambda: WEncoder(WEncoderConfig(**shape)), tensors, keymaps.W_ENCODER, where)
+    if kind.family == "naive-w+":
+        return adopt_new(lambda: NaiveWPlusEncoder(NaiveWPlusConfig(**shape)), tensors, keymaps.NAIVE_W_PLUS, where)
+    if what.sees_rendering:
+        shape |= {"sees_rendering": True, "img_channels": what.input_channels // 2}
+    shape |= {"backbone": kind.backbone, "pyramid": kind.pyramid, **_inputs(what)}
     rules = keymaps.IR_SE_50_ROWS if kind.backbone == "ir-se-50" else keymaps.RESNET_34_ROWS
-    return adopt(rows, tensors, rules, where)
+    if kind.family == "psp":
+        return adopt_new(lambda: Psp(PspConfig(**shape)), tensors, rules, where)
+    return adopt_new(lambda: E4e(E4eConfig(**shape)), tensors, rules, where)
 
 
 def _inputs(what: EncoderDescription) -> dict[str, Any]:
@@ -117,9 +108,8 @@ def _in_domain(what: EncoderDescription, tensors: Tensors, where: str) -> ImageE
         max_channels=features // 16,
         batch_norm="block0.bn.bn.weight" in tensors,
     )
-    with torch.device("meta"):
-        network = InDomainEncoder(cfg)
-    return adopt(network, {**tensors, "latent_avg": torch.zeros(cfg.w_dim)}, keymaps.in_domain(levels), where)
+    tensors = {**tensors, "latent_avg": torch.zeros(cfg.w_dim)}
+    return adopt_new(lambda: InDomainEncoder(cfg), tensors, keymaps.in_domain(levels), where)
 
 
 def build_hypernet(what: EncoderDescription, generator: Generator | None, where: str) -> HyperNetwork:
@@ -142,9 +132,8 @@ def build_hypernet(what: EncoderDescription, generator: Generator | None, where:
             )
     # Every block that uses the shared head lists it again under its own name.
     aliases = [name for name in tensors if re.match(r"refinement_blocks\.\d+\.hypernet\.", name)]
-    with torch.device("meta"):
-        network = HyperNetwork(layers, what.input_channels)
-    return adopt(network, tensors, keymaps.hyper_network(dict(zip(layers, indices, strict=True))), where, aliases)
+    rules = keymaps.hyper_network(dict(zip(layers, indices, strict=True)))
+    return adopt_new(lambda: HyperNetwork(layers, what.input_channels), tensors, rules, where, aliases)
 
 
 def _shape(generator: Generator, layer: str) -> Shape:
@@ -156,9 +145,7 @@ def build_part(what: EncoderDescription, part: str, build: Callable[[], M], rule
     """A part of one fixed shape, or None where the file lacks it."""
     if part not in what.parts:
         return None
-    with torch.device("meta"):
-        network = build()
-    return adopt(network, what.parts[part], rules, f"{where}: {part}")
+    return adopt_new(build, what.parts[part], rules, f"{where}: {part}")
 
 
 def build_decoder(what: EncoderDescription, where: str) -> Generator:

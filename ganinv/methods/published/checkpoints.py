@@ -20,7 +20,7 @@ from ganinv.methods.interestyle import IntereStyle, IntereStyleConfig
 from ganinv.methods.psp import Psp
 from ganinv.methods.published.build import build_decoder, build_encoder, build_hypernet, build_part, mean_latent
 from ganinv.methods.published.describe import describe
-from ganinv.methods.published.description import EncoderDescription
+from ganinv.methods.published.description import EncoderDescription, stored_mean
 from ganinv.methods.published.kinds import kind_of
 from ganinv.methods.restyle import ReStyle, ReStyleConfig
 from ganinv.networks import keymaps
@@ -132,20 +132,19 @@ class EncoderCheckpoint:
                     "this HyperStyle checkpoint has no latent_avg, which is its W encoder's then: give w_encoder"
                 )
             latent_avg = encoder.latent_avg
-        rows = latent_avg if latent_avg.ndim == 2 else latent_avg[None]
-        per_row = bool((rows != rows[0]).any())
+        average = stored_mean(latent_avg if latent_avg.ndim == 2 else latent_avg[None])
         cfg = HyperStyleConfig(
             layers=hypernet.layers,
             img_channels=generator.img_channels,
             num_ws=generator.num_ws,
             w_dim=generator.w_dim,
-            latent_avg_per_row=per_row,
+            latent_avg_per_row=average.ndim == 2,
             steps=steps,
         )
         with torch.device("meta"):
             hyperstyle = HyperStyle(cfg, generator, needed)
         hyperstyle.hypernet = hypernet
-        hyperstyle.latent_avg = (rows if per_row else rows[0]).to(generator.device)
+        hyperstyle.latent_avg = average.to(generator.device)
         return hyperstyle.eval()
 
     def _hfgi(self, generator: Generator, needed: dict[str, Inverter]) -> Hfgi:

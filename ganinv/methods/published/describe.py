@@ -3,7 +3,7 @@
 Formats: pSp, e4e, ReStyle, HyperStyle (and its W encoder) and HFGI write ``{"state_dict", "opts", "latent_avg"}`` with one
 prefix per network; PadInv writes ``{"models": {"encoder", "generator"}}``; In-Domain inversion writes a bare state dict; SAM
 writes ``{"sd_base", "W+", "F4", ...}``. Files
-of the same outer form whose networks are others are told apart by ``published.kinds``.
+of the same outer form whose networks differ are distinguished by ``published.kinds``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ganinv.errors import WeightsRefused
-from ganinv.methods.published.description import EncoderDescription, Tensors, rows_of, size_of
+from ganinv.methods.published.description import EncoderDescription, Tensors, described
 from ganinv.methods.published.kinds import kind_of, known_parts
 from ganinv.networks.adopt import Lazy
 from ganinv.reading.stub import Stub
@@ -65,7 +65,7 @@ def describe(
         default_type: the same, where nothing else says it.
 
     Raises:
-        WeightsRefused: it is no encoder checkpoint, one of an unknown kind, or of two that cannot be told apart.
+        WeightsRefused: it is no encoder checkpoint, one of an unknown kind, or of two that cannot be distinguished.
     """
     if not isinstance(tree, Mapping):
         raise WeightsRefused(f"{where} holds a {type(tree).__name__}, expected the dict of an encoder checkpoint")
@@ -79,16 +79,7 @@ def describe(
     method, name = _method(parts, opts, encoder_type or opts.get("encoder_type") or default_type, where)
     latent_avg = _latent_avg(tree.get("latent_avg"), where)
     channels = 6 if "hypernet" in parts else _input_channels(encoder) if encoder else 3
-    return EncoderDescription(
-        method=method,
-        encoder_type=name,
-        opts=opts,
-        n_styles=rows_of(parts, opts, latent_avg, where),
-        input_size=size_of(opts),
-        input_channels=channels,
-        latent_avg=latent_avg,
-        parts=parts,
-    )
+    return described(method, name, channels, parts, opts, latent_avg, where)
 
 
 def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:

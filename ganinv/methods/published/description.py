@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from ganinv.errors import WeightsRefused
 from ganinv.networks.adopt import Lazy
 
@@ -44,6 +46,53 @@ class EncoderDescription:
     @property
     def sees_rendering(self) -> bool:
         return self.method.startswith("restyle-") or self.method == "interestyle"
+
+    def shape(self, latent_avg: Tensor) -> dict[str, Any]:
+        """What the configurations of its encoders have in common.
+
+        Args:
+            latent_avg: [n_styles, w_dim].
+        """
+        height, width = self.input_size
+        return {
+            "resolution": width,
+            "input_height": None if height == width else height,
+            "num_ws": self.n_styles,
+            "w_dim": latent_avg.shape[1],
+            "img_channels": self.input_channels,
+            "latent_avg_per_row": stored_mean(latent_avg).ndim == 2,
+        }
+
+
+def described(
+    method: str,
+    encoder_type: str | None,
+    input_channels: int,
+    parts: dict[str, Tensors],
+    opts: dict[str, Any],
+    latent_avg: Lazy | None,
+    where: str,
+) -> EncoderDescription:
+    """A file whose tensors and options say how many rows of W+ it gives and what size of images it reads.
+
+    Raises:
+        WeightsRefused: they do not say how many rows, or a number that no StyleGAN2 has.
+    """
+    return EncoderDescription(
+        method=method,
+        encoder_type=encoder_type,
+        opts=opts,
+        n_styles=rows_of(parts, opts, latent_avg, where),
+        input_size=size_of(opts),
+        input_channels=input_channels,
+        latent_avg=latent_avg,
+        parts=parts,
+    )
+
+
+def stored_mean(latent_avg: Tensor) -> Tensor:
+    """A mean latent [n, w_dim] as our networks hold it: [w_dim] if all its rows are equal."""
+    return latent_avg if bool((latent_avg != latent_avg[0]).any()) else latent_avg[0]
 
 
 def rows_of(parts: Mapping[str, Tensors], opts: Mapping[str, Any], latent_avg: Lazy | None, where: str) -> int:

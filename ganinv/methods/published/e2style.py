@@ -6,15 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ganinv.errors import WeightsRefused
 from ganinv.methods.e2style import E2Style, E2StyleConfig
-from ganinv.methods.published.description import EncoderDescription, Tensors, rows_of, size_of
+from ganinv.methods.published.description import EncoderDescription, Tensors, described, stored_mean
 from ganinv.methods.published.kinds import PublishedKind
 from ganinv.networks import keymaps
-from ganinv.networks.adopt import Lazy, adopt
+from ganinv.networks.adopt import Lazy, adopt_new
 
 FIRST, FURTHER = "encoder_firststage", "encoder_refinestage_list"
 HEADS = ("output_layer_3", "output_layer_4", "output_layer_5")
@@ -45,16 +44,7 @@ class PublishedE2Style(PublishedKind):
             raise WeightsRefused(
                 f"{where}: its options say that it was trained to stage {said}, it holds {1 + _further(parts)} of them"
             )
-        return EncoderDescription(
-            method="e2style",
-            encoder_type="E2Style",
-            opts=opts,
-            n_styles=rows_of(parts, opts, latent_avg, where),
-            input_size=size_of(opts),
-            input_channels=int(channels.shape[1]),
-            latent_avg=latent_avg,
-            parts=parts,
-        )
+        return described("e2style", "E2Style", int(channels.shape[1]), parts, opts, latent_avg, where)
 
     def build(self, what: EncoderDescription, latent_avg: Tensor | None, where: str) -> E2Style:
         if latent_avg is None:
@@ -65,24 +55,17 @@ class PublishedE2Style(PublishedKind):
             raise WeightsRefused(
                 f"{where}: its heads give {sum(rows) / w_dim:g} rows of {w_dim}, the generator takes {what.n_styles}"
             )
-        per_row = bool((latent_avg != latent_avg[0]).any())
         cfg = E2StyleConfig(
-            resolution=what.input_size[1],
-            input_height=what.input_size[0] if what.input_size[0] != what.input_size[1] else None,
-            num_ws=what.n_styles,
-            w_dim=w_dim,
-            img_channels=what.input_channels,
+            **what.shape(latent_avg),
             stages=1 + _further(what.parts),
             split=(rows[0] // w_dim, rows[1] // w_dim, rows[2] // w_dim),
             backbone="ir-se-50",
-            latent_avg_per_row=per_row,
         )
         tensors = {f"{part}.{name}": t for part in self.parts for name, t in what.parts.get(part, {}).items()}
         unused = [name for name in tensors if re.search(r"\bbody\.(21|22|23)\.", name)]
-        with torch.device("meta"):
-            network = E2Style(cfg)
-        tensors["latent_avg"] = latent_avg if per_row else latent_avg[0]
-        return adopt(network, tensors, keymaps.e2style(cfg.stages, FIRST, FURTHER, HEADS), where, unused)
+        tensors["latent_avg"] = stored_mean(latent_avg)
+        rules = keymaps.e2style(cfg.stages, FIRST, FURTHER, HEADS)
+        return adopt_new(lambda: E2Style(cfg), tensors, rules, where, unused)
 
 
 def _further(parts: Mapping[str, Tensors]) -> int:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ganinv.errors import WeightsRefused
@@ -17,7 +16,7 @@ from ganinv.methods.padinv import PadInv, PadInvConfig
 from ganinv.methods.published.description import SIZE, EncoderDescription, Tensors
 from ganinv.methods.published.kinds import PublishedKind
 from ganinv.networks import keymaps
-from ganinv.networks.adopt import Lazy, adopt
+from ganinv.networks.adopt import Lazy, adopt_new
 
 MARK = "padding_extractor.0.res_layer.0.weight"
 W_DIM = 512
@@ -84,9 +83,8 @@ class PublishedPadInv(PublishedKind):
             "ring_channels": [int(tensors[f"padding_modulation_heads.{i}.weight"].shape[0]) for i in range(rings)],
             "relative": False,
         }
-        with torch.device("meta"):
-            network = PadInv(PadInvConfig.model_validate(shape))
-        return adopt(network, {**tensors, AVERAGE: latent_avg[0]}, keymaps.PADINV, f"{where}: encoder")
+        cfg, tensors = PadInvConfig.model_validate(shape), {**tensors, AVERAGE: latent_avg[0]}
+        return adopt_new(lambda: PadInv(cfg), tensors, keymaps.PADINV, f"{where}: encoder")
 
 
 def _count(tensors: Mapping[str, Lazy], pattern: str) -> int:

@@ -7,16 +7,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ganinv.errors import WeightsRefused
-from ganinv.methods.published.description import EncoderDescription, Tensors, rows_of, size_of
+from ganinv.methods.published.description import EncoderDescription, Tensors, described
 from ganinv.methods.published.kinds import PublishedKind
 from ganinv.methods.published.style_transformer import split_projections
 from ganinv.methods.reference_editor import ReferenceEditor, ReferenceEditorConfig
 from ganinv.networks import keymaps
-from ganinv.networks.adopt import Lazy, adopt
+from ganinv.networks.adopt import Lazy, adopt_new
 from ganinv.networks.latent_classifier import published_names
 
 MARK, SHARED = "transformerlayer.linear1.weight", "fcs.0.weight"
@@ -39,16 +38,7 @@ class PublishedReferenceEditor(PublishedKind):
             raise WeightsRefused(
                 f"{where}: classifier has no {SHARED}: expected Style Transformer's classifier of latents"
             )
-        return EncoderDescription(
-            method="reference-editor",
-            encoder_type="EditTransformer",
-            opts=opts,
-            n_styles=rows_of(parts, opts, latent_avg, where),
-            input_size=size_of(opts),
-            input_channels=3,
-            latent_avg=latent_avg,
-            parts=parts,
-        )
+        return described("reference-editor", "EditTransformer", 3, parts, opts, latent_avg, where)
 
     def build(self, what: EncoderDescription, latent_avg: Tensor | None, where: str) -> ReferenceEditor:
         encoder, classifier = what.parts["encoder"], what.parts.get("classifier", {})
@@ -63,10 +53,8 @@ class PublishedReferenceEditor(PublishedKind):
                 "embedding": int(classifier["indep_fcs.0.weight"].shape[0]),
             }
         cfg = ReferenceEditorConfig(num_ws=what.n_styles, w_dim=w_dim, hidden=hidden, output_layer=False, **shape)
-        with torch.device("meta"):
-            editor = ReferenceEditor(cfg)
         tensors = split_projections(encoder) | {f"classifier.{name}": t for name, t in classifier.items()}
-        return adopt(editor, tensors, keymaps.REFERENCE_EDITOR, f"{where}: encoder")
+        return adopt_new(lambda: ReferenceEditor(cfg), tensors, keymaps.REFERENCE_EDITOR, f"{where}: encoder")
 
 
 REFERENCE_EDITOR = PublishedReferenceEditor()

@@ -17,7 +17,7 @@ from ganinv.methods.published.description import SIZE, EncoderDescription, Tenso
 from ganinv.methods.published.kinds import PublishedKind
 from ganinv.methods.sam import PUBLISHED_THRESHOLD, Sam, SamConfig
 from ganinv.networks import keymaps
-from ganinv.networks.adopt import Lazy, adopt
+from ganinv.networks.adopt import Lazy, adopt_new
 
 TRUNK, LATENT = "sd_base", "W+"
 SITES = tuple(f"F{k}" for k in range(0, 34, 2))
@@ -60,9 +60,7 @@ class PublishedSam(PublishedKind):
             f"{part}.{name}": tensor for part in (TRUNK, *spaces) for name, tensor in what.parts[part].items()
         }
         tensors |= {"threshold": torch.tensor(PUBLISHED_THRESHOLD), "deviations": torch.ones(len(heads))}
-        with torch.device("meta"):
-            network = Sam(cfg)
-        return adopt(network, tensors, keymaps.invertibility(spaces), where)
+        return adopt_new(lambda: Sam(cfg), tensors, keymaps.invertibility(spaces), where)
 
 
 SAM = PublishedSam()

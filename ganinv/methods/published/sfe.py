@@ -13,12 +13,12 @@ from torch import Tensor
 from ganinv.errors import WeightsRefused
 from ganinv.methods.base import Inverter
 from ganinv.methods.e4e import E4e, E4eConfig
-from ganinv.methods.published.description import SIZE, EncoderDescription, Tensors
+from ganinv.methods.published.description import SIZE, EncoderDescription, Tensors, stored_mean
 from ganinv.methods.published.kinds import PublishedKind
 from ganinv.methods.sfe import Sfe, SfeConfig
 from ganinv.methods.sfe_editor import SfeEditor, SfeEditorConfig
 from ganinv.networks import keymaps
-from ganinv.networks.adopt import Lazy, adopt
+from ganinv.networks.adopt import Lazy, adopt_new
 
 SITE: dict[str, Any] = {"site": "block[8]", "side": 64, "channels": 512, "width": 512, "units": 5}
 MARK = "fs_backbone.conv.0.weight"
@@ -54,27 +54,20 @@ class PublishedSfe(PublishedKind):
 
     def build(self, what: EncoderDescription, latent_avg: Tensor | None, where: str) -> Inverter:
         assert latent_avg is not None  # no option leaves it out
-        per_row = bool((latent_avg != latent_avg[0]).any())
         part = "inverter" if what.method == "sfe-editor" else "encoder"
-        cfg = SfeConfig(
-            **SITE,
-            resolution=what.input_size[0],
-            num_ws=what.n_styles,
-            w_dim=latent_avg.shape[1],
-            img_channels=what.input_channels,
-            backbone="iresnet-50",
-            latent_avg_per_row=per_row,
-        )
-        with torch.device("meta"):
-            inverter = Sfe(cfg)
-        average = {"latent_avg": latent_avg if per_row else latent_avg[0]}
-        given = {**what.parts[part], **average, **_plain_units()}
-        adopt(inverter, given, keymaps.FEATURE_INVERTER, f"{where}: {part}")
+        shape = what.shape(latent_avg)
+        del shape["input_height"]  # it reads squares only
+        cfg = SfeConfig(**SITE, **shape, backbone="iresnet-50")
+        given = {**what.parts[part], "latent_avg": stored_mean(latent_avg), **_plain_units()}
+        inverter = adopt_new(lambda: Sfe(cfg), given, keymaps.FEATURE_INVERTER, f"{where}: {part}")
         if part == "encoder":
             return inverter
-        with torch.device("meta"):
-            editor = SfeEditor(SfeEditorConfig(**SITE, network="published", always=True))
-        adopt(editor, {**what.parts["encoder"], **_plain_units()}, keymaps.FEATURE_EDITOR, f"{where}: encoder")
+        editor = adopt_new(
+            lambda: SfeEditor(SfeEditorConfig(**SITE, network="published", always=True)),
+            {**what.parts["encoder"], **_plain_units()},
+            keymaps.FEATURE_EDITOR,
+            f"{where}: encoder",
+        )
         editor.needed = {"inverter": inverter}
         if "e4e_encoder" in what.parts:
             editor.needed["encoder"] = _helper(what, latent_avg, where)
@@ -91,19 +84,9 @@ def _helper(what: EncoderDescription, latent_avg: Tensor, where: str) -> E4e:
     tensors = what.parts["e4e_encoder"]
     rows = _rows(tensors, "", f"{where}: e4e_encoder")
     average = latent_avg[:rows]
-    per_row = bool((average != average[0]).any())
-    cfg = E4eConfig(
-        resolution=what.input_size[0],
-        num_ws=rows,
-        w_dim=latent_avg.shape[1],
-        img_channels=what.input_channels,
-        backbone="ir-se-50",
-        latent_avg_per_row=per_row,
-    )
-    with torch.device("meta"):
-        network = E4e(cfg)
-    given = {**tensors, "latent_avg": average if per_row else average[0]}
-    return adopt(network, given, keymaps.IR_SE_50_ROWS, f"{where}: e4e_encoder")
+    cfg = E4eConfig(**what.shape(average) | {"num_ws": rows}, backbone="ir-se-50")
+    given = {**tensors, "latent_avg": stored_mean(average)}
+    return adopt_new(lambda: E4e(cfg), given, keymaps.IR_SE_50_ROWS, f"{where}: e4e_encoder")
 
 
 def _rows(tensors: Tensors, prefix: str, where: str) -> int:

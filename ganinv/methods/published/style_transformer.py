@@ -1,20 +1,19 @@
 """Style Transformer's files: ``encoder.*`` with ``z`` and ``transformerlayer_*``, and ``decoder.*`` with the mapping network that
-learned with it (Hu et al. 2022). Both may stand under ``module.``."""
+learned with it (Hu et al. 2022). Both may have the prefix ``module.``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ganinv.errors import WeightsRefused
-from ganinv.methods.published.description import EncoderDescription, Tensors, rows_of, size_of
+from ganinv.methods.published.description import EncoderDescription, Tensors, described, stored_mean
 from ganinv.methods.published.kinds import PublishedKind
 from ganinv.methods.style_transformer import StyleTransformer, StyleTransformerConfig
 from ganinv.networks import keymaps
-from ganinv.networks.adopt import Lazy, adopt, loaded
+from ganinv.networks.adopt import Lazy, adopt_new, loaded
 
 MARK = "transformerlayer_coarse.linear1.weight"
 
@@ -38,16 +37,8 @@ class PublishedStyleTransformer(PublishedKind):
                 f"{where} is no Style Transformer as published: expected encoder.input_layer.0.weight, and encoder.z of "
                 "[1, tokens, z_dim]"
             )
-        return EncoderDescription(
-            method="style-transformer",
-            encoder_type="StyleTransformer",
-            opts=opts,
-            n_styles=rows_of(parts, opts, latent_avg, where),
-            input_size=size_of(opts),
-            input_channels=int(stem.shape[1]),
-            latent_avg=latent_avg,
-            parts=parts,
-        )
+        channels = int(stem.shape[1])
+        return described("style-transformer", "StyleTransformer", channels, parts, opts, latent_avg, where)
 
     def build(self, what: EncoderDescription, latent_avg: Tensor | None, where: str) -> StyleTransformer:
         encoder = what.parts["encoder"]
@@ -58,26 +49,19 @@ class PublishedStyleTransformer(PublishedKind):
             )
         if latent_avg is None:
             raise WeightsRefused(f"{where} has no latent_avg, which its output is added to")
-        per_row = bool((latent_avg != latent_avg[0]).any())
         cfg = StyleTransformerConfig(
-            resolution=what.input_size[1],
-            input_height=what.input_size[0] if what.input_size[0] != what.input_size[1] else None,
-            num_ws=what.n_styles,
-            w_dim=latent_avg.shape[1],
-            img_channels=what.input_channels,
+            **what.shape(latent_avg),
             tokens=int(encoder["z"].shape[1]),
             z_dim=int(encoder["z"].shape[2]),
             mapping_layers=sum(name.endswith(".weight") for name in mapping),
             hidden=int(encoder[MARK].shape[0]),
             output_layer=False,
             backbone="ir-se-50",
-            latent_avg_per_row=per_row,
         )
-        with torch.device("meta"):
-            network = StyleTransformer(cfg)
         tensors = {**split_projections(encoder), **{f"decoder.{name}": t for name, t in mapping.items()}}
-        tensors["latent_avg"] = latent_avg if per_row else latent_avg[0]
-        return adopt(network, tensors, keymaps.style_transformer(cfg.mapping_layers), f"{where}: encoder")
+        tensors["latent_avg"] = stored_mean(latent_avg)
+        rules = keymaps.style_transformer(cfg.mapping_layers)
+        return adopt_new(lambda: StyleTransformer(cfg), tensors, rules, f"{where}: encoder")
 
 
 def split_projections(tensors: Mapping[str, Lazy]) -> Tensors:
