@@ -14,32 +14,39 @@ from ganinv.data import LoadedBatch
 from ganinv.generators.channels import as_channels
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between, open_distance
+from ganinv.metrics.images import mse
 from ganinv.records import records_to_table
-from ganinv.records.verify import Record
+from ganinv.records.verify import Measured, Record
+from ganinv.stages.batches import batches
 from ganinv.store import Collection, RowError
 
 
 class Measurer:
-    """Renders codes and compares them with images, as a method measures its own result (``Method.invert``)."""
+    """Renders codes and compares them with images, as a method measures its own result (``Method.invert``).
 
-    def __init__(self, generator: Generator, distance: DistanceName) -> None:
-        self.generator, self._distance = generator, open_distance(distance, generator)
+    Args:
+        lanes: how many are rendered at once. No result depends on it.
+    """
+
+    def __init__(self, generator: Generator, distance: DistanceName, lanes: int = 1) -> None:
+        self.generator, self.lanes = generator, lanes
+        self._distance = open_distance(distance, generator)
 
     @torch.inference_mode()
-    def __call__(self, code: Code, image: Tensor, shown: Tensor | None = None) -> tuple[float, float]:
-        """(mean squared error, distance) of a code of one image to the image [1, 3, R, R] in [-1, 1].
+    def __call__(self, code: Code, images: Tensor, shown: Tensor | None = None) -> list[Measured]:
+        """(mean squared error, distance) of each of N codes to its image, of images [N, 3, R, R] in [-1, 1].
 
         Args:
-            shown: [1, 1, R, R] in [0, 1], what of it is to be reproduced; elsewhere the rendering takes the image's values.
+            shown: [N, 1, R, R] in [0, 1], what of them is to be reproduced; elsewhere renderings take the images' values.
         """
-        device = self.generator.device
-        image = image.to(device)
-        rendered = self.generator.synthesize(code.to(device))
-        if shown is not None:
-            rendered = image + shown.to(device) * (rendered - image)
-        mse = (rendered - image).square().mean()
-        distance = between(self._distance.features(rendered), self._distance.features(image))
-        return float(mse), float(distance)
+        device, found = self.generator.device, list[Measured]()
+        for index, real in batches(len(code), self.lanes):
+            image, rendered = images[index].to(device), self.generator.synthesize(code[index].to(device))
+            if shown is not None:
+                rendered = image + shown[index].to(device) * (rendered - image)
+            far = between(self._distance.features(rendered), self._distance.features(image))
+            found += list(zip(mse(rendered, image)[:real].tolist(), far[:real].tolist(), strict=True))
+        return found
 
 
 def records_table(

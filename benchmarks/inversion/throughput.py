@@ -45,6 +45,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--measure", action="store_true", help="render and compare each result too, which is not counted"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     methods = list(dict.fromkeys(["e4e", *args.methods]))
@@ -55,7 +58,7 @@ def main() -> None:
         seconds: dict[str, list[float]] = {method: [] for method in methods}
         for number in range(args.rounds + 1):
             for method in methods:
-                took = timed(method, folder, args.images, Path(place, f"{method}-{number}"))
+                took = timed(method, folder, args, Path(place, f"{method}-{number}"))
                 if number > 0:
                     seconds[method].append(took)
     report(args.images, operations, {method: statistics.median(took) for method, took in seconds.items()})
@@ -81,15 +84,15 @@ def counted(method: str, folder: Path) -> float:
     return float(counter.get_total_flops()) / len(images)
 
 
-def timed(method: str, folder: Path, count: int, out: Path) -> float:
+def timed(method: str, folder: Path, args: argparse.Namespace, out: Path) -> float:
     """Processor seconds of a whole run."""
-    fields = {"store": str(out), "dataset": DatasetRef(url=str(folder)), "method": method, "measure": False}
+    fields = {"store": str(out), "dataset": DatasetRef(url=str(folder)), "method": method, "measure": args.measure}
     job = InvertJob.model_validate(fields | {"overrides": {"batch_size": BATCH}})
     begun = time.process_time()
     with open_pools(Engine(kind="inline", quiet=True)) as pools:
         result = run_invert(job, pools)
     took = time.process_time() - begun
-    assert result["rows"] == count, result
+    assert result["rows"] == args.images, result
     return took
 
 

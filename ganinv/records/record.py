@@ -47,6 +47,11 @@ class RecordConfig(StrictModel):
         """In the column ``stored_form``: ``float16``, ``int8``, ``low-rank float16``, ..."""
         return self.dtype if self.form == "as-is" else f"{self.form} {self.dtype}"
 
+    @property
+    def rounds_only(self) -> bool:
+        """Whether every number is kept, at most rounded as float16 does."""
+        return self.form == "as-is" and self.dtype != "int8"
+
     def and_safer(self) -> list[RecordConfig]:
         """This one, and what is tried in its place, from compact to exact."""
         closer = {"error": self.error / 2, "max_rank": self.max_rank and 2 * self.max_rank}

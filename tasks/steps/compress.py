@@ -22,7 +22,7 @@ from ganinv.records import RecordConfig
 from ganinv.records.codes import read_extras
 from ganinv.records.origin import handed_on
 from ganinv.records.record import encode
-from ganinv.records.verify import Record, first_good
+from ganinv.records.verify import Record, ToStore, first_good
 from ganinv.store import Collection, Plan, RowError, Unit, open_store
 from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
@@ -143,16 +143,15 @@ class CompressWorker:
 
     def _compressed(self, source: pa.Table, image: Tensor) -> _Row:
         code, extras, config = self.reader.codes(source), read_extras(source, 0, self.store), self.job.record
-        mse, distance = self.measurer(code, image)
+        ((mse, distance),) = self.measurer(code, image)
         if extras is None:
             return _Row(source, Record(code.w[0], None, None, mse, distance), distance)
         known = source["stored_form"][0].as_py()
         smaller = ((each.name, encode(code, each)) for each in config.and_safer())
-        tries = chain((t for t in smaller if t[1] and len(t[1]) < len(extras)), [(known, extras)])
+        forms = chain((form for form in smaller if form[1] and len(form[1]) < len(extras)), [(known, extras)])
         limit = None if config.max_rise is None else distance * (1 + config.max_rise)
-        record = first_good(code, tries, limit, partial(self.measurer, image=image))
-        assert record is not None
-        return _Row(source, record, distance)
+        records = first_good({0: ToStore(code, forms, limit)}, lambda some, _: self.measurer(some, image))
+        return _Row(source, records[0], distance)
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
         rows.sort(key=lambda row: row.image_id)

@@ -8,7 +8,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
@@ -32,9 +31,9 @@ from ganinv.methods.base import Inverter
 from ganinv.methods.files import open_inverter
 from ganinv.records import CodeReader, RecordConfig
 from ganinv.records.origin import inverters_origin
-from ganinv.records.verify import Record, verified
+from ganinv.records.verify import Measured, Record, verified
 from ganinv.stages.checking import check_method
-from ganinv.stages.method import Method, MethodConfig, method_config, open_method
+from ganinv.stages.method import Inversion, Method, MethodConfig, method_config, open_method
 from ganinv.store import Plan, RowError, Unit, open_store
 from ganinv.target import Target
 from ganinv.transfer import Sender, Sent
@@ -266,7 +265,7 @@ class InvertWorker:
         self.method = open_method(planned, self.generator, open_inverter=self._open_inverter, seed=job.seed)
         self.photo_side, self.nearest = self.method.photo_side, self.method.reads == "labels"
         self.index = SourceIndex(Place(job.dataset.url), self.collection.objects, self.collection.path)
-        self.measurer = Measurer(self.generator, self.method.cfg.distance)
+        self.measurer = Measurer(self.generator, self.method.cfg.distance, self.method.cfg.lanes)
         # A device computes faster than one core decodes.
         self.readers = torch.get_num_threads() if self.generator.device.type == "cuda" else 1
         self.sender, self._sent = Sender(self.generator.device), dict[int, Sent]()
@@ -353,24 +352,16 @@ class InvertWorker:
             start = Code.cat([begun[i] for i in target.ids])
         inversion = self.method.invert(target, start, measure=self.job.measure)
         seconds = (time.perf_counter() - started) / len(loaded.ids)
-        code = inversion.code.to("cpu")
         unknown: list[Any] = [None] * len(inversion.ids)
         measured = inversion.metrics or {"mse": unknown, "distance": unknown}
         sources = self.index.dataset(loaded.ids).sources
         place = {image_id: k for k, image_id in enumerate(loaded.ids)}
         beside = self._beside(target, inversion.code)
+        records = self._records(target, inversion)
         for k, image_id in enumerate(inversion.ids):
-            mse, distance = measured["mse"][k], measured["distance"][k]
-            error, record = inversion.error[k], None
-            if error is None:
-                shown = None if target.masks is None else target.masks[k : k + 1]
-                measure = partial(self.measurer, image=target.images[k : k + 1], shown=shown)
-                try:
-                    record = verified(code[k], mse, distance, self.job.record, measure)
-                except NotFinite as refused:
-                    error = str(refused)
-            if record is None:
-                rows.append(RowError(image_id, "not_finite", str(error)))
+            record = records.get(k)
+            if not isinstance(record, Record):
+                rows.append(RowError(image_id, "not_finite", str(record or inversion.error[k])))
                 continue
             rows.append(
                 _Row(
@@ -378,8 +369,8 @@ class InvertWorker:
                     record=record,
                     source_uri=sources[image_id].uri,
                     source_sha256=loaded.sha256[place[image_id]],
-                    mse=mse,
-                    distance=distance,
+                    mse=measured["mse"][k],
+                    distance=measured["distance"][k],
                     plain={name: v[k] for name, v in measured.items() if name.endswith("_plain")},
                     loss=inversion.loss[k],
                     steps=inversion.steps[k],
@@ -390,6 +381,18 @@ class InvertWorker:
                 )
             )
         return rows
+
+    def _records(self, target: Target, inversion: Inversion) -> dict[int, Record | NotFinite]:
+        """By position: how each code that is finite will be stored."""
+        good = [k for k, error in enumerate(inversion.error) if error is None]
+        code, found = inversion.code.to("cpu"), inversion.metrics
+        measured = [(found["mse"][k], found["distance"][k]) if found else None for k in good]
+
+        def measure(some: Code, which: Sequence[int]) -> list[Measured]:
+            places = [good[k] for k in which]
+            return self.measurer(some, target.images[places], None if target.masks is None else target.masks[places])
+
+        return dict(zip(good, verified([code[k] for k in good], measured, self.job.record, measure), strict=True))
 
     def _target(self, loaded: LoadedBatch) -> tuple[LoadedBatch, Target, list[Any]]:
         """What is inverted of the images that were read, and an error for each of the others."""

@@ -61,7 +61,7 @@ def test_it_goes_through_the_store(faces: Path, tmp_path: Path) -> None:
     photos = DatasetRef(url=str(faces), limit=2).open().load(ids, 64).images
     measurer = Measurer(g, "embedded")
     for n in range(2):
-        mse, distance = measurer(code[n], photos[n : n + 1])
+        ((mse, distance),) = measurer(code[n], photos[n : n + 1])
         assert (mse, distance) == pytest.approx(
             (table["stored_mse"][n].as_py(), table["stored_distance"][n].as_py()), rel=1e-4
         )
@@ -119,7 +119,7 @@ def test_more_segments_reconstruct_better_and_dispersion_keeps_codes_near(shared
         code = Segment(masks=masks, dilation=3, optimize=optimize)(target, None, context).code
         assert code.segments is not None
         far = (code.w[:, None] + code.segments.w - g.w_mean).norm(dim=-1).mean()
-        return [measurer(code[n], target.images[n : n + 1])[1] for n in range(len(target))], float(far)
+        return [distance for _, distance in measurer(code, target.images)], float(far)
 
     one, _ = distances(MaskSource(grid=(1, 1)), 10.0)
     many, near = distances(eight.masks, 10.0)

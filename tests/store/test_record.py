@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -10,13 +12,13 @@ from torch import Tensor
 from ganinv.codes.code import Code, HeadCode, LowRank
 from ganinv.codes.parts import Delta
 from ganinv.config import validate
-from ganinv.errors import ConfigError, GaninvError
+from ganinv.errors import ConfigError, GaninvError, NotFinite
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.records import RecordConfig
 from ganinv.records.record import decode, encode
-from ganinv.records.verify import verified
+from ganinv.records.verify import Measured, Record, verified
 from tests.tiny import random_w, tiny_generator
 
 INT8 = RecordConfig(dtype="int8")
@@ -221,30 +223,55 @@ def test_a_form_that_renders_worse_is_not_kept() -> None:
     code = Code(random_w(g, 1), weights=biases)
     image = g.render(code)
 
-    def measure(one: Code) -> tuple[float, float]:
-        gap = float((g.render(one) - image).square().mean())
-        return gap, gap
+    def measure(some: Code, which: Sequence[int]) -> list[Measured]:
+        gaps = (g.render(some) - image).square().mean((1, 2, 3)).tolist()
+        return [(gap, gap) for gap in gaps]
 
-    loose = verified(code, 1e-6, 1e-6, RecordConfig(max_rise=None), measure)
+    (loose,) = verified([code], [(1e-6, 1e-6)], RecordConfig(max_rise=None), measure)
+    assert isinstance(loose, Record)
     assert (loose.form, loose.distance > 0.01) == ("float16", True)
-    kept = verified(code, 1e-6, 1e-6, RecordConfig(), measure)
+    (kept,) = verified([code], [(1e-6, 1e-6)], RecordConfig(), measure)
+    assert isinstance(kept, Record)
     assert (kept.form, kept.distance < 1e-6) == ("float32", True)
     assert len(kept.extras or b"") > len(loose.extras or b"")
     read = Code(kept.w[None], **decode(kept.extras or b""))
     assert torch.equal(g.render(read), image)
 
 
-def test_a_good_form_costs_one_rendering_and_w_alone_none() -> None:
+def test_codes_are_rendered_together_and_only_where_that_can_tell_something() -> None:
     g = tiny_generator()
-    calls = 0
+    calls: list[list[int]] = []
 
-    def measure(one: Code) -> tuple[float, float]:
-        nonlocal calls
-        calls += 1
-        return 0.5, 0.5
+    def measure(some: Code, which: Sequence[int]) -> list[Measured]:
+        assert len(some) == len(which)
+        calls.append(list(which))
+        # The second image's code is worse in every form that rounds.
+        return [(0.5, 0.9 if k == 1 and len(calls) == 1 else 0.5) for k in which]
 
-    w = random_w(g, 1)
-    plain = verified(Code(w), 0.1, 0.2, RecordConfig(), measure)
-    assert (plain.mse, plain.distance, plain.form, plain.extras, calls) == (0.1, 0.2, None, None, 0)
-    tuned = verified(Code(w, styles={"convs.1": normal(1, 16)}), 0.5, 0.5, RecordConfig(), measure)
-    assert (tuned.form, calls) == ("float16", 1)
+    plain, broken = Code(random_w(g, 1)), Code(random_w(g, 1), styles={"convs.1": torch.full((1, 16), float("nan"))})
+    tuned = [Code(random_w(g, 1, seed=s), styles={"convs.1": normal(1, 16, seed=s)}) for s in (1, 2)]
+    known: list[Measured | None] = [(0.5, 0.5)] * 4
+    first, second, bare, refused = verified([*tuned, plain, broken], known, RecordConfig(), measure)
+    assert isinstance(first, Record)
+    assert isinstance(second, Record)
+    assert (first.form, second.form, calls) == ("float16", "float32", [[0, 1], [1]])
+    assert bare == Record(bare.w, None, None, 0.5, 0.5)  # type: ignore[union-attr]
+    assert isinstance(refused, NotFinite)
+
+
+def test_what_was_not_measured_is_rendered_only_where_something_is_left_out() -> None:
+    g = tiny_generator()
+    calls: list[int] = []
+
+    def measure(some: Code, which: Sequence[int]) -> list[Measured]:
+        calls.append(len(some))
+        return [(0.5, 0.5)] * len(some)
+
+    tuned = Code(random_w(g, 1), weights={"convs.1.weight": normal(1, 16, 16, 3, 3)})
+    (rounded,) = verified([tuned], [None], RecordConfig(), measure)
+    assert isinstance(rounded, Record)
+    assert (rounded.form, rounded.distance, calls) == ("float16", None, [])
+    assert rounded.extras == encode(tuned)
+    (cut,) = verified([tuned], [None], RecordConfig(form="low-rank"), measure)
+    assert isinstance(cut, Record)
+    assert (cut.form, cut.distance, calls) == ("low-rank float16", 0.5, [1, 1])
