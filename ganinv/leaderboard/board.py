@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ from ganinv.store import Collection, Store
 
 BOARD, JUDGED = "board", "leaderboard"
 """Folder of what belongs to the board as a whole; kind of the collections of judged images."""
+CONSISTENCY, CHANNELS = "leaderboard-consistency", "leaderboard-channels"
+"""Kinds of the collections of what else is said of these images: each is joined to their rows by image."""
 SUMMARY = "_summary.parquet"
 """What each run did, beside its collection."""
 CONTROL = "control-"
@@ -59,6 +61,7 @@ class Row:
     Args:
         values: name -> [N], by image, in the order of ``ids``.
         judges: named with version and hash; absent: what they could not say -> why.
+        holds: what its codes have beside W+. again: whether it inverts its own edits again.
     """
 
     dataset: str
@@ -69,6 +72,8 @@ class Row:
     cost: Cost
     judges: tuple[str, ...]
     absent: Mapping[str, str]
+    holds: tuple[str, ...] = ()
+    again: bool = True
 
     @property
     def control(self) -> bool:
@@ -172,32 +177,57 @@ def published() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+def inverts_again(method: MethodConfig) -> bool:
+    """Whether it is asked to invert edits of its own inversions: encoders are (the consistency is of ``E``), and controls."""
+    return method.single_pass or method.name.startswith(CONTROL)
+
+
 def _row(store: Store, dataset: str, method: str, judged: Collection) -> Row | None:
     """None where no image was judged."""
     table = judged.read()
     if not table.num_rows:
         return None
     latents = store.latents[judged.name]
-    values = {name: table[name].to_numpy().astype(np.float64) for name in table.schema.names if name != "image_id"}
-    says = judged.provenance()
+    ids, values = tuple(table["image_id"].to_pylist()), _columns(table)
+    for kind in (CONSISTENCY, CHANNELS):
+        if judged.name in store.list(kind):
+            values |= _joined(store.collection(kind, judged.name).read(), ids)
+    says, planned = judged.provenance(), _method(latents)
+    holds = latents.read(columns=["extras_holds"])["extras_holds"].to_pylist()
     return Row(
         dataset,
         method,
-        tuple(table["image_id"].to_pylist()),
+        ids,
         values,
         latents.errors().num_rows,
-        _cost(latents),
+        _cost(latents, planned),
         tuple(says.get("judges", ())),
         dict(says.get("absent", {})),
+        tuple(sorted({name for each in holds for name in each or ()})),
+        inverts_again(planned),
     )
 
 
-def _cost(latents: Collection) -> Cost:
+def _columns(table: pa.Table) -> dict[str, np.ndarray]:
+    return {name: table[name].to_numpy().astype(np.float64) for name in table.schema.names if name != "image_id"}
+
+
+def _joined(table: pa.Table, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns of another table of these images, in the order of ``ids``; NaN of an image that it has not."""
+    place = {image_id: n for n, image_id in enumerate(table["image_id"].to_pylist())}
+    rows = np.array([place.get(image_id, -1) for image_id in ids])
+    return {name: np.where(rows < 0, np.nan, column[rows]) for name, column in _columns(table).items() if len(column)}
+
+
+def _method(latents: Collection) -> MethodConfig:
+    return validate(MethodConfig, latents.plan().config["method"], f"{latents.name}/plan.json")
+
+
+def _cost(latents: Collection, method: MethodConfig) -> Cost:
     runs = pq.read_table(io.BytesIO(latents.objects.read(f"{latents.path}/{SUMMARY}")))
     images = max(sum(runs["ok"].to_pylist()) + sum(runs["failed"].to_pylist()), 1)
     rows = latents.read(columns=["image_id", "extras_bytes"])
     parts = sum(entry.bytes for entry in latents.objects.entries(latents.path) if entry.name.startswith("part-"))
-    method = validate(MethodConfig, latents.plan().config["method"], f"{latents.name}/plan.json")
     machines = sorted({machine for each in runs["machines"].to_pylist() for machine in each or ()})
     return Cost(
         seconds=sum(runs["cpu_seconds"].to_pylist()) / images,

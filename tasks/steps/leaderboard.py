@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from ganinv.codes.code import Code
+from ganinv.config import validate
 from ganinv.data.demo import demo_dataset
 from ganinv.data.png import png_bytes
 from ganinv.errors import ConfigError, DataError, GaninvError
@@ -22,21 +20,19 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.judges.identity import verify
-from ganinv.leaderboard.board import BOARD, JUDGED, collection_name
-from ganinv.leaderboard.editing import Editor, directions_of
+from ganinv.leaderboard.board import BOARD, JUDGED, collection_name, inverts_again
+from ganinv.leaderboard.editing import channels_of
 from ganinv.leaderboard.jury import Jury, installed
-from ganinv.leaderboard.protocol import LeaderboardProtocol
-from ganinv.losses.distance import Distance, open_distance
-from ganinv.stages.method import method_config
-from ganinv.store import Plan, RowError, Store, Unit, open_store
+from ganinv.leaderboard.protocol import CHANNEL, LeaderboardProtocol
+from ganinv.stages.method import MethodConfig, method_config
+from ganinv.store import Plan, Store, open_store
 from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.jobs.dataset import DatasetRef
 from tasks.pool import RunStopped, WorkerSpec
-from tasks.records import load_sources
-from tasks.sources import sources_of
 from tasks.steps.fit import FitJob, run_fit
 from tasks.steps.invert import InvertJob, run_invert
+from tasks.steps.judging import ChannelsWorker, ConsistencyWorker, JudgingWorker, RowsWorker, minimised
 from tasks.steps.sample import SampleJob, run_sample
 
 _log = logging.getLogger("ganinv.tasks")
@@ -45,8 +41,6 @@ SAMPLES = "samples"
 """Name of the data set that the generator made itself."""
 LOW_QUALITY = "lfw_subset"
 """Named in the place of a URL: scikit-image's grey faces of 25 pixels, enlarged, in the frame of aligned portraits."""
-AT_ONCE = 16
-"""Images that are judged at once: the jury's nets hold all of their activations."""
 NOTED = 1024
 """Images of a data set on which the judge of identity is checked, at most."""
 
@@ -79,8 +73,7 @@ class LeaderboardJob(CodesJob):
     @property
     def followed(self) -> LeaderboardProtocol:
         """The protocol, without its edits where they are not asked for."""
-        without = {"edits": (), "name": f"{self.protocol.name}-without-edits"}
-        return self.protocol if self.edits else self.protocol.model_copy(update=without)
+        return self.protocol if self.edits else self.protocol.without_edits
 
     @field_validator("datasets", mode="before")
     @classmethod
@@ -131,7 +124,8 @@ def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
             }
             try:
                 inverted = run_invert(InvertJob.model_validate(inversion), pools)
-                results[target] = {"inverted": inverted, "judged": _judge(job, store, generator, target, pools)}
+                judged = _judge(job, store, generator, target, pools)
+                results[target] = {"inverted": inverted, "judged": judged, **_more(job, store, generator, target, pools)}
             except RunStopped:
                 raise
             except GaninvError as error:  # of this method or this data set: the others go on, and the board says why
@@ -189,36 +183,55 @@ def check_identity(job: LeaderboardJob, store: Store, generator: Generator, data
 
 
 def _agree(store: Store, protocol: LeaderboardProtocol) -> None:
-    """A board has one protocol."""
+    """A board has one protocol. One that this only adds numbers to goes on under it."""
     path, record = f"{BOARD}/protocol.json", protocol.model_dump_json(indent=1).encode()
     there = store.objects.read_if_there(path)
-    if there is None:
+    if there is not None:
+        was = validate(LeaderboardProtocol, json.loads(there), path)
+        if was.judged_digest != protocol.judged_digest or was.model_copy(update={"name": protocol.name}) != protocol:
+            raise ConfigError(
+                f"the leaderboard of {store.url} follows protocol {was.name!r} with other settings than {protocol.name!r} has "
+                "now: numbers of both cannot stand in one table; begin in another store"
+            )
+    if there is None or json.loads(there) != json.loads(record):
         store.objects.put(path, record)
-    elif json.loads(there) != json.loads(record):
-        raise ConfigError(
-            f"the leaderboard of {store.url} follows protocol {json.loads(there).get('name')!r} with other settings than "
-            f"{protocol.name!r} has now: numbers of both cannot stand in one table; begin in another store"
-        )
 
 
 def _directions(job: LeaderboardJob, store: Store, pools: Pools) -> None:
     """The directions of the protocol, fitted here on samples of the generator where the store has them not."""
-    asked = {edit.direction for edit in job.followed.edits}
+    protocol = job.followed
+    failed = _fit(job, store, pools, BOARD, {edit.direction for edit in protocol.edits}, _BOUNDARY)
+    if failed:
+        raise ConfigError(
+            f"the directions of the protocol could not be fitted ({failed}): give a labeller that has "
+            f"{', '.join(sorted(edit.direction for edit in protocol.edits))} with --labeller, fit directions of these names "
+            "into the store first, or leave edits out (--no-edits)"
+        )
+    if installed()[0] is not None:  # else nobody judges them
+        failed = _fit(job, store, pools, "channels", {edit.direction for edit in protocol.channels}, _CHANNEL)
+        if failed:
+            _log.warning("edits by channels are left out where there is no channel: %s", failed)
+
+
+_BOUNDARY = {"method": "interfacegan", "tails": 0.05}
+_CHANNEL = {"method": "stylespace"}
+
+
+def _fit(
+    job: LeaderboardJob, store: Store, pools: Pools, name: str, asked: set[str], method: Mapping[str, Any]
+) -> str:
+    """Fit those of ``asked`` that the store has not; why some could not be."""
     if asked <= {entry["name"] for entry in store.directions.list()}:
-        return  # also where the protocol asks for none
+        return ""  # also where the protocol asks for none
     common = {"store": job.store, "labeller": job.labeller}
     sampled = {"name": BOARD, "count": job.followed.fitted_on, "generator": job.generator}
     run_sample(SampleJob.model_validate({**common, **sampled}), pools)
-    method = {"method": "interfacegan", "tails": 0.05}
-    fitted = {"name": BOARD, "samples": BOARD, "methods": (method,), "attributes": tuple(sorted(asked))}
+    prefix = CHANNEL if all(direction.startswith(CHANNEL) for direction in asked) else ""
+    attributes = tuple(sorted(direction.removeprefix(prefix) for direction in asked))
+    fitted = {"name": name, "samples": BOARD, "methods": (method,), "attributes": attributes, "prefix": prefix}
     run_fit(FitJob.model_validate({**common, **fitted}), pools)
-    failed = store.collection("fits", BOARD).errors()
-    if failed.num_rows:
-        why = "; ".join(f"{row['image_id']}: {row['message']}" for row in failed.to_pylist())
-        raise ConfigError(
-            f"the directions of the protocol could not be fitted ({why}): give a labeller that has {', '.join(sorted(asked))} "
-            "with --labeller, fit directions of these names into the store first, or leave edits out (--no-edits)"
-        )
+    failed = store.collection("fits", name).errors()
+    return "; ".join(f"{row['image_id']}: {row['message']}" for row in failed.to_pylist())
 
 
 def _own_samples(store: Store, generator: Generator, protocol: LeaderboardProtocol) -> DatasetRef:
@@ -235,33 +248,55 @@ def _own_samples(store: Store, generator: Generator, protocol: LeaderboardProtoc
 
 
 def _judge(job: LeaderboardJob, store: Store, generator: Generator, name: str, pools: Pools) -> dict[str, Any]:
+    jury = Jury(job.followed, minimised(generator))
+    judges = {"judges": [str(judge) for judge in jury.judges], "absent": sorted(jury.absent)}
+    config = {"protocol": job.followed.judged_digest, **judges}
+    more = {"judges": judges["judges"], "absent": dict(jury.absent)}
+    return _rows(job, store, generator, name, pools, JudgingWorker, config, more)
+
+
+def _more(job: LeaderboardJob, store: Store, generator: Generator, name: str, pools: Pools) -> dict[str, Any]:
+    """What was added to the rows of ``_judge`` since: each in a collection of its own, so that those rows stay as they are."""
+    protocol, jury, out = job.followed, Jury(job.followed), dict[str, Any]()
+    judges = {"judges": [str(judge) for judge in jury.judges if jury.faces is not None]}
+    if protocol.edits and inverts_again(validate(MethodConfig, store.latents[name].plan().config["method"], name)):
+        edits = {edit.direction: protocol.consistency for edit in protocol.edits}
+        out["consistency"] = _rows(job, store, generator, name, pools, ConsistencyWorker, {"edits": edits}, {})
+    if jury.faces is not None and channels_of(store, protocol):
+        config = {"protocol": protocol.of_channels.judged_digest, **judges}
+        out["channels"] = _rows(job, store, generator, name, pools, ChannelsWorker, config, judges)
+    return out
+
+
+def _rows(
+    job: LeaderboardJob,
+    store: Store,
+    generator: Generator,
+    name: str,
+    pools: Pools,
+    worker: type[RowsWorker],
+    config: Mapping[str, Any],
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Rows of a worker, one for each image of ``latents/<name>`` that went well. ``more``: for their provenance."""
     latents = store.latents[name]
-    origin, jury = latents.provenance(), Jury(job.followed, _minimised(generator))
-    config = {
-        "source_digest": origin["config_digest"],
-        "protocol": job.followed.digest,
-        "judges": [str(judge) for judge in jury.judges],
-        "absent": sorted(jury.absent),
-    }
-    more = {"method": origin.get("method"), "protocol_name": job.followed.name, "judges": config["judges"]}
-    more["absent"] = dict(jury.absent)
+    origin = latents.provenance()
     good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
     if not good:
         raise DataError(
             f"no image came through: {next(iter(latents.errors()['message'].to_pylist()), 'there is none')}"
         )
     planned = latents.plan()
-    size = max(len(unit.ids) for unit in planned.units)
-    plan = Plan.of("leaderboard", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
-    worker = WorkerSpec(JudgingWorker, {"job": job, "name": name})
-    return run_units(
-        store.collection(JUDGED, name), plan, worker, pools, f"judge {name}", grows=True, made_of=[latents]
+    said = provenance(generator, method=origin.get("method"), protocol_name=job.followed.name, **more)
+    plan = Plan.of(
+        "leaderboard",
+        {"source_digest": origin["config_digest"], **config},
+        said,
+        [i for i in planned.ids if i in good],
+        max(len(unit.ids) for unit in planned.units),
     )
-
-
-def _minimised(generator: Generator) -> Distance | None:
-    """The distance that methods minimise here, where the generator has the critic whose features it is of."""
-    return None if generator.discriminator is None else open_distance("embedded", generator)
+    collection, spec = store.collection(worker.kind, name), WorkerSpec(worker, {"job": job, "name": name})
+    return run_units(collection, plan, spec, pools, f"{worker.kind} {name}", grows=True, made_of=[latents])
 
 
 def note_not_run(store: Store, not_run: Mapping[str, str]) -> None:
@@ -272,55 +307,3 @@ def note_not_run(store: Store, not_run: Mapping[str, str]) -> None:
     merged = {name: why for name, why in {**json.loads(there), **not_run}.items() if name not in judged}
     if merged != json.loads(there):
         store.objects.put(path, json.dumps(merged, indent=1, sort_keys=True).encode())
-
-
-class JudgingWorker:
-    """Renders inversions and edits of them, and puts both before the jury."""
-
-    def __init__(self, job: LeaderboardJob, name: str) -> None:
-        self.store = open_store(job.store)
-        self.latents, self.collection = self.store.latents[name], self.store.collection(JUDGED, name)
-        self.generator = open_generator(job.generator, default_device())
-        self.reader = job.reader(self.store, self.latents, self.generator)
-        self.sources = sources_of(self.latents, self.store)
-        self.jury = Jury(job.followed, _minimised(self.generator))
-        self.editor = Editor(self.reader, self.generator, directions_of(self.store, job.followed, self.generator))
-
-    def process(self, ids: Sequence[str]) -> list[Any]:
-        rows: list[Any] = []
-        for first in range(0, len(ids), AT_ONCE):
-            rows += self._judged(ids[first : first + AT_ONCE])
-        return rows
-
-    def _judged(self, ids: Sequence[str]) -> list[Any]:
-        images, table, errors = load_sources(self.sources, self.latents, ids, self.generator)
-        rows: list[Any] = list(errors)
-        if not table.num_rows:
-            return rows
-        code = self.reader.codes(table).to(self.generator.device)
-        source = images.to(self.generator.device)
-        rendered = self.generator.render(code)
-        photos = source
-        if self.reader.edits_need_images and self.reader.photo_side is not None:
-            larger, _, _ = load_sources(
-                self.sources, self.latents, table["image_id"].to_pylist(), self.generator, self.reader.photo_side
-            )
-            photos = larger.to(self.generator.device)
-
-        def edit(direction: str, strength: float, rows: Sequence[int]) -> Tensor:
-            return self.editor(code[rows], photos[list(rows)], direction, strength)
-
-        values = self.jury.fidelity(source, rendered) | self.jury.edits(source, rendered, edit, self.editor.of_mean)
-        rows += [
-            (image_id, {name: float(column[n]) for name, column in values.items()})
-            for n, image_id in enumerate(table["image_id"].to_pylist())
-        ]
-        return rows
-
-    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
-        rows.sort(key=lambda row: row[0])
-        columns: dict[str, Any] = {"image_id": pa.array([row[0] for row in rows], pa.string())}
-        for name in rows[0][1] if rows else ():
-            columns[name] = pa.array(np.array([row[1][name] for row in rows], np.float32))
-        self.collection.write_part(unit.index, pa.table(columns), failures, {})
-        return {}
