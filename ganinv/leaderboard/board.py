@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ BOARD, JUDGED = "board", "leaderboard"
 """Folder of what belongs to the board as a whole; kind of the collections of judged images."""
 CONSISTENCY, CHANNELS = "leaderboard-consistency", "leaderboard-channels"
 """Kinds of the collections of what else is said of these images: each is joined to their rows by image."""
+REFERENCES = "leaderboard-references"
+"""Kind of the collections of edits by references, one for each data set, of the reference method's images."""
+BOTH = "@both"
+"""End of the names of numbers that are of the images in which an edit in W and one by a channel both get there."""
 SUMMARY = "_summary.parquet"
 """What each run did, beside its collection."""
 CONTROL = "control-"
@@ -108,11 +112,22 @@ class Board:
             dataset, _, method = name.partition(".")
             judged = self.store.collection(JUDGED, name)
             if judged.manifest() is not None and (row := _row(self.store, dataset, method, judged)) is not None:
-                out.setdefault(dataset, {})[method] = row
+                values = {**row.values, **beside(row.values, self.protocol)}
+                out.setdefault(dataset, {})[method] = replace(row, values=values)
         return {
             dataset: dict(sorted(methods.items(), key=lambda each: float(np.nanmean(each[1].values["mse"]))))
             for dataset, methods in sorted(out.items())
         }
+
+    def references(self, dataset: str) -> dict[str, np.ndarray]:
+        """Numbers by image of edits by references, by name (``<row>:<attribute>_<what>``); none where they were not run."""
+        found = self.store.collection(REFERENCES, collection_name(dataset, self.protocol.reference))
+        return _columns(found.read()) if found.manifest() is not None else {}
+
+    def no_references(self, dataset: str) -> str:
+        """Why there are none, where that is known."""
+        known: dict[str, str] = json.loads(self.store.objects.read_if_there(f"{BOARD}/{REFERENCES}.json") or b"{}")
+        return known.get(dataset, "")
 
     def not_run(self, dataset: str) -> dict[str, str]:
         """Method -> why it has no row there."""
@@ -190,8 +205,8 @@ def _row(store: Store, dataset: str, method: str, judged: Collection) -> Row | N
     latents = store.latents[judged.name]
     ids, values = tuple(table["image_id"].to_pylist()), _columns(table)
     for kind in (CONSISTENCY, CHANNELS):
-        if judged.name in store.list(kind):
-            values |= _joined(store.collection(kind, judged.name).read(), ids)
+        if (more := store.collection(kind, judged.name)).manifest() is not None:
+            values |= _joined(more.read(), ids)
     says, planned = judged.provenance(), _method(latents)
     holds = latents.read(columns=["extras_holds"])["extras_holds"].to_pylist()
     return Row(
@@ -206,6 +221,22 @@ def _row(store: Store, dataset: str, method: str, judged: Collection) -> Row | N
         tuple(sorted({name for each in holds for name in each or ()})),
         inverts_again(planned),
     )
+
+
+def beside(values: Mapping[str, np.ndarray], protocol: LeaderboardProtocol) -> dict[str, np.ndarray]:
+    """Of edits in W and by a channel with the same measure: side effects and identity at the asked change, of the images in
+    which both get there, so that neither is judged on the easier ones. By name, ending in ``BOTH``."""
+    out: dict[str, np.ndarray] = {}
+    for channel in protocol.channels:
+        pair = [channel, *(edit for edit in protocol.edits if edit.measure == channel.measure)]
+        if any(f"{edit.direction}_strength" not in values for edit in pair):
+            continue
+        apart = np.any([np.isnan(values[f"{edit.direction}_strength"]) for edit in pair], axis=0)
+        for edit in pair:
+            for ours, theirs in (("side", "side"), ("identity", f"identity_{edit.change:g}")):
+                kept = np.where(apart, np.nan, values[f"{edit.direction}_{theirs}"])
+                out[f"{edit.direction}_{ours}{BOTH}"] = kept
+    return out
 
 
 def _columns(table: pa.Table) -> dict[str, np.ndarray]:

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 from jinja2 import Environment
 
 from ganinv.leaderboard.board import Board, Row, published
-from ganinv.leaderboard.columns import Column, editability, fidelity
+from ganinv.leaderboard.columns import Column, channels, consistencies, editability, fidelity, references
 from ganinv.leaderboard.fronts import fronts
 from ganinv.leaderboard.pictures import legend, sheet, strips
 from ganinv.leaderboard.said import identity_check, sentences
 from ganinv.report.figure import standalone
 from ganinv.report.images import data_uri
+from ganinv.report.intervals import estimate
 from ganinv.report.tables import Value, mean_cells
 from ganinv.report.words import number
 
@@ -39,7 +40,7 @@ class Table:
 
 
 def tables(board: Board, dataset: str) -> list[Table]:
-    """Fidelity with what it costs, and editability, of one data set."""
+    """Fidelity with what it costs, editability, and what is behind it, of one data set."""
     methods, missing = board.rows.get(dataset, {}), board.not_run(dataset)
     near, edited = fidelity(board), editability(board)
     measured = _means(board, methods, near)
@@ -47,7 +48,47 @@ def tables(board: Board, dataset: str) -> list[Table]:
     out = [Table("Fidelity, identity and cost", [*near, *_cost_columns(board)], first, missing)]
     if edited:
         out.append(Table("Editability", edited, _means(board, methods, edited), {}))
+    if found := consistencies(board):
+        out.append(_consistency(board, methods, found))
+    if single := channels(board):
+        having = {name: row for name, row in methods.items() if single[0].key in row.values}
+        out.append(Table("Single channels of S beside directions in W", single, _means(board, having, single), {}))
+    if methods and (by_reference := _references(board, dataset)):
+        out.append(by_reference)
     return out
+
+
+def _references(board: Board, dataset: str) -> Table | None:
+    """Edits by another photo: the editor beside its controls."""
+    columns, found = references(board), board.references(dataset)
+    if not columns:
+        return None
+    names = dict.fromkeys(name.partition(":")[0] for name in found)
+    means = [
+        {
+            c.key: estimate(found[f"{name}:{c.key}"], board.protocol.resamples)
+            for c in columns
+            if f"{name}:{c.key}" in found
+        }
+        for name in names
+    ]
+    rows = {n: list(line) for n, line in zip(names, mean_cells(columns, means, mark=False, digits=3), strict=True)}
+    why = board.no_references(dataset) or "nobody asked for it: run the board again"
+    return Table("Edits by a reference", columns, rows, {} if rows else {board.protocol.reference_editor: why})
+
+
+def _consistency(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) -> Table:
+    """Of methods that invert again; the others say why they do not."""
+    again = {name: row for name, row in methods.items() if row.again and columns[0].key in row.values}
+    rows = _means(board, again, columns)
+    for name, row in again.items():
+        rest = f"; not its {', '.join(row.holds)}" if row.holds else ""
+        rows[name][-1] = Value(math.nan, f"W+{rest}")
+    missing = {name: NOT_AGAIN for name, row in methods.items() if not row.again}
+    return Table("Latent editing consistency", columns, rows, missing)
+
+
+NOT_AGAIN = "its inversion is an optimisation, and LEC is of encoders"
 
 
 def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) -> dict[str, list[Value]]:
@@ -139,7 +180,8 @@ def _notes(board: Board) -> list[str]:
 def _explained(board: Board) -> list[tuple[list[str], str, str, str]]:
     """(labels, arrow, words, judges) of all columns; those along an edit's range together."""
     out: list[tuple[list[str], str, str, str]] = []
-    for column in [*fidelity(board), *_cost_columns(board), *editability(board)]:
+    last = [*editability(board), *consistencies(board), *channels(board), *references(board)]
+    for column in [*fidelity(board), *_cost_columns(board), *last]:
         if out and column.along and out[-1][2] == column.words:
             out[-1][0].append(column.along)
         else:
@@ -188,7 +230,7 @@ def _costs(board: Board, row: Row) -> list[Value]:
 
 
 def _lines(table: Table) -> list[str]:
-    heads = ["method", *(f"{column.label} {column.arrow}" for column in table.columns)]
+    heads = ["method", *(f"{column.label} {column.arrow}".strip() for column in table.columns)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for method, cells in table.rows.items():
         lines.append(f"| {method} | " + " | ".join(f"**{c.text}**" if c.best else c.text for c in cells) + " |")

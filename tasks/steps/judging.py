@@ -17,10 +17,11 @@ from ganinv.editing.moves import moved
 from ganinv.errors import ConfigError
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.leaderboard.board import CHANNELS, CONSISTENCY, JUDGED
+from ganinv.leaderboard.board import CHANNELS, CONSISTENCY, JUDGED, REFERENCES
 from ganinv.leaderboard.consistency import consistency
 from ganinv.leaderboard.editing import Editor, channels_of, directions_of
 from ganinv.leaderboard.jury import Jury, Numbers
+from ganinv.leaderboard.references import EDITOR, KEEP, SWAP, ReferenceJury, partners
 from ganinv.losses.distance import Distance, open_distance
 from ganinv.methods.base import Inverter
 from ganinv.stages.method import MethodConfig, open_method
@@ -29,7 +30,7 @@ from ganinv.target import Target
 from tasks.engine import default_device
 from tasks.records import load_sources
 from tasks.sources import sources_of
-from tasks.steps.invert import InvertJob, open_named
+from tasks.steps.invert import open_named
 
 if TYPE_CHECKING:
     from tasks.steps.leaderboard import LeaderboardJob
@@ -42,10 +43,11 @@ class RowsWorker:
     """Reads the inversions of a collection of latents with their photos, and writes what :meth:`values` says of each.
 
     Attributes:
-        kind: of the collection that is written.
+        kind: of the collection that is written. at_once: images whose values are computed together.
     """
 
     kind: ClassVar[str]
+    at_once: ClassVar[int] = AT_ONCE
 
     def __init__(self, job: LeaderboardJob, name: str) -> None:
         self.store, self.protocol = open_store(job.store), job.followed
@@ -64,8 +66,8 @@ class RowsWorker:
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         rows: list[Any] = []
-        for first in range(0, len(ids), AT_ONCE):
-            rows += self._some(ids[first : first + AT_ONCE])
+        for first in range(0, len(ids), self.at_once):
+            rows += self._some(ids[first : first + self.at_once])
         return rows
 
     def _some(self, ids: Sequence[str]) -> list[Any]:
@@ -136,12 +138,9 @@ class ConsistencyWorker(RowsWorker):
         self.editor = Editor(self.reader, self.generator, self.directions)
         planned = self.latents.plan().config
         cfg = validate(MethodConfig, planned["method"], f"{name}/plan.json")
-        where = InvertJob.model_validate(
-            {**job.model_dump(include={"store", "generator", "encoders", "needed"}), "dataset": planned["dataset"]}
-        )
 
         def opened(name: str) -> Inverter:
-            return open_named(where, name, self.generator)
+            return open_named(job, name, self.generator)
 
         self.method = open_method(cfg, self.generator, open_inverter=opened, seed=planned["seed"])
 
@@ -157,6 +156,32 @@ class ConsistencyWorker(RowsWorker):
 
     def _inverted(self, images: Tensor) -> Tensor:
         return self.method.invert(Target(images.float().clamp(-1, 1)), measure=False).code.w
+
+
+class ReferencesWorker(RowsWorker):
+    """Edits by references, of the codes that the editor's own encoder makes."""
+
+    kind, at_once = REFERENCES, 64  # each photo's reference is another of these
+
+    def __init__(self, job: LeaderboardJob, name: str) -> None:
+        super().__init__(job, name)
+        self.editor = open_named(job, self.protocol.reference_editor, self.generator)
+        self.jury = ReferenceJury(self.protocol)
+
+    @torch.no_grad()
+    def values(self, source: Tensor, photos: Tensor, code: Code) -> Numbers:
+        jury, g, out = self.jury, self.generator, dict[str, np.ndarray]()
+        own = self.editor.reference_code(source)
+        seen, rendered = jury.see(source), jury.see(g.render(own))
+        for asked in self.protocol.references:
+            which = partners(seen[0][asked.measure])
+            reference = own[which.tolist()]
+            after = self.editor.edit_by_reference(own, reference, (asked.attribute,))
+            rows = {EDITOR: jury.see(g.render(after)), KEEP: rendered, SWAP: jury.see(g.render(reference))}
+            for row, edited in rows.items():
+                found = jury.numbers(asked, which, seen, rendered[0], edited)
+                out |= {f"{row}:{asked.attribute}_{name}": value for name, value in found.items()}
+        return out
 
 
 def minimised(generator: Generator) -> Distance | None:

@@ -20,10 +20,11 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.judges.identity import verify
-from ganinv.leaderboard.board import BOARD, JUDGED, collection_name, inverts_again
+from ganinv.leaderboard.board import BOARD, JUDGED, REFERENCES, collection_name, inverts_again
 from ganinv.leaderboard.editing import channels_of
 from ganinv.leaderboard.jury import Jury, installed
 from ganinv.leaderboard.protocol import CHANNEL, LeaderboardProtocol
+from ganinv.leaderboard.references import ReferenceJury
 from ganinv.stages.method import MethodConfig, method_config
 from ganinv.store import Plan, Store, open_store
 from tasks.codes import CodesJob
@@ -31,8 +32,15 @@ from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.jobs.dataset import DatasetRef
 from tasks.pool import RunStopped, WorkerSpec
 from tasks.steps.fit import FitJob, run_fit
-from tasks.steps.invert import InvertJob, run_invert
-from tasks.steps.judging import ChannelsWorker, ConsistencyWorker, JudgingWorker, RowsWorker, minimised
+from tasks.steps.invert import InvertJob, open_named, run_invert
+from tasks.steps.judging import (
+    ChannelsWorker,
+    ConsistencyWorker,
+    JudgingWorker,
+    ReferencesWorker,
+    RowsWorker,
+    minimised,
+)
 from tasks.steps.sample import SampleJob, run_sample
 
 _log = logging.getLogger("ganinv.tasks")
@@ -125,12 +133,19 @@ def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
             try:
                 inverted = run_invert(InvertJob.model_validate(inversion), pools)
                 judged = _judge(job, store, generator, target, pools)
-                results[target] = {"inverted": inverted, "judged": judged, **_more(job, store, generator, target, pools)}
+                results[target] = {
+                    "inverted": inverted,
+                    "judged": judged,
+                    **_more(job, store, generator, target, pools),
+                }
             except RunStopped:
                 raise
             except GaninvError as error:  # of this method or this data set: the others go on, and the board says why
                 not_run[target] = str(error)
         note_not_run(store, not_run)
+    for dataset in datasets:
+        if job.followed.references:
+            results |= _references(job, store, generator, dataset, pools)
     return {"url": f"{store.url}/{BOARD}", "boards": results, "not_run": not_run}
 
 
@@ -217,9 +232,7 @@ _BOUNDARY = {"method": "interfacegan", "tails": 0.05}
 _CHANNEL = {"method": "stylespace"}
 
 
-def _fit(
-    job: LeaderboardJob, store: Store, pools: Pools, name: str, asked: set[str], method: Mapping[str, Any]
-) -> str:
+def _fit(job: LeaderboardJob, store: Store, pools: Pools, name: str, asked: set[str], method: Mapping[str, Any]) -> str:
     """Fit those of ``asked`` that the store has not; why some could not be."""
     if asked <= {entry["name"] for entry in store.directions.list()}:
         return ""  # also where the protocol asks for none
@@ -266,6 +279,33 @@ def _more(job: LeaderboardJob, store: Store, generator: Generator, name: str, po
         config = {"protocol": protocol.of_channels.judged_digest, **judges}
         out["channels"] = _rows(job, store, generator, name, pools, ChannelsWorker, config, judges)
     return out
+
+
+def _references(job: LeaderboardJob, store: Store, generator: Generator, dataset: str, pools: Pools) -> dict[str, Any]:
+    """Edits by references on the photos of a data set, once for all methods; why there are none is noted for the page."""
+    protocol, path = job.followed, f"{BOARD}/{REFERENCES}.json"
+    known: dict[str, str] = json.loads(store.objects.read_if_there(path) or b"{}")
+    name, done = collection_name(dataset, protocol.reference), dict[str, Any]()
+    try:
+        if store.latents[name].manifest() is None:
+            raise ConfigError(f"it edits the photos of {name}, which has not been run")
+        editor = open_named(job, protocol.reference_editor, generator)
+        jury = ReferenceJury(protocol)
+        asked = [reference.model_dump() for reference in protocol.references]
+        judges = {"judges": [str(judge) for judge in (*Jury(protocol).judges, jury.glasses.judge)]}
+        config = {"references": asked, "editor": editor.fingerprint, **judges}
+        done[f"references {dataset}"] = {
+            "judged": _rows(job, store, generator, name, pools, ReferencesWorker, config, judges)
+        }
+    except RunStopped:
+        raise
+    except GaninvError as error:
+        known[dataset] = str(error)
+    else:
+        known.pop(dataset, None)
+    if known or store.objects.read_if_there(path) is not None:
+        store.objects.put(path, json.dumps(known, indent=1, sort_keys=True).encode())
+    return done
 
 
 def _rows(
