@@ -129,9 +129,9 @@ def consistencies(board: Board) -> list[Column]:
                 f"{name}_lec",
                 f"{name} LEC",
                 True,
-                f"latent editing consistency: the inversion is edited ({name}, {by:g}), rendered, inverted again by the method, and "
-                "the edit taken back: distance of that W+ to the first, in lengths of the edit. Whoever sees nothing of an edit "
-                "has 1",
+                f"latent editing consistency: the inversion is edited ({name}, {by:g}), rendered, inverted again by the method, "
+                "and the edit taken back: distance of that W+ to the first, in lengths of the edit. Whoever sees nothing of an "
+                "edit has 1",
                 PIXELS,
             ),
             Column(

@@ -74,8 +74,8 @@ class LeaderboardProtocol(StrictModel):
         fitted_on: samples that directions are fitted on.
         resamples: of the bootstrap behind the intervals.
         consistency: strength of the edits that an inversion is to find again (e4e's LEC).
-        channels: edits by one channel of S each, beside those in W. None for yaw: the channel that is fitted for it turned no face
-            by half of what is asked, of 320 inversions. channel_strengths: of these, which do less.
+        channels: edits by one channel of S each, beside those in W. None for yaw: the channel that is fitted for it reached
+            what is asked in none of 320 inversions. channel_strengths: of these, which do less.
         references: what the editor ``reference_editor`` takes over from another photo.
         halves: the edit of ``edits`` that is asked of the half of a data set that has least of its measure. halves_from: images
             that a data set needs for it.
@@ -108,7 +108,7 @@ class LeaderboardProtocol(StrictModel):
         AskedReference(attribute="glasses", measure="glasses", gap=0.5),
     )
     halves: str = "smile"
-    halves_from: int = Field(100, ge=8)
+    halves_from: int = Field(120, ge=8)
 
     @property
     def digest(self) -> str:

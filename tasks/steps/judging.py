@@ -21,7 +21,7 @@ from ganinv.leaderboard.board import CHANNELS, CONSISTENCY, JUDGED, REFERENCES
 from ganinv.leaderboard.consistency import consistency
 from ganinv.leaderboard.editing import Editor, channels_of, directions_of
 from ganinv.leaderboard.jury import Jury, Numbers
-from ganinv.leaderboard.references import EDITOR, KEEP, SWAP, ReferenceJury, partners
+from ganinv.leaderboard.references import EDITOR, KEEP, SWAP, ReferenceJury, partners, taken_over
 from ganinv.losses.distance import Distance, open_distance
 from ganinv.methods.base import Inverter
 from ganinv.stages.method import MethodConfig, open_method
@@ -166,7 +166,7 @@ class ReferencesWorker(RowsWorker):
     def __init__(self, job: LeaderboardJob, name: str) -> None:
         super().__init__(job, name)
         self.editor = open_named(job, self.protocol.reference_editor, self.generator)
-        self.jury = ReferenceJury(self.protocol)
+        self.jury = ReferenceJury()
 
     @torch.no_grad()
     def values(self, source: Tensor, photos: Tensor, code: Code) -> Numbers:
@@ -179,7 +179,7 @@ class ReferencesWorker(RowsWorker):
             after = self.editor.edit_by_reference(own, reference, (asked.attribute,))
             rows = {EDITOR: jury.see(g.render(after)), KEEP: rendered, SWAP: jury.see(g.render(reference))}
             for row, edited in rows.items():
-                found = jury.numbers(asked, which, seen, rendered[0], edited)
+                found = taken_over(self.protocol.spreads, asked, which, seen, rendered[0], edited)
                 out |= {f"{row}:{asked.attribute}_{name}": value for name, value in found.items()}
         return out
 

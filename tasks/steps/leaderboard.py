@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 from pydantic import Field, field_validator
 
 from ganinv.codes.code import Code
@@ -20,20 +21,23 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.judges.identity import verify
-from ganinv.leaderboard.board import BOARD, JUDGED, REFERENCES, collection_name, inverts_again
+from ganinv.leaderboard.board import BOARD, HALVES, JUDGED, REFERENCES, collection_name, inverts_again
 from ganinv.leaderboard.editing import channels_of
+from ganinv.leaderboard.halves import PHOTOS, lower_half
 from ganinv.leaderboard.jury import Jury, installed
 from ganinv.leaderboard.protocol import CHANNEL, LeaderboardProtocol
 from ganinv.leaderboard.references import ReferenceJury
 from ganinv.stages.method import MethodConfig, method_config
 from ganinv.store import Plan, Store, open_store
 from tasks.codes import CodesJob
-from tasks.engine import Pools, default_device, provenance, run_units
+from tasks.engine import Pools, provenance, run_units
 from tasks.jobs.dataset import DatasetRef
 from tasks.pool import RunStopped, WorkerSpec
 from tasks.steps.fit import FitJob, run_fit
+from tasks.steps.halves import HalvesWorker, PhotosWorker
 from tasks.steps.invert import InvertJob, open_named, run_invert
 from tasks.steps.judging import (
+    AT_ONCE,
     ChannelsWorker,
     ConsistencyWorker,
     JudgingWorker,
@@ -146,6 +150,8 @@ def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
     for dataset in datasets:
         if job.followed.references:
             results |= _references(job, store, generator, dataset, pools)
+        if job.followed.halves and installed()[0] is not None:
+            results |= _halves(job, store, generator, dataset, datasets[dataset], list(names.values()), pools)
     return {"url": f"{store.url}/{BOARD}", "boards": results, "not_run": not_run}
 
 
@@ -290,7 +296,7 @@ def _references(job: LeaderboardJob, store: Store, generator: Generator, dataset
         if store.latents[name].manifest() is None:
             raise ConfigError(f"it edits the photos of {name}, which has not been run")
         editor = open_named(job, protocol.reference_editor, generator)
-        jury = ReferenceJury(protocol)
+        jury = ReferenceJury()
         asked = [reference.model_dump() for reference in protocol.references]
         judges = {"judges": [str(judge) for judge in (*Jury(protocol).judges, jury.glasses.judge)]}
         config = {"references": asked, "editor": editor.fingerprint, **judges}
@@ -306,6 +312,49 @@ def _references(job: LeaderboardJob, store: Store, generator: Generator, dataset
     if known or store.objects.read_if_there(path) is not None:
         store.objects.put(path, json.dumps(known, indent=1, sort_keys=True).encode())
     return done
+
+
+def _halves(
+    job: LeaderboardJob,
+    store: Store,
+    generator: Generator,
+    dataset: str,
+    reference: DatasetRef,
+    methods: Sequence[str],
+    pools: Pools,
+) -> dict[str, Any]:
+    """Edits of the half of a data set that has least of an attribute: of all of its images, since distances of sets need many."""
+    protocol, out = job.followed, dict[str, Any]()
+    ids = reference.model_copy(update={"limit": None}).open().ids
+    if len(ids) < protocol.halves_from:
+        return out
+    judges = {"judges": [str(judge) for judge in Jury(protocol).judges]}
+    (edit,) = (edit for edit in protocol.edits if edit.direction == protocol.halves)
+    spec = {"job": job, "dataset": dataset, "reference": reference}
+
+    def run(name: str, config: dict[str, Any], ids: Sequence[str], worker: WorkerSpec) -> None:
+        said = provenance(generator, protocol_name=protocol.name, **judges)
+        plan = Plan.of("halves", {**config, **judges}, said, sorted(ids), AT_ONCE)
+        target = collection_name(dataset, name)
+        done = run_units(store.collection(HALVES, target), plan, worker, pools, f"halves {target}", grows=True)
+        out[f"halves {target}"] = {"judged": done}
+
+    run(PHOTOS, {"measure": edit.measure}, ids, WorkerSpec(PhotosWorker, spec))
+    table = store.collection(HALVES, collection_name(dataset, PHOTOS)).read()
+    below = table.filter(pa.array(lower_half(table["measure"].to_numpy())))["image_id"].to_pylist()
+    for method in methods:
+        latents = store.latents[collection_name(dataset, method)]
+        if latents.manifest() is None or not inverts_again(
+            validate(MethodConfig, latents.plan().config["method"], method)
+        ):
+            continue
+        config = {
+            "source_digest": latents.provenance()["config_digest"],
+            "direction": edit.direction,
+            "strengths": protocol.strengths,
+        }
+        run(method, config, below, WorkerSpec(HalvesWorker, {**spec, "method": method}))
+    return out
 
 
 def _rows(
