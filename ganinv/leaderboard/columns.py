@@ -22,16 +22,16 @@ class Column(Measure):
     Args:
         judges: who says it, with version and hash.
         along: where along the range of an edit, in a number, if it is one of several.
-        text: whether it is words, of which none are better.
+        ranked: whether one is better than another.
     """
 
     judges: str
     along: str = ""
-    text: bool = False
+    ranked: bool = True
 
     @property
     def arrow(self) -> str:
-        return "" if self.text else super().arrow
+        return super().arrow if self.ranked else ""
 
 
 def fidelity(board: Board) -> list[Column]:
@@ -142,12 +142,17 @@ def consistencies(board: Board) -> list[Column]:
                 PIXELS,
             ),
             Column(
-                f"{name}_found", f"{name} found", False, "how far the W+ went along the edit: 1 is all of it", PIXELS
+                f"{name}_found",
+                f"{name} found",
+                False,
+                "how far the W+ went along the edit: 1 is all of it, more is past it",
+                PIXELS,
+                ranked=False,
             ),
         ]
     compared = "what of the codes this compares: W+, whatever else a method stores beside it"
     there = _there(board, out)
-    return [*there, Column("compared", "compared", True, compared, PIXELS, text=True)] if there else []
+    return [*there, Column("compared", "compared", True, compared, PIXELS, ranked=False)] if there else []
 
 
 def _of_edit(board: Board, edit: AskedEdit) -> list[Column]:

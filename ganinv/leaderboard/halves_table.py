@@ -38,7 +38,9 @@ def columns(board: Board) -> list[Column]:
         ),
         ("strength", f"{edit} strength", True, "of the smallest"),
     ]
-    return [Column(f"halves_{key}", label, low, text, said, text=key == "strength") for key, label, low, text in words]
+    return [
+        Column(f"halves_{key}", label, low, text, said, ranked=key != "strength") for key, label, low, text in words
+    ]
 
 
 @lru_cache(maxsize=16)

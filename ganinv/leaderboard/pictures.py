@@ -17,6 +17,7 @@ from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.leaderboard.board import Board, collection_name
 from ganinv.leaderboard.editing import Editor, channels_of, directions_of
+from ganinv.leaderboard.protocol import LeaderboardProtocol
 from ganinv.records import CodeReader
 from ganinv.report.images import pixels
 from ganinv.store import Collection
@@ -83,17 +84,19 @@ def _rendered(board: Board, latents: Collection, ids: Sequence[str], photos: Ten
     return torch.cat([row.float().clamp(-1, 1).cpu() for row in rows])
 
 
-def _shown(board: Board) -> dict[str, float]:
-    """Direction -> the strength at which its edit is shown; the channels last, as strongly as they are judged."""
+def _asked(board: Board) -> list[tuple[LeaderboardProtocol, float]]:
+    """Edits in W, then those by channels, each with the strength at which they are shown: channels as strongly as judged."""
     channels = channels_of(board.store, board.protocol)
-    shown = {edit.direction: STRENGTH for edit in board.protocol.edits}
-    return shown | {edit.direction: channels.strengths[-1] for edit in (channels.edits if channels else ())}
+    return [(board.protocol, STRENGTH), *([(channels, channels.strengths[-1])] if channels is not None else [])]
+
+
+def _shown(board: Board) -> dict[str, float]:
+    """Direction -> strength."""
+    return {edit.direction: strength for asked, strength in _asked(board) for edit in asked.edits}
 
 
 def _directions(board: Board, g: Generator) -> dict[str, Direction]:
-    channels = channels_of(board.store, board.protocol)
-    both = (board.protocol, *([channels] if channels else []))
-    return {name: found for each in both for name, found in directions_of(board.store, each, g).items()}
+    return {name: found for asked, _ in _asked(board) for name, found in directions_of(board.store, asked, g).items()}
 
 
 def _photos(latents: Collection, ids: Sequence[str], g: Generator, side: int | None = None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -118,7 +118,8 @@ def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) 
         some = {name: row for name, row in methods.items() if row.control is control}
         found = [{c.key: board.mean(row, c.key) for c in columns if c.key in row.values} for row in some.values()]
         lines = mean_cells(columns, found, mark=not control, digits=3)
-        out |= {name: list(line) for name, line in zip(some, lines, strict=True)}
+        for name, line in zip(some, lines, strict=True):
+            out[name] = [replace(v, best=v.best and c.ranked) for c, v in zip(columns, line, strict=True)]
     return {name: out[name] for name in methods}
 
 
