@@ -194,9 +194,13 @@ def published() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+CHEAP = 10
+"""Steps for an image up to which a method is asked to invert edits of its own inversions: more are an hour for a board."""
+
+
 def inverts_again(method: MethodConfig) -> bool:
-    """Whether it is asked to invert edits of its own inversions: encoders are (the consistency is of ``E``), and controls."""
-    return method.single_pass or method.name.startswith(CONTROL)
+    """Whether it is asked to invert edits of its own inversions: encoders are, and what takes no more than ``CHEAP`` steps."""
+    return all(getattr(stage, "steps", CHEAP + 1) <= CHEAP for stage in method.stages if stage.iterative)
 
 
 def _row(store: Store, dataset: str, method: str, judged: Collection) -> Row | None:

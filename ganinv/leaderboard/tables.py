@@ -108,7 +108,7 @@ def _consistency(board: Board, methods: Mapping[str, Row], columns: Sequence[Col
     return Table("Latent editing consistency", columns, rows, missing)
 
 
-NOT_AGAIN = "its inversion is an optimisation, and LEC is of encoders"
+NOT_AGAIN = "its inversion is an optimisation of many steps, and LEC is of encoders"
 
 
 def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) -> dict[str, list[Value]]:

@@ -21,7 +21,7 @@ from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.judges.identity import verify
-from ganinv.leaderboard.board import BOARD, HALVES, JUDGED, REFERENCES, collection_name, inverts_again
+from ganinv.leaderboard.board import BOARD, CONTROL, HALVES, JUDGED, REFERENCES, collection_name, inverts_again
 from ganinv.leaderboard.editing import channels_of
 from ganinv.leaderboard.halves import PHOTOS, lower_half
 from ganinv.leaderboard.jury import Jury, installed
@@ -344,9 +344,10 @@ def _halves(
     below = table.filter(pa.array(lower_half(table["measure"].to_numpy())))["image_id"].to_pylist()
     for method in methods:
         latents = store.latents[collection_name(dataset, method)]
-        if latents.manifest() is None or not inverts_again(
-            validate(MethodConfig, latents.plan().config["method"], method)
-        ):
+        if latents.manifest() is None:
+            continue
+        planned = validate(MethodConfig, latents.plan().config["method"], method)
+        if not (inverts_again(planned) or method.startswith(CONTROL)):  # controls say what the distance is worth
             continue
         config = {
             "source_digest": latents.provenance()["config_digest"],
