@@ -39,13 +39,24 @@ def lower_half(measure: np.ndarray) -> np.ndarray:
     return measure < np.nanmedian(measure)
 
 
+def random_halves(photos: np.ndarray, seed: int = 0) -> float:
+    """KID times 1000 that 95 % of random splits of these photos' features [N, D] in two stay under: of no attribute at all."""
+    size = np.sqrt(np.square(photos, dtype=np.float64).mean())
+    (within, _, _), rng, found = cubic_kernels(photos / size, photos[:1] / size), np.random.default_rng(seed), []
+    for _ in range(DRAWS * 5):
+        a, b = np.array_split(rng.permutation(len(photos)), 2)
+        found.append(mmd_of_kernels(within[a][:, a], within[b][:, b], within[a][:, b]))
+    return float(np.quantile(found, 0.95)) * THOUSANDS
+
+
 def halves_distance(
     edited: np.ndarray, real: np.ndarray, strengths: tuple[float, ...], asked: float = np.nan, seed: int = 0
 ) -> HalvesDistance:
     """Distance of the edited half to the real one.
 
-    Intervals are of 95 %: the spread of the same distance over random halves of both sets, which is that of the whole one (the
-    jackknife that leaves half out; resampling with replacement would count an image as its own neighbour).
+    Intervals are of 95 %: the spread of the same distance over random halves of both sets (the jackknife that leaves half out;
+    resampling with replacement would count an image as its own neighbour). They are up to 1.7 times too wide where both sets are
+    nearly of one law, and never too narrow.
 
     Args:
         edited: features [S, N, D] at strength 0 and at each of ``strengths``. real: [M, D]. asked: a strength between, NaN for

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from ganinv.leaderboard.board import HALVES, Board, collection_name
 from ganinv.leaderboard.columns import Column
-from ganinv.leaderboard.halves import PHOTOS, HalvesDistance, halves_distance, lower_half
+from ganinv.leaderboard.halves import PHOTOS, HalvesDistance, halves_distance, lower_half, random_halves
 from ganinv.report.intervals import Estimate
 
 FEWEST = 4
@@ -68,6 +68,12 @@ def halves_of(board: Board, dataset: str) -> dict[str, HalvesDistance]:
     return out
 
 
+def by_chance(board: Board, dataset: str) -> float:
+    """KID times 1000 that random halves of the photos have at most, of 95 % of splits."""
+    photos = board.store.collection(HALVES, collection_name(dataset, PHOTOS)).read()
+    return random_halves(_features(photos)[np.isfinite(photos["measure"].to_numpy()), 0])
+
+
 def estimates(found: HalvesDistance, method: str) -> dict[str, Estimate]:
     """By the column's key; of photos nothing was edited."""
     out = {f"halves_{name}": getattr(found, name) for name in ("unedited", "best", "gain", "asked")}
@@ -76,28 +82,30 @@ def estimates(found: HalvesDistance, method: str) -> dict[str, Estimate]:
     return {**out, "halves_strength": Estimate(found.strength, np.nan, np.nan, found.best.count)}
 
 
-def worth(found: dict[str, HalvesDistance], control: str) -> list[str]:
+def worth(found: dict[str, HalvesDistance], control: str, chance: float) -> list[str]:
     """Sentences: how many images there are, what flatters the number, and whether it is one of edits at all.
 
     Args:
-        control: what the names of methods begin with that are bad on purpose.
+        control: what the names of methods begin with that are bad on purpose. chance: of :func:`by_chance`.
     """
     if not found:
         return []
     photos, ranked = found[PHOTOS].unedited, {n: each for n, each in found.items() if n != PHOTOS and control not in n}
     out = [
         f"Edited halves: {photos.count} photos, edited, against the other half. Nobody edits the photos as they are, and they "
-        f"have {photos.mean:.1f} ({photos.low:.1f} to {photos.high:.1f}): the number is first of how faithful a rendering is, "
-        "and flatters a method that copies and does not edit. What the edit does is the gain. The strength is chosen by the "
-        "number itself, as published, which flatters all. Of whose face it is, it says nothing."
+        f"have {photos.mean:.1f} ({photos.low:.1f} to {photos.high:.1f}); of random halves of all photos 95 % have less than "
+        f"{chance:.1f}. So the number is first of how a rendering looks, edited or not, and flatters a method that copies and does "
+        "not edit. What the edit does is the gain. The strength is chosen by the number itself, as published, which flatters all. "
+        "Of whose face it is, it says nothing."
     ]
     if len(ranked) >= FEWEST:
         unedited, best = ([getattr(each, name).mean for each in ranked.values()] for name in ("unedited", "best"))
         gained = [name for name, each in ranked.items() if each.gain.low > 0]
+        nearer = "none" if not gained else f"{len(gained)} ({', '.join(gained)})"
         out.append(
             f"Rank correlation of the edited half's KID with the unedited one's over {len(ranked)} methods: "
-            f"{float(spearmanr(unedited, best).statistic):.2f}. The edit brings the half nearer, beyond its interval, of "
-            f"{len(gained)} of them{': ' if gained else ''}{', '.join(gained)}."
+            f"{float(spearmanr(unedited, best).statistic):.2f}. The edit brings the half nearer, beyond its interval, "
+            f"by {nearer}."
         )
     return out
 

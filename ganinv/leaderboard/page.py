@@ -77,7 +77,9 @@ _FILES = {"page": "html", "markdown": "md", "numbers": "parquet"}
 
 
 def _sentences(board: Board, dataset: str) -> list[str]:
-    return [*sentences(board, dataset), *halves_table.worth(halves_of(board, dataset), CONTROL)]
+    halves = halves_of(board, dataset)
+    worth = halves_table.worth(halves, CONTROL, halves_table.by_chance(board, dataset)) if halves else []
+    return [*sentences(board, dataset), *worth]
 
 
 def _head(board: Board) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ganinv.errors import DataError
-from ganinv.leaderboard.halves import halves_distance, lower_half
+from ganinv.leaderboard.halves import halves_distance, lower_half, random_halves
 from ganinv.leaderboard.halves_table import estimates, worth
 
 
@@ -26,6 +26,7 @@ def test_the_best_strength_is_found_and_what_the_edit_gains() -> None:
     assert found.gain.mean == pytest.approx(found.unedited.mean - found.best.mean)
     assert found.best.mean < found.asked.mean < found.unedited.mean
     assert np.isnan(halves_distance(*halves(), strengths=(1.0, 2.0, 3.0)).asked.mean)
+    assert random_halves(np.concatenate([halves()[0][0], halves()[1]])) < found.unedited.mean
     scaled = halves_distance(*(10 * each for each in halves()), strengths=(1.0, 2.0, 3.0), asked=0.5)
     assert scaled.unedited.mean == pytest.approx(found.unedited.mean)  # whatever the size of the features
 
@@ -36,11 +37,11 @@ def test_who_does_not_edit_gains_nothing_and_the_page_says_so() -> None:
     copies, photos = (halves_distance(still, real, (1.0, 2.0, 3.0)) for _ in range(2))
     assert copies.gain.mean == copies.gain.high == 0
     edits = {f"m{n}": halves_distance(*halves(n), strengths=(1.0, 2.0, 3.0)) for n in range(1, 4)}
-    said = worth({"photos": photos, "copies": copies, "control-copy": copies, **edits}, "control-")
+    said = worth({"photos": photos, "copies": copies, "control-copy": copies, **edits}, "control-", 3.0)
     assert "over 4 methods" in said[1]
-    assert said[1].endswith("of 3 of them: m1, m2, m3.")
+    assert said[1].endswith("beyond its interval, by 3 (m1, m2, m3).")
+    assert "95 % have less than 3.0" in said[0]
     assert list(estimates(photos, "photos")) == ["halves_unedited"]
-    assert worth({}, "control-") == []
 
 
 def test_halves_are_of_what_was_measured() -> None:
