@@ -95,7 +95,7 @@ def worth(found: dict[str, HalvesDistance], control: str, chance: float) -> list
         f"Edited halves: {photos.count} photos, edited, against the other half. Nobody edits the photos as they are, and they "
         f"have {photos.mean:.1f} ({photos.low:.1f} to {photos.high:.1f}); of random halves of all photos 95 % have less than "
         f"{chance:.1f}. So the number is first of how a rendering looks, edited or not, and flatters a method that copies and "
-        "does not edit. What the edit does is the gain. The strength is chosen by the number itself, as published, which flatters "
+        "does not edit. What the edit does is the gain. The strength is chosen by the number itself, as published, and flatters "
         "all. Of whose face it is, it says nothing."
     ]
     if len(ranked) >= FEWEST:
