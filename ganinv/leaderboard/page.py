@@ -99,7 +99,9 @@ def _notes(board: Board) -> list[str]:
     if not board.protocol.edits:
         out.append("Edits were left out (--no-edits).")
     if board.protocol.halves:
-        out.append(f"Edited halves are of data sets with {board.protocol.halves_from} images or more, and of all of them.")
+        out.append(
+            f"Edited halves are of data sets with {board.protocol.halves_from} images or more, and of all of them."
+        )
     out += [f"Left out, {what}: {why}" for what, why in board.absent.items()]
     devices = sorted({row.cost.device for methods in board.rows.values() for row in methods.values()})
     return [*out, f"Seconds were taken on: {'; '.join(devices)}."] if devices else out

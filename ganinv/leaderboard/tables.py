@@ -109,7 +109,9 @@ def _consistency(board: Board, methods: Mapping[str, Row], columns: Sequence[Col
     return Table("Latent editing consistency", columns, rows, missing)
 
 
-LEFT_OUT = "left out for time: its inversion is an optimisation of many steps, and this is of all images of the data set"
+LEFT_OUT = (
+    "left out for time: its inversion is an optimisation of many steps, and this is of all images of the data set"
+)
 NOT_AGAIN = "its inversion is an optimisation of many steps, and LEC is of encoders"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +26,7 @@ from ganinv.target import Target
 from tasks.engine import default_device
 from tasks.jobs.dataset import DatasetRef
 from tasks.steps.invert import open_named
-
-if TYPE_CHECKING:
-    from tasks.steps.leaderboard import LeaderboardJob
+from tasks.steps.leaderboard_job import LeaderboardJob
 
 
 class PhotosWorker:

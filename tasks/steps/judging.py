@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,7 @@ from tasks.engine import default_device
 from tasks.records import load_sources
 from tasks.sources import sources_of
 from tasks.steps.invert import open_named
-
-if TYPE_CHECKING:
-    from tasks.steps.leaderboard import LeaderboardJob
+from tasks.steps.leaderboard_job import LeaderboardJob
 
 AT_ONCE = 16
 """Images that are judged at once: the jury's nets hold all of their activations."""

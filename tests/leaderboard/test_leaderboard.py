@@ -22,7 +22,8 @@ from ganinv.leaderboard.protocol import ADDED, LeaderboardProtocol
 from ganinv.store import open_store
 from tasks.engine import open_pools
 from tasks.jobs.engine import Engine
-from tasks.steps.leaderboard import LeaderboardJob, _agree, check_identity, run_leaderboard, small_faces
+from tasks.steps.leaderboard import _agree, check_identity, run_leaderboard, small_faces
+from tasks.steps.leaderboard_job import LeaderboardJob
 
 pytest.importorskip("dlib")
 PROTOCOL = LeaderboardProtocol(
