@@ -25,7 +25,8 @@ from ganinv.stages.method import method_config
 from ganinv.store import open_store
 from tasks.engine import open_pools
 from tasks.jobs.engine import Engine
-from tasks.steps.leaderboard import LOW_QUALITY, SAMPLES, LeaderboardJob, note_not_run, run_leaderboard
+from tasks.steps.leaderboard import LOW_QUALITY, note_not_run, run_leaderboard
+from tasks.steps.leaderboard_job import SAMPLES, LeaderboardJob
 
 ROOT = Path(__file__).parents[1]
 LONG = 200

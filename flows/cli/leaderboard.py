@@ -19,7 +19,7 @@ app.add_typer(leaderboard, name="leaderboard")
 
 @step(
     leaderboard,
-    "tasks.steps.leaderboard:LeaderboardJob",
+    "tasks.steps.leaderboard_job:LeaderboardJob",
     flags={
         "methods": Flag("--method", help="Of configs/methods, or a YAML file; may be repeated."),
         "datasets": Flag(

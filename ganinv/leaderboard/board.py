@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ from ganinv.store import Collection, Store
 
 BOARD, JUDGED = "board", "leaderboard"
 """Folder of what belongs to the board as a whole; kind of the collections of judged images."""
+CONSISTENCY, CHANNELS = "leaderboard-consistency", "leaderboard-channels"
+"""Kinds of the collections of what else is said of these images: each is joined to their rows by image."""
+REFERENCES = "leaderboard-references"
+"""Kind of the collections of edits by references, one for each data set, of the reference method's images."""
+HALVES = "leaderboard-halves"
+"""Kind of the collections of features of photos, and of edits of one half of them."""
+BOTH = "@both"
+"""End of the names of numbers that are of the images in which an edit in W and one by a channel both get there."""
 SUMMARY = "_summary.parquet"
 """What each run did, beside its collection."""
 CONTROL = "control-"
@@ -59,6 +67,7 @@ class Row:
     Args:
         values: name -> [N], by image, in the order of ``ids``.
         judges: named with version and hash; absent: what they could not say -> why.
+        holds: what its codes have beside W+. again: whether it inverts its own edits again.
     """
 
     dataset: str
@@ -69,6 +78,8 @@ class Row:
     cost: Cost
     judges: tuple[str, ...]
     absent: Mapping[str, str]
+    holds: tuple[str, ...] = ()
+    again: bool = True
 
     @property
     def control(self) -> bool:
@@ -103,11 +114,22 @@ class Board:
             dataset, _, method = name.partition(".")
             judged = self.store.collection(JUDGED, name)
             if judged.manifest() is not None and (row := _row(self.store, dataset, method, judged)) is not None:
-                out.setdefault(dataset, {})[method] = row
+                values = {**row.values, **beside(row.values, self.protocol)}
+                out.setdefault(dataset, {})[method] = replace(row, values=values)
         return {
             dataset: dict(sorted(methods.items(), key=lambda each: float(np.nanmean(each[1].values["mse"]))))
             for dataset, methods in sorted(out.items())
         }
+
+    def references(self, dataset: str) -> dict[str, np.ndarray]:
+        """Numbers by image of edits by references, by name (``<row>:<attribute>_<what>``); none where they were not run."""
+        found = self.store.collection(REFERENCES, collection_name(dataset, self.protocol.reference))
+        return _columns(found.read()) if found.manifest() is not None else {}
+
+    def no_references(self, dataset: str) -> str:
+        """Why there are none, where that is known."""
+        known: dict[str, str] = json.loads(self.store.objects.read_if_there(f"{BOARD}/{REFERENCES}.json") or b"{}")
+        return known.get(dataset, "")
 
     def not_run(self, dataset: str) -> dict[str, str]:
         """Method -> why it has no row there."""
@@ -172,32 +194,77 @@ def published() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+CHEAP = 10
+"""Steps for an image up to which a method is asked to invert edits of its own inversions: more are an hour for a board."""
+
+
+def inverts_again(method: MethodConfig) -> bool:
+    """Whether it is asked to invert edits of its own inversions: encoders are, and what takes no more than ``CHEAP`` steps."""
+    return all(getattr(stage, "steps", CHEAP + 1) <= CHEAP for stage in method.stages if stage.iterative)
+
+
 def _row(store: Store, dataset: str, method: str, judged: Collection) -> Row | None:
     """None where no image was judged."""
     table = judged.read()
     if not table.num_rows:
         return None
     latents = store.latents[judged.name]
-    values = {name: table[name].to_numpy().astype(np.float64) for name in table.schema.names if name != "image_id"}
-    says = judged.provenance()
+    ids, values = tuple(table["image_id"].to_pylist()), _columns(table)
+    for kind in (CONSISTENCY, CHANNELS):
+        if (more := store.collection(kind, judged.name)).manifest() is not None:
+            values |= _joined(more.read(), ids)
+    says, planned = judged.provenance(), _method(latents)
+    holds = latents.read(columns=["extras_holds"])["extras_holds"].to_pylist()
     return Row(
         dataset,
         method,
-        tuple(table["image_id"].to_pylist()),
+        ids,
         values,
         latents.errors().num_rows,
-        _cost(latents),
+        _cost(latents, planned),
         tuple(says.get("judges", ())),
         dict(says.get("absent", {})),
+        tuple(sorted({name for each in holds for name in each or ()})),
+        inverts_again(planned),
     )
 
 
-def _cost(latents: Collection) -> Cost:
+def beside(values: Mapping[str, np.ndarray], protocol: LeaderboardProtocol) -> dict[str, np.ndarray]:
+    """Of edits in W and by a channel with the same measure: side effects and identity at the asked change, of the images in
+    which both get there, so that neither is judged on the easier ones. By name, ending in ``BOTH``."""
+    out: dict[str, np.ndarray] = {}
+    for channel in protocol.channels:
+        pair = [channel, *(edit for edit in protocol.edits if edit.measure == channel.measure)]
+        if any(f"{edit.direction}_strength" not in values for edit in pair):
+            continue
+        apart = np.any([np.isnan(values[f"{edit.direction}_strength"]) for edit in pair], axis=0)
+        for edit in pair:
+            for ours, theirs in (("side", "side"), ("identity", f"identity_{edit.change:g}")):
+                kept = np.where(apart, np.nan, values[f"{edit.direction}_{theirs}"])
+                out[f"{edit.direction}_{ours}{BOTH}"] = kept
+    return out
+
+
+def _columns(table: pa.Table) -> dict[str, np.ndarray]:
+    return {name: table[name].to_numpy().astype(np.float64) for name in table.schema.names if name != "image_id"}
+
+
+def _joined(table: pa.Table, ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """Columns of another table of these images, in the order of ``ids``; NaN of an image that it has not."""
+    place = {image_id: n for n, image_id in enumerate(table["image_id"].to_pylist())}
+    rows = np.array([place.get(image_id, -1) for image_id in ids])
+    return {name: np.where(rows < 0, np.nan, column[rows]) for name, column in _columns(table).items() if len(column)}
+
+
+def _method(latents: Collection) -> MethodConfig:
+    return validate(MethodConfig, latents.plan().config["method"], f"{latents.name}/plan.json")
+
+
+def _cost(latents: Collection, method: MethodConfig) -> Cost:
     runs = pq.read_table(io.BytesIO(latents.objects.read(f"{latents.path}/{SUMMARY}")))
     images = max(sum(runs["ok"].to_pylist()) + sum(runs["failed"].to_pylist()), 1)
     rows = latents.read(columns=["image_id", "extras_bytes"])
     parts = sum(entry.bytes for entry in latents.objects.entries(latents.path) if entry.name.startswith("part-"))
-    method = validate(MethodConfig, latents.plan().config["method"], f"{latents.name}/plan.json")
     machines = sorted({machine for each in runs["machines"].to_pylist() for machine in each or ()})
     return Cost(
         seconds=sum(runs["cpu_seconds"].to_pylist()) / images,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ganinv.judges.identity import ENOUGH
-from ganinv.leaderboard.board import Board
+from ganinv.leaderboard.board import BOTH, Board
+from ganinv.leaderboard.protocol import AskedEdit
 from ganinv.report.words import Measure
 
 FACES = ("dlib face descriptor", "dlib landmarks")
@@ -21,10 +22,16 @@ class Column(Measure):
     Args:
         judges: who says it, with version and hash.
         along: where along the range of an edit, in a number, if it is one of several.
+        ranked: whether one is better than another.
     """
 
     judges: str
     along: str = ""
+    ranked: bool = True
+
+    @property
+    def arrow(self) -> str:
+        return super().arrow if self.ranked else ""
 
 
 def fidelity(board: Board) -> list[Column]:
@@ -64,36 +71,114 @@ def fidelity(board: Board) -> list[Column]:
 
 def editability(board: Board) -> list[Column]:
     """What becomes of a photo's person when the inversion is edited, at equal response of the judge."""
+    return _there(board, [column for edit in board.protocol.edits for column in _of_edit(board, edit)])
+
+
+def channels(board: Board) -> list[Column]:
+    """The same of edits by one channel of S, each beside the direction in W that has the same measure, on the images in which
+    both get there."""
+    out, said = [], _named(board, FACES)
+    for channel in board.protocol.channels:
+        same = [edit.direction for edit in board.protocol.edits if edit.measure == channel.measure]
+        reached, kept, *_ = _of_edit(board, channel)
+        out += [reached, kept]
+        for name in (*same, channel.direction):
+            both = "" if not same else f", of the images in which {same[0]} and {channel.direction} both get there"
+            at = f"{channel.measure} has changed by {channel.change:g}{both}"
+            out += [
+                Column(f"{name}_side{BOTH}", f"{name} side", True, f"what else changed when {at}", said),
+                Column(
+                    f"{name}_identity{BOTH}",
+                    f"{name} identity",
+                    True,
+                    f"distance to the photo's person when {at}",
+                    said,
+                ),
+            ]
+    return _there(board, out)
+
+
+def references(board: Board) -> list[Column]:
+    """What an edit by another photo takes over from it."""
     out = []
-    said = _named(board, FACES)
-    for edit in board.protocol.edits:
-        name, to = edit.direction, f"{edit.measure} changed by {edit.change:g}"
+    for asked in board.protocol.references:
+        name, said = asked.attribute, _named(board, FACES)
+        said = said if asked.measure != "glasses" else f"{said}; the glasses probe on SqueezeNet"
+        pairs = f"of pairs whose photos differ in {asked.measure} by {asked.gap:g} or more"
+        words = {
+            "taken": (False, f"share {pairs}, in which the edit closes half of that difference"),
+            "closed": (False, f"share of the difference that the edit closes, {pairs}"),
+            "side": (True, f"what else it changes, in standard deviations of photos, {pairs}"),
+            "identity": (True, f"distance of face descriptors to the photo that is edited, {pairs}"),
+            "to_reference": (False, f"distance of face descriptors to the reference, {pairs}"),
+        }
         out += [
-            Column(f"{name}_reached", f"{name} reached", False, f"share of images in which the judge sees {to}", said),
+            Column(f"{name}_{key}", f"{name} {key.replace('_', ' ')}", lower, text, said)
+            for key, (lower, text) in words.items()
+        ]
+    return out
+
+
+def consistencies(board: Board) -> list[Column]:
+    """Whether a method finds an edit of its own inversion again (Tov et al. 2021, section 4)."""
+    out = []
+    for edit in board.protocol.edits:
+        name, by = edit.direction, board.protocol.consistency
+        out += [
             Column(
-                f"{name}_kept",
-                f"{name} kept",
-                False,
-                f"{to}, the face is still the photo's person, and the edit its own",
-                said,
-            ),
-            Column(
-                f"{name}_borrowed",
-                f"{name} borrowed",
+                f"{name}_lec",
+                f"{name} LEC",
                 True,
-                "correlation of what the edit changes in the picture with what it changes in the generator's mean face: from "
-                f"{board.protocol.borrowed:g} it is not the picture's own",
+                f"latent editing consistency: the inversion is edited ({name}, {by:g}), rendered, inverted again by the method, "
+                "and the edit taken back: distance of that W+ to the first, in lengths of the edit. Whoever sees nothing of an "
+                "edit has 1",
                 PIXELS,
             ),
             Column(
-                f"{name}_side",
-                f"{name} side",
+                f"{name}_cycle",
+                f"{name} LEC unedited",
                 True,
-                "what else changed by then, in standard deviations of photos",
-                said,
+                "the same without an edit, in the same lengths: what inverting one's own rendering loses by itself",
+                PIXELS,
+            ),
+            Column(
+                f"{name}_found",
+                f"{name} found",
+                False,
+                "how far the W+ went along the edit: 1 is all of it, more is past it",
+                PIXELS,
+                ranked=False,
             ),
         ]
-        out += [
+    compared = "what of the codes this compares: W+, whatever else a method stores beside it"
+    there = _there(board, out)
+    return [*there, Column("compared", "compared", True, compared, PIXELS, ranked=False)] if there else []
+
+
+def _of_edit(board: Board, edit: AskedEdit) -> list[Column]:
+    said = _named(board, FACES)
+    name, to = edit.direction, f"{edit.measure} changed by {edit.change:g}"
+    return [
+        Column(f"{name}_reached", f"{name} reached", False, f"share of images in which the judge sees {to}", said),
+        Column(
+            f"{name}_kept",
+            f"{name} kept",
+            False,
+            f"{to}, the face is still the photo's person, and the edit its own",
+            said,
+        ),
+        Column(
+            f"{name}_borrowed",
+            f"{name} borrowed",
+            True,
+            "correlation of what the edit changes in the picture with what it changes in the generator's mean face: from "
+            f"{board.protocol.borrowed:g} it is not the picture's own",
+            PIXELS,
+        ),
+        Column(
+            f"{name}_side", f"{name} side", True, "what else changed by then, in standard deviations of photos", said
+        ),
+        *(
             Column(
                 f"{name}_identity_{change:g}",
                 f"{name}, identity at {change:g}",
@@ -104,8 +189,8 @@ def editability(board: Board) -> list[Column]:
                 f"{change:g}",
             )
             for change in edit.changes
-        ]
-    return _there(board, out)
+        ),
+    ]
 
 
 def _there(board: Board, columns: Sequence[Column]) -> list[Column]:

@@ -26,6 +26,13 @@ def directions_of(store: Store, protocol: LeaderboardProtocol, generator: Genera
     return {name: store.directions.get(name, generator=generator.fingerprint) for name in names}
 
 
+def channels_of(store: Store, protocol: LeaderboardProtocol) -> LeaderboardProtocol | None:
+    """The protocol with its channels in the place of its edits, of those that could be fitted; None where none could."""
+    there = {entry["name"] for entry in store.directions.list()}
+    channels = tuple(edit for edit in protocol.channels if edit.direction in there)
+    return protocol.model_copy(update={"channels": channels}).of_channels if channels else None
+
+
 class Editor:
     """``editor(code, photos, direction, strength)`` -> images [B, 3, R, R] of codes [B] moved along a direction, with all that
     the method does to an edited code besides.

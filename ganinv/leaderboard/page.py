@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 from jinja2 import Environment
 
-from ganinv.leaderboard.board import Board, Row, published
-from ganinv.leaderboard.columns import Column, editability, fidelity
+from ganinv.leaderboard import halves_table
+from ganinv.leaderboard.board import CONTROL, Board
+from ganinv.leaderboard.columns import channels, consistencies, editability, fidelity, references
 from ganinv.leaderboard.fronts import fronts
+from ganinv.leaderboard.halves_table import halves_of
 from ganinv.leaderboard.pictures import legend, sheet, strips
 from ganinv.leaderboard.said import identity_check, sentences
+from ganinv.leaderboard.tables import Table, cost_columns, numbers, tables
 from ganinv.report.figure import standalone
 from ganinv.report.images import data_uri
-from ganinv.report.tables import Value, mean_cells
-from ganinv.report.words import number
 
 NAME = "leaderboard"
 """What the files of a page begin with."""
-
-
-EMPTY = Value(math.nan, "")
-
-
-@dataclass(frozen=True)
-class Table:
-    """``rows``: method -> cells, one per column; ``missing``: method -> why it has none."""
-
-    title: str
-    columns: Sequence[Column]
-    rows: dict[str, list[Value]]
-    missing: dict[str, str]
-
-
-def tables(board: Board, dataset: str) -> list[Table]:
-    """Fidelity with what it costs, and editability, of one data set."""
-    methods, missing = board.rows.get(dataset, {}), board.not_run(dataset)
-    near, edited = fidelity(board), editability(board)
-    measured = _means(board, methods, near)
-    first = {name: [*measured[name], *_costs(board, row)] for name, row in methods.items()}
-    out = [Table("Fidelity, identity and cost", [*near, *_cost_columns(board)], first, missing)]
-    if edited:
-        out.append(Table("Editability", edited, _means(board, methods, edited), {}))
-    return out
-
-
-def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) -> dict[str, list[Value]]:
-    """Of each method; the best are marked, and not among those that are bad on purpose."""
-    out: dict[str, list[Value]] = {}
-    for control in (False, True):
-        some = {name: row for name, row in methods.items() if row.control is control}
-        found = [{c.key: board.mean(row, c.key) for c in columns if c.key in row.values} for row in some.values()]
-        lines = mean_cells(columns, found, mark=not control, digits=3)
-        out |= {name: list(line) for name, line in zip(some, lines, strict=True)}
-    return {name: out[name] for name in methods}
 
 
 def markdown(board: Board, pictures: bool = False) -> str:
@@ -72,7 +33,7 @@ def markdown(board: Board, pictures: bool = False) -> str:
         lines += [f"## {dataset}, {_images(board, dataset)}", ""]
         for table in tables(board, dataset):
             lines += [f"### {table.title}: {dataset}", "", *_lines(table), ""]
-        lines += [line + "\n" for line in sentences(board, dataset)]
+        lines += [line + "\n" for line in _sentences(board, dataset)]
         if pictures and dataset in board.rows:
             lines += [f"![What it costs, what it gives]({NAME}-{dataset}.svg)", "", f"{legend(board)}:", ""]
             lines += [f"![{dataset}]({NAME}-{dataset}.jpg)", ""]
@@ -96,7 +57,7 @@ def write(board: Board, folder: Path, generator: str | None = None) -> dict[str,
                 "name": dataset,
                 "images": _images(board, dataset),
                 "tables": tables(board, dataset),
-                "sentences": sentences(board, dataset),
+                "sentences": _sentences(board, dataset),
                 "plot": plot,
                 "strips": {name or "photo": data_uri(strip, max(strip.shape)) for name, strip in found.items()},
             }
@@ -108,11 +69,17 @@ def write(board: Board, folder: Path, generator: str | None = None) -> dict[str,
     )
     (folder / f"{NAME}.html").write_text(html)
     (folder / f"{NAME}.md").write_text(markdown(board, pictures=True))
-    pq.write_table(board.table(), folder / f"{NAME}.parquet")
+    pq.write_table(numbers(board), folder / f"{NAME}.parquet")
     return {kind: str(folder / f"{NAME}.{end}") for kind, end in _FILES.items()}
 
 
 _FILES = {"page": "html", "markdown": "md", "numbers": "parquet"}
+
+
+def _sentences(board: Board, dataset: str) -> list[str]:
+    halves = halves_of(board, dataset)
+    worth = halves_table.worth(halves, CONTROL, halves_table.by_chance(board, dataset)) if halves else []
+    return [*sentences(board, dataset), *worth]
 
 
 def _head(board: Board) -> str:
@@ -131,6 +98,10 @@ def _notes(board: Board) -> list[str]:
     out = identity_check(board)
     if not board.protocol.edits:
         out.append("Edits were left out (--no-edits).")
+    if board.protocol.halves:
+        out.append(
+            f"Edited halves are of data sets with {board.protocol.halves_from} images or more, and of all of them."
+        )
     out += [f"Left out, {what}: {why}" for what, why in board.absent.items()]
     devices = sorted({row.cost.device for methods in board.rows.values() for row in methods.values()})
     return [*out, f"Seconds were taken on: {'; '.join(devices)}."] if devices else out
@@ -139,7 +110,14 @@ def _notes(board: Board) -> list[str]:
 def _explained(board: Board) -> list[tuple[list[str], str, str, str]]:
     """(labels, arrow, words, judges) of all columns; those along an edit's range together."""
     out: list[tuple[list[str], str, str, str]] = []
-    for column in [*fidelity(board), *_cost_columns(board), *editability(board)]:
+    last = [
+        *editability(board),
+        *consistencies(board),
+        *channels(board),
+        *references(board),
+        *halves_table.columns(board),
+    ]
+    for column in [*fidelity(board), *cost_columns(board), *last]:
         if out and column.along and out[-1][2] == column.words:
             out[-1][0].append(column.along)
         else:
@@ -156,39 +134,8 @@ def _images(board: Board, dataset: str) -> str:
     )
 
 
-def _cost_columns(board: Board) -> list[Column]:
-    reference = board.protocol.reference
-    said = [
-        ("seconds", "s/image", "processor seconds per image of the whole run, from opening networks to writing rows"),
-        ("wall", "by the clock", "seconds per image by the clock, of the run, beside whatever else ran"),
-        ("batch", "batch", "images worked on at once"),
-        ("bytes", "kB/image", "of the row and its extras, as stored"),
-        ("to_reference", f"MSE to {reference}", f"mean error over {reference}'s on the same images"),
-        ("published", "published", "that ratio in the literature, on another generator and other images"),
-    ]
-    return [Column(key, label, True, words, "") for key, label, words in said]
-
-
-def _costs(board: Board, row: Row) -> list[Value]:
-    cost = row.cost
-    out = [
-        Value(cost.seconds, number(cost.seconds, 2), more=cost.device),
-        Value(cost.wall, number(cost.wall, 2), more=cost.device),
-        Value(cost.batch, str(cost.batch)),
-        Value(cost.bytes, f"{cost.bytes / 1000:.1f}"),
-    ]
-    ratio, known = board.to_reference(row), published().get(row.method)
-    if ratio is None or np.isnan(ratio.mean):
-        out.append(EMPTY)
-    else:
-        interval = "" if np.isnan(ratio.low) else f" [{ratio.low:.2f}, {ratio.high:.2f}]"
-        out.append(Value(ratio.mean, f"{ratio.mean:.2f}{interval}", more=ratio.text))
-    out.append(EMPTY if known is None else Value(float(known["ratio"]), f"{known['ratio']}", more=str(known["source"])))
-    return out
-
-
 def _lines(table: Table) -> list[str]:
-    heads = ["method", *(f"{column.label} {column.arrow}" for column in table.columns)]
+    heads = ["method", *(f"{column.label} {column.arrow}".strip() for column in table.columns)]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for method, cells in table.rows.items():
         lines.append(f"| {method} | " + " | ".join(f"**{c.text}**" if c.best else c.text for c in cells) + " |")

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
+from ganinv.directions.direction import Direction
 from ganinv.errors import GaninvError
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.leaderboard.board import Board, collection_name
-from ganinv.leaderboard.editing import Editor, directions_of
+from ganinv.leaderboard.editing import Editor, channels_of, directions_of
+from ganinv.leaderboard.protocol import LeaderboardProtocol
 from ganinv.records import CodeReader
 from ganinv.report.images import pixels
 from ganinv.store import Collection
@@ -35,7 +37,7 @@ def strips(board: Board, dataset: str, generator: str | None = None) -> dict[str
     if not ids:  # no image that all methods have
         return {}
     photos = _photos(first, ids, g)
-    empty = torch.ones(len(ids[:EDITED]) * len(board.protocol.edits), *photos.shape[1:])
+    empty = torch.ones(len(ids[:EDITED]) * len(_shown(board)), *photos.shape[1:])
     out = {"": _side_by_side(torch.cat([photos, empty]))}
     for method in methods:
         latents = board.store.latents[collection_name(dataset, method)]
@@ -48,7 +50,9 @@ def legend(board: Board) -> str:
     edits = ", ".join(edit.direction for edit in board.protocol.edits)
     if not edits:
         return f"{SHOWN} photos and their renderings"
-    return f"{SHOWN} photos and their renderings, then the first {EDITED} edited by {STRENGTH:g}: {edits}"
+    more = [edit.direction for edit in board.protocol.channels if edit.direction in _shown(board)]
+    channels = f", then by {board.protocol.channel_strengths[-1]:g}: {', '.join(more)}" if more else ""
+    return f"{SHOWN} photos and their renderings, then the first {EDITED} edited by {STRENGTH:g}: {edits}{channels}"
 
 
 def sheet(found: dict[str, np.ndarray]) -> Image.Image:
@@ -68,16 +72,31 @@ def _rendered(board: Board, latents: Collection, ids: Sequence[str], photos: Ten
     code = reader.codes(table, order).to(g.device)
     rows = [g.render(code)]
     editor, some = (
-        Editor(reader, g, directions_of(board.store, board.protocol, g)),
+        Editor(reader, g, _directions(board, g)),
         code[list(range(len(ids)))[:EDITED]],
     )
     seen = _photos(latents, ids[:EDITED], g, reader.photo_side) if reader.edits_need_images else photos[:EDITED]
-    for edit in board.protocol.edits:
+    for direction, strength in _shown(board).items():
         try:
-            rows.append(editor(some, seen.to(g.device), edit.direction, STRENGTH))
+            rows.append(editor(some, seen.to(g.device), direction, strength))
         except GaninvError:  # of an inverter that is gone: its place stays white
             rows.append(torch.ones_like(rows[0][:EDITED]))
     return torch.cat([row.float().clamp(-1, 1).cpu() for row in rows])
+
+
+def _asked(board: Board) -> list[tuple[LeaderboardProtocol, float]]:
+    """Edits in W, then those by channels, each with the strength at which they are shown: channels as strongly as judged."""
+    channels = channels_of(board.store, board.protocol)
+    return [(board.protocol, STRENGTH), *([(channels, channels.strengths[-1])] if channels is not None else [])]
+
+
+def _shown(board: Board) -> dict[str, float]:
+    """Direction -> strength."""
+    return {edit.direction: strength for asked, strength in _asked(board) for edit in asked.edits}
+
+
+def _directions(board: Board, g: Generator) -> dict[str, Direction]:
+    return {name: found for asked, _ in _asked(board) for name, found in directions_of(board.store, asked, g).items()}
 
 
 def _photos(latents: Collection, ids: Sequence[str], g: Generator, side: int | None = None) -> Tensor:

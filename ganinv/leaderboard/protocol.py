@@ -8,6 +8,11 @@ from pydantic import Field
 
 from ganinv.config import StrictModel, digest
 
+CHANNEL = "channel-"
+"""What the names of directions begin with that are one channel of S."""
+BEFORE = {"leaderboard-3": "leaderboard-2"}
+"""What is new in a protocol adds numbers and moves none: rows that were judged by the one before stay."""
+
 SPREADS: Mapping[str, float] = {
     "yaw": 0.095,
     "mouth_width": 0.104,
@@ -36,6 +41,19 @@ class AskedEdit(StrictModel):
     changes: tuple[float, ...] = ()
 
 
+class AskedReference(StrictModel):
+    """What is to be taken over from a reference.
+
+    Args:
+        attribute: as the editor calls it. measure: of ``ganinv.judges``: where it is seen.
+        gap: difference of two photos in the measure from which a pair counts.
+    """
+
+    attribute: str
+    measure: str
+    gap: float = Field(gt=0)
+
+
 class LeaderboardProtocol(StrictModel):
     """Two boards may be compared when the digests of their protocols are equal.
 
@@ -55,9 +73,15 @@ class LeaderboardProtocol(StrictModel):
         samples, truncation_psi, seed: of the generator's own images that are inverted beside photographs, whose true code exists.
         fitted_on: samples that directions are fitted on.
         resamples: of the bootstrap behind the intervals.
+        consistency: strength of the edits that an inversion is to find again (e4e's LEC).
+        channels: edits by one channel of S each, beside those in W. None for yaw: the channel that is fitted for it reached
+            what is asked in none of 320 inversions. channel_strengths: of these, which do less.
+        references: what the editor ``reference_editor`` takes over from another photo.
+        halves: the edit of ``edits`` that is asked of the half of a data set that has least of its measure. halves_from: images
+            that a data set needs for it.
     """
 
-    name: str = "leaderboard-2"
+    name: str = "leaderboard-3"
     reference: str = "e4e"
     edits: tuple[AskedEdit, ...] = (
         AskedEdit(direction="yaw", measure="yaw", change=0.08, changes=(0.04, 0.08, 0.12, 0.16)),
@@ -73,8 +97,41 @@ class LeaderboardProtocol(StrictModel):
     seed: int = 60_000
     fitted_on: int = Field(6_000, ge=100)
     resamples: int = Field(1_000, ge=100)
+    consistency: float = Field(2.0, gt=0)
+    channels: tuple[AskedEdit, ...] = (
+        AskedEdit(direction=f"{CHANNEL}smile", measure="mouth_width", change=0.08, changes=(0.04, 0.08)),
+    )
+    channel_strengths: tuple[float, ...] = (6.0, 12.0)
+    reference_editor: str = "reference-editor"
+    references: tuple[AskedReference, ...] = (
+        AskedReference(attribute="smile", measure="mouth_width", gap=0.104),
+        AskedReference(attribute="glasses", measure="glasses", gap=0.5),
+    )
+    halves: str = "smile"
+    halves_from: int = Field(120, ge=8)
 
     @property
     def digest(self) -> str:
         """sha256 of all settings."""
         return digest(self)
+
+    @property
+    def judged_digest(self) -> str:
+        """sha256 of what moves the numbers by image that a board of ``leaderboard-2`` has too: as it was there."""
+        name = next((self.name.replace(now, was) for now, was in BEFORE.items() if now in self.name), self.name)
+        return digest({**self.model_dump(mode="json", exclude=set(ADDED)), "name": name})
+
+    @property
+    def without_edits(self) -> LeaderboardProtocol:
+        """For generators of what has no yaw and no smile."""
+        none = {"edits": (), "channels": (), "references": (), "halves": ""}
+        return self.model_copy(update={**none, "name": f"{self.name}-without-edits"})
+
+    @property
+    def of_channels(self) -> LeaderboardProtocol:
+        """The same with the channels in the place of the directions in W."""
+        return self.model_copy(update={"edits": self.channels, "strengths": self.channel_strengths})
+
+
+ADDED = ("consistency", "channels", "channel_strengths", "reference_editor", "references", "halves", "halves_from")
+"""Settings that ``leaderboard-2`` had not."""

@@ -50,8 +50,18 @@ def kid(
 
 def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy under the cubic kernel, of a [N, D] and b [M, D]."""
-    n, m = len(a), len(b)
+    return mmd_of_kernels(*cubic_kernels(a, b))
+
+
+def cubic_kernels(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The cubic kernel within a [N, D], within b [M, D], and between them: [N, N], [M, M], [N, M]."""
     aa, bb, ab = (polynomial_kernel(x, y, degree=3, gamma=1 / a.shape[1], coef0=1) for x, y in ((a, a), (b, b), (a, b)))
+    return aa, bb, ab
+
+
+def mmd_of_kernels(aa: np.ndarray, bb: np.ndarray, ab: np.ndarray) -> float:
+    """``squared_mmd`` of kernels that are known, or of some of their rows and columns."""
+    n, m = ab.shape
     # An element's similarity with itself is what makes the plain mean biased.
     within_a = (aa.sum() - np.trace(aa)) / (n * (n - 1))
     within_b = (bb.sum() - np.trace(bb)) / (m * (m - 1))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -216,7 +216,20 @@ def _opened(job: InvertJob, generator: Generator) -> Method:
     return open_method(cfg, generator, open_inverter=lambda name: open_named(job, name, generator), seed=job.seed)
 
 
-def open_named(job: InvertJob, name: str, generator: Generator) -> Inverter:
+class OpensInverters(Protocol):
+    """A job that says where its inverters are."""
+
+    @property
+    def store(self) -> str: ...
+
+    @property
+    def encoders(self) -> Mapping[str, str]: ...
+
+    @property
+    def needed(self) -> Mapping[str, str]: ...
+
+
+def open_named(job: OpensInverters, name: str, generator: Generator) -> Inverter:
     """The inverter that a method calls ``name``, from where the job says it is."""
     uri = job.encoders.get(name, name)
     return open_inverter(uri, generator=generator, store=open_store(job.store), needed=job.needed)

@@ -9,103 +9,49 @@ from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from pydantic import Field, field_validator
-from torch import Tensor
 
 from ganinv.codes.code import Code
+from ganinv.config import validate
 from ganinv.data.demo import demo_dataset
 from ganinv.data.png import png_bytes
 from ganinv.errors import ConfigError, DataError, GaninvError
-from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.generators.files import open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.judges.identity import verify
-from ganinv.leaderboard.board import BOARD, JUDGED, collection_name
-from ganinv.leaderboard.editing import Editor, directions_of
+from ganinv.leaderboard.board import BOARD, CONTROL, HALVES, JUDGED, REFERENCES, collection_name, inverts_again
+from ganinv.leaderboard.editing import channels_of
+from ganinv.leaderboard.halves import PHOTOS, lower_half
 from ganinv.leaderboard.jury import Jury, installed
-from ganinv.leaderboard.protocol import LeaderboardProtocol
-from ganinv.losses.distance import Distance, open_distance
-from ganinv.stages.method import method_config
-from ganinv.store import Plan, RowError, Store, Unit, open_store
-from tasks.codes import CodesJob
-from tasks.engine import Pools, default_device, provenance, run_units
+from ganinv.leaderboard.protocol import CHANNEL, LeaderboardProtocol
+from ganinv.leaderboard.references import ReferenceJury
+from ganinv.stages.method import MethodConfig, method_config
+from ganinv.store import Plan, Store, open_store
+from tasks.engine import Pools, provenance, run_units
 from tasks.jobs.dataset import DatasetRef
 from tasks.pool import RunStopped, WorkerSpec
-from tasks.records import load_sources
-from tasks.sources import sources_of
 from tasks.steps.fit import FitJob, run_fit
-from tasks.steps.invert import InvertJob, run_invert
+from tasks.steps.halves import HalvesWorker, PhotosWorker
+from tasks.steps.invert import InvertJob, open_named, run_invert
+from tasks.steps.judging import (
+    AT_ONCE,
+    ChannelsWorker,
+    ConsistencyWorker,
+    JudgingWorker,
+    ReferencesWorker,
+    RowsWorker,
+    minimised,
+)
+from tasks.steps.leaderboard_job import SAMPLES, LeaderboardJob
 from tasks.steps.sample import SampleJob, run_sample
 
 _log = logging.getLogger("ganinv.tasks")
 
-SAMPLES = "samples"
-"""Name of the data set that the generator made itself."""
 LOW_QUALITY = "lfw_subset"
 """Named in the place of a URL: scikit-image's grey faces of 25 pixels, enlarged, in the frame of aligned portraits."""
-AT_ONCE = 16
-"""Images that are judged at once: the jury's nets hold all of their activations."""
 NOTED = 1024
 """Images of a data set on which the judge of identity is checked, at most."""
-
-
-class LeaderboardJob(CodesJob):
-    """Invert ``datasets`` with ``methods`` and judge each image. Run again with more of either, only what is new is computed.
-
-    Args:
-        methods: of configs/methods, or YAML files.
-        datasets: by name; a bare URL, or fields of a data set. Samples of the generator are always one of them. lfw_subset in
-            the place of a URL is scikit-image's small grey faces.
-        limit: images of each data set, where it says nothing itself.
-        people: of a data set, by name: a regular expression that captures the person in an image's id. Of data sets with
-            several photos of a person: whether the judge of identity tells people apart is measured on them, and printed.
-        edits: whether edits are judged: their directions are fitted on samples that the labeller scores. Without, for generators
-            of what has no yaw and no smile, and where time is short.
-        protocol: what is measured and how; of the store's board, so it cannot change within one.
-    """
-
-    store: str
-    methods: tuple[str, ...] = Field(min_length=1)
-    datasets: Mapping[str, DatasetRef] = Field(default_factory=dict)
-    limit: int | None = Field(None, ge=1)
-    people: Mapping[str, str] = Field(default_factory=dict)
-    generator: str = EMBEDDED
-    labeller: str = "portraits-64"
-    edits: bool = True
-    protocol: LeaderboardProtocol = LeaderboardProtocol()
-
-    @property
-    def followed(self) -> LeaderboardProtocol:
-        """The protocol, without its edits where they are not asked for."""
-        without = {"edits": (), "name": f"{self.protocol.name}-without-edits"}
-        return self.protocol if self.edits else self.protocol.model_copy(update=without)
-
-    @field_validator("datasets", mode="before")
-    @classmethod
-    def _urls(cls, given: Any) -> Any:
-        """``NAME: URL``, ``NAME: {url: ...}``, or ``NAME.url: URL`` beside ``NAME.where.split: test``."""
-        if not isinstance(given, Mapping):
-            return given
-        out: dict[str, Any] = {}
-        for key, value in given.items():
-            *parts, last = key.split(".") if "." in key else (key, "url")
-            if not isinstance(value, str | int) and "." not in key:
-                out[key] = value
-                continue
-            inside = out
-            for part in parts:
-                inside = inside.setdefault(part, {})
-            inside[last] = value
-        return out
-
-    @field_validator("datasets")
-    @classmethod
-    def _others(cls, given: Mapping[str, DatasetRef]) -> Mapping[str, DatasetRef]:
-        if SAMPLES in given:
-            raise ValueError(f"a data set cannot be called {SAMPLES!r}: that is the generator's own")
-        return given
 
 
 def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
@@ -131,12 +77,22 @@ def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
             }
             try:
                 inverted = run_invert(InvertJob.model_validate(inversion), pools)
-                results[target] = {"inverted": inverted, "judged": _judge(job, store, generator, target, pools)}
+                judged = _judge(job, store, generator, target, pools)
+                results[target] = {
+                    "inverted": inverted,
+                    "judged": judged,
+                    **_more(job, store, generator, target, pools),
+                }
             except RunStopped:
                 raise
             except GaninvError as error:  # of this method or this data set: the others go on, and the board says why
                 not_run[target] = str(error)
         note_not_run(store, not_run)
+    for dataset in datasets:
+        if job.followed.references:
+            results |= _references(job, store, generator, dataset, pools)
+        if job.followed.halves and installed()[0] is not None:
+            results |= _halves(job, store, generator, dataset, datasets[dataset], list(names.values()), pools)
     return {"url": f"{store.url}/{BOARD}", "boards": results, "not_run": not_run}
 
 
@@ -189,36 +145,53 @@ def check_identity(job: LeaderboardJob, store: Store, generator: Generator, data
 
 
 def _agree(store: Store, protocol: LeaderboardProtocol) -> None:
-    """A board has one protocol."""
+    """A board has one protocol. One that this only adds numbers to goes on under it."""
     path, record = f"{BOARD}/protocol.json", protocol.model_dump_json(indent=1).encode()
     there = store.objects.read_if_there(path)
-    if there is None:
+    if there is not None:
+        was = validate(LeaderboardProtocol, json.loads(there), path)
+        if was.judged_digest != protocol.judged_digest or was.model_copy(update={"name": protocol.name}) != protocol:
+            raise ConfigError(
+                f"the leaderboard of {store.url} follows protocol {was.name!r} with other settings than {protocol.name!r} has "
+                "now: numbers of both cannot be in one table; begin in another store"
+            )
+    if there is None or json.loads(there) != json.loads(record):
         store.objects.put(path, record)
-    elif json.loads(there) != json.loads(record):
-        raise ConfigError(
-            f"the leaderboard of {store.url} follows protocol {json.loads(there).get('name')!r} with other settings than "
-            f"{protocol.name!r} has now: numbers of both cannot be in one table; begin in another store"
-        )
 
 
 def _directions(job: LeaderboardJob, store: Store, pools: Pools) -> None:
     """The directions of the protocol, fitted here on samples of the generator where the store has them not."""
-    asked = {edit.direction for edit in job.followed.edits}
+    protocol = job.followed
+    failed = _fit(job, store, pools, BOARD, {edit.direction for edit in protocol.edits}, _BOUNDARY)
+    if failed:
+        raise ConfigError(
+            f"the directions of the protocol could not be fitted ({failed}): give a labeller that has "
+            f"{', '.join(sorted(edit.direction for edit in protocol.edits))} with --labeller, fit directions of these names "
+            "into the store first, or leave edits out (--no-edits)"
+        )
+    if installed()[0] is not None:  # else nobody judges them
+        failed = _fit(job, store, pools, "channels", {edit.direction for edit in protocol.channels}, _CHANNEL)
+        if failed:
+            _log.warning("edits by channels are left out where there is no channel: %s", failed)
+
+
+_BOUNDARY = {"method": "interfacegan", "tails": 0.05}
+_CHANNEL = {"method": "stylespace"}
+
+
+def _fit(job: LeaderboardJob, store: Store, pools: Pools, name: str, asked: set[str], method: Mapping[str, Any]) -> str:
+    """Fit those of ``asked`` that the store has not; why some could not be."""
     if asked <= {entry["name"] for entry in store.directions.list()}:
-        return  # also where the protocol asks for none
+        return ""  # also where the protocol asks for none
     common = {"store": job.store, "labeller": job.labeller}
     sampled = {"name": BOARD, "count": job.followed.fitted_on, "generator": job.generator}
     run_sample(SampleJob.model_validate({**common, **sampled}), pools)
-    method = {"method": "interfacegan", "tails": 0.05}
-    fitted = {"name": BOARD, "samples": BOARD, "methods": (method,), "attributes": tuple(sorted(asked))}
+    prefix = CHANNEL if all(direction.startswith(CHANNEL) for direction in asked) else ""
+    attributes = tuple(sorted(direction.removeprefix(prefix) for direction in asked))
+    fitted = {"name": name, "samples": BOARD, "methods": (method,), "attributes": attributes, "prefix": prefix}
     run_fit(FitJob.model_validate({**common, **fitted}), pools)
-    failed = store.collection("fits", BOARD).errors()
-    if failed.num_rows:
-        why = "; ".join(f"{row['image_id']}: {row['message']}" for row in failed.to_pylist())
-        raise ConfigError(
-            f"the directions of the protocol could not be fitted ({why}): give a labeller that has {', '.join(sorted(asked))} "
-            "with --labeller, fit directions of these names into the store first, or leave edits out (--no-edits)"
-        )
+    failed = store.collection("fits", name).errors()
+    return "; ".join(f"{row['image_id']}: {row['message']}" for row in failed.to_pylist())
 
 
 def _own_samples(store: Store, generator: Generator, protocol: LeaderboardProtocol) -> DatasetRef:
@@ -235,33 +208,126 @@ def _own_samples(store: Store, generator: Generator, protocol: LeaderboardProtoc
 
 
 def _judge(job: LeaderboardJob, store: Store, generator: Generator, name: str, pools: Pools) -> dict[str, Any]:
+    jury = Jury(job.followed, minimised(generator))
+    judges = {"judges": [str(judge) for judge in jury.judges], "absent": sorted(jury.absent)}
+    config = {"protocol": job.followed.judged_digest, **judges}
+    more = {"judges": judges["judges"], "absent": dict(jury.absent)}
+    return _rows(job, store, generator, name, pools, JudgingWorker, config, more)
+
+
+def _more(job: LeaderboardJob, store: Store, generator: Generator, name: str, pools: Pools) -> dict[str, Any]:
+    """What was added to the rows of ``_judge`` since: each in a collection of its own, so that those rows stay as they are."""
+    protocol, jury, out = job.followed, Jury(job.followed), dict[str, Any]()
+    judges = {"judges": [str(judge) for judge in jury.judges if jury.faces is not None]}
+    if protocol.edits and inverts_again(validate(MethodConfig, store.latents[name].plan().config["method"], name)):
+        edits = {edit.direction: protocol.consistency for edit in protocol.edits}
+        out["consistency"] = _rows(job, store, generator, name, pools, ConsistencyWorker, {"edits": edits}, {})
+    if jury.faces is not None and channels_of(store, protocol):
+        config = {"protocol": protocol.of_channels.judged_digest, **judges}
+        out["channels"] = _rows(job, store, generator, name, pools, ChannelsWorker, config, judges)
+    return out
+
+
+def _references(job: LeaderboardJob, store: Store, generator: Generator, dataset: str, pools: Pools) -> dict[str, Any]:
+    """Edits by references on the photos of a data set, once for all methods; why there are none is noted for the page."""
+    protocol, path = job.followed, f"{BOARD}/{REFERENCES}.json"
+    known: dict[str, str] = json.loads(store.objects.read_if_there(path) or b"{}")
+    name, done = collection_name(dataset, protocol.reference), dict[str, Any]()
+    try:
+        if store.latents[name].manifest() is None:
+            raise ConfigError(f"it edits the photos of {name}, which has not been run")
+        editor = open_named(job, protocol.reference_editor, generator)
+        jury = ReferenceJury()
+        asked = [reference.model_dump() for reference in protocol.references]
+        judges = {"judges": [str(judge) for judge in (*Jury(protocol).judges, jury.glasses.judge)]}
+        config = {"references": asked, "editor": editor.fingerprint, **judges}
+        done[f"references {dataset}"] = {
+            "judged": _rows(job, store, generator, name, pools, ReferencesWorker, config, judges)
+        }
+    except RunStopped:
+        raise
+    except GaninvError as error:
+        known[dataset] = str(error)
+    else:
+        known.pop(dataset, None)
+    if known or store.objects.read_if_there(path) is not None:
+        store.objects.put(path, json.dumps(known, indent=1, sort_keys=True).encode())
+    return done
+
+
+def _halves(
+    job: LeaderboardJob,
+    store: Store,
+    generator: Generator,
+    dataset: str,
+    reference: DatasetRef,
+    methods: Sequence[str],
+    pools: Pools,
+) -> dict[str, Any]:
+    """Edits of the half of a data set that has least of an attribute: of all of its images, since distances of sets need many."""
+    protocol, out = job.followed, dict[str, Any]()
+    ids = reference.model_copy(update={"limit": None}).open().ids
+    if len(ids) < protocol.halves_from:
+        return out
+    judges = {"judges": [str(judge) for judge in Jury(protocol).judges]}
+    (edit,) = (edit for edit in protocol.edits if edit.direction == protocol.halves)
+    spec = {"job": job, "dataset": dataset, "reference": reference}
+
+    def run(name: str, config: dict[str, Any], ids: Sequence[str], worker: WorkerSpec) -> None:
+        said = provenance(generator, protocol_name=protocol.name, **judges)
+        plan = Plan.of("halves", {**config, **judges}, said, sorted(ids), AT_ONCE)
+        target = collection_name(dataset, name)
+        done = run_units(store.collection(HALVES, target), plan, worker, pools, f"halves {target}", grows=True)
+        out[f"halves {target}"] = {"judged": done}
+
+    run(PHOTOS, {"measure": edit.measure}, ids, WorkerSpec(PhotosWorker, spec))
+    table = store.collection(HALVES, collection_name(dataset, PHOTOS)).read()
+    below = table.filter(pa.array(lower_half(table["measure"].to_numpy())))["image_id"].to_pylist()
+    for method in methods:
+        latents = store.latents[collection_name(dataset, method)]
+        if latents.manifest() is None:
+            continue
+        planned = validate(MethodConfig, latents.plan().config["method"], method)
+        if not (inverts_again(planned) or method.startswith(CONTROL)):  # controls say what the distance is worth
+            continue
+        config = {
+            "source_digest": latents.provenance()["config_digest"],
+            "direction": edit.direction,
+            "strengths": protocol.strengths,
+        }
+        run(method, config, below, WorkerSpec(HalvesWorker, {**spec, "method": method}))
+    return out
+
+
+def _rows(
+    job: LeaderboardJob,
+    store: Store,
+    generator: Generator,
+    name: str,
+    pools: Pools,
+    worker: type[RowsWorker],
+    config: Mapping[str, Any],
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Rows of a worker, one for each image of ``latents/<name>`` that went well. ``more``: for their provenance."""
     latents = store.latents[name]
-    origin, jury = latents.provenance(), Jury(job.followed, _minimised(generator))
-    config = {
-        "source_digest": origin["config_digest"],
-        "protocol": job.followed.digest,
-        "judges": [str(judge) for judge in jury.judges],
-        "absent": sorted(jury.absent),
-    }
-    more = {"method": origin.get("method"), "protocol_name": job.followed.name, "judges": config["judges"]}
-    more["absent"] = dict(jury.absent)
+    origin = latents.provenance()
     good = set(latents.read(columns=["image_id"])["image_id"].to_pylist())
     if not good:
         raise DataError(
             f"no image came through: {next(iter(latents.errors()['message'].to_pylist()), 'there is none')}"
         )
     planned = latents.plan()
-    size = max(len(unit.ids) for unit in planned.units)
-    plan = Plan.of("leaderboard", config, provenance(generator, **more), [i for i in planned.ids if i in good], size)
-    worker = WorkerSpec(JudgingWorker, {"job": job, "name": name})
-    return run_units(
-        store.collection(JUDGED, name), plan, worker, pools, f"judge {name}", grows=True, made_of=[latents]
+    said = provenance(generator, method=origin.get("method"), protocol_name=job.followed.name, **more)
+    plan = Plan.of(
+        "leaderboard",
+        {"source_digest": origin["config_digest"], **config},
+        said,
+        [i for i in planned.ids if i in good],
+        max(len(unit.ids) for unit in planned.units),
     )
-
-
-def _minimised(generator: Generator) -> Distance | None:
-    """The distance that methods minimise here, where the generator has the critic whose features it is of."""
-    return None if generator.discriminator is None else open_distance("embedded", generator)
+    collection, spec = store.collection(worker.kind, name), WorkerSpec(worker, {"job": job, "name": name})
+    return run_units(collection, plan, spec, pools, f"{worker.kind} {name}", grows=True, made_of=[latents])
 
 
 def note_not_run(store: Store, not_run: Mapping[str, str]) -> None:
@@ -272,55 +338,3 @@ def note_not_run(store: Store, not_run: Mapping[str, str]) -> None:
     merged = {name: why for name, why in {**json.loads(there), **not_run}.items() if name not in judged}
     if merged != json.loads(there):
         store.objects.put(path, json.dumps(merged, indent=1, sort_keys=True).encode())
-
-
-class JudgingWorker:
-    """Renders inversions and edits of them, and puts both before the jury."""
-
-    def __init__(self, job: LeaderboardJob, name: str) -> None:
-        self.store = open_store(job.store)
-        self.latents, self.collection = self.store.latents[name], self.store.collection(JUDGED, name)
-        self.generator = open_generator(job.generator, default_device())
-        self.reader = job.reader(self.store, self.latents, self.generator)
-        self.sources = sources_of(self.latents, self.store)
-        self.jury = Jury(job.followed, _minimised(self.generator))
-        self.editor = Editor(self.reader, self.generator, directions_of(self.store, job.followed, self.generator))
-
-    def process(self, ids: Sequence[str]) -> list[Any]:
-        rows: list[Any] = []
-        for first in range(0, len(ids), AT_ONCE):
-            rows += self._judged(ids[first : first + AT_ONCE])
-        return rows
-
-    def _judged(self, ids: Sequence[str]) -> list[Any]:
-        images, table, errors = load_sources(self.sources, self.latents, ids, self.generator)
-        rows: list[Any] = list(errors)
-        if not table.num_rows:
-            return rows
-        code = self.reader.codes(table).to(self.generator.device)
-        source = images.to(self.generator.device)
-        rendered = self.generator.render(code)
-        photos = source
-        if self.reader.edits_need_images and self.reader.photo_side is not None:
-            larger, _, _ = load_sources(
-                self.sources, self.latents, table["image_id"].to_pylist(), self.generator, self.reader.photo_side
-            )
-            photos = larger.to(self.generator.device)
-
-        def edit(direction: str, strength: float, rows: Sequence[int]) -> Tensor:
-            return self.editor(code[rows], photos[list(rows)], direction, strength)
-
-        values = self.jury.fidelity(source, rendered) | self.jury.edits(source, rendered, edit, self.editor.of_mean)
-        rows += [
-            (image_id, {name: float(column[n]) for name, column in values.items()})
-            for n, image_id in enumerate(table["image_id"].to_pylist())
-        ]
-        return rows
-
-    def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
-        rows.sort(key=lambda row: row[0])
-        columns: dict[str, Any] = {"image_id": pa.array([row[0] for row in rows], pa.string())}
-        for name in rows[0][1] if rows else ():
-            columns[name] = pa.array(np.array([row[1][name] for row in rows], np.float32))
-        self.collection.write_part(unit.index, pa.table(columns), failures, {})
-        return {}

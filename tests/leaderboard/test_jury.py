@@ -118,7 +118,7 @@ def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() ->
 
 
 def test_a_data_set_is_a_url_or_has_fields() -> None:
-    from tasks.steps.leaderboard import LeaderboardJob
+    from tasks.steps.leaderboard_job import LeaderboardJob
 
     given = {"a": "photos", "b.url": "p.parquet", "b.where.split": "test", "b.limit": 3, "c": {"url": "x"}}
     job = LeaderboardJob.model_validate({"store": "s", "methods": ("e4e",), "datasets": given})

@@ -11,18 +11,24 @@ import torch
 from PIL import Image, ImageOps
 
 from ganinv.data.png import png_bytes
+from ganinv.directions.fitting.stylespace import channel_direction
+from ganinv.directions.styles import StyleLayout
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.files import open_generator
 from ganinv.leaderboard.board import JUDGED, Board
+from ganinv.leaderboard.halves_table import halves_of
 from ganinv.leaderboard.page import markdown, write
-from ganinv.leaderboard.protocol import LeaderboardProtocol
+from ganinv.leaderboard.protocol import ADDED, LeaderboardProtocol
 from ganinv.store import open_store
 from tasks.engine import open_pools
 from tasks.jobs.engine import Engine
-from tasks.steps.leaderboard import LeaderboardJob, check_identity, run_leaderboard, small_faces
+from tasks.steps.leaderboard import _agree, check_identity, run_leaderboard, small_faces
+from tasks.steps.leaderboard_job import LeaderboardJob
 
 pytest.importorskip("dlib")
-PROTOCOL = LeaderboardProtocol(name="small", samples=9, fitted_on=400, strengths=(2.0,), resamples=100)
+PROTOCOL = LeaderboardProtocol(
+    name="small", samples=9, fitted_on=400, strengths=(2.0,), resamples=100, channels=(), references=(), halves=""
+)
 
 
 def run(store: Path, *methods: str, **more: object) -> dict[str, object]:
@@ -75,7 +81,7 @@ def test_a_board_is_made_grown_and_drawn(tmp_path: Path) -> None:
     drawn = contents(page)
     assert (page / "leaderboard.html").read_text().count(
         "<tr><td>"
-    ) == 2 * 4 + 6  # two tables of two data sets, and strips
+    ) == 2 * 6 + 6  # three tables of two data sets, and strips
     assert drawn["leaderboard-samples.jpg"] != drawn["leaderboard-noise.jpg"]
     again = run(store, "e4e", str(quick), datasets={"noise": str(photos)})
     assert {one["judged"]["units_computed"] for one in again["boards"].values()} == {0}
@@ -114,6 +120,55 @@ def test_what_cannot_run_is_a_row_with_its_reason_and_a_board_has_one_protocol(t
     assert "no encoder at 'nobody'" in Board(open_store(str(store))).not_run("samples")["missing"]
     with pytest.raises(ConfigError, match="numbers of both cannot be in one table"):
         run(store, "e4e", protocol=PROTOCOL.model_copy(update={"seed": 1}))
+
+
+def test_a_board_of_the_protocol_before_goes_on_under_this_one(tmp_path: Path) -> None:
+    """What is new only adds numbers, so rows that were judged before stay."""
+    now = LeaderboardProtocol()
+    assert now.judged_digest.startswith("db614339")  # of leaderboard-2, as the rows of that board have it
+    store, path = open_store(str(tmp_path)), "board/protocol.json"
+    before = {**now.model_dump(mode="json", exclude=set(ADDED)), "name": "leaderboard-2"}
+    store.objects.put(path, json.dumps(before).encode())
+    _agree(store, now)
+    assert json.loads(store.objects.read(path)) == now.model_dump(mode="json")
+    store.objects.put(path, json.dumps({**before, "seed": 1}).encode())
+    with pytest.raises(ConfigError, match="numbers of both cannot stand in one table"):
+        _agree(store, now)
+
+
+@pytest.mark.slow
+def test_what_was_added_to_the_protocol_is_computed_alone_and_once(tmp_path: Path) -> None:
+    """Consistency, a channel, edits by references and edited halves, of a board that was made without."""
+    run(tmp_path, "e4e", "configs/controls/mean.yaml")
+    store, g = open_store(str(tmp_path)), open_generator("portraits-64")
+    layout = StyleLayout.of(g)
+    channel = channel_direction(layout, layout.index("convs.4", 7), 5.0, g.name, g.fingerprint, name="channel-smile")
+    store.directions.put(channel)
+    new = ("channels", "channel_strengths", "references", "halves")
+    asked = {name: getattr(LeaderboardProtocol(), name) for name in new}
+    wanted = PROTOCOL.model_copy(update={**asked, "halves_from": 9})
+    rows = {name: one for name, one in contents(tmp_path).items() if name.startswith(("leaderboard/", "latents/"))}
+    (tmp_path / "board/protocol.json").write_text(wanted.model_dump_json(indent=1))
+    first = run(tmp_path, "e4e", "configs/controls/mean.yaml", protocol=wanted)
+    after = contents(tmp_path)
+    assert {name: after[name] for name in rows} == rows
+    computed = {name: part["units_computed"] for one in first["boards"].values() for name, part in one.items()}
+    assert computed["channels"] == 1
+    board = Board(store)
+    e4e, mean = (board.rows["samples"][name].values for name in ("e4e", "control-mean"))
+    np.testing.assert_allclose(mean["smile_lec"], 1, atol=0.05)  # the mean face finds nothing again
+    assert np.nanmean(e4e["smile_found"]) > 0.4
+    assert np.isfinite(e4e["channel-smile_reached"]).sum() >= 8
+    assert set(board.references("samples")) >= {"reference-editor:smile_taken", "control-swap:glasses_side"}
+    halves = halves_of(board, "samples")
+    assert set(halves) == {"photos", "e4e", "control-mean"}
+    assert halves["control-mean"].unedited.mean > halves["e4e"].unedited.mean
+    text = markdown(board)
+    for title in ("Latent editing consistency", "Single channels of S", "Edits by a reference", "Edited halves"):
+        assert f"### {title}" in text
+    again = run(tmp_path, "e4e", "configs/controls/mean.yaml", protocol=wanted)
+    assert {part["units_computed"] for one in again["boards"].values() for part in one.values()} == {0}
+    assert contents(tmp_path) == after
 
 
 def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ganinv.leaderboard.board import beside
 from ganinv.leaderboard.columns import editability, fidelity
 from ganinv.leaderboard.fronts import front, fronts
-from ganinv.leaderboard.page import markdown, tables
+from ganinv.leaderboard.page import markdown
+from ganinv.leaderboard.protocol import LeaderboardProtocol
 from ganinv.leaderboard.said import sentences
+from ganinv.leaderboard.tables import tables
 from tests.leaderboard.made_up import board, row
 
 
@@ -59,8 +62,8 @@ def test_what_could_not_run_is_a_row_with_its_reason(tmp_path: Path) -> None:
     assert "| psp | not run: no encoder at 'psp' |" in text
     assert "## other, none" in text  # of a data set on which nothing ran, too
     assert "| psp | not run: a / b |" in text
-    widths = {line.count("|") for line in text.partition("## photos")[2].splitlines() if "|" in line}
-    assert len(widths) == 1
+    for table in text.partition("## photos")[2].split("### ")[1:]:
+        assert len({line.count("|") for line in table.splitlines() if "|" in line}) == 1, table
 
 
 def test_a_judge_that_is_not_there_is_a_column_less_in_words(tmp_path: Path) -> None:
@@ -111,7 +114,35 @@ def test_intervals_are_of_pairs_and_every_number_is_kept(tmp_path: Path) -> None
     assert kept["psp", "mse"]["low"] < kept["psp", "mse"]["mean"] < kept["psp", "mse"]["high"]
     assert kept["psp", "mse_to_reference"]["mean"] == 0.5
     assert kept["psp", "bytes"]["mean"] == 5000
-    assert made.table().schema.metadata[b"protocol"] == b"leaderboard-2"
+    assert made.table().schema.metadata[b"protocol"] == b"leaderboard-3"
+
+
+def test_consistency_says_what_it_compares_and_who_has_none(tmp_path: Path) -> None:
+    numbers = {"mse": 0.1, "yaw_lec": 0.5, "yaw_cycle": 0.2, "yaw_found": 0.9}
+    features = replace(row("sfe", **numbers), holds=("features",))
+    made = board(tmp_path, row("e4e", **numbers), features, replace(row("pti", mse=0.1), again=False))
+    (table,) = (each for each in tables(made, "photos") if each.title == "Latent editing consistency")
+    assert [column.key for column in table.columns] == ["yaw_lec", "yaw_cycle", "yaw_found", "compared"]
+    assert [cells[-1].text for cells in table.rows.values()] == ["W+", "W+; not its features"]
+    assert list(table.missing) == ["pti"]
+    assert "| pti | not run: its inversion is an optimisation" in markdown(made)
+    assert not [t for t in tables(board(tmp_path, row("e4e", mse=1)), "photos") if "consistency" in t.title]
+
+
+def test_channels_stand_beside_w_on_the_images_that_both_change(tmp_path: Path) -> None:
+    """A channel that only moves the easy faces is not compared on these alone."""
+    hard, easy = np.array([np.nan, 1.0, 1.0, np.nan] * 3), np.array([1.0, 1.0, 1.0, np.nan] * 3)
+    side = np.array([9.0, 0.1, 0.3, 9.0] * 3)
+    values = {"smile_strength": easy, "smile_side": side, "smile_identity_0.08": side}
+    values |= {f"channel-{name}": value for name, value in values.items()} | {"channel-smile_strength": hard}
+    found = beside(values, LeaderboardProtocol())
+    assert np.nanmean(found["smile_side@both"]) == np.nanmean(found["channel-smile_side@both"])
+    np.testing.assert_allclose(np.nanmean(found["smile_identity@both"]), 0.2)
+    assert beside({}, LeaderboardProtocol()) == {}
+    made = board(tmp_path, row("e4e", mse=0.1, **{"channel-smile_reached": 0.5}, **found), row("old", mse=0.1))
+    (table,) = (each for each in tables(made, "photos") if each.title.startswith("Single channels"))
+    assert list(table.rows) == ["e4e"]  # the other was not asked yet
+    assert "| smile side ↓ |" in markdown(made)
 
 
 def test_speckles_are_named(tmp_path: Path) -> None:
