@@ -41,7 +41,11 @@ def strips(board: Board, dataset: str, generator: str | None = None) -> dict[str
     out = {"": _side_by_side(torch.cat([photos, empty]))}
     for method in methods:
         latents = board.store.latents[collection_name(dataset, method)]
-        out[method] = _side_by_side(_rendered(board, latents, ids, photos, g))
+        try:
+            shown = _rendered(board, latents, ids, photos, g)
+        except GaninvError:  # of an inverter that is gone, or was trained again since: the row stays white
+            shown = torch.cat([torch.ones_like(photos), empty])
+        out[method] = _side_by_side(shown)
     return out
 
 
