@@ -66,7 +66,7 @@ class Packed(Sequence[SourceRef]):
 
 
 class Listing(Mapping[str, SourceRef]):
-    """id -> source, sorted by id. Ids are made of the sources when they are asked for; to see all, :meth:`pairs` is the fast way."""
+    """id -> source, sorted by id. Ids are made of the sources when they are asked for. To see all, :meth:`pairs` is fast."""
 
     def __init__(self, sources: Packed, order: Sequence[int]) -> None:
         """``order``: of each id, by ids, where its source is."""
@@ -127,8 +127,7 @@ def _shard_of(source: SourceRef) -> SourceRef:
     """What a source shares with the others of its shard: of its uri and its key what comes before the first mark."""
     uri, mark, _ = source.uri.partition("#")
     key, between, _ = source.key.partition(BETWEEN)
-    shared = {"offset": None, "length": None, "row": None}
-    return replace(source, uri=uri + mark, key=key + between, **shared)
+    return replace(source, uri=uri + mark, key=key + between, offset=None, length=None, row=None)
 
 
 def _lies_in(source: SourceRef, file: SourceRef) -> bool:

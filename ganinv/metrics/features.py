@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics.pairwise import polynomial_kernel
 
 from ganinv.errors import DataError
 from ganinv.metrics.moments import Moments
@@ -50,6 +49,8 @@ def kid(
 
 def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased estimate of the squared maximum mean discrepancy under the cubic kernel, of a [N, D] and b [M, D]."""
+    from sklearn.metrics.pairwise import polynomial_kernel  # a second that every worker of every step would spend
+
     n, m = len(a), len(b)
     aa, bb, ab = (polynomial_kernel(x, y, degree=3, gamma=1 / a.shape[1], coef0=1) for x, y in ((a, a), (b, b), (a, b)))
     # An element's similarity with itself is what makes the plain mean biased.
