@@ -163,11 +163,12 @@ def run_units(
     """
     if plan.units and not collection.exists():  # there is work to do, and the plan says what began it
         plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu, little).place.as_dict()})
-    news, there = News.of(collection, made_of), plan.ids
+    news = News.of(collection, made_of)
+    there = plan.ids if news.ids else []  # a list of millions, for the whole run
     plan = collection.start(plan, grows=grows, reread=reread, prepare=prepare)
     done = collection.done()
     left = [unit for unit in plan.units if unit.index not in done]
-    changed = [*(again(plan) if again is not None else ()), *(news.follow(collection, there) if news.ids else ())]
+    changed = [*(again(plan) if again is not None else ()), *news.follow(collection, there)]
     if pools.engine.retry_failed or changed:
         reopened = collection.reopen(failed=pools.engine.retry_failed, also=changed)
         left = sorted([*left, *reopened], key=lambda unit: unit.index)

@@ -61,3 +61,29 @@ def test_codes_of_rows_are_made_by_their_reader_alone() -> None:
     kept = ROOT / "ganinv/records"
     users = [name for name, path in modules().items() if path.parent != kept and "table_to_code" in path.read_text()]
     assert users == []
+
+
+def test_workers_import_no_library_that_they_may_not_need() -> None:
+    """Every worker of every step imports what ``invert`` does: scikit-learn, with SciPy and pandas behind it, was half of it."""
+    known, slow = modules(), {"sklearn", "scipy", "pandas", "matplotlib"}
+    seen, left = set[str](), ["tasks.steps.invert", "ganinv.judges.faces"]  # which looks at photos beside it
+    while left:
+        name = left.pop()
+        if name in seen or name not in known:
+            continue
+        seen.add(name)
+        for node in ast.parse(known[name].read_text()).body:  # not what functions import, nor what is for types alone
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                of = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                names = [".".join([*of, alias.name]) for alias in node.names]
+                assert not slow.intersection(n.partition(".")[0] for n in names), (
+                    f"{name} imports {names}: in a function"
+                )
+                left += [module for name_of in names for module in (name_of, *_above(name_of))]
+    assert len(seen) > 100
+
+
+def _above(name: str) -> Iterator[str]:
+    """The packages that a module lies in: to import it runs them."""
+    while name := name.rpartition(".")[0]:
+        yield name

@@ -26,10 +26,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ganinv.store import RowError, Unit
 from tasks.pool import UnitReport
+
+if TYPE_CHECKING:
+    from tasks.steps.invert import InvertJob
 
 BATCH = 64
 
@@ -192,30 +195,25 @@ def memory(place: Path, sizes: Sequence[int], args: argparse.Namespace) -> None:
 
 def driver_process(folder: Path, out: Path, _: int, args: argparse.Namespace) -> None:
     """A run whose workers compute nothing, so that 100,000 images take seconds."""
-    from ganinv.store import open_store
-    from tasks.engine import Engine, open_pools, run_units
-    from tasks.pool import WorkerSpec
+    from tasks.engine import Engine, open_pools
     from tasks.sources import DatasetRef
-    from tasks.steps.invert import InvertJob, plan_invert
+    from tasks.steps.invert import InvertJob, run_invert
 
     fields = {"store": str(out), "dataset": DatasetRef(url=str(folder)), "method": "e4e"}
-    job = InvertJob.model_validate(fields)
     with open_pools(Engine(kind=args.engine, slots=args.slots, quiet=True)) as pools:
         pools.get()
         before = _peak()
-        collection = open_store(job.store).latents["e4e"]
-        spec = WorkerSpec(WritingWorker, {"store": job.store})
-        run_units(collection, plan_invert(job), spec, pools, "write")
+        run_invert(InvertJob.model_validate(fields), pools, worker=WritingWorker)  # type: ignore[arg-type]
         out.with_suffix(".json").write_text(json.dumps([before, _peak()]))
 
 
 class WritingWorker:
     """Writes the parts of its units, with nothing in them but ids."""
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, job: InvertJob, method: object) -> None:
         from ganinv.store import open_store
 
-        self.collection = open_store(store).latents["e4e"]
+        self.collection = open_store(job.store).latents[job.collection_name]
 
     def process(self, ids: Sequence[str]) -> list[Any]:
         return list(ids)

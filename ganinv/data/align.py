@@ -56,8 +56,8 @@ def cut_quad(image: Image.Image, quad: np.ndarray, size: int, supersample: int =
         DataError: it lies outside the image.
     """
     image, quad = _shrink(image, quad, size)
-    image, quad = _crop(image, quad)
-    image, quad = _pad(image, quad)
+    if _leaves(image, quad):
+        image, quad = _pad(*_crop(image, quad))
     corners = tuple((quad + 0.5).ravel().tolist())
     warped = image.transform((size * supersample,) * 2, Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
     return warped if supersample == 1 else warped.resize((size, size), Image.Resampling.LANCZOS)
@@ -139,6 +139,18 @@ def _extent(quad: np.ndarray) -> tuple[int, int, int, int]:
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
+def _leaves(image: Image.Image, quad: np.ndarray) -> bool:
+    """Whether the square, with what is filtered around it, leaves the image."""
+    return bool(_beyond(image, quad).max() > _border(quad) - 4)
+
+
+def _beyond(image: Image.Image, quad: np.ndarray) -> np.ndarray:
+    """Pixels by which the square and a border go beyond the image: left, top, right, bottom."""
+    border, (left, top, right, bottom) = _border(quad), _extent(quad)
+    outside = (-left + border, -top + border, right - image.width + border, bottom - image.height + border)
+    return np.maximum(outside, 0)
+
+
 def _crop(image: Image.Image, quad: np.ndarray) -> tuple[Image.Image, np.ndarray]:
     """Keep only the square and a border: padding and blurring the rest would be waste."""
     border = _border(quad)
@@ -154,13 +166,8 @@ def _crop(image: Image.Image, quad: np.ndarray) -> tuple[Image.Image, np.ndarray
 
 def _pad(image: Image.Image, quad: np.ndarray) -> tuple[Image.Image, np.ndarray]:
     """Where the square leaves the image: mirror the image, blur the mirrored part, and fade to the median colour."""
-    border, side = _border(quad), quad_side(quad)
-    left, top, right, bottom = _extent(quad)
-    outside = (-left + border, -top + border, right - image.width + border, bottom - image.height + border)
-    pad = np.maximum(outside, 0)
-    if pad.max() <= border - 4:
-        return image, quad
-    pad = np.maximum(pad, round(side * 0.3))
+    side = quad_side(quad)
+    pad = np.maximum(_beyond(image, quad), round(side * 0.3))
     values = np.asarray(image, np.float32)
     values = np.pad(values, ((pad[1], pad[3]), (pad[0], pad[2]), (0, 0)), mode="reflect")
     height, width = values.shape[:2]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from ganinv.data.kinds import begins_as_image, is_image
@@ -186,3 +187,8 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _list(names: list[str]) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def has_equal(ordered: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether a sorted column without nulls has a value twice. Arrow's hash tables are ten times what they count."""
+    return bool(pc.any(pc.equal(ordered[1:], ordered[:-1])).as_py())

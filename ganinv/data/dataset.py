@@ -20,6 +20,7 @@ from ganinv.data.discover import discover
 from ganinv.data.identity import identified
 from ganinv.data.kinds import suffix_of
 from ganinv.data.left_out import LeftOut
+from ganinv.data.listing import Listing
 from ganinv.data.names import clean_id, from_text
 from ganinv.data.resize import to_resolution
 from ganinv.data.source import Place, SourceRef
@@ -62,6 +63,9 @@ def open_dataset(
     place = Place(str(url), dict(storage_options))
     found = discover(place, Wanted(image_column, id_column, dict(where or {})))
     if known is None:
+        listing = Listing.of(found.sources)
+        if listing is not None:  # as nearly always
+            return Dataset(place, listing.first(limit), found.left)
         sources, changes = identified(found.sources), Changes()
     else:
         sources, changes = reconciled(place, found, known, lambda some: Dataset(place, some).sha256())
@@ -123,10 +127,10 @@ class Dataset:
         return len(self.sources)
 
     def forget(self) -> None:
-        """Let go of all sources, once an index has them (``ganinv.data.index``): of ten million images they are gigabytes, and
+        """Let go of all sources, once an index has them (``ganinv.data.index``): of ten million images they are a gigabyte, and
         a run that goes on for days reads none of them. The data set is empty then."""
         self.__dict__.pop("ids", None)
-        if isinstance(self.sources, dict):
+        if isinstance(self.sources, dict | Listing):
             self.sources.clear()
 
     def read(self, image_id: str) -> bytes:

@@ -14,9 +14,10 @@ from ganinv.data.folder import file_sources, images_by_content
 from ganinv.data.identity import file_key
 from ganinv.data.kinds import IMAGE_SUFFIXES, is_archive, is_image, says_nothing, suffix_of
 from ganinv.data.left_out import LeftOut
+from ganinv.data.listing import Packed
 from ganinv.data.names import clean_id
 from ganinv.data.shards import SHARDS
-from ganinv.data.source import MAGIC, Place, SourceRef, reading
+from ganinv.data.source import MAGIC, Place, reading
 from ganinv.data.table import Wanted, table_sources, without_images
 from ganinv.data.walk import Listed, files_below, listed_file
 from ganinv.errors import DataError
@@ -30,7 +31,7 @@ class Found:
     """A listing: one source for each image, the folder that their keys are relative to, what is no image, and the versions of
     the shards by their keys."""
 
-    sources: list[SourceRef]
+    sources: Packed
     base: str
     left: LeftOut = field(default_factory=LeftOut)
     shards: Mapping[str, str | None] = field(default_factory=dict)
@@ -57,13 +58,13 @@ def discover(place: Place, wanted: Wanted) -> Found:
             f"{place.url} holds {next(iter(present))}: --where, --image-column and --id-column need a Parquet table"
         )
     if images:
-        return Found(list(file_sources(place, files, images, base)), base, left)
+        return Found(Packed(file_sources(place, files, images, base)), base, left)
     ((kind, holders),) = present.items()
     if tables:
-        sources = table_sources(place, files, tables, base, wanted, left)
+        sources = Packed(table_sources(place, files, tables, base, wanted, left))
     else:
         ((suffix, paths),) = shards.items()
-        sources = SHARDS[suffix](place, files, paths, base, left)
+        sources = Packed(SHARDS[suffix](place, files, paths, base, left))
     if not any(source.fault is None for source in sources):
         raise DataError(_no_images(place, sources, kind, len(holders)))
     return Found(sources, base, left, {file_key(path, base): files[path].version for path in holders})
@@ -189,7 +190,7 @@ def _nothing(place: Place, files: Mapping[str, Listed], left: LeftOut) -> str:
     return f"no image at {place.url}: looked for {looked_for}; {among}{told}"
 
 
-def _no_images(place: Place, sources: list[SourceRef], kind: str, count: int) -> str:
+def _no_images(place: Place, sources: Packed, kind: str, count: int) -> str:
     if sources:
         more = f"; and {len(sources) - 1} more" if len(sources) > 1 else ""
         return f"no image can be read at {place.url}: {sources[0].uri}: {sources[0].fault}{more}"

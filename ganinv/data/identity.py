@@ -73,11 +73,6 @@ def identified(
         known: key -> id, of images that have been planned; they keep theirs.
         taken: ids that no newcomer gets.
     """
-    sources = list(sources)
-    if not known and not taken:
-        alone = {names_of(source)[0]: source for source in sources}
-        if len(alone) == len(sources):  # as nearly always, and there are millions of them
-            return alone
     found: dict[str, SourceRef] = {}
     new: list[tuple[str, str, SourceRef]] = []
     for source in sources:

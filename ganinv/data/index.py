@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ganinv.data.dataset import Dataset, LoadedBatch, Photo
+from ganinv.data.listing import in_order
 from ganinv.data.names import from_text, to_text
 from ganinv.data.source import Place, SourceRef
 from ganinv.errors import StoreError
@@ -50,18 +51,26 @@ def write_index(
     Args:
         instead: sources that take the place of the data set's, or that it does not have.
     """
-    sources, ids = {**dataset.sources, **instead} if instead else dataset.sources, list(ids)
+    sources: Mapping[str, SourceRef] = dict(in_order(dataset.sources)) | dict(instead) if instead else dataset.sources
+    ids = sorted(ids)
     while True:
         files = _files_after(objects, folder, 0)
         known = _newest(objects, files)
-        new = sorted(i for i in ids if i in sources and known.get(i) != sources[i])
-        if not new:
+        new = ((i, source) for i, source in in_order(sources) if _has(ids, i) and known.get(i) != source)
+        data = _table_bytes(new)
+        if data is None:
             return
         try:
-            objects.create(f"{folder}/{index_name(len(files))}", _table_bytes([sources[i] for i in new], new))
+            objects.create(f"{folder}/{index_name(len(files))}", data)
         except FileExistsError:  # of a run that started at the same moment, maybe of other images
             continue
         return
+
+
+def _has(ordered: Sequence[str], image_id: str) -> bool:
+    """A set of a million ids would be more than all that is written of them."""
+    place = bisect_left(ordered, image_id)
+    return place < len(ordered) and ordered[place] == image_id
 
 
 def read_index(objects: Objects, folder: str) -> dict[str, SourceRef]:
@@ -220,11 +229,16 @@ def _opened(objects: Objects, path: str, read: Callable[[Any], T]) -> T:
         return read(file)
 
 
-def _table_bytes(sources: Sequence[SourceRef], ids: Sequence[str]) -> bytes:
-    """Sources of sorted ids as Parquet."""
-    rows = {name: [getattr(source, name) for source in sources] for name in (*_TEXT, *_NUMBERS)}
-    rows["path"] = [to_text(path) for path in rows["path"]]
-    sink = io.BytesIO()
-    table = pa.table({"image_id": list(ids), **rows}, _SCHEMA)
-    pq.write_table(table, sink, compression="zstd", row_group_size=GROUP, write_statistics=["image_id"])
+def _table_bytes(rows: Iterable[tuple[str, SourceRef]]) -> bytes | None:
+    """Ids in order, with their sources, as Parquet; None where there is none."""
+    rows, sink, writer = iter(rows), io.BytesIO(), None
+    while group := list(islice(rows, GROUP)):
+        columns = {name: [getattr(source, name) for _, source in group] for name in (*_TEXT, *_NUMBERS)}
+        columns["path"] = [to_text(path) for path in columns["path"]]
+        if writer is None:
+            writer = pq.ParquetWriter(sink, _SCHEMA, compression="zstd", write_statistics=["image_id"])
+        writer.write_table(pa.table({"image_id": [image_id for image_id, _ in group], **columns}, _SCHEMA))
+    if writer is None:
+        return None
+    writer.close()
     return sink.getvalue()

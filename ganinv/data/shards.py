@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ganinv.registry import Registry
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Lister = Callable[
     ["Place", Mapping[str, "Listed"], Sequence[str], str, "LeftOut"],
-    "list[SourceRef]",
+    "Iterable[SourceRef]",
 ]
 """(place, every file of the listing by path, the shards among them, the folder that keys are relative to, what is left out) ->
 one source with a byte range for each image, and one with a ``fault`` for each shard that cannot be read to its end."""

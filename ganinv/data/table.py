@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ganinv.data.columns import NoImages, Sample, image_bytes, image_column
+from ganinv.data.columns import NoImages, Sample, has_equal, image_bytes, image_column
 from ganinv.data.decode import ImageRefused
 from ganinv.data.identity import file_key, row_key
 from ganinv.data.left_out import LeftOut
@@ -24,6 +25,8 @@ ID_NAMES = ("face_id", "image_id", "id")
 """The first is of aligned faces (``ganinv align``), of which a photo may have several."""
 BY_ROW = "none"
 """As an id column: no column, ids are made of the file's name and the row's number."""
+AT_ONCE = 1024
+"""Ids that are Python strings at once."""
 _AGAIN = "copy it again"
 
 
@@ -43,19 +46,19 @@ class Wanted:
 
 def table_sources(
     place: Place, files: Mapping[str, Listed], tables: Sequence[str], base: str, wanted: Wanted, left: LeftOut
-) -> list[SourceRef]:
+) -> Iterator[SourceRef]:
     """One source for each row that ``where`` keeps, and one with a ``fault`` for each file that cannot be read.
 
     Raises:
         DataError: no file has what is asked for; or rows that cannot be distinguished.
     """
-    found: list[SourceRef] = []
     refusals: list[DataError] = []
     seen: dict[str, set[str]] = defaultdict(set)
+    some = faults = False
     for path, uri in zip(tables, place.uris(tables), strict=True):
         listed, key = files[path], file_key(path, base)
         try:
-            rows = list(_rows(place, path, uri, key, listed, wanted, seen))
+            count, rows = _rows(place, path, uri, key, listed, wanted, seen)
         except Unavailable:
             raise
         except _Unreadable as error:
@@ -64,17 +67,18 @@ def table_sources(
             refusals.append(error)
             fault = str(error)
         else:
-            if not rows and not wanted.where:
+            if not count and not wanted.where:
                 left.add(".parquet", "they have no row", clean_id(path))
-            found += rows
+            some = some or count > 0
+            yield from rows
             continue
-        found.append(SourceRef(uri, path, length=listed.size, key=key, version=listed.version, fault=clean_id(fault)))
-    if refusals and all(source.fault is not None for source in found):
+        faults = True
+        yield SourceRef(uri, path, length=listed.size, key=key, version=listed.version, fault=clean_id(fault))
+    if refusals and not some:
         raise refusals[0]
-    if wanted.where and not found:
+    if wanted.where and not some and not faults:
         told = "; ".join(f"{key} has {', '.join(sorted(seen[key])[:8])}" for key in wanted.where)
         raise DataError(f"no row of {place.url} has {dict(wanted.where)}: {told}")
-    return found
 
 
 class _Unreadable(DataError):
@@ -89,7 +93,8 @@ def _rows(
     listed: Listed,
     wanted: Wanted,
     seen: dict[str, set[str]],
-) -> Iterable[SourceRef]:
+) -> tuple[int, Iterator[SourceRef]]:
+    """How many rows a file has of what is wanted, and a source for each. All errors come at once, none while these are made."""
     if not listed.size:
         raise _Unreadable(f"the Parquet file has no bytes: {_AGAIN}")
     try:
@@ -100,42 +105,47 @@ def _rows(
             column = image_column(schema, wanted.image_column, uri, _sample(parquet))
             id_column = _id_column(schema, wanted.id_column, uri)
             needed = dict.fromkeys([*([id_column] if id_column else []), *_known(wanted.where, schema, uri)])
-            rows = parquet.read(columns=list(needed)).to_pydict() if needed else {}
+            rows = parquet.read(columns=list(needed), use_threads=False)
+            rows.validate(full=True)  # text that is none
     except Unavailable:
         raise
     except DataError as error:
         if error.__cause__ is None:
             raise
         raise _Unreadable(f"not a whole Parquet file ({error.__cause__}): {_AGAIN}") from error
-    for name in wanted.where:
-        seen[name].update(str(value) for value in rows[name])
-    where = wanted.where
     kept: Sequence[int] = range(count)
-    if where:
-        kept = [r for r in kept if all(_equal(rows[name][r], value) for name, value in where.items())]
-    ids = _ids(rows[id_column], kept, id_column, uri) if id_column else {}
-    for row in kept:
-        inside = row_key(key, row, ids.get(row))
-        yield SourceRef(f"{uri}#{row}", path, None, None, row, column, inside, listed.version)
+    for name, value in wanted.where.items():
+        values = rows[name].to_pylist()
+        seen[name].update(map(str, values))
+        kept = [row for row in kept if _equal(values[row], value)]
+    ids = _ids(rows[id_column], kept, id_column, uri) if id_column else repeat(None, len(kept))
+
+    def source(row: int, name: str | None) -> SourceRef:
+        return SourceRef(f"{uri}#{row}", path, None, None, row, column, row_key(key, row, name), listed.version)
+
+    return len(kept), map(source, kept, ids)
 
 
-def _ids(values: Sequence[Any], kept: Sequence[int], column: str, uri: str) -> dict[int, str | None]:
-    """row -> its id; a :class:`DataError` where rows of one file cannot be distinguished."""
-    if isinstance(kept, range) and len(set(values)) == len(values) and all(type(value) is str for value in values):
-        return dict(enumerate(values))
+def _ids(values: pa.ChunkedArray, kept: Sequence[int], column: str, uri: str) -> Iterable[str | None]:
+    """The ids of the rows that are kept; a :class:`DataError` where rows of one file cannot be distinguished."""
+    text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    if text and len(kept) == len(values) and not values.null_count and not has_equal(values.sort()):
+        few = pa.table({column: values}).to_batches(AT_ONCE)
+        return chain.from_iterable(batch.column(0).to_pylist() for batch in few)
     advice = f"name a column of unique ids with --id-column, or --id-column {BY_ROW} to number the rows"
     ids: dict[int, str | None] = {}
     for row in kept:
-        if values[row] is None:
+        value = values[row].as_py()
+        if value is None:
             raise DataError(f"row {row} of {uri} has no {column}: give every row one, or {advice}")
-        ids[row] = _as_id(values[row])
+        ids[row] = _as_id(value)
     twice = sorted(value for value, count in Counter(ids.values()).items() if count > 1 and value is not None)
     if twice:
         raise DataError(
             f"{len(twice)} ids in the column {column!r} of {uri} come more than once, such as {twice[0]!r}: choose rows with "
             f"--where, or {advice}"
         )
-    return ids
+    return list(ids.values())
 
 
 def _as_id(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,22 +21,18 @@ _AGAIN = "copy it again, or unpack it if it is compressed"
 
 def tar_sources(
     place: Place, files: Mapping[str, Listed], shards: Sequence[str], base: str, left: LeftOut
-) -> list[SourceRef]:
+) -> Iterator[SourceRef]:
     """One source for each image in uncompressed tar files, and one with a ``fault`` for each shard that cannot be read to its
     end. What comes before the fault is there."""
-    found: list[SourceRef] = []
     for shard, uri in zip(shards, place.uris(shards), strict=True):
         listed, key = files[shard], file_key(shard, base)
         members: dict[str, SourceRef] = {}
         fault = _read(place, shard, uri, key, listed, members, left)
         if not members and fault is None:
             left.add(".tar", "no image is in them", clean_id(shard))
-        found += members.values()
+        yield from members.values()
         if fault is not None:
-            found.append(
-                SourceRef(uri, shard, length=listed.size, key=key, version=listed.version, fault=clean_id(fault))
-            )
-    return found
+            yield SourceRef(uri, shard, length=listed.size, key=key, version=listed.version, fault=clean_id(fault))
 
 
 def _read(

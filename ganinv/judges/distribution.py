@@ -6,8 +6,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import pairwise_distances
-from sklearn.neighbors import NearestNeighbors
 
 from ganinv.errors import DataError
 
@@ -48,12 +46,17 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> Pre
 
 def nearest_neighbours(rows: np.ndarray, references: np.ndarray) -> Neighbours:
     """The nearest of ``references`` [M, D] to each of ``rows`` [N, D], Euclidean."""
+    from sklearn.neighbors import NearestNeighbors  # a second that a look at faces need not spend
+
     _check(rows, references)
     distance, index = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(references).kneighbors(rows)
     return Neighbours(distance[:, 0], index[:, 0])
 
 
 def _share_inside(rows: np.ndarray, members: np.ndarray, k: int) -> float:
+    from sklearn.metrics import pairwise_distances
+    from sklearn.neighbors import NearestNeighbors
+
     radii = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(members).kneighbors()[0][:, -1]  # itself left out
     inside = [(pairwise_distances(rows[n : n + 512], members) <= radii).any(1) for n in range(0, len(rows), 512)]
     return float(np.concatenate(inside).mean())

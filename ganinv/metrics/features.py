@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics.pairwise import polynomial_kernel
 
 from ganinv.errors import DataError
 from ganinv.metrics.moments import Moments
@@ -55,6 +54,8 @@ def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
 
 def cubic_kernels(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The cubic kernel within a [N, D], within b [M, D], and between them: [N, N], [M, M], [N, M]."""
+    from sklearn.metrics.pairwise import polynomial_kernel  # a second that every worker of every step would spend
+
     aa, bb, ab = (polynomial_kernel(x, y, degree=3, gamma=1 / a.shape[1], coef0=1) for x, y in ((a, a), (b, b), (a, b)))
     return aa, bb, ab
 
