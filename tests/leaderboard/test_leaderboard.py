@@ -132,7 +132,7 @@ def test_a_board_of_the_protocol_before_goes_on_under_this_one(tmp_path: Path) -
     _agree(store, now)
     assert json.loads(store.objects.read(path)) == now.model_dump(mode="json")
     store.objects.put(path, json.dumps({**before, "seed": 1}).encode())
-    with pytest.raises(ConfigError, match="numbers of both cannot stand in one table"):
+    with pytest.raises(ConfigError, match="numbers of both cannot be in one table"):
         _agree(store, now)
 
 
@@ -208,6 +208,7 @@ def test_the_judge_of_identity_is_checked_on_people(tmp_path: Path, demo_picture
         check_identity(other, open_store(other.store), open_generator("portraits-64"), other.datasets)
 
 
+@pytest.mark.seconds
 def test_small_faces_are_a_data_set_by_name(tmp_path: Path) -> None:
     first = small_faces(open_store(str(tmp_path)))
     names = contents(tmp_path)

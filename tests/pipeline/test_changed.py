@@ -93,6 +93,7 @@ def test_a_new_photo_under_an_old_name_is_computed_again_in_every_step(world: Pa
     assert (invert(world)["units_computed"], steps_after(world)) == (0, [0, 0, 0])
 
 
+@pytest.mark.seconds
 def test_a_changed_image_is_an_error_row_where_that_is_asked_for(world: Path, faces: Path) -> None:
     invert(world)
     steps_after(world)

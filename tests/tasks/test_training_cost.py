@@ -16,7 +16,7 @@ from tests.contracts.inverters import World, recipe_of
 def test_two_steps_say_what_all_cost(tmp_path: Path) -> None:
     world = World(tmp_path)
     assert world.generator.resolution == 32
-    recipe = recipe_of("psp", steps=100).model_copy(update={"checkpoint_every": 10})
+    recipe = recipe_of("psp", steps=100, batch_size=8).model_copy(update={"checkpoint_every": 10})
     job = TrainJob(
         store=str(tmp_path / "store"),
         recipe=recipe,
