@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 # One process here must not take every core of a shared machine; Ray workers are given their own share by the pool.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
-# Tests run in as many processes, which share the cores; PARALLEL=-n0 runs them in one.
-PARALLEL ?= -n $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES)) --dist loadgroup
+# Tests run in one process more than that, as those with Ray and with servers mostly wait; PARALLEL=-n0 runs them in one.
+PARALLEL ?= -n $(shell [ $(CORES) -gt 4 ] && echo 5 || expr $(CORES) + 1) --dist loadgroup
 # Of tests that can run elsewhere: make quick DEVICE=cuda
 DEVICE ?= cpu
 export PIP_NO_INPUT = 1
