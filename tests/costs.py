@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-DEAR = 2.0
+DEAR = 0.5
 """Seconds from which a test should be marked ``seconds``, so that ``make quick`` leaves it out."""
 _KEY = "processor_seconds"
 

@@ -40,6 +40,7 @@ def imported(path: Path, known: dict[str, Path]) -> Iterator[tuple[str, str]]:
                 yield (inner, "") if inner in known else (node.module, alias.name)
 
 
+@pytest.mark.seconds
 def test_no_two_modules_need_each_other() -> None:
     known = modules()
     needs = {name: {m for m, _ in imported(path, known)} - {name} for name, path in known.items()}

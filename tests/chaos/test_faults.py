@@ -62,6 +62,7 @@ def test_no_row_is_lost_and_no_image_blamed(s3_options: dict[str, str], target: 
     assert through.equals(make(f"s3://{root}", s3_options))
 
 
+@pytest.mark.seconds
 def test_where_images_are_is_read_with_patience(s3_options: dict[str, str], target: str) -> None:
     sources = {f"{k:04d}": SourceRef(uri=f"s3://x/{k}.png", path=f"x/{k}.png", length=k) for k in range(4 * GROUP)}
     whole, url = Dataset(Place("s3://x"), sources), f"s3://ganinv-test/{uuid.uuid4().hex}"

@@ -100,6 +100,7 @@ def dummy() -> Iterator[str]:
         registry.unregister("dummy")
 
 
+@pytest.mark.seconds
 def test_a_method_that_is_registered_gets_all_of_it(dummy: str, world: World) -> None:
     for check in (*CHECKS.values(), *TRAINING_CHECKS.values()):
         check(dummy, world)

@@ -16,6 +16,7 @@ SHARED = Path(os.environ.get("GANINV_SHARED", Path(__file__).parents[3] / "share
 GOLDEN = SHARED / "golden" / "alignment" / "ffhq_align.npz"
 
 
+@pytest.mark.seconds
 @pytest.mark.skipif(not GOLDEN.is_file(), reason="no golden data: set GANINV_SHARED to the shared folder")
 @pytest.mark.parametrize("name", ["centre", "tilted_corner_pad", "shrink"])
 def test_alignment_equals_the_original(name: str) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ganinv.data import open_dataset
 
 from .bad_images import put_bad_files
 from .pictures import encoded, noise
 
 
+@pytest.mark.seconds
 def test_thirty_one_kinds_of_bad_file(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -84,6 +84,7 @@ def test_names_that_differ_in_their_extension_only(folder: Folder) -> None:
     check(opened(folder), {"x.jpg": "b", "x.png": "a", "y": "c"})
 
 
+@pytest.mark.seconds
 def test_tar_shards(folder: Folder) -> None:
     folder.put("s0.tar", tar_of({"./p/a.png": PICTURES["a"], "b.png": PICTURES["b"], "b.json": b"{}"}))
     folder.put("s1.tar", tar_of({"b.png": PICTURES["c"], "../../evil.png": PICTURES["d"], "._b.png": b"mac"}))

@@ -13,6 +13,7 @@ from ganinv.errors import DataError
 from ganinv.store import RowError
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("frame", ["framed", "tight"])
 def test_the_demo_has_its_pictures_without_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: Literal["framed", "tight"]
@@ -57,6 +58,7 @@ def test_small_faces_of_the_demo(tmp_path: Path) -> None:
             write(tmp_path / "file")
 
 
+@pytest.mark.seconds
 def test_the_demo_writes_the_same_twice(tmp_path: Path) -> None:
     folders = [demo_dataset(tmp_path / name, size=64) for name in ("one", "two")]
     first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)

@@ -64,6 +64,7 @@ def test_the_images_of_a_unit_come_from_the_index_alone(
     assert [(error.image_id, error.code) for error in loaded.errors] == [("0000", "missing"), ("zzzz", "missing")]
 
 
+@pytest.mark.seconds
 def test_images_that_come_later_have_an_index_of_their_own(
     tmp_path: Path, place: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +86,7 @@ def test_images_that_come_later_have_an_index_of_their_own(
         assert dict(index.dataset(whole.ids).sources) == dict(whole.sources)
 
 
+@pytest.mark.seconds
 def test_many_that_write_at_once_lose_nothing(tmp_path: Path, place: tuple[str, dict[str, str]]) -> None:
     whole, objects = open_dataset(written("folder", tmp_path / "data")), Objects(place[0], place[1])
     halves = [whole.ids[:4], whole.ids[3:], whole.ids[2:5]]

@@ -38,6 +38,7 @@ def test_streams_are_the_samples_of_their_seed(g: Generator) -> None:
     torch.testing.assert_close(g.map(z)[:, 0], w)
 
 
+@pytest.mark.seconds
 def test_a_stream_of_w_is_decomposed_in_constant_memory(g: Generator) -> None:
     peaks = []
     for samples in (4000, 64_000):
@@ -73,6 +74,7 @@ def test_components_of_features_are_those_of_an_exact_decomposition(g: Generator
     np.testing.assert_allclose(found.sigma, (w.double().numpy() @ found.components.T).std(0), rtol=1e-2)
 
 
+@pytest.mark.seconds
 def test_moving_along_one_moves_the_features_along_its_component(g: Generator) -> None:
     found = fit_activations(g, ActivationConfig(site="act[1]", components=4, samples=1200))
     w = torch.from_numpy(np.concatenate(list(stream_w(g, 200, seed=9))))

@@ -17,6 +17,7 @@ from tests.tiny import random_w, tiny_generator
 REGIONS = ("others", "left", "right", "spot")
 
 
+@pytest.mark.seconds
 def test_gradient_maps_are_derivatives_of_the_image() -> None:
     g = tiny_generator(16, dtype=torch.float64)
     layout, w = StyleLayout.of(g), random_w(g, 1)

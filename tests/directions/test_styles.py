@@ -82,6 +82,7 @@ def test_the_layout_of_a_generator_is_that_of_its_configuration(g: Generator) ->
         layout.split(torch.zeros(1, 3))
 
 
+@pytest.mark.seconds
 def test_synthesis_from_styles_is_synthesis_from_w_plus(g: Generator) -> None:
     """docs/methods/stylespace.md, check 2: with rows that all differ, so a toRGB that read the wrong row would show."""
     w = random_w(g, g.num_ws, seed=4)[:, 0][None]
@@ -117,6 +118,7 @@ def test_statistics_of_shards_are_those_of_the_whole(g: Generator) -> None:
         StyleStatistics.merge([])
 
 
+@pytest.mark.seconds
 def test_a_planted_channel_ranks_first() -> None:
     """docs/methods/stylespace.md, check 5: one of 6048 channels shifted by 3 standard deviations in ten positives."""
     layout = StyleLayout.of(config_f(1024))

@@ -92,6 +92,7 @@ def test_an_edit_changes_the_score_by_what_it_states(
     assert len(set(strengths[0].tolist())) == 5, "every image has a strength of its own"
 
 
+@pytest.mark.seconds
 def test_other_terms_hold_and_the_whole_edit_counts(
     g: Generator, labeller: Labeller, directions: dict[str, Direction], code: Code
 ) -> None:
@@ -105,6 +106,7 @@ def test_other_terms_hold_and_the_whole_edit_counts(
     assert not torch.allclose(found.strength, alone.strength, rtol=0.05)
 
 
+@pytest.mark.seconds
 def test_an_image_does_not_depend_on_the_others(
     g: Generator, labeller: Labeller, directions: dict[str, Direction], code: Code
 ) -> None:

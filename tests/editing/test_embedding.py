@@ -72,6 +72,7 @@ def test_latent_then_noise(embedder: Embedder, g: Generator, x: Tensor) -> None:
     assert torch.equal(reconstruct(embedder, x).w, first.w)
 
 
+@pytest.mark.seconds
 def test_rows_and_space_limit_the_latent(embedder: Embedder, g: Generator, x: Tensor) -> None:
     w = embedder.latent([ImagePart(x)], rows=(1, 3)).w
     mean = g.w_mean.expand(2, 1, -1)
@@ -82,6 +83,7 @@ def test_rows_and_space_limit_the_latent(embedder: Embedder, g: Generator, x: Te
     assert torch.equal(w, w[:, :1].expand_as(w))
 
 
+@pytest.mark.seconds
 def test_a_partial_embedding_does_not_look_outside(embedder: Embedder, g: Generator, x: Tensor, y: Tensor) -> None:
     """The squared error alone: what is outside the mask has no say at all, in the latent or in the noise."""
     pixels = embedder.cfg.loss.model_copy(update={"distance_weight": 0.0})
@@ -128,6 +130,7 @@ def test_inpainting_does_not_look_into_the_hole(
     assert (error(g.render(first), x, seen) < 0.7 * error(plain, x, seen)).all()
 
 
+@pytest.mark.seconds
 def test_local_style(embedder: Embedder, g: Generator, x: Tensor, y: Tensor) -> None:
     """Outside the mask the Gram matrices come closer to the style's; inside, the content stays."""
     mask = box(R, 0, 0, 1, 0.5)
@@ -143,6 +146,7 @@ def test_local_style(embedder: Embedder, g: Generator, x: Tensor, y: Tensor) -> 
     assert (error(g.render(code), x, mask) < error(g.render(code), y, mask)).all()
 
 
+@pytest.mark.seconds
 def test_scribbles_move_the_drawn_region_and_few_rows(embedder: Embedder, g: Generator, x: Tensor) -> None:
     start = embedder.latent([ImagePart(x)])
     where = box(R, 0.4, 0.25, 0.5, 0.75)
@@ -154,6 +158,7 @@ def test_scribbles_move_the_drawn_region_and_few_rows(embedder: Embedder, g: Gen
     assert (error(g.render(code), x, 1 - where) < error(g.render(original_noise(code, g)), x, 1 - where)).all()
 
 
+@pytest.mark.seconds
 def test_copied_activations_are_those_of_the_source(g: Generator, embedder: Embedder) -> None:
     code, source = (Code(w=random_w(g, 2, seed=s)) for s in (1, 2))
     mask = box(R, 0, 0, 0.5, 1)
@@ -190,6 +195,7 @@ def test_images_of_a_batch_do_not_meet(embedder: Embedder, g: Generator, x: Tens
     assert all(torch.equal(together.noise[k][1:], alone.noise[k]) for k in alone.noise)
 
 
+@pytest.mark.seconds
 def test_what_does_not_fit_is_refused(embedder: Embedder, x: Tensor) -> None:
     with pytest.raises(ConfigError, match=r"images must be \[B, 3, 32, 32\], got \[2, 3, 16, 16\]"):
         embedder.latent([ImagePart(x[:, :, ::2, ::2])])
@@ -203,6 +209,7 @@ def test_what_does_not_fit_is_refused(embedder: Embedder, x: Tensor) -> None:
         embedder.latent([ImagePart(broken)])
 
 
+@pytest.mark.seconds
 def test_a_generator_without_noise_gets_a_strength(x: Tensor) -> None:
     g = tiny_generator(R)
     for conv in g.synthesis.convs:

@@ -207,6 +207,7 @@ def test_mean_latents_of_every_shape() -> None:
     assert "start_from_latent_avg is false" in unused.latent_avg_source
 
 
+@pytest.mark.seconds
 def test_a_file_of_torch_save(tmp_path: Path) -> None:
     tree = outline("psp_w_r32", "encoder.", "cpu")
     tree["latent_avg"] = torch.rand(1, 512)

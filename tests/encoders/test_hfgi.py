@@ -137,6 +137,7 @@ def test_conditions_of_the_inversion_do_not_fit_an_edit(hfgi: Hfgi, generator: G
     assert (generator.synthesize(again) - generator.synthesize(edited)).abs().max() > 1e-3
 
 
+@pytest.mark.seconds
 def test_a_copy_of_the_discriminator_learns_beside_it_where_it_is_asked_for(generator: Generator) -> None:
     """The generator's own judges distances, and stays as it is."""
     images = generator.render(Code(w=random_w(generator, 4)))

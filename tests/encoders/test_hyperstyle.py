@@ -40,6 +40,7 @@ def hyperstyle(generator: Generator) -> HyperStyle:
     return hyperstyle.eval().requires_grad_(False)
 
 
+@pytest.mark.seconds
 def test_offsets_of_the_passes_add_up(hyperstyle: HyperStyle, generator: Generator) -> None:
     """Each pass renders with the sum so far; the code that stands for the sum gives the sum of the single offsets."""
     images, g = torch.rand(2, 3, 64, 64), generator

@@ -127,6 +127,7 @@ def test_label_maps_of_a_user_are_inverted(tmp_path: Path) -> None:
     torch.testing.assert_close(w, encoder(pictures(small)).w, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.seconds
 def test_published_files_of_these_tasks() -> None:
     tree = outline("psp_gradual_r32", "encoder.", "cpu")
     tree["latent_avg"] = torch.zeros(512)

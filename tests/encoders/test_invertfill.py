@@ -108,6 +108,7 @@ def trainer(g: Generator, **other: Any) -> Trainer:
     return Trainer(recipe, lambda: recipe.build(g, {}, None), MixedBatches(recipe.data, g, 4))
 
 
+@pytest.mark.seconds
 def test_training_has_all_its_terms_and_leaves_generator_and_discriminator_alone() -> None:
     g = tiny_generator()
     before, judge = g.fingerprint, [p.clone() for p in g.discriminator.parameters()]  # type: ignore[union-attr]

@@ -149,6 +149,7 @@ def test_training_has_a_pass_for_each_site_and_one_for_the_errors(g: Generator) 
     assert float((cells <= learner.network.threshold).float().mean()) == pytest.approx(0.25, abs=0.02)
 
 
+@pytest.mark.seconds
 def test_errors_may_be_those_of_optimisation(g: Generator) -> None:
     """As published: W+ alone, then W+ with the offset of one site alone. No encoder is trained beside it."""
     how = {"steps": 8, "lr": 0.1, "prior": 0.0}

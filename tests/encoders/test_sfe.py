@@ -206,6 +206,7 @@ def test_the_first_step_of_phase_one_renders_the_latent_alone() -> None:
     assert losses[0]["feature"] > 0
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("always", [False, True])
 def test_phase_two_leaves_what_is_frozen_alone_and_lowers_the_error_of_edits(always: bool) -> None:
     g = tiny_generator()

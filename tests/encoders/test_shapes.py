@@ -143,6 +143,7 @@ def test_maps(trunk: Any, channels: int) -> None:
     assert cars == [(12, 16), (24, 32), (48, 64)]
 
 
+@pytest.mark.seconds
 def test_cars_have_their_own_shape() -> None:
     encoder = rows(E4e, 16, backbone="ir-se-50", input_height=192)
     assert encoder.latents(torch.empty(2, 3, 512, 512, device="meta")).shape == (2, 16, 512)

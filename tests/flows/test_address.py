@@ -92,6 +92,7 @@ def test_nobody_there_is_said_by_every_command(said: Said, command: str) -> None
         assert "cannot be reached" in said(f"http://127.0.0.1:{taken.getsockname()[1]}/api", *COMMANDS[command])
 
 
+@pytest.mark.seconds
 def test_a_page_of_the_interface_is_told_from_the_api(said: Said) -> None:
     """Prefect's own server answers every path outside /api with its page."""
     with serving({"/": PAGE, "/api/admin/version": VERSION}) as address:

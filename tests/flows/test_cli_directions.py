@@ -121,6 +121,7 @@ def test_a_pca_comes_in_and_goes_out(ganinv: Terminal) -> None:
     assert (row["name"], row["unit"]) == ("eyes", 1.5)
 
 
+@pytest.mark.seconds
 def test_show_draws_a_strip(ganinv: Terminal, g: Generator) -> None:
     put(ganinv, g, "smile", 0)
     code, out, _ = ganinv("directions", "show", "smile", "--strengths=-2,2", "--samples=2")

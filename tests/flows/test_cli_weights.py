@@ -75,6 +75,7 @@ def test_the_catalogue_is_listed_with_its_licences(run: Run) -> None:
     assert entries[0]["licence"]["url"].startswith("https://")
 
 
+@pytest.mark.seconds
 def test_inspect_in_words_and_as_json(run: Run, made: Path, tmp_path: Path) -> None:
     file = made / "nvidia/ada_r32_cifar_like.pkl"
     code, out, _ = run("inspect", file, "--grid", tmp_path / "deep/grid.png", "--seed=3")

@@ -39,6 +39,7 @@ def deployments() -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.seconds
 def test_every_deployment_is_a_flow_with_a_typed_job() -> None:
     from prefect import Flow
     from prefect.flows import load_flow_from_entrypoint

@@ -45,6 +45,7 @@ def bad(mixed: Path) -> Path:
     return mixed
 
 
+@pytest.mark.seconds
 def test_all_failed_is_exit_code_three_and_the_reasons_are_the_last_lines(run: Run, tmp_path: Path, bad: Path) -> None:
     (bad / "about.txt").write_text("two faces")
     code, _, err = run(*invert(tmp_path / "store", bad))
@@ -66,6 +67,7 @@ def test_all_failed_is_exit_code_three_and_the_reasons_are_the_last_lines(run: R
     assert "3 of 3 images failed" in err
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("allowed", "code"), [(None, 0), ("0", 3), ("2", 3), ("3", 0), ("59%", 3), ("60%", 0), ("all", 0)]
 )
@@ -105,6 +107,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_refused_run_leaves_its_name_free(
     run: Run, tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch, case: str
@@ -120,6 +123,7 @@ def test_a_refused_run_leaves_its_name_free(
     assert run(*invert(store, faces, "--name=one"))[0] == 0
 
 
+@pytest.mark.seconds
 def test_a_run_whose_worker_cannot_be_built_leaves_its_name_free(
     run: Run, tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +150,7 @@ def test_a_run_whose_worker_cannot_be_built_leaves_its_name_free(
     assert open_store(str(tmp_path / "store")).latents["e4e"].read().num_rows == 4  # what was computed stays
 
 
+@pytest.mark.seconds
 def test_other_steps_open_everything_first(
     run: Run, tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,7 @@ PROSE = {
 """Words after the project's name in sentences about it."""
 
 
+@pytest.mark.seconds
 def test_no_message_names_a_keyword_of_python_in_place_of_an_option() -> None:
     """``image_column=`` is ``--image-column`` for a reader at a terminal."""
     fields = {"image_column", "id_column", "class_column", "where", "limit"}

@@ -119,6 +119,7 @@ def test_names_come_from_a_list_or_from_the_images(
     assert "4 latents and 1 names" in err
 
 
+@pytest.mark.seconds
 def test_what_came_in_is_edited_and_rendered(run: Run, uri: str, g: Generator, w: np.ndarray) -> None:
     np.savez("projected_w.npz", w=w[:1])
     common = ("--store=store", f"--generator={uri}")
@@ -182,6 +183,7 @@ def test_what_goes_out_comes_in_again(run: Run, uri: str, w: np.ndarray, form: s
     np.testing.assert_array_equal(tensor_numpy(again["w"]), w)
 
 
+@pytest.mark.seconds
 def test_a_tuned_generator_goes_out_beside_its_latent(
     run: Run, tmp_path: Path, uri: str, g: Generator, faces: Path
 ) -> None:
@@ -204,6 +206,7 @@ def test_a_tuned_generator_goes_out_beside_its_latent(
     assert code == 1
 
 
+@pytest.mark.seconds
 def test_a_latent_is_refused_as_a_direction(run: Run, uri: str, g: Generator, w: np.ndarray) -> None:
     """By the name of its array, of its file, by being several, or by lying where W is; and the advice can be followed."""
     pivot = Path("embeddings/anna")

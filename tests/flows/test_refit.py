@@ -111,6 +111,7 @@ def test_an_interrupted_refit_is_gone_on_with(fitted: str) -> None:
     assert "effects" not in store.directions.get("smile", version=dict(versions)["smile"]).report["changes"]
 
 
+@pytest.mark.seconds
 def test_the_first_version_has_nothing_before_it(tmp_path: Path) -> None:
     from tasks.steps.refit import run_refit
 

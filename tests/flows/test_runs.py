@@ -193,6 +193,7 @@ def test_status_needs_no_server(
     assert (code, "nothing was run" in err) == (1, True)
 
 
+@pytest.mark.seconds
 def test_a_dry_run_says_what_it_would_cost(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

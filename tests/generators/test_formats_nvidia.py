@@ -149,6 +149,7 @@ def test_without_noise_inputs_and_with_an_average_only(tmp_path: Path, uncond: P
     assert g.provenance.network == "G"
 
 
+@pytest.mark.seconds
 def test_a_module_saved_whole_or_as_a_state_dict(tmp_path: Path, uncond: Path) -> None:
     """torch.save of G.state_dict(), alone, under ``module.``, or in a training checkpoint."""
     whole = open_generator(str(uncond))

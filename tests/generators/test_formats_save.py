@@ -76,6 +76,7 @@ def test_an_nvidia_file_keeps_its_values_through_our_formats(shared: Path, tmp_p
     check_nvidia(again, golden(shared / f"golden/nvidia/{name}.npz"))
 
 
+@pytest.mark.seconds
 def test_from_nvidia_to_rosinality(made: Path, tmp_path: Path) -> None:
     """What clamps do is lost (the layout has no place for them), the weights and the discriminator's are not."""
     g = open_generator(str(made / "nvidia/ada_r32_w512_map2.pkl"))

@@ -48,6 +48,7 @@ def test_an_nvidia_pickle(made: Path) -> None:
     assert found.discriminator.architecture == "resnet"
 
 
+@pytest.mark.seconds
 def test_a_named_network(made: Path) -> None:
     file = str(made / "nvidia/ada_r32_uncond.pkl")
     average, raw, critic = (inspect_weights(file, network=n) for n in ("G_ema", "G", "D"))  # type: ignore[arg-type]

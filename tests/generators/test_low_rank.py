@@ -194,6 +194,7 @@ def test_which_weights_keep_their_offset_low_rank(shape: tuple[int, ...], rank: 
     assert low_rank.pays(offset, shape) == kept
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("rank", "tflop"), [(4, 0.326), (8, 0.351)])
 def test_tuning_at_1024_costs_little_more_than_a_latent(rank: int, tflop: float) -> None:
     """Forward and backward for each image: 0.446 TFLOP with weights of its own, 0.297 with none (compute budget)."""

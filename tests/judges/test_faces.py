@@ -28,6 +28,7 @@ def test_faces_are_found_and_noise_is_none(face_judge: FaceJudge, people: Tensor
     assert np.isnan(measure_faces(faces)["yaw"]).tolist() == [False, False, True, True]
 
 
+@pytest.mark.seconds
 def test_a_person_stays_one_when_blurred_and_two_are_two(face_judge: FaceJudge, people: Tensor) -> None:
     sharp, soft = (face_judge.describe(face_judge.look(images)) for images in (people, blurred(people)))
     assert (identity_distance(sharp, soft) < SAME_PERSON).all()

@@ -49,6 +49,7 @@ def test_numbers_of_a_set_and_of_a_worse_one(judges: Judges, tmp_path: Path) -> 
     assert text.startswith("| | a | b |\n|---|---|---|\n| KID x 1000, squeezenet | ")
 
 
+@pytest.mark.seconds
 def test_the_page_of_edits_says_what_judges_saw(judges: Judges) -> None:
     g, labeller = open_generator("portraits-64"), open_labeller("portraits-64")
     w = g.map(torch.randn(3, g.z_dim, generator=torch.Generator().manual_seed(5)), truncation_psi=0.7)
@@ -81,6 +82,7 @@ def test_a_face_that_vanishes_is_nobody_and_takes_no_glasses_off() -> None:
     assert cells[-1] == "1 of 2 |"
 
 
+@pytest.mark.seconds
 def test_agreement_of_the_shipped_labeller_on_two_people(judges: Judges, people: Tensor) -> None:
     said = judges.panel.judge(people, describe=False)
     assert np.isnan(said.descriptors).all()

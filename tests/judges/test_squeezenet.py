@@ -39,6 +39,7 @@ def test_features_of_any_size_and_of_nothing_else(squeezenet: SqueezeNet, people
         squeezenet(people[:, :1])
 
 
+@pytest.mark.seconds
 def test_path_length_is_of_the_path_and_not_of_the_step(squeezenet: SqueezeNet) -> None:
     g = open_generator("portraits-64")
     long, short = (path_length(g, squeezenet, 16, epsilon=epsilon) for epsilon in (1e-2, 1e-3))

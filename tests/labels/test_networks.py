@@ -251,6 +251,7 @@ def test_family_c_resnet_with_two_logits_per_attribute(tmp_path: Path, images: T
     assert (CELEBA_40.index("Eyeglasses"), CELEBA_40.index("Male"), CELEBA_40.index("Smiling")) == (15, 20, 31)
 
 
+@pytest.mark.seconds
 def test_weights_of_another_architecture_are_refused(tmp_path: Path, net: Classifier) -> None:
     torch.save(net.state_dict(), tmp_path / "weights.pt")
     given = {"kind": "torchvision", "weights": "weights.pt", "input": INPUT, "outputs": ["a"]}

@@ -25,6 +25,7 @@ def test_the_strength_at_which_a_change_is_reached() -> None:
     np.testing.assert_allclose(twice, 2 * distance)
 
 
+@pytest.mark.seconds
 def test_grain_tells_speckles_from_blur() -> None:
     rng = torch.Generator().manual_seed(0)
     source = torch.nn.functional.interpolate(torch.randn(2, 3, 16, 16, generator=rng), size=64, mode="bicubic") * 0.2

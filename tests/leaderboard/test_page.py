@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ganinv.leaderboard.board import beside
 from ganinv.leaderboard.columns import editability, fidelity
@@ -154,6 +155,7 @@ def test_speckles_are_named(tmp_path: Path) -> None:
     assert "Speckled images: pti-w." in said
 
 
+@pytest.mark.seconds
 def test_the_front_is_what_nothing_as_cheap_beats(tmp_path: Path) -> None:
     assert front([1, 2, 3, 4], [9, 10, 5, np.nan]) == [0, 2]
     rows = [

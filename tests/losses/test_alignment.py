@@ -77,6 +77,7 @@ def test_gradients_reach_the_code() -> None:
     assert gradient.abs().sum() > 0
 
 
+@pytest.mark.seconds
 def test_optimised_codes_stay_near_the_samples() -> None:
     g = tiny_generator()
     target = Target(g.render(Code(w=random_w(g, 3, seed=4) + 2 * torch.randn(3, g.num_ws, g.w_dim))))

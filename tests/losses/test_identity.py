@@ -48,6 +48,7 @@ def test_golden(weights: dict[str, Tensor], shared: Path) -> None:
         torch.testing.assert_close(found.double(), torch.from_numpy(arrays[name]), **CLOSE)
 
 
+@pytest.mark.seconds
 def test_gradients_reach_the_rendering_alone(weights: dict[str, Tensor]) -> None:
     network = open_face_embedding(weights)
     y_hat, y = torch.rand(1, 3, 64, 64, requires_grad=True), torch.rand(1, 3, 64, 64, requires_grad=True)

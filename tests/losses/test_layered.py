@@ -64,6 +64,7 @@ def test_the_discriminator_stands_in_and_files_are_asked_for() -> None:
         validate(LossConfig, {"layered": {"pars": 1}}, "test")
 
 
+@pytest.mark.seconds
 def test_similarity_of_the_published_file() -> None:
     with torch.device("meta"):
         assert sum(p.numel() for p in ResNet50().parameters()) == 23_508_032

@@ -73,6 +73,7 @@ def test_normalisation_matters(with_file: None) -> None:
     assert apart[0] > 2 * apart[1]
 
 
+@pytest.mark.seconds
 def test_large_images_are_measured_at_256(with_file: None) -> None:
     large = pictures(1, 512)
     distance = VggDistance()

@@ -33,6 +33,7 @@ def test_identity_and_rotation() -> None:
     np.testing.assert_allclose(identity.importance.sum(0), 1, atol=1e-6)
 
 
+@pytest.mark.seconds
 def test_repeats_and_weighs_dimensions_by_what_they_do() -> None:
     codes, scores = world(4000, 4)
     padded = np.column_stack([codes, np.zeros((4000, 3))])

@@ -97,6 +97,7 @@ def test_ms_ssim_is_not_defined_for_small_images() -> None:
     assert not ms_ssim(*pair(176)).isnan().any()
 
 
+@pytest.mark.seconds
 def test_values_do_not_depend_on_the_batch() -> None:
     a, b = pair(176, batch=4)
     for metric in (mse, psnr, ssim, ms_ssim):

@@ -207,6 +207,7 @@ def test_strength_zero_is_the_inversion(done: tuple[ChainJob, dict[str, Any]]) -
     )
 
 
+@pytest.mark.seconds
 def test_a_bad_image_is_a_row_with_a_reason(bad_faces: Path, tmp_path: Path) -> None:
     job = InvertJob(store=str(tmp_path / "s"), dataset=DatasetRef(url=str(bad_faces)), method="e4e")
     with open_pools(INLINE) as pools:

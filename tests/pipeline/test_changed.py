@@ -72,6 +72,7 @@ def w_of(world: Path, path: str) -> dict[str, np.ndarray]:
     return dict(zip(table["image_id"].to_pylist(), tensor_numpy(table["w"]), strict=True))
 
 
+@pytest.mark.seconds
 def test_a_new_photo_under_an_old_name_is_computed_again_in_every_step(world: Path, faces: Path) -> None:
     invert(world)
     assert steps_after(world) == [1, 2, 1]
@@ -111,6 +112,7 @@ def test_a_changed_image_is_an_error_row_where_that_is_asked_for(world: Path, fa
     assert [sorted(rows(world, path)) for path in ("edits/edits", "metrics/e4e")] == [["a", "b", "c"]] * 2
 
 
+@pytest.mark.seconds
 def test_a_touched_file_is_the_same_image(world: Path) -> None:
     invert(world)
     data = (world / "data/a.png").read_bytes()
@@ -125,6 +127,7 @@ def test_a_touched_file_is_the_same_image(world: Path) -> None:
     }
 
 
+@pytest.mark.seconds
 def test_a_code_of_another_image_is_no_start(world: Path, faces: Path) -> None:
     """It had the same id once. The images of a run are distinguished by their content."""
     invert(world)
@@ -138,6 +141,7 @@ def test_a_code_of_another_image_is_no_start(world: Path, faces: Path) -> None:
     assert (error["image_id"], error["code"]) == ("a", "no_start")
 
 
+@pytest.mark.seconds
 def test_damaged_colour_profiles_are_counted(world: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Image.open(world / "data/a.png") as image:
         image.save(world / "data/a.png", icc_profile=b"no profile")

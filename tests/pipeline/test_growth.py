@@ -168,6 +168,7 @@ def test_a_larger_limit_goes_on_and_what_went_before_it_was_done_is_missing(
     assert (results["latents"]["rows"], results["latents"]["failed"]) == (7, 0)
 
 
+@pytest.mark.seconds
 def test_sampling_and_training_do_not_grow(tmp_path: Path, faces: Callable[[str], None]) -> None:
     save_generator(tiny_generator(16), str(tmp_path / "tiny"))
     sample = SampleJob(store=str(tmp_path / "s"), generator=str(tmp_path / "tiny"), count=4)

@@ -142,6 +142,7 @@ def test_what_is_recorded_is_what_another_process_renders(
     assert rise < 1e-3 if form == "float16" else 1e-4 < rise < 0.5  # it is the stored form that was measured
 
 
+@pytest.mark.seconds
 def test_w_alone_is_stored_exactly(faces: Path, tmp_path: Path) -> None:
     run(run_invert, invert_job(tmp_path, faces, method="e4e"))
     table = open_store(str(tmp_path)).latents["e4e"].read()
@@ -179,6 +180,7 @@ def test_killed_in_the_middle_of_a_unit(tuned: Path, faces: Path, tmp_path: Path
     assert hashes(collection) == hashes(whole)
 
 
+@pytest.mark.seconds
 def test_another_record_is_another_run(store: Path, faces: Path) -> None:
     with pytest.raises(RunConflict, match=r"record\.dtype is 'float16' there, 'int8' now"):
         run(run_invert, invert_job(store, faces, record=RecordConfig(dtype="int8")))
@@ -298,6 +300,7 @@ def test_the_compressed_need_a_name_of_their_own() -> None:
         CompressJob(store="x", latents="a", name="a")
 
 
+@pytest.mark.seconds
 def test_a_strip_needs_edits(tuned: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least one"):
         render_latents(str(tuned), "short-pti", tmp_path, None, "portraits-64", strip=True)

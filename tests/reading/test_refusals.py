@@ -40,6 +40,7 @@ BAD = {
 }
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -39,6 +39,7 @@ def cells(png: bytes, rows: int, columns: int) -> np.ndarray:
     )
 
 
+@pytest.mark.seconds
 def test_rows_are_samples_and_columns_are_strengths(g: Generator) -> None:
     d = direction(g, unit=2.0, positive_means="a smile", version=3)
     got = cells(direction_strips(g, d, (2.0, -1.0), samples=3, seed=4), 3, 3)

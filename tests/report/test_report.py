@@ -57,6 +57,7 @@ def page(html: bytes) -> Page:
     return Page(html)
 
 
+@pytest.mark.seconds
 def test_all_sections_are_there_in_order(page: Page) -> None:
     assert page.ids() == [
         "overview",
@@ -212,6 +213,7 @@ def test_a_method_that_failed_on_every_image_is_listed(generator: Generator) -> 
     assert "errors" in page.ids()
 
 
+@pytest.mark.seconds
 def test_damaged_extras_are_a_reason_in_the_strip(generator: Generator) -> None:
     store = empty_store()
     add_inversions(store, generator, "pti")
@@ -232,6 +234,7 @@ def test_edits_without_scores_are_pictures(generator: Generator) -> None:
     assert "Side effects" not in page.text
 
 
+@pytest.mark.seconds
 def test_a_source_that_cannot_be_read_does_not_take_the_others_with_it(store: Store, generator: Generator) -> None:
     good = sources(generator)
 

@@ -73,6 +73,7 @@ TUNINGS = [
 ]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("stage", [*STAGES, *TUNINGS], ids=lambda s: f"{s.kind}-{getattr(s, 'space', None) or s.form}")
 @pytest.mark.usefixtures("each_number_of_threads")
 def test_company_leaves_no_trace(context: Context, stage: Optimize | Tune) -> None:
@@ -147,6 +148,7 @@ def _looking_every(monkeypatch: pytest.MonkeyPatch, steps: int, run: object) -> 
         return run()  # type: ignore[operator]
 
 
+@pytest.mark.seconds
 def test_a_full_memory_halves_the_lanes_and_changes_nothing(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """The device's limit is played by a synthesis that refuses more than four lanes, on the third step."""
     target = targets(context, 9)
@@ -166,6 +168,7 @@ def test_a_full_memory_halves_the_lanes_and_changes_nothing(context: Context, mo
         same(roomy, stage(target, start, replace(context, lanes=8)))
 
 
+@pytest.mark.seconds
 def test_lanes_are_refilled(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight images of very different difficulty in four lanes take fewer passes than two full batches of the cap."""
     g = context.generator
@@ -189,6 +192,7 @@ def test_lanes_are_refilled(context: Context, monkeypatch: pytest.MonkeyPatch) -
     assert passes[0] <= 35
 
 
+@pytest.mark.seconds
 def test_lanes_grow_to_the_memory(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no GPU here: the gauge's reading is given, what follows from it is real."""
     assert lanes_that_fit(4, used=4 << 30, free=40 << 30) == 32

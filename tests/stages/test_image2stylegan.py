@@ -167,6 +167,7 @@ def test_lent_strength_needs_maps_that_start_from_zero() -> None:
         NoiseSettings(strength=0.1)
 
 
+@pytest.mark.seconds
 def test_a_method_reports_both_pairs_of_numbers(silent: Context) -> None:
     g, target = silent.generator, hard_target(silent.generator)
     stages = (

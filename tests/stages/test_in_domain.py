@@ -92,6 +92,7 @@ def test_the_encoder_stays_what_it_is(context: Context, target: Target) -> None:
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
 
+@pytest.mark.seconds
 def test_the_loss_falls_on_every_image(context: Context, target: Target) -> None:
     start = context.inverter("e4e")(target.images)
     assert all(curve[-1] < curve[0] for curve in refine(2.0)(target, start, context).loss)
@@ -106,6 +107,7 @@ def test_more_weight_more_agreement(context: Context, target: Target) -> None:
     assert opinions[2] < 0.9 * opinions[0]
 
 
+@pytest.mark.seconds
 def test_a_batch_equals_single_runs(context: Context, target: Target) -> None:
     start = context.inverter("e4e")(target.images)
     stage = refine(2.0, steps=5)

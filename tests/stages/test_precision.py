@@ -65,6 +65,7 @@ def test_an_encoder_in_bfloat16_gives_nearly_the_same_latents() -> None:
     assert 0 < (half - full).square().mean() < 1e-3 * full.var()
 
 
+@pytest.mark.seconds
 @pytest.mark.skipif(not precision.has_bfloat16(), reason="this processor does not multiply in bfloat16")
 @pytest.mark.parametrize(
     "stage",
@@ -125,6 +126,7 @@ def test_a_method_says_what_auto_became(monkeypatch: pytest.MonkeyPatch) -> None
         assert load_method("pti-w", g, precision="auto").cfg.precision == chosen
 
 
+@pytest.mark.seconds
 def test_a_run_goes_on_as_it_was_begun(tmp_path: Path, demo_pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on a processor that would choose otherwise."""
     job = InvertJob(

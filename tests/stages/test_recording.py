@@ -77,6 +77,7 @@ def test_recorded_steps_are_the_plain_ones_to_the_bit(context: Context, stage: O
     assert recorded.stop_reason[5] == "not_finite"
 
 
+@pytest.mark.seconds
 def test_a_batch_of_the_same_shapes_is_recorded_once(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 

@@ -158,6 +158,7 @@ def test_a_curve_is_the_sum_of_the_segments_curves(context: Context) -> None:
     assert result.loss[0] == [a + b for a, b in zip(*curves, strict=True)]
 
 
+@pytest.mark.seconds
 def test_images_may_lack_segments(context: Context) -> None:
     """The second image has one segment, the third none at all and is inverted as one."""
     masks = {name: mask.clone() for name, mask in GRID.of(targets(context, 3)).items()}
@@ -188,6 +189,7 @@ def test_a_broken_image_ends_alone(context: Context) -> None:
     same(result, stage(some(target, [0, 2, 3]), None, context), [0, 2, 3])
 
 
+@pytest.mark.seconds
 def test_it_goes_on_from_a_code(context: Context) -> None:
     target = targets(context, 2)
     first = Segment(masks=GRID, dilation=3, optimize=quick(steps=30))(target, None, context)
@@ -216,6 +218,7 @@ def test_later_stages_take_all_segments(context: Context) -> None:
         same(result, stage(some(target, [1]), start[[1]], context), [1])
 
 
+@pytest.mark.seconds
 def test_joint_descent_lowers_the_loss_and_learns_masks(context: Context) -> None:
     """Two images, cut where the grid does not cut: the masks move there, and go on covering what they covered."""
     g = context.generator

@@ -15,6 +15,7 @@ from ganinv.store.tensors import parquet_bytes
 from .rows import IDS, rows, small_plan, write_all
 
 
+@pytest.mark.seconds
 def test_a_run_from_plan_to_manifest(store: Store) -> None:
     collection = store.latents["portraits"]
     assert not collection.exists()
@@ -141,6 +142,7 @@ def test_rows_in_equal_rows_out(tmp_path: object, ids: list[str], errors: list[R
     assert collection.done() == set()
 
 
+@pytest.mark.seconds
 def test_units_where_all_failed_do_not_disturb_the_others(store: Store) -> None:
     collection = store.latents["failed"]
     plan = collection.start(small_plan())

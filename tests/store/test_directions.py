@@ -69,6 +69,7 @@ def test_unknown_names_and_versions(store: Store) -> None:
         store.collection("directions", "smile")
 
 
+@pytest.mark.seconds
 def test_a_deprecated_version_is_left_out_unless_asked_for_by_number(store: Store) -> None:
     for unit in (1.0, 2.0, 3.0):
         store.directions.put(smile(unit=unit))

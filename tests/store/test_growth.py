@@ -74,6 +74,7 @@ def test_what_is_new_is_computed_and_nothing_else_changes(store: Store) -> None:
     assert contents(store, "_manifest.json") == third
 
 
+@pytest.mark.seconds
 def test_rows_of_a_grown_collection_are_found_and_sorted(store: Store) -> None:
     run(store, FIRST)
     run(store, [*FIRST, "a", "e", "k"])
@@ -123,6 +124,7 @@ def test_only_steps_that_say_so_grow(local: Store) -> None:
     assert local.latents["a"].manifest() is not None
 
 
+@pytest.mark.seconds
 def test_status_while_a_finished_collection_grows(store: Store) -> None:
     run(store, FIRST)
     assert progress(store.latents["a"]).state == "finished"
@@ -228,6 +230,7 @@ def test_what_workers_need_is_there_before_an_addition_is_seen(local: Store) -> 
     assert len(seen) == 2
 
 
+@pytest.mark.seconds
 def test_a_worker_of_before_finds_what_came_after(store: Store) -> None:
     run(store, FIRST)
     old = store.latents["a"]

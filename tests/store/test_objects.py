@@ -24,6 +24,7 @@ from tests.chaos.proxy import FaultyProxy
 from .rows import rows, small_plan
 
 
+@pytest.mark.seconds
 def test_one_of_many_creators_wins(store: Store) -> None:
     def create(i: int) -> bool:
         try:
@@ -85,6 +86,7 @@ def test_a_missing_bucket_is_said_in_words(s3_options: dict[str, str]) -> None:
         store.list("latents")
 
 
+@pytest.mark.seconds
 def test_an_unreachable_endpoint_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ganinv.store.retrying.PAUSES", [0.01])
     config = {"retries": {"max_attempts": 0}, "connect_timeout": 1}

@@ -104,6 +104,7 @@ def test_all_faces_are_rows_of_their_own(photos: Path) -> None:
     assert "anna" in aligned(store, "single").read()["face_id"].to_pylist()
 
 
+@pytest.mark.seconds
 def test_fifty_faces(photos: Path) -> None:
     crowd = noise(1100, 1000, seed=3)
     crowd.save(photos / "crowd.png")

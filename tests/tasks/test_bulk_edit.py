@@ -66,6 +66,7 @@ def run(store: Store, **more: object) -> dict[str, object]:
         return run_edit(job, pools)
 
 
+@pytest.mark.seconds
 def test_rows_are_what_edit_makes_of_each_latent(store: Store, g: Generator) -> None:
     assert run(store)["rows"] == COUNT * 4
     table = store.edits["edits"].read()
@@ -79,6 +80,7 @@ def test_rows_are_what_edit_makes_of_each_latent(store: Store, g: Generator) -> 
         np.testing.assert_allclose(got[:, k], want, atol=1e-6, err_msg=str(edit))
 
 
+@pytest.mark.seconds
 def test_units_are_bounded_by_their_bytes_and_not_by_those_of_the_inversion(
     store: Store, g: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +92,7 @@ def test_units_are_bounded_by_their_bytes_and_not_by_those_of_the_inversion(
     assert store.edits["small"].read().equals(store.edits["edits"].read())
 
 
+@pytest.mark.seconds
 def test_a_run_goes_on_where_it_was_killed(store: Store, g: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "UNIT_BYTES", 100 * 4 * g.num_ws * g.w_dim * 4)
     run(store)

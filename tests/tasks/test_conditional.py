@@ -82,6 +82,7 @@ def job_of(tmp_path: Path, uri: str, dataset: Path, **more: Any) -> InvertJob:
     return InvertJob.model_validate({**fields, "dataset": DatasetRef(url=str(dataset)), **more})
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_an_image_starts_from_the_mean_of_its_class(
     tmp_path: Path, uri: str, g: Generator, faces: Path, one_hot: bool
@@ -102,6 +103,7 @@ def test_an_image_starts_from_the_mean_of_its_class(
     assert steps(run_invert, job)["units_computed"] == 0
 
 
+@pytest.mark.seconds
 def test_without_labels_it_starts_from_the_mean_of_all(tmp_path: Path, uri: str, g: Generator, faces: Path) -> None:
     job = job_of(tmp_path, uri, table_of(faces, tmp_path / "set.parquet", [0, 1]))
     steps(run_invert, job)

@@ -106,6 +106,7 @@ def expected(store: Store, g: Generator, table: pa.Table, row: int) -> Code:
     return Edit(weights, spec.get("conditions"), spec.get("trust", ())).apply(code, store, generator=g)
 
 
+@pytest.mark.seconds
 def test_rows_are_what_edit_makes_of_the_stored_inversions(store: Store, g: Generator) -> None:
     table = run(store, SPECS, images="files")
     assert table.num_rows == 3 * 7
@@ -190,6 +191,7 @@ def test_an_inversion_without_z_is_named(store: Store, g: Generator) -> None:
         run(store, SPECS[3:4], latents="no-z")
 
 
+@pytest.mark.seconds
 def test_an_edit_of_one_segment_is_one_thing_everywhere(store: Store, g: Generator) -> None:
     """Stored, rendered, read back for the report and evaluated; the other segment's pixels and its latent stay."""
     w = g.map(torch.randn(3, g.z_dim, generator=torch.Generator().manual_seed(1)))

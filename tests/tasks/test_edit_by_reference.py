@@ -85,6 +85,7 @@ def test_what_does_not_go_is_refused(store: Store, world: World, tmp_path: Path)
     assert "other" not in store.list("edits")
 
 
+@pytest.mark.seconds
 def test_a_reference_may_have_another_size(world: World, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -77,6 +77,7 @@ def picture(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
+@pytest.mark.seconds
 def test_known_pixels_stay_to_the_bit_and_the_hole_is_the_rendering_at_their_level(root: Path) -> None:
     result, rows = filled(root)
     assert result["rows"] == len(rows) == 3
@@ -102,6 +103,7 @@ def as_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 127.5 - 1
 
 
+@pytest.mark.seconds
 def test_what_stands_in_a_hole_changes_nothing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     image = np.asarray(Image.open(root / "images/0.png")).copy()
@@ -112,6 +114,7 @@ def test_what_stands_in_a_hole_changes_nothing(root: Path, tmp_path: Path) -> No
     assert one["0"]["image_png"] == two["0"]["image_png"]
 
 
+@pytest.mark.seconds
 def test_masks_of_files_that_mark_what_is_known(root: Path, tmp_path: Path) -> None:
     for number in range(3):
         Image.fromarray(255 - np.asarray(box(number))).save(tmp_path / f"{number}.png")
@@ -120,6 +123,7 @@ def test_masks_of_files_that_mark_what_is_known(root: Path, tmp_path: Path) -> N
     assert {i: row["image_png"] for i, row in white.items()} == {i: row["image_png"] for i, row in black.items()}
 
 
+@pytest.mark.seconds
 def test_transparency_says_what_is_missing(root: Path, tmp_path: Path) -> None:
     for number in range(3):
         image = Image.open(root / f"images/{number}.png").convert("RGBA")
@@ -134,6 +138,7 @@ def test_transparency_says_what_is_missing(root: Path, tmp_path: Path) -> None:
     assert "no transparency that could say what is missing" in error["message"]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kind", ["strokes", "free-form"])
 def test_holes_that_are_drawn_are_of_the_image_and_the_seed(root: Path, kind: str) -> None:
     share = {"share": [0.1, 0.5]} if kind == "free-form" else {}
@@ -148,6 +153,7 @@ def test_holes_that_are_drawn_are_of_the_image_and_the_seed(root: Path, kind: st
         assert all(0.1 < row["hole_share"] < 0.5 for row in rows.values())
 
 
+@pytest.mark.seconds
 def test_masks_that_are_no_holes_are_rows_of_errors(root: Path, tmp_path: Path) -> None:
     Image.new("L", (32, 32), 0).save(tmp_path / "0.png")
     Image.new("L", (32, 32), 255).save(tmp_path / "1.png")
@@ -201,6 +207,7 @@ def test_an_inverter_that_sees_holes_is_shown_them(root: Path, tmp_path: Path) -
         assert (drawn - eight_bits(unseen[number])[:, hole].float()).abs().max() > far
 
 
+@pytest.mark.seconds
 def test_from_the_command_line(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,6 +155,7 @@ def test_a_channel_is_chosen_by_what_else_it_changes(root: Path) -> None:
     assert np.count_nonzero(found.vector) == 1
 
 
+@pytest.mark.seconds
 def test_components_and_factors_are_named_by_what_they_move(root: Path, g: Generator) -> None:
     pca = fit(root, "pca", "ganspace", {"components": 3})
     assert list(pca) == ["pca-00", "pca-01", "pca-02"]

@@ -47,6 +47,7 @@ def said(dataset: Path, caplog: pytest.LogCaptureFixture, generator: str = "port
     return [record.getMessage() for record in caplog.records]
 
 
+@pytest.mark.seconds
 def test_photos_as_a_camera_gives_them_are_told_once(
     shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -56,6 +57,7 @@ def test_photos_as_a_camera_gives_them_are_told_once(
     assert "ganinv align PHOTOS" in word
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("change", ["turned", "shifted"])
 def test_faces_that_are_turned_or_elsewhere(
     shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str
@@ -64,10 +66,12 @@ def test_faces_that_are_turned_or_elsewhere(
     assert "photos that were looked at" in word
 
 
+@pytest.mark.seconds
 def test_aligned_photos_need_no_word(shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert said(folder(tmp_path / "set", photos(shared, "london-cc-by-aligned256", 8)), caplog) == []
 
 
+@pytest.mark.seconds
 def test_the_advice_can_be_followed(shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from ganinv.data import align_face, decode_image, landmarks68_to_points
     from ganinv.judges.faces import FaceJudge

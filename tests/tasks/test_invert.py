@@ -58,6 +58,7 @@ def test_an_inversion_in_several_batches_without_measuring_has_the_same_codes(tm
     assert plain.timings().num_rows == 39
 
 
+@pytest.mark.seconds
 def test_the_next_batch_is_read_while_one_is_computed(tmp_path: Path, faces: Path) -> None:
     job = job_of(tmp_path, faces, measure=False, overrides={"batch_size": 16})
     dataset = job.dataset.open()
@@ -100,6 +101,7 @@ def test_without_measuring_it_is_another_run(tmp_path: Path, faces: Path) -> Non
     assert measured.config_digest != plain.config_digest
 
 
+@pytest.mark.seconds
 def test_workers_do_not_list_the_data_set(tmp_path: Path, faces: Path, listed: list[str]) -> None:
     job = job_of(tmp_path, faces, measure=False, unit_size=16)
     collection = invert(job)

@@ -57,6 +57,7 @@ def test_numbers_without_the_noise_maps_are_columns(tmp_path: Path, faces: Datas
     assert all(plain > mse for plain, mse in zip(table["mse_plain"].to_pylist(), table["mse"].to_pylist(), strict=True))
 
 
+@pytest.mark.seconds
 def test_codes_without_noise_maps_have_no_such_columns(tmp_path: Path, faces: DatasetRef) -> None:
     job = InvertJob(store=str(tmp_path), dataset=faces, method="e4e")
     with open_pools(Engine(kind="inline", quiet=True)) as pools:
@@ -65,6 +66,7 @@ def test_codes_without_noise_maps_have_no_such_columns(tmp_path: Path, faces: Da
     assert not [name for name in names if name.endswith("_plain")]
 
 
+@pytest.mark.seconds
 def test_an_encoder_that_only_judges_is_in_the_plan(tmp_path: Path, faces: DatasetRef) -> None:
     g = open_generator()
     shipped = open_inverter("e4e", generator=g)

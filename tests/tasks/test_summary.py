@@ -31,6 +31,7 @@ def run(collection: Collection, stop_after: int | None = None, **faults: Any) ->
         )
 
 
+@pytest.mark.seconds
 def test_each_run_is_a_row_and_the_text_tells_the_whole(tmp_path: Path) -> None:
     collection = open_store(str(tmp_path / "store")).collection("squares", "a")
     faults: dict[str, Any] = {"folder": str(tmp_path), "refuse": ["img-4"], "raise_on": ["img-7"]}

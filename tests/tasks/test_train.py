@@ -80,6 +80,7 @@ def weights(store: Store, name: str = "e4e") -> bytes:
     return store.objects.read(f"encoders/{name}/inverter.safetensors")
 
 
+@pytest.mark.seconds
 def test_a_training_leaves_an_inverter_its_losses_and_pictures(made: Path, undisturbed: Store) -> None:
     g = open_generator(str(made / "g"))
     encoder = open_inverter("e4e", generator=g, store=undisturbed)
@@ -95,12 +96,14 @@ def test_a_training_leaves_an_inverter_its_losses_and_pictures(made: Path, undis
     assert Image.open(f"{undisturbed.url}/training/e4e/strips/step-00000008.png").size == (4 * 32, 2 * 32)
 
 
+@pytest.mark.seconds
 def test_run_again_it_finds_everything_done(made: Path, undisturbed: Store) -> None:
     assert run(job(made, undisturbed.url))["units_computed"] == 0
     with pytest.raises(RunConflict, match="steps is 8 there, 9 now"):
         run(job(made, undisturbed.url, recipe={**RECIPE, "steps": 9}))
 
 
+@pytest.mark.seconds
 def test_without_its_checkpoint_it_does_not_begin_anew(made: Path, tmp_path: Path) -> None:
     run(job(made, tmp_path))
     store = open_store(str(tmp_path))
@@ -133,6 +136,7 @@ run(job(Path({str(made)!r}), Path({str(tmp_path)!r})))
     assert weights(open_store(str(tmp_path))) == weights(undisturbed)
 
 
+@pytest.mark.seconds
 def test_trainings_on_s3_equal_those_on_files(made: Path, undisturbed: Store, s3_environment: str) -> None:
     run(job(made, f"{s3_environment}/train"))
     assert weights(open_store(f"{s3_environment}/train")) == weights(undisturbed)
@@ -164,6 +168,7 @@ def test_a_storage_server_that_is_gone_for_a_while_costs_time_alone(
         assert weights(open_store(f"s3://{BUCKET}/train")) == weights(undisturbed)
 
 
+@pytest.mark.seconds
 def test_no_space_for_a_checkpoint_loses_nothing_that_was_done(made: Path, undisturbed: Store, tmp_path: Path) -> None:
     """Files may grow to half a checkpoint only: the next one is not written, and those before stay."""
     train = job(made, tmp_path)

@@ -71,6 +71,7 @@ def weights(store: Store) -> bytes:
     return store.objects.read("generators/faces/generator.safetensors")
 
 
+@pytest.mark.seconds
 def test_a_training_leaves_a_generator_its_losses_and_samples(undisturbed: Store) -> None:
     g = open_generator(f"{undisturbed.url}/generators/faces")
     assert (g.name, g.resolution) == ("faces", 16)
@@ -87,6 +88,7 @@ def test_a_training_leaves_a_generator_its_losses_and_samples(undisturbed: Store
     assert undisturbed.objects.names("training/faces/strips") == ["step-00000003.png", "step-00000006.png"]
 
 
+@pytest.mark.seconds
 def test_stopped_and_run_again_it_ends_with_the_same_weights(images: str, undisturbed: Store, tmp_path: Path) -> None:
     train = job(tmp_path, images)
     answers = iter([False, False, True])
@@ -149,6 +151,7 @@ def test_what_is_of_another_recipe_is_refused(images: str, undisturbed: Store, t
     assert not (tmp_path / "training").exists()
 
 
+@pytest.mark.seconds
 def test_another_recipe_s_checkpoint_in_its_place_is_refused(images: str, tmp_path: Path) -> None:
     train = job(tmp_path, images)
     run(train)
@@ -161,6 +164,7 @@ def test_another_recipe_s_checkpoint_in_its_place_is_refused(images: str, tmp_pa
         TrainingWorker(train, "cpu")
 
 
+@pytest.mark.seconds
 def test_a_diverging_training_stops_and_keeps_its_best(images: str, tmp_path: Path) -> None:
     """Steps ten times as large as the weights: what it makes is soon further from the images than it was."""
     recipe = {

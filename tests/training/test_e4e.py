@@ -55,6 +55,7 @@ def test_an_untrained_encoder_gives_the_mean_latent() -> None:
     assert torch.equal(e(torch.randn(2, 3, 64, 64)).w, torch.arange(16.0).expand(2, 10, 16))
 
 
+@pytest.mark.seconds
 def test_progressive_schedule() -> None:
     g = tiny_generator()
     recipe = E4eRecipe(steps=12, batch_size=4, progressive_start=4, progressive_every=2, losses={"distance": 0})

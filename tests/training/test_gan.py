@@ -34,6 +34,7 @@ def test_one_pass_gives_both_gradients() -> None:
     torch.testing.assert_close(logits, d(x))  # isolation changes gradients, not values
 
 
+@pytest.mark.seconds
 def test_what_goes_on_from_a_checkpoint_equals_an_undisturbed_run_to_the_bit() -> None:
     """Cut in the warm start, and after it: critics, augmentation, path lengths and components go on."""
     settings = {
@@ -226,6 +227,7 @@ def test_probability_follows_the_overfitting() -> None:
     assert ada.p == 0.0
 
 
+@pytest.mark.seconds
 def test_path_regularisation_evens_out_the_lengths() -> None:
     """Its gradient alone, followed for some steps: on the same draws, lengths of paths have come closer to their mean."""
     trained = learner(gan(**SMALL, path_weight=1.0))

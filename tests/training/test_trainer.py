@@ -50,6 +50,7 @@ def trainer(g: Generator, made: Recipe, images: Pictures | None = None, **other:
     return Trainer(made, lambda: made.build(g, {}, None), MixedBatches(made.data, g, made.batch_size, images), **other)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("optimizer", ["muon", "adam", "ranger", "sgd"])
 @pytest.mark.parametrize("ema", [None, 4.0])
 def test_what_goes_on_from_a_checkpoint_equals_an_undisturbed_run_to_the_bit(optimizer: str, ema: float | None) -> None:

@@ -119,6 +119,7 @@ def equal(one: list[Tensor | None], two: list[Tensor | None]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, two, strict=True) if a is not None and b is not None)
 
 
+@pytest.mark.seconds
 def test_the_discrepancy_has_no_weight_while_it_warms_up() -> None:
     warm, _ = gradients(trainer(warmup=3))
     acting, _ = gradients(trainer())
