@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,7 +128,7 @@ def _stack(values: Sequence[Tensor | None], sizes: Sizes, fill: float) -> Tensor
     first = present[0]
     if len(first) == 1 and all(v is first for v in values):
         return first  # one tensor, shared by all of them
-    tail = torch.broadcast_shapes(*(v.shape[1:] for v in present))
+    tail = np.broadcast_shapes(*(v.shape[1:] for v in present))  # torch's own imports sympy, for half a second
     filled = [first.new_full((1, *tail), fill) if v is None else v for v in values]
     return torch.cat([v.expand(size, *tail) for v, size in zip(filled, sizes, strict=True)])
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,7 +91,9 @@ class Masked:
         """``x`` with the value in its place: ``x * (1 - mask) + value * mask``."""
         value = self.value.to(x.dtype)
         if self.mask is None:
-            return value.expand(torch.broadcast_shapes(value.shape, x.shape))
+            return value.expand(
+                np.broadcast_shapes(value.shape, x.shape)
+            )  # torch's own imports sympy, for half a second
         mask = self.mask.to(x.dtype)
         return x * (1 - mask) + value * mask
 

@@ -8,6 +8,7 @@ numbers lie in blocks that the host fills beforehand. So the trace is the twin t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -30,11 +31,11 @@ class Recording:
     """
 
     def __init__(self, advance: Callable[[Draws, Batch], Outputs], batch: Batch) -> None:
-        self._advance = advance
         self.batch = batch.mapped(_own)
         self._tensors = self.batch.tensors()
         self._draws = Draws(self.batch)
-        self._replay = record(self._step, self._tensors)
+        # ``advance`` is not kept: it belongs to what holds this recording, and the memory of a cycle goes when it pleases.
+        self._replay = record(functools.partial(self._step, advance), self._tensors)
 
     def fits(self, batch: Batch) -> bool:
         """Whether a batch has tensors of the same shapes."""
@@ -54,10 +55,10 @@ class Recording:
         loss, under_way = self._replay()
         return loss.clone(), under_way.clone()
 
-    def _step(self, *tensors: Tensor) -> Outputs:
+    def _step(self, advance: Callable[[Draws, Batch], Outputs], *tensors: Tensor) -> Outputs:
         given = iter(tensors)
         batch = self.batch.mapped(lambda _: next(given))
-        out = self._advance(self._draws, batch)
+        out = advance(self._draws, batch)
         for own, now in zip(tensors, batch.tensors(), strict=True):
             if now is not own:  # of an optimiser that makes a new tensor of its state
                 own.copy_(now)

@@ -40,6 +40,7 @@ from tasks.engine import Engine, open_pools
 from tasks.steps.edit import EditJob, run_edit
 from tasks.steps.evaluate import EvaluateJob, run_evaluate
 from tasks.steps.invert import InvertJob, run_invert
+from tests.garbage import left_in_cycles
 from tests.tiny import random_w, tiny_generator
 
 SMALL = {
@@ -147,6 +148,13 @@ def leaves_generator_and_needed_alone(kind: str, world: World) -> None:
     others = [world.generator, *inverter.needed.values()]
     assert not own & {id(p) for other in others for p in other.parameters()}
     assert not [n for n in inverter.state_dict() if n.startswith(("generator", "needed"))]
+
+
+def leaves_no_tensor_to_the_collector(kind: str, world: World) -> None:
+    """Else a run over many images holds those of several batches."""
+    inverter, images = world.inverter(kind), world.images
+    with torch.no_grad():
+        assert not left_in_cycles(lambda: inverter(images))
 
 
 def is_stored_as_a_folder(kind: str, world: World) -> None:
@@ -309,6 +317,7 @@ CHECKS: Mapping[str, Check] = {
         gives_the_same_again,
         does_not_depend_on_the_batch,
         leaves_generator_and_needed_alone,
+        leaves_no_tensor_to_the_collector,
         is_stored_as_a_folder,
         goes_from_image_to_edited_picture_through_the_store,
     )

@@ -20,6 +20,7 @@ from ganinv.stages.optimize import FeatureSettings, NoiseSettings, Optimize
 from ganinv.stages.tune import Locality, Tune
 from ganinv.stages.variables import Latent, Variable, Weights
 from ganinv.target import Target
+from tests.garbage import left_in_cycles
 from tests.tiny import random_w, tiny_generator
 
 
@@ -71,6 +72,14 @@ TUNINGS = [
     Tune(steps=6, lr=0.01, form="styles"),
     Tune(steps=6, lr=0.01, locality=Locality(alpha=3.0)),
 ]
+
+
+@pytest.mark.parametrize("stage", [STAGES[0], STAGES[-1], TUNINGS[2], TUNINGS[5]])
+def test_no_tensor_waits_for_the_collector(context: Context, stage: Optimize | Tune) -> None:
+    """Over many images they were a hundred megabytes: the collector looks when many objects came, however large they are."""
+    target, short = targets(context, 2), stage.model_copy(update={"steps": 2})
+    pivot = Code(w=random_w(context.generator, 2, seed=1))
+    assert not left_in_cycles(lambda: short(target, pivot, context))
 
 
 @pytest.mark.seconds

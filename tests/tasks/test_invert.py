@@ -18,6 +18,7 @@ from ganinv.store.tensors import tensor_numpy
 from tasks.engine import Engine, open_pools
 from tasks.sources import DatasetRef
 from tasks.steps.invert import InvertJob, InvertWorker, plan_invert, run_invert, shard_size
+from tests.garbage import left_in_cycles
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,18 @@ def test_the_next_batch_is_read_while_one_is_computed(tmp_path: Path, faces: Pat
     rows = worker.process(plan.ids)
     assert len(rows) == 40
     assert worker.waited == [True, True, False]  # the last has none behind it
+
+
+@pytest.mark.seconds
+def test_a_unit_leaves_no_tensor_to_the_collector(tmp_path: Path, faces: Path) -> None:
+    stages = {i: {"steps": 2} for i, stage in enumerate(method_config("pti").stages) if stage.iterative}
+    job = job_of(tmp_path, faces, method="pti", overrides={"stages": stages, "batch_size": 4})
+    dataset = job.dataset.open()
+    plan = plan_invert(job, dataset)
+    collection = open_store(job.store).latents["pti"]
+    write_index(dataset, collection.objects, collection.path, plan.ids)
+    worker = InvertWorker(job)
+    assert not left_in_cycles(lambda: worker.process(plan.ids[:4]))
 
 
 class Watched(InvertWorker):
