@@ -52,8 +52,12 @@ class RecordConfig(StrictModel):
         """Whether every number is kept, at most rounded as float16 does."""
         return self.form == "as-is" and self.dtype != "int8"
 
+    def limit(self, distance: float) -> float | None:
+        """The largest acceptable distance of a stored code whose own distance is given; None where any is (``max_rise``)."""
+        return None if self.max_rise is None else distance * (1 + self.max_rise)
+
     def and_safer(self) -> list[RecordConfig]:
-        """This one, and what is tried in its place, from compact to exact."""
+        """This configuration and its fallbacks, from compact to exact."""
         closer = {"error": self.error / 2, "max_rank": self.max_rank and 2 * self.max_rank}
         tighter = [self.model_copy(update=closer)] if self.form == "low-rank" else []
         exact = [RecordConfig(dtype=dtype) for dtype in ("float16", "float32")]

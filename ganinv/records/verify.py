@@ -1,8 +1,8 @@
-"""Verify on write: codes are rendered from the bytes that will be stored, and what that costs is part of their rows."""
+"""Verify on write: codes are rendered from the bytes that will be stored, and the cost of storing them is part of their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from ganinv.records.record import RecordConfig, decode, encode
 Measured = tuple[float, float]
 """(mse, distance) of the rendering of a code to its image."""
 Measure = Callable[[Code, Sequence[int]], Sequence[Measured]]
-"""Renders codes (on the CPU) and compares each with its image, which the numbers tell: the k-th of those to be stored."""
+"""Renders a batch of codes (on the CPU) and compares each with its image. The numbers say which codes of the batch they are."""
 Form = tuple[str | None, bytes | None]
 """Name of a form (``RecordConfig.name``), and the extras in it."""
 
@@ -37,20 +37,18 @@ class Record:
     distance: float | None
 
 
-@dataclass
-class ToStore:
-    """A code of one image on its way to its record.
+@dataclass(frozen=True)
+class Candidates:
+    """The forms in which the code of one image may be stored.
 
     Args:
-        forms: to be tried, from compact to exact. limit: the largest distance that is good enough; None takes the first.
-        mse, distance: of the code itself; None where they were not measured.
+        forms: in the order of preference, from compact to exact.
+        limit: the largest acceptable distance; None accepts the first form.
     """
 
     code: Code
-    forms: Iterator[Form]
+    forms: Iterable[Form]
     limit: float | None = None
-    mse: float | None = None
-    distance: float | None = None
 
 
 def verified(
@@ -59,53 +57,54 @@ def verified(
     config: RecordConfig,
     measure: Measure,
 ) -> list[Record | NotFinite]:
-    """The records of codes of one image each: in the configured form, or in a more precise one where that is clearly worse.
+    """Encode codes of one image each: in the configured form, or in a more precise one if that renders clearly worse.
 
-    All are rendered together: once where the first form is good, and not at all where ``w`` is all that a code has, which is
-    stored exactly.
+    All codes are rendered together, and only once if the first form is good enough. A code that is nothing but ``w`` is stored
+    exactly and never rendered.
 
     Args:
-        measured: of the codes themselves, as the method measured them. None where it did not: nothing is rendered then
-            for a form that only rounds (float16, by one part in two thousand), and one that leaves something out
-            (int8, low-rank) is compared with the code, which is measured here.
+        measured: the method's own measurement of each code, or None. Without it, a form that only rounds (float16, by one
+            part in two thousand) is stored unrendered; one that drops information (int8, low-rank) is compared with the
+            code, which is then measured here.
 
     Returns:
-        In the place of a code with an extra that holds NaN or infinity, what is wrong with it.
+        One record per code, or the error for a code whose extras hold NaN or infinity.
     """
     records: dict[int, Record | NotFinite] = {}
-    waiting: dict[int, ToStore] = {}
+    waiting: dict[int, Iterator[Form]] = {}
+    known_distance: dict[int, float] = {}
     for k, (code, known) in enumerate(zip(codes, measured, strict=True)):
         try:
             extras = encode(code, config)
         except NotFinite as refused:
             records[k] = refused
             continue
-        mse, distance = known or (None, None)
         if extras is None or (known is None and config.rounds_only):
+            mse, distance = known or (None, None)
             records[k] = Record(w_of(code), extras, None if extras is None else config.name, mse, distance)
-        else:
-            waiting[k] = ToStore(code, _forms(code, config, extras), None, mse, distance)
-    unknown = [k for k, each in waiting.items() if each.distance is None]
+            continue
+        waiting[k] = _forms(code, config, extras)
+        if known is not None:
+            known_distance[k] = known[1]
+    unknown = [k for k in waiting if k not in known_distance]
     if unknown:
-        for k, found in zip(unknown, measure(Code.cat([codes[k] for k in unknown]), unknown), strict=True):
-            waiting[k].mse, waiting[k].distance = found
-    if config.max_rise is not None:
-        for each in waiting.values():
-            assert each.distance is not None
-            each.limit = each.distance * (1 + config.max_rise)
-    records |= first_good(waiting, measure)
+        found = measure(Code.cat([codes[k] for k in unknown]), unknown)
+        known_distance |= {k: distance for k, (_, distance) in zip(unknown, found, strict=True)}
+    candidates = {k: Candidates(codes[k], forms, config.limit(known_distance[k])) for k, forms in waiting.items()}
+    records |= first_good(candidates, measure)
     return [records[k] for k in range(len(codes))]
 
 
-def first_good(codes: Mapping[int, ToStore], measure: Measure) -> dict[int, Record]:
-    """Of each code the first form whose distance is at most its limit, else its last. Forms are rendered together."""
+def first_good(codes: Mapping[int, Candidates], measure: Measure) -> dict[int, Record]:
+    """For each code, the first form whose distance is within its limit, else its last form. Forms are rendered together."""
     records: dict[int, Record] = {}
     waiting = dict(codes)
+    forms = {k: iter(each.forms) for k, each in codes.items()}
     while waiting:
         tried = {}
-        for k, each in list(waiting.items()):
-            form = next(each.forms, None)
-            if form is None or form[1] is None:  # the form before was the last
+        for k in list(waiting):
+            form = next(forms[k], None)
+            if form is None or form[1] is None:  # the previous form was the last
                 del waiting[k]
             else:
                 tried[k] = form
@@ -129,13 +128,13 @@ def w_of(code: Code) -> Tensor:
 
 
 def heads_of(code: Code) -> dict[str, Head]:
-    """The hypernetwork heads that a code carries; files do not hold them."""
+    """The hypernetwork heads that a code carries. Files do not hold them."""
     deltas = {**(code.weights or {}), **(code.scales or {})}
     return {name: d.head for name, d in deltas.items() if isinstance(d, HeadCode) and d.head is not None}
 
 
 def _forms(code: Code, config: RecordConfig, first: bytes) -> Iterator[Form]:
-    """The configured form, which is there already, and the more precise ones, encoded when they are asked for."""
+    """The configured form, already encoded, then the more precise ones, each encoded only when it is reached."""
     yield config.name, first
     for each in config.and_safer()[1:]:
         yield each.name, encode(code, each)

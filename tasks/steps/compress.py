@@ -1,4 +1,4 @@
-"""``compress``: stored inversions once more, in a form that takes less room. The source stays as it is."""
+"""``compress``: store inversions again in a smaller form. The source collection is left as it is."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ganinv.records import RecordConfig
 from ganinv.records.codes import read_extras
 from ganinv.records.origin import handed_on
 from ganinv.records.record import encode
-from ganinv.records.verify import Record, ToStore, first_good
+from ganinv.records.verify import Candidates, Record, first_good
 from ganinv.store import Collection, Plan, RowError, Unit, open_store
 from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
@@ -149,8 +149,8 @@ class CompressWorker:
         known = source["stored_form"][0].as_py()
         smaller = ((each.name, encode(code, each)) for each in config.and_safer())
         forms = chain((form for form in smaller if form[1] and len(form[1]) < len(extras)), [(known, extras)])
-        limit = None if config.max_rise is None else distance * (1 + config.max_rise)
-        records = first_good({0: ToStore(code, forms, limit)}, lambda some, _: self.measurer(some, image))
+        candidates = Candidates(code, forms, config.limit(distance))
+        records = first_good({0: candidates}, lambda some, _: self.measurer(some, image))
         return _Row(source, records[0], distance)
 
     def commit(self, unit: Unit, rows: list[Any], failures: Sequence[RowError]) -> Mapping[str, Any]:
