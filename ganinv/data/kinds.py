@@ -78,11 +78,6 @@ def is_archive(path: str) -> bool:
     return path.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def is_decodable(path: str) -> bool:
-    """False where the suffix is of an image that cannot be decoded here, whatever is installed."""
-    return suffix_of(path) not in UNSUPPORTED_SUFFIXES
-
-
 def says_nothing(path: str) -> bool:
     """Whether the first bytes have to tell: no suffix, or one that is nobody's (``photo.v2``, the hash of a cache)."""
     return suffix_of(path) not in _KNOWN and not is_archive(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,18 +17,6 @@ from ganinv.networks.keymaps import FACE_EMBEDDING
 ALIGNED = 256  # the crop is where the face is in an FFHQ-aligned image of this size
 ROWS, COLUMNS = slice(35, 223), slice(32, 220)
 FACE = 112
-
-
-class IdentityLoss(NamedTuple):
-    """``loss`` is the mean of 1 - cos(y_hat, y) over the batch; the similarities are per image, [B]."""
-
-    loss: Tensor
-    similarity_target: Tensor
-    """cos(y_hat, y)"""
-    similarity_input: Tensor | None
-    """cos(y_hat, x)"""
-    similarity_views: Tensor | None
-    """cos(y, x)"""
 
 
 class FaceEmbedding(nn.Module):
@@ -49,22 +37,14 @@ class FaceEmbedding(nn.Module):
         x = self.norm(self.trunk(faces)[0])
         return F.normalize(self.unit(self.linear(x.flatten(1))), dim=1)
 
-    def loss(self, y_hat: Tensor, y: Tensor, x: Tensor | None = None) -> IdentityLoss:
-        """How far the identity of renderings ``y_hat`` is from that of targets ``y``; ``x`` are inputs that differ from y.
+    def loss(self, y_hat: Tensor, y: Tensor) -> Tensor:
+        """1 - cos of the embeddings of renderings ``y_hat`` and targets ``y``, both [B, 3, R, R]; a scalar, the batch's mean.
 
         Gradients flow to ``y_hat`` only.
         """
         with torch.no_grad():
             target = self(y)
-            source = None if x is None else self(x)
-        found = self(y_hat)
-        similarity = (found * target).sum(1)
-        return IdentityLoss(
-            (1 - similarity).mean(),
-            similarity.detach(),
-            None if source is None else (found.detach() * source).sum(1),
-            None if source is None else (target * source).sum(1),
-        )
+        return (1 - (self(y_hat) * target).sum(1)).mean()
 
 
 def crop_face(images: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ class Losses:
                     near, there = (F.interpolate(x, seen.shape[2:], mode="bilinear") for x in (near, there))
                 terms["crop_distance"] = (cfg.crop_distance, self._distance(near, there))
         if self.face is not None:
-            terms["identity"] = (cfg.identity, self.face.loss(seen, wanted).loss)
+            terms["identity"] = (cfg.identity, self.face.loss(seen, wanted))
         if self.similarity is not None:
             terms["similarity"] = (cfg.similarity, self.similarity.loss(seen, wanted))
         for name, layers in self.layered.items():

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ganinv.errors import DataError
@@ -58,13 +56,6 @@ def binary_masks(choice: Tensor, sides: Sequence[int], first: int = 1) -> list[T
         else:
             masks.append((F.adaptive_avg_pool2d(whole, side) >= 0.5).float())
     return masks
-
-
-def soft_mask(mask: Tensor, side: int) -> Tensor:
-    """A binary mask [H, W] at another size as the published code resizes it: Lanczos, clipped to what the mask reaches."""
-    image = Image.fromarray(mask.detach().cpu().numpy().astype(np.float32))
-    resized = np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
-    return torch.from_numpy(resized.copy()).clamp(0.0, float(mask.max())).to(mask.device)
 
 
 def grid_segments(side: int, cells: int) -> Tensor:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor
 
 from ganinv.codes.code import Code, Feature, Masked
 from ganinv.errors import ConfigError, DataError, GeneratorMismatch, WeightsRefused
@@ -21,7 +23,7 @@ from ganinv.methods.learning import begin_at_mean
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.published.describe import describe
 from ganinv.methods.sam import Sam, SamConfig, SamLearner, SamRecipe, SingleSpace
-from ganinv.methods.selection import binary_masks, choose_spaces, grid_segments, soft_mask
+from ganinv.methods.selection import binary_masks, choose_spaces, grid_segments
 from ganinv.networks.invertibility import ErrorMaps
 from ganinv.stages.base import Context
 from ganinv.stages.optimize import Optimize
@@ -233,8 +235,16 @@ def test_choice_and_masks_of_the_original(golden: Path) -> None:
         assert torch.equal(choice, theirs)
         for number, name in enumerate(order[1:], start=1):
             recorded = torch.from_numpy(arrays[f"mask.{name}"][i])
-            soft = soft_mask((choice == number).float(), len(recorded))
+            soft = lanczos((choice == number).float(), len(recorded))
             torch.testing.assert_close(soft, recorded, atol=1e-4, rtol=0)
+
+
+def lanczos(mask: Tensor, side: int) -> Tensor:
+    """A binary mask [H, W] resized as the published code does: Lanczos, clipped to the range of the mask."""
+    resized = np.asarray(
+        Image.fromarray(mask.numpy().astype(np.float32)).resize((side, side), Image.Resampling.LANCZOS)
+    )
+    return torch.from_numpy(resized.copy()).clamp(0.0, float(mask.max()))
 
 
 def test_priors_of_the_original(golden: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,6 @@ from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.formats import nvidia, rosinality
 from ganinv.generators.formats.parts import FIR_TAPS
 from ganinv.generators.stylegan2 import Generator
-
-Foreign = Literal["rosinality", "nvidia"]
 
 
 def write_rosinality(generator: Generator, half: bool, extra: dict[str, Any]) -> bytes:
