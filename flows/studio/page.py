@@ -17,8 +17,9 @@ from flows.studio.pictures import CSS, data_uri, facts, strip
 from flows.studio.saving import words
 from flows.studio.shelf import WITHOUT_LABELS
 from flows.studio.subject import Strengths
-from flows.studio.upload import Framing, finds_faces
+from flows.studio.upload import Framing
 from ganinv.errors import GaninvError
+from ganinv.faces.dlib68 import dlib_installed
 
 FARTHEST = 3.0
 """Of a slider, in units of its direction."""
@@ -72,7 +73,7 @@ def build(studio: Studio, folder: str) -> tuple[gr.Blocks, dict[str, Any]]:
                 with gr.Tab("Your photo", elem_id="your-photo"):
                     framing = gr.Radio(
                         list(_FRAMINGS),
-                        value=list(_FRAMINGS)[0 if finds_faces() else 1],
+                        value=list(_FRAMINGS)[0 if dlib_installed() else 1],
                         label="What is inverted of it",
                         elem_id="framing",
                     )

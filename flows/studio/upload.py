@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import PurePath
 from threading import Lock
 from typing import Literal
@@ -58,11 +57,6 @@ class Upload:
     def pasted(self, before: Image.Image, after: Image.Image) -> Image.Image:
         """The whole photo with the change from one rendering to the other; of the photo's size."""
         return paste(self.photo, after, self.face.quad, before=before)
-
-
-def finds_faces() -> bool:
-    """Whether a detector is installed (the extra ``faces``)."""
-    return find_spec("dlib") is not None and find_spec("face_recognition_models") is not None
 
 
 def read_upload(data: bytes, name: str, framing: Framing = "face", side: int = CROP) -> Upload:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,11 @@ MODEL = PackagedWeights(
     "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
     "faces",
 )
+
+
+def dlib_installed() -> bool:
+    """Whether dlib and its landmark model are installed (the extra ``faces``). Imports neither."""
+    return find_spec("dlib") is not None and find_spec(MODEL.module) is not None
 
 
 class DlibConfig(LookConfig):
