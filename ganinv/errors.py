@@ -30,6 +30,19 @@ class DataError(GaninvError):
     """A data set or an image that cannot be read."""
 
 
+class ImageError(DataError):
+    """One image that is not used.
+
+    Args:
+        code: why, in one word; the code of the image's error row (:attr:`ganinv.store.RowError.code`).
+        message: why, as a sentence.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class StoreError(GaninvError):
     """The store cannot be read or written."""
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ganinv.data.colour import NoRange, deep_colour, stated_white, to_srgb, twelve_bits
 from ganinv.data.kinds import BY_SUFFIX, COMMON, FORMATS, HEIF_SUFFIXES, UNSUPPORTED_SUFFIXES, begins_as_image, is_heif
-from ganinv.errors import DataError
+from ganinv.errors import ImageError
 
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error, zlib.error
@@ -20,19 +20,12 @@ _DECODER_ERRORS = (
 _BEGINNINGS = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
-class ImageRefused(DataError):
-    """An image that is not used.
+class ImageRefused(ImageError):
+    """An image that cannot be read or decoded.
 
-    Args:
-        code: ``empty``, ``too_large``, ``truncated``, ``not_an_image``, ``damaged``, ``unsupported``, or, when its
-            bytes could not be had, ``missing``, ``unreadable``, ``outside``, ``shard``. Fits
-            :attr:`ganinv.store.RowError.code`.
-        message: a sentence for people.
+    ``code`` is ``empty``, ``too_large``, ``truncated``, ``not_an_image``, ``damaged`` or ``unsupported``; for a file whose
+    bytes cannot be read, ``missing``, ``unreadable``, ``outside`` or ``shard``.
     """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)

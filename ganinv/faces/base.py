@@ -10,7 +10,7 @@ from PIL import Image
 
 from ganinv.config import StrictModel
 from ganinv.data.align import cut_quad, quad_side
-from ganinv.errors import DataError
+from ganinv.errors import ImageError
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,11 @@ class Face:
         return float(np.degrees(np.arctan2(y, x)))
 
 
-class FaceRefused(DataError):
-    """A photo of which nothing is cut out.
+class FaceRefused(ImageError):
+    """A photo from which no face is cut out.
 
-    Args:
-        code: ``no_face``, ``too_small``, ``several_faces``, ``bad_landmarks``, ``no_landmarks``. Fits
-            :attr:`ganinv.store.RowError.code`.
-        message: a sentence for people.
+    ``code`` is ``no_face``, ``too_small``, ``several_faces``, ``bad_landmarks`` or ``no_landmarks``.
     """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Detector(ABC):
