@@ -90,6 +90,14 @@ def check_site(cfg: FeatureSiteConfig, generator: Generator) -> None:
         )
 
 
+@torch.no_grad()
+def measure_features(inverter: Inverter) -> None:
+    """Set ``feature_mean`` and ``feature_std`` [C], the units of the small networks, to those of the generator at the site."""
+    mean, std = site_statistics(inverter.cfg.site, inverter.generator)
+    inverter.get_buffer("feature_mean").copy_(mean)
+    inverter.get_buffer("feature_std").copy_(std.clamp_min(1e-6))
+
+
 class SfeConfig(FeatureSiteConfig):
     """The shape of the inverter: small, for this project's generators, or as published."""
 
@@ -191,13 +199,6 @@ class Sfe(Inverter):
         if self.cfg.latent_avg_per_row:
             self.latent_avg = self.latent_avg[:num_ws]
 
-    @torch.no_grad()
-    def measure(self) -> None:
-        """Take over mean and deviation of the generator's features at the site: the units of the small networks."""
-        mean, std = site_statistics(self.cfg.site, self.generator)
-        self.feature_mean.copy_(mean)
-        self.feature_std.copy_(std.clamp_min(1e-6))
-
     def refine(
         self, images: Tensor, code: Code | None = None, *, steps: int | None = None, detach: bool = False
     ) -> Iterator[Code]:
@@ -261,7 +262,7 @@ class SfeRecipe(AdversarialRecipe):
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
         inverter = new_inverter(Sfe, self, generator, needed, start)
         if start is None:
-            inverter.measure()
+            measure_features(inverter)
         return SfeLearner(self, inverter, finetuning=start is not None)
 
 

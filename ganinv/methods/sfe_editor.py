@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from ganinv.codes.code import Code, Feature
 from ganinv.codes.parts import Masked, masked
-from ganinv.generators.sites import site_number, site_statistics
+from ganinv.generators.sites import site_number
 from ganinv.generators.stylegan2 import Generator
 from ganinv.generators.synthesis import SynthesisState
 from ganinv.losses.terms import Terms
 from ganinv.methods.adversary import AdversarialRecipe, Adversary
 from ganinv.methods.base import Inverter
 from ganinv.methods.learning import InverterLearner, new_inverter
-from ganinv.methods.sfe import FeatureSiteConfig, check_site, continued
+from ganinv.methods.sfe import FeatureSiteConfig, check_site, continued, measure_features
 from ganinv.networks.feature_units import PublishedFuser, SmallFuser
 from ganinv.training.batches import Batch
 from ganinv.training.edit_steps import EditSteps, EditStepsConfig
@@ -66,13 +66,6 @@ class SfeEditor(Inverter):
     def bind(self, generator: Generator) -> None:
         super().bind(generator)
         check_site(self.cfg, generator)
-
-    @torch.no_grad()
-    def measure(self) -> None:
-        """Take over mean and deviation of the generator's features at the site: the units of the small network."""
-        mean, std = site_statistics(self.cfg.site, self.generator)
-        self.feature_mean.copy_(mean)
-        self.feature_std.copy_(std.clamp_min(1e-6))
 
     def edited(self, features: Tensor, delta: Tensor) -> Tensor:
         """H: features [B, C, r, r] of an image, or [1, C, r, r] of one with several edits, and what an edit takes from the
@@ -153,7 +146,7 @@ class SfeEditorRecipe(AdversarialRecipe):
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
         editor = new_inverter(SfeEditor, self, generator, needed, start)
         if start is None:
-            editor.measure()
+            measure_features(editor)
         return SfeEditorLearner(self, editor)
 
 

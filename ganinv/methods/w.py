@@ -19,13 +19,11 @@ from ganinv.networks.irse import IRSE50
 from ganinv.training.learner import Learner
 
 
-class WEncoderConfig(InverterConfig):
-    """The shape of an encoder into W."""
-
-    kind: Literal["w"] = "w"
+class GlobalFeatureConfig(InverterConfig):
+    """The shape of an encoder that makes all rows from one feature of the whole image."""
 
     num_ws: int = Field(ge=1)
-    """Rows that the one latent is repeated for."""
+    """Rows of W+ of the generator."""
     resolution: int = 256
     input_height: int | None = None
     img_channels: int = 3
@@ -37,6 +35,12 @@ class WEncoderConfig(InverterConfig):
     """Width of the small backbone at full size."""
     pyramid_channels: int = Field(96, ge=8)
     """Width of the small backbone's maps."""
+
+
+class WEncoderConfig(GlobalFeatureConfig):
+    """The shape of an encoder into W."""
+
+    kind: Literal["w"] = "w"
 
 
 class WEncoder(ImageEncoder):
@@ -79,22 +83,10 @@ class WRecipe(InverterRecipe):
         return InverterLearner(self, new_inverter(WEncoder, self, generator, needed, start))
 
 
-class NaiveWPlusConfig(InverterConfig):
+class NaiveWPlusConfig(GlobalFeatureConfig):
     """The shape of the naive encoder into W+."""
 
     kind: Literal["naive-w+"] = "naive-w+"
-    num_ws: int = Field(ge=1)
-    resolution: int = 256
-    input_height: int | None = None
-    img_channels: int = 3
-    w_dim: int = 512
-    latent_avg_per_row: bool = False
-    backbone: Literal["ir-se-50", "small"] = "ir-se-50"
-    """``ir-se-50`` as published, or this project's own for images of 32 to 128 pixels."""
-    base_channels: int = Field(16, ge=8)
-    """Width of the small backbone at full size."""
-    pyramid_channels: int = Field(96, ge=8)
-    """Width of the small backbone's maps."""
 
 
 class NaiveWPlusEncoder(ImageEncoder):

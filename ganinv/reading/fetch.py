@@ -56,7 +56,7 @@ def fetch(uri: str, sha256: str | None = None, *, progress: DownloadProgress | N
     Raises:
         WeightsRefused: there is no such file, or it cannot be read.
     """
-    with _refusing(uri):
+    with refusing(uri):
         fs, path = fsspec.url_to_fs(uri)
         if _is_local(fs):
             if not Path(path).is_file():
@@ -81,7 +81,7 @@ def path_kind(uri: str, sha256: str | None = None) -> Literal["file", "folder", 
     Raises:
         WeightsRefused: the file system cannot be asked.
     """
-    with _refusing(uri):
+    with refusing(uri):
         fs, path = fsspec.url_to_fs(uri)
         if not uri.endswith("/"):
             if not _is_local(fs) and (named := _copy_of(sha256)) is not None and named.is_file():
@@ -93,7 +93,7 @@ def path_kind(uri: str, sha256: str | None = None) -> Literal["file", "folder", 
 
 
 @contextlib.contextmanager
-def _refusing(uri: str) -> Iterator[None]:
+def refusing(uri: str) -> Iterator[None]:
     """Every file system has errors of its own; each becomes a refusal that names the file."""
     try:
         yield

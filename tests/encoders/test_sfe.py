@@ -21,7 +21,7 @@ from ganinv.generators.sites import site_statistics
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.registry import load_recipe
-from ganinv.methods.sfe import Sfe, SfeConfig, SfeRecipe, continued
+from ganinv.methods.sfe import Sfe, SfeConfig, SfeRecipe, continued, measure_features
 from ganinv.methods.sfe_editor import SfeEditor, SfeEditorConfig, SfeEditorRecipe
 from ganinv.store import open_store
 from ganinv.training.batches import MixedBatches
@@ -43,7 +43,7 @@ def inverter(g: Generator, **other: Any) -> Sfe:
     moved = other.pop("moved", False)
     made = Sfe(validate(SfeConfig, SfeConfig.for_generator(g, {**SMALL, **other}), "test"), g)
     made.latent_avg.copy_(g.w_mean)
-    made.measure()
+    measure_features(made)
     if moved:
         torch.nn.init.normal_(made.fuser.last.weight, std=0.2)  # type: ignore[union-attr, arg-type]
     return made.eval().requires_grad_(False)
@@ -60,7 +60,7 @@ def editor(g: Generator, of: Sfe, *, trained: bool = False, **other: Any) -> Sfe
     encoder.eval().requires_grad_(False)
     cfg = validate(SfeEditorConfig, SfeEditorConfig.for_generator(g, small), "test")
     made = SfeEditor(cfg, g, {"inverter": of, "encoder": encoder})
-    made.measure()
+    measure_features(made)
     if trained:
         torch.nn.init.normal_(made.network.last.weight, std=0.2)  # type: ignore[union-attr, arg-type]
     return made.eval().requires_grad_(False)

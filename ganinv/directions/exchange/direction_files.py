@@ -18,6 +18,7 @@ import numpy as np
 
 from ganinv.errors import WeightsRefused
 from ganinv.reading.checkpoint import load_tensors, read_checkpoint
+from ganinv.reading.fetch import refusing
 from ganinv.reading.limits import Budget
 from ganinv.reading.machine import DAMAGE, Machine
 from ganinv.reading.rebuild import Rebuild
@@ -84,7 +85,7 @@ def read_direction_file(uri: str, *, sha256: str | None = None, most: int | None
 
 def _bytes(uri: str, most: int) -> bytes:
     """All of a file that is small enough to hold directions."""
-    try:
+    with refusing(uri):
         fs, path = fsspec.url_to_fs(uri)
         size = fs.info(path)["size"]
         if size is not None and size > most:
@@ -92,14 +93,6 @@ def _bytes(uri: str, most: int) -> bytes:
                 f"{uri} has {size} bytes: too large for a file of directions or latents (at most {most})"
             )
         return bytes(fs.cat_file(path))
-    except WeightsRefused:
-        raise
-    except FileNotFoundError as error:
-        raise WeightsRefused(f"no file at {uri!r}") from error
-    except IsADirectoryError as error:
-        raise WeightsRefused(f"{uri} is a folder, expected a file") from error
-    except Exception as error:  # every file system has errors of its own
-        raise WeightsRefused(f"{uri} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _npz(data: bytes, most: int) -> dict[str, Any] | None:

@@ -30,9 +30,12 @@ class PublishedKind(ABC):
     expects: ClassVar[Mapping[str, str]] = {}
     """Role of what it needs -> the published class of that role's files, where their options do not name it."""
 
-    @abstractmethod
+    mark: ClassVar[str] = ""
+    """A tensor of the network ``encoder`` that only files of this method have."""
+
     def holds(self, parts: Mapping[str, Tensors]) -> bool:
-        """Whether a file with these networks is one of the method's."""
+        """Whether a file with these networks is one of the method's; by its ``mark``, unless a method overrides this."""
+        return self.mark in parts.get("encoder", {})
 
     @abstractmethod
     def describe(

@@ -27,9 +27,7 @@ class PublishedPadInv(PublishedKind):
     """How many rings there are is told by their heads. Encoders of 256-pixel generators have heads that no layer reads."""
 
     parts = ("encoder",)
-
-    def holds(self, parts: Mapping[str, Tensors]) -> bool:
-        return MARK in parts.get("encoder", {})
+    mark = MARK
 
     def describe(
         self, parts: dict[str, Tensors], opts: dict[str, Any], latent_avg: Lazy | None, where: str

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -25,10 +24,8 @@ class PublishedReferenceEditor(PublishedKind):
     """Which attribute a file edits is written nowhere in it."""
 
     parts = ("encoder", "classifier")
+    mark = MARK
     needs_mean = False
-
-    def holds(self, parts: Mapping[str, Tensors]) -> bool:
-        return MARK in parts.get("encoder", {})
 
     def describe(
         self, parts: dict[str, Tensors], opts: dict[str, Any], latent_avg: Lazy | None, where: str

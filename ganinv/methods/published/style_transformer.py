@@ -22,11 +22,9 @@ class PublishedStyleTransformer(PublishedKind):
     """The rows of ``z`` are its tokens: 18 in every published file, of which a smaller generator takes the first."""
 
     parts = ("encoder",)
+    mark = MARK
     tunes_mapping = True
     needs_mean = False
-
-    def holds(self, parts: Mapping[str, Tensors]) -> bool:
-        return MARK in parts.get("encoder", {})
 
     def describe(
         self, parts: dict[str, Tensors], opts: dict[str, Any], latent_avg: Lazy | None, where: str
