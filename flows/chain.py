@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import GetJsonSchemaHandler, model_validator
@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from flows.cancelling import cancel_watch
-from flows.runtime import ProgressArtifact, as_flow, as_task, markdown, summary, table
+from flows.runtime import ProgressArtifact, as_flow, markdown, run_as_task, table
 from ganinv.config import StrictModel, config_path, load_yaml, validate
 from ganinv.generators.files import EMBEDDED
 from ganinv.store import open_store
@@ -110,47 +110,39 @@ def load_chain(name: str, **shared: Any) -> ChainJob:
 
 
 def run_chain(job: ChainJob) -> dict[str, Any]:
-    """The body of the flow: every step as a Prefect task, all on one pool."""
+    """The body of the flow: every step as a Prefect task, all on one pool. Returns the result of each step by its name."""
     results: dict[str, Any] = {}
     with cancel_watch() as cancelled, open_pools(job.engine, ProgressArtifact, cancelled) as pools:
-        if job.sample:
-            results["sample"] = _step("sample", run_sample, job.sample, pools)
-        for label in job.label:
-            results[f"label-{label.name}"] = _step(f"label-{label.name}", run_label, label, pools)
-        for fit in job.fits:
-            name = "fit" if job.fits == (job.fit,) else f"fit-{fit.name}"
-            results[name] = _step(name, run_fit, fit, pools)
-        for training in job.train:
-            name = f"train-{training.collection_name}"
-            results[name] = _step(name, run_train, training, pools)
-        if job.align:
-            results["align"] = _step("align", run_align, job.align, pools)
-        for each in job.invert:
-            name = f"invert-{each.collection_name}"
-            results[name] = _step(name, run_invert, each, pools)
-        for edit in job.edit:
-            results[f"edit-{edit.name}"] = _step(f"edit-{edit.name}", run_edit, edit, pools)
-        for pasting in job.paste:
-            name = f"paste-{pasting.collection_name}"
-            results[name] = _step(name, run_paste, pasting, pools)
-        for evaluation in job.evaluate:
-            name = f"evaluate-{evaluation.latents}"
-            results[name] = _step(name, run_evaluate, evaluation, pools)
+        for name, run, step_job in _steps(job):
+            results[name] = run_as_task(run, step_job, pools, name)
         if job.report:
-            results["report"] = _step("report", run_report, job.report, pools)
             markdown("report", f"[{results['report']['report']}]({results['report']['report']})", "The report")
     table("steps", [{"step": k, **{n: str(v) for n, v in r.items()}} for k, r in results.items()], "What was done")
     return results
 
 
-def _step(name: str, run: Callable[[Any, Pools], dict[str, Any]], job: Any, pools: Pools) -> dict[str, Any]:
-    # The pool is closed over: a connection is no parameter that Prefect should see.
-    def body(job: Any) -> dict[str, Any]:
-        result = run(job, pools)
-        summary(result)
-        return result
-
-    return as_task(body, name)(job)
+def _steps(job: ChainJob) -> Iterator[tuple[str, Callable[[Any, Pools], dict[str, Any]], Any]]:
+    """Name, function and job of each step of a chain, in order."""
+    if job.sample:
+        yield "sample", run_sample, job.sample
+    for label in job.label:
+        yield f"label-{label.name}", run_label, label
+    for fit in job.fits:
+        yield "fit" if job.fits == (job.fit,) else f"fit-{fit.name}", run_fit, fit
+    for training in job.train:
+        yield f"train-{training.collection_name}", run_train, training
+    if job.align:
+        yield "align", run_align, job.align
+    for inversion in job.invert:
+        yield f"invert-{inversion.collection_name}", run_invert, inversion
+    for edit in job.edit:
+        yield f"edit-{edit.name}", run_edit, edit
+    for pasting in job.paste:
+        yield f"paste-{pasting.collection_name}", run_paste, pasting
+    for evaluation in job.evaluate:
+        yield f"evaluate-{evaluation.latents}", run_evaluate, evaluation
+    if job.report:
+        yield "report", run_report, job.report
 
 
 chain = as_flow(run_chain, "chain")

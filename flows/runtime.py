@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from prefect import Flow, Task
     from prefect.client.schemas.objects import State, TaskRun
 
+    from tasks.engine import Pools
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -77,6 +79,18 @@ def as_task(step: Callable[P, R], name: str, *, retry_pauses: Sequence[float] = 
         retry_delay_seconds=list(retry_pauses) or None,
         retry_condition_fn=worth_retrying,
     )(step)
+
+
+def run_as_task(run: Callable[[Any, Pools], dict[str, Any]], job: Any, pools: Pools, name: str) -> dict[str, Any]:
+    """One step as a task of the flow that calls it, with its summary as an artifact."""
+
+    # The pool is closed over, not passed: Prefect should not see a connection as a parameter.
+    def body(job: Any) -> dict[str, Any]:
+        result = run(job, pools)
+        summary(result)
+        return result
+
+    return as_task(body, name)(job)
 
 
 def as_flow(body: Callable[P, R], name: str) -> Flow[P, R]:

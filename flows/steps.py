@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.cancelling import cancel_watch
-from flows.runtime import ProgressArtifact, as_flow, as_task, summary
+from flows.runtime import ProgressArtifact, as_flow, run_as_task
 from tasks.engine import Engine, Pools, open_pools
 from tasks.steps.align import AlignJob, run_align
 from tasks.steps.compress import CompressJob, run_compress
@@ -25,13 +25,7 @@ from tasks.steps.train import TrainJob, run_train
 def run_step(run: Callable[[Any, Pools], dict[str, Any]], job: Any, engine: Engine, name: str) -> dict[str, Any]:
     """One step on a pool of its own, as a task of the flow that calls it."""
     with cancel_watch() as cancelled, open_pools(engine, ProgressArtifact, cancelled) as pools:
-
-        def body(job: Any) -> dict[str, Any]:
-            result = run(job, pools)
-            summary(result)
-            return result
-
-        return as_task(body, name)(job)
+        return run_as_task(run, job, pools, name)
 
 
 def _sample(job: SampleJob, engine: Engine = Engine()) -> dict[str, Any]:  # noqa: B008  # frozen

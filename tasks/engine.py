@@ -18,7 +18,7 @@ from ganinv.version import code_version
 from tasks.device import default_device
 from tasks.jobs.engine import Engine
 from tasks.outcome import failures, take_back
-from tasks.pool import Pool, RunStopped, UnitReport, WorkerSpec, early, open_pool
+from tasks.pool import Pool, RunStopped, Unit, UnitReport, WorkerSpec, early, open_pool
 from tasks.summary import Tally, summarised
 
 if TYPE_CHECKING:
@@ -148,69 +148,43 @@ def run_units(
     left_out: Mapping[str, int] | None = None,
     little: str = "",
 ) -> dict[str, Any]:
-    """Compute the units that are missing, then write the manifest. Nothing is started when nothing is missing.
+    """Compute the missing units of a collection, then write its manifest. If nothing is missing, no worker is started.
 
     Args:
-        label: of the progress line. what: it counts.
-        gpu: whether its workers can use one.
-        grows, reread: of ``Collection.start``.
-        prepare: called with the plan when something is missing, before the first worker, and before an addition to the plan
-            can be seen by other runs.
-        again: called with the plan before anything is computed: images of units that are done, to be computed again.
-        made_of: collections whose rows this one is made of: where these were replaced, it is made again.
-        left_out: what its data set has besides, for the summary.
-        little: why the work is too little for Ray, where it is (``Pools.get``).
+        label: names the work in the progress line. what: the noun that the line counts.
+        sequential: one worker, which takes the units in their order.
+        gpu: whether the workers can use a GPU.
+        grows, reread: see ``Collection.start``.
+        prepare: called with the plan if units are missing: before the first worker starts, and before other runs can see an
+            addition to the plan.
+        again: called with the plan before anything is computed. Returns ids of finished units to compute again.
+        made_of: the collections this one is derived from. Rows that were replaced there are computed again here.
+        left_out: files of the data set that are not part of this run, counted by reason, for the summary.
+        little: why the work is too small to start Ray for; empty if it is not (see ``Pools.get``).
+
+    Returns:
+        The collection's kind and name, URL, row and failure counts, units computed and seconds.
     """
-    if plan.units and not collection.exists():  # there is work to do, and the plan says what began it
+    if plan.units and not collection.exists():  # record in the plan which machine began it
         plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu, little).place.as_dict()})
     news = News.of(collection, made_of)
-    there = plan.ids if news.ids else []  # a list of millions, for the whole run
+    planned_ids = plan.ids if news.ids else []  # may be millions, so keep them only if they are needed
     plan = collection.start(plan, grows=grows, reread=reread, prepare=prepare)
     done = collection.done()
-    left = [unit for unit in plan.units if unit.index not in done]
-    changed = [*(again(plan) if again is not None else ()), *news.follow(collection, there)]
+    missing = [unit for unit in plan.units if unit.index not in done]
+    changed = [*(again(plan) if again is not None else ()), *news.follow(collection, planned_ids)]
     if pools.engine.retry_failed or changed:
         reopened = collection.reopen(failed=pools.engine.retry_failed, also=changed)
-        left = sorted([*left, *reopened], key=lambda unit: unit.index)
-    summary: dict[str, Any] = {}
-    ignored: dict[str, int] = {}
-    if left:
-        images = sum(len(unit.ids) for unit in left)
+        missing = sorted([*missing, *reopened], key=lambda unit: unit.index)
+    seconds, ignored = 0.0, dict[str, int]()
+    if missing:
         pool = pools.get(sequential, gpu, little)
-        tally = Tally(images, pool.place, left_out or {})
+        tally = Tally(sum(len(unit.ids) for unit in missing), pool.place, left_out or {})
         try:
-            with ExitStack() as stack:
-                watchers: list[Watcher] = [tally]
-                if pools.watch is not None:
-                    watchers.append(stack.enter_context(pools.watch(f"{collection.kind}-{collection.name}", images)))
-
-                def on_report(report: UnitReport) -> None:
-                    for watcher in watchers:
-                        watcher.report(report)
-
-                def on_worker(machine: Machine) -> None:
-                    if tally.worker(machine):
-                        _warn(machine, pool.place.gpus_per_slot)
-
-                if prepare is not None:
-                    prepare(plan)
-                stack.enter_context(summarised(collection, tally))
-                try:
-                    tally.summary = pool.run(
-                        spec,
-                        left,
-                        label=label,
-                        what=what,
-                        on_report=on_report,
-                        on_worker=on_worker,
-                        should_stop=pools.should_stop,
-                    )
-                except RunStopped:
-                    pools.close()
-                    raise
-                summary, ignored = tally.summary.as_dict(), dict(tally.ignored)
-                for what, count in tally.ignored.items():
-                    _log.warning("of %d images the %s is damaged, or not of their pixels, and was ignored", count, what)
+            if prepare is not None:
+                prepare(plan)
+            with summarised(collection, tally):
+                _run_pool(pool, spec, missing, collection, pools, tally, label, what)
                 manifest = collection.finish(plan)
         except RunStopped:
             raise
@@ -218,6 +192,8 @@ def run_units(
             if not done and not tally.units:
                 take_back(collection)
             raise
+        seconds = tally.summary.seconds if tally.summary is not None else 0.0
+        ignored = dict(tally.ignored)
     else:
         manifest = collection.manifest() or collection.finish(plan)
     news.followed(collection)
@@ -227,11 +203,52 @@ def run_units(
         "rows": manifest.rows,
         "failed": manifest.failed,
         "units": len(plan.units),
-        "units_computed": len(left),
-        "seconds": round(float(summary.get("seconds", 0.0)), 2),
+        "units_computed": len(missing),
+        "seconds": round(seconds, 2),
         **failures(collection, manifest),
         **({"ignored": ignored} if ignored else {}),
     }
+
+
+def _run_pool(
+    pool: Pool,
+    spec: WorkerSpec,
+    units: Sequence[Unit],
+    collection: Collection,
+    pools: Pools,
+    tally: Tally,
+    label: str,
+    what: str,
+) -> None:
+    """Run units on a pool and count their reports in ``tally``. A run that is stopped closes all pools."""
+    with ExitStack() as stack:
+        watchers: list[Watcher] = [tally]
+        if pools.watch is not None:
+            watchers.append(stack.enter_context(pools.watch(f"{collection.kind}-{collection.name}", tally.images)))
+
+        def on_report(report: UnitReport) -> None:
+            for watcher in watchers:
+                watcher.report(report)
+
+        def on_worker(machine: Machine) -> None:
+            if tally.worker(machine):
+                _warn(machine, pool.place.gpus_per_slot)
+
+        try:
+            tally.summary = pool.run(
+                spec,
+                units,
+                label=label,
+                what=what,
+                on_report=on_report,
+                on_worker=on_worker,
+                should_stop=pools.should_stop,
+            )
+        except RunStopped:
+            pools.close()
+            raise
+    for part, count in tally.ignored.items():
+        _log.warning("the %s of %d images is damaged or does not fit their pixels, and was ignored", part, count)
 
 
 def _warn(machine: Machine, gpus_per_slot: float) -> None:

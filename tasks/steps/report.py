@@ -57,19 +57,7 @@ def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
         if name is not None:
             store.collection(kind, name).plan()  # what is named and not there is told, not left out
     generator = open_generator(job.generator, default_device())
-    request = ReportRequest(
-        title=job.title,
-        samples=job.samples,
-        training=job.training,
-        latents=job.latents,
-        edits=job.edits,
-        pasted=job.pasted,
-        others=job.others,
-        others_title=job.others_title,
-        max_strips=job.max_strips,
-        encoders=job.encoders,
-        needed=job.needed,
-    )
+    request = ReportRequest.model_validate(job.model_dump(include=set(ReportRequest.model_fields)))
     sources = Sources(store, job.latents[0] if job.latents else None, generator.resolution)
     others = Sources(store, job.others[0] if job.others else None, generator.resolution)
     html = write_report(store, generator, request, sources, partial(_photos, store, job.pasted), others)
