@@ -31,8 +31,8 @@ CODE = sorted(
 
 def test_every_method_has_a_page_in_the_index() -> None:
     index = (PAGES / "index.md").read_text()
-    rows = [line.split("|")[1:3] for line in index.splitlines() if line.startswith("| ")]
-    names = {name for row, _ in rows for name in re.findall(r"`([^`]+)`", row)}
+    rows = [(cells[1], cells[-2]) for line in index.splitlines() if len(cells := line.split("|")) >= 4]
+    names = {name for row, page in rows if ".md)" in page for name in re.findall(r"`([^`]+)`", row)}
     missing = {*config_names("methods"), *INVERTERS, *METHODS} - names
     assert not missing, (
         f"write docs/methods/<name>.md for {missing}, after a page that is there, and a row of its index.md"

@@ -159,9 +159,10 @@ def test_every_command_of_a_page_ends_well(
     if page.name == "README.md":
         run_python_and_sql(page)
     for made in {
-        "README": ["renders", "samples.png", "ffhq.pt", "for-pti", "smile.png", "own_pca.pt", "filled"],
-        "own-photos": ["renders", "for-others", "runs/mine/reports"],
-        "own-generator": ["samples.png", "runs/mine/generators/ffhq/config.json", "ffhq.pt"],
+        "README": ["renders", "retouched", "runs/mine/reports"],
+        "own-photos": ["renders", "for-others", "filled", "runs/mine/reports"],
+        "own-generator": ["samples.png", "runs/mine/generators/ffhq/config.json", "ffhq.pt", "for-pti"],
+        "train-an-encoder": ["runs/mine/encoders/mine/config.json"],
         "reuse-directions": ["smile.npz", "smile.png", "own_pca.pt", "smile.pt", "runs/other/directions/smile"],
     }.get(page.stem, []):
         assert (tmp_path / made).exists(), made
