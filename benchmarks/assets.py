@@ -1,8 +1,9 @@
-"""Everything that hangs on the embedded generator, made again: encoders, tables, pictures.
+"""Everything that hangs on the embedded generator, made again: directions, encoders, tables, pictures.
 
     python -m benchmarks.assets plan                                  # what is not of this generator, and how long it takes
     python -m benchmarks.assets make --data portraits.parquet         # all of it, one after the other; goes on where it stopped
     python -m benchmarks.assets make --data portraits.parquet --only encoders
+    python -m benchmarks.assets make --only shipped-directions        # of the generator's own samples: no data
 
 ``--data`` is a Parquet data set with a column ``split`` of ``train`` and ``test``; ``--other`` a second one, of other people,
 for the tables. Everything lies in ``runs/assets/<the generator's fingerprint>``, so that nothing of another generator is taken
@@ -22,6 +23,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.directions import shipping
 from benchmarks.inversion.encoders import SHIPPED, is_current, ship
 from ganinv.generators.files import open_generator
 
@@ -59,14 +61,14 @@ def main() -> None:
     if unknown := sorted(set(args.only) - names):
         parser.error(f"no step {unknown[0]!r}: expected one of {', '.join(sorted(names))}")
     if args.only:
-        groups = {"encoders": set(SHIPPED), "pages": {step.name for step in steps} - set(SHIPPED)}
+        groups = {"encoders": set(SHIPPED), "pages": {step.name for step in steps} - {*SHIPPED, shipping.STEP}}
         chosen = set().union(*(groups.get(name, {name}) for name in args.only))
         steps = [step for step in steps if step.name in chosen]
     left = [step for step in steps if not step.done()]
     show(steps, left)
     if args.action == "plan":
         return
-    if not args.data:
+    if not args.data and {step.name for step in left} - {shipping.STEP}:
         parser.error("give --data, the portraits that encoders learn from and tables are made on")
     for step in left:
         Console(stderr=True).print(f"[bold]{step.name}[/bold], about {step.minutes:.0f} minutes")
@@ -87,7 +89,10 @@ def planned(data: str, other: str) -> list[Step]:
     generator = open_generator(GENERATOR)
     folder = Path("runs/assets") / generator.fingerprint[:12]
     store = str(folder / "store")
-    steps = [
+    shipped = Step(
+        shipping.STEP, 4, lambda: shipping.is_current(generator), lambda: shipping.ship(f"{folder}/shipped", generator)
+    )
+    steps = [shipped] + [
         Step(name, encoder.minutes, lambda n=name: is_current(n, generator), lambda n=name: ship(n, store, data))  # type: ignore[misc]
         for name, encoder in SHIPPED.items()
     ]

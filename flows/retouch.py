@@ -28,7 +28,7 @@ from tasks.steps.paste import PasteJob, run_paste, write_pasted
 from tasks.steps.sample import SampleJob, run_sample
 
 SAMPLES = 1500
-"""For directions of a store that has none: enough for what is asked of a photo, in seconds."""
+"""For directions that neither a store has nor a generator comes with: enough for what is asked of a photo, in seconds."""
 
 
 class RetouchJob(StrictModel):

@@ -120,10 +120,13 @@ def export(
 
 @directions.command("list")
 def directions_list(store: StoreUrl, as_json: AsJson = False) -> None:
-    """Every direction and version with the numbers of its fit. Example: ganinv directions list --store runs/a"""
+    """Every direction and version with the numbers of its fit. Version 0 ships with the generator that is named.
+
+    Example: ganinv directions list --store runs/a
+    """
     from ganinv.store import open_store
 
-    rows = open_store(store).directions.list()
+    rows = open_store(store).directions.list(shipped=True)
     if as_json:
         show(rows, True)
         return
@@ -272,7 +275,7 @@ def _matching(store: Store, names: list[str]) -> list[Direction]:
     found: dict[str, Direction] = {}
     for text in names:
         if any(letter in text for letter in "*?["):
-            known = sorted({row["name"] for row in store.directions.list() if row["deprecated"] is None})
+            known = sorted({row["name"] for row in store.directions.list(shipped=True) if row["deprecated"] is None})
             matches = [name for name in known if fnmatch(name, text)]
             if not matches:
                 raise ConfigError(f"no direction matches {text!r}; there are: {', '.join(known) or 'none'}")

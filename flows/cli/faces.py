@@ -119,7 +119,7 @@ def retouch(
 ) -> None:
     """Edit the faces of photos: align, invert, edit and paste back, in one go.
 
-    Directions that the store does not have are fitted first. Run again, it computes only what is missing.
+    Directions that neither the store has nor the generator comes with are fitted first. Run again, it computes what is missing.
 
     Example: ganinv retouch anna.jpg --edit smile=2 --out retouched
     """

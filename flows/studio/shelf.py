@@ -56,7 +56,7 @@ class Shelf:
         own = self.generator.fingerprint
         names = {
             str(each["name"])
-            for each in self.store.directions.list()
+            for each in self.store.directions.list(shipped=True)
             if each.get("generator_fingerprint") == own and each["deprecated"] is None
         }
         ordered = sorted(names, key=lambda name: (name.startswith(WITHOUT_LABELS), name))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,21 +21,27 @@ from ganinv.store.tensors import parquet_bytes, read_header
 if TYPE_CHECKING:
     from ganinv.directions.direction import Direction
 
+SHIPPED = Path(__file__).parents[1] / "directions" / "assets"
+"""A folder for each embedded generator, laid out as a store, with the directions that come with it."""
+SHIPPED_VERSION = 0
+"""What they are called in every store: a store's own versions begin at 1."""
+
 
 @dataclass(frozen=True)
 class DirectionStore:
     """``<root>/directions/<name>/<version>/direction.parquet``; versions count 1, 2, 3, ... and never change.
 
     A version that should not be used any more gets an object beside it, ``deprecated.json``, as does a whole name.
+
+    Where a store has no direction of a name for a generator, the one that ships with the generator is found, as version 0.
     """
 
     objects: Objects
 
     def put(self, direction: Direction) -> int:
         """Store a direction as the next version of its name; the version."""
-        arrays, metadata = direction.to_record()
-        name = checked_name("direction", str(metadata["name"]))
-        data = _to_parquet(arrays, {key: value for key, value in metadata.items() if key != "version"})
+        name = checked_name("direction", direction.name)
+        data = direction_bytes(direction)
         version = max(self._versions(name), default=0) + 1
         while True:
             try:
@@ -50,7 +57,8 @@ class DirectionStore:
 
         Args:
             generator: fingerprint of the generator it is for; None takes any.
-            version: a number, deprecated or not; None takes the newest that fits and is not deprecated.
+            version: a number, deprecated or not, or 0, which ships with a generator; None takes the newest that fits and is
+                not deprecated, and where the store has none that fits, the one that ships.
             trust: with ``generator``, also take a version whose generator was only stated, if none is known to fit.
 
         Raises:
@@ -59,7 +67,12 @@ class DirectionStore:
         """
         from ganinv.directions.direction import UNVERIFIED, Direction
 
-        versions = self._known(name, version)
+        versions = self._versions(name)
+        if version == SHIPPED_VERSION or (version is None and not versions):
+            for arrays, metadata in _shipped(name, generator):
+                return Direction.from_record(arrays, metadata)
+        self._check_known(name, version, versions)
+        versions = versions if version is None else [version]
         stated: list[Direction] = []
         others: dict[str, bool] = {}  # the generators it is for, and whether their weights are known
         reason: str | None = None if version is not None else self._reason(name)
@@ -81,6 +94,9 @@ class DirectionStore:
                 f"direction {name!r} is deprecated: {reason}. Use another, or ask for a version by its number "
                 f"({name}@{versions[-1]})"
             )
+        if version is None:
+            for arrays, metadata in _shipped(name, generator):
+                return Direction.from_record(arrays, metadata)
         if not any(others.values()):
             raise GeneratorMismatch(
                 f"direction {name!r} was imported for {', '.join(others)} without its weights, so nobody checked that it "
@@ -103,7 +119,7 @@ class DirectionStore:
         """
         if not reason.strip():
             raise ConfigError(f"say why {name!r} should not be used any more: anyone who uses it reads the reason")
-        self._known(name, version)
+        self._check_known(name, version, self._versions(name))
         where = name if version is None else f"{name}/{version}"
         try:
             self.objects.create(f"directions/{where}/deprecated.json", json.dumps({"reason": reason}).encode())
@@ -111,12 +127,17 @@ class DirectionStore:
             what = f"direction {name!r}" + ("" if version is None else f", version {version},")
             raise ConfigError(f"{what} is deprecated already: {self._reason(where)}") from None
 
-    def list(self, name: str | None = None) -> list[dict[str, Any]]:
+    def list(self, name: str | None = None, *, shipped: bool = False) -> list[dict[str, Any]]:
         """Metadata of every version of every direction, or of one, by name and version.
 
         Each has its ``version``, the ``report`` of its fit, and ``deprecated``: the reason, or None.
+
+        Args:
+            shipped: those that ship with generators too, as version 0; they come first.
         """
         rows = []
+        if shipped:
+            rows += [{**metadata, "deprecated": self._reason(metadata["name"])} for _, metadata in _shipped(name)]
         for each in self.objects.names("directions") if name is None else [name]:
             whole = self._reason(each)
             for version in self._versions(each):
@@ -124,24 +145,23 @@ class DirectionStore:
                 rows.append({**self._read(each, version)[1], "deprecated": reason})
         return rows
 
-    def _known(self, name: str, version: int | None) -> Sequence[int]:
-        """The versions of a direction, or the one that is asked for."""
-        versions = self._versions(name)
+    def _check_known(self, name: str, version: int | None, versions: Sequence[int]) -> None:
+        """Refuse a name that the store does not have, or a version that is none of ``versions``."""
         if not versions:
-            known = self.objects.names("directions")
+            own = self.objects.names("directions")
+            known = sorted({*own, *(str(metadata["name"]) for _, metadata in _shipped())})
             raise ConfigError(
                 f"unknown direction {name!r}{did_you_mean(name, known)}; "
                 + (
-                    f"; there are: {', '.join(known)}"
-                    if known
-                    else ". There are none yet: ganinv sample, then ganinv fit, makes them"
+                    f"there are: {', '.join(own)}"
+                    if own
+                    else "the store has none yet: ganinv sample, then ganinv fit, makes them"
                 )
             )
         if version is not None and version not in versions:
             raise ConfigError(
                 f"direction {name!r} has no version {version}; there are: {', '.join(map(str, versions))}"
             )
-        return versions if version is None else [version]
 
     def _reason(self, where: str) -> str | None:
         """Why a name, or a version of it, is deprecated."""
@@ -177,11 +197,26 @@ class DirectionStore:
             raise StoreError(f"{where} is not a direction ({error}): remove it and fit the direction again") from error
 
 
-def _to_parquet(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
-    """One row; every array is a flat list column, its shape is in the header."""
+def _shipped(
+    name: str | None = None, generator: str | None = None
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, Any]]]:
+    """Records of what ships with generators: of all directions or of one name, for any generator or for one fingerprint."""
+    for folder in sorted(SHIPPED.iterdir()) if SHIPPED.is_dir() else ():
+        there = DirectionStore(Objects(str(folder)))
+        for each in there.objects.names("directions"):
+            if name in (None, each):
+                arrays, metadata = there._read(each, SHIPPED_VERSION)
+                if generator in (None, metadata["generator_fingerprint"]):
+                    yield arrays, metadata
+
+
+def direction_bytes(direction: Direction) -> bytes:
+    """A direction as its object in a store: one row; every array is a flat list column, its shape is in the header."""
+    arrays, metadata = direction.to_record()
     columns = {
         key: pa.array([value.reshape(-1)], pa.list_(pa.from_numpy_dtype(value.dtype)))
         for key, value in sorted(arrays.items())
     }
     shapes = {key: list(value.shape) for key, value in arrays.items()}
-    return parquet_bytes(pa.table(columns), {"metadata": dict(metadata), "shapes": shapes})
+    said = {key: value for key, value in metadata.items() if key != "version"}
+    return parquet_bytes(pa.table(columns), {"metadata": said, "shapes": shapes})

@@ -18,6 +18,7 @@ from ganinv.generators.sampling import class_vectors, sample_index, sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import Labeller, open_labeller
 from ganinv.store import Collection, Store, tensor_numpy
+from ganinv.store.directions import SHIPPED_VERSION
 from tasks.engine import default_device
 from tasks.generator_check import check_generator
 
@@ -44,6 +45,8 @@ class Changes:
         try:
             previous = self.store.directions.get(direction.name, generator=direction.generator_fingerprint)
         except (ConfigError, GeneratorMismatch):
+            return None
+        if previous.version == SHIPPED_VERSION:  # none of this store's
             return None
         if not self.count or self.labeller.needs != "images":
             return changes_since(previous, direction)

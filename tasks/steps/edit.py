@@ -35,6 +35,7 @@ from ganinv.records.record import decode, encode
 from ganinv.records.segment_moves import SegmentMove
 from ganinv.records.verify import heads_of
 from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
+from ganinv.store.directions import SHIPPED_VERSION
 from ganinv.store.names import quoted_id
 from tasks.codes import PLACES, CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
@@ -151,7 +152,8 @@ class EditJob(CodesJob):
 
 def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     """Fill ``edits/<name>``: one row per image, edit and strength. Returns counts and the collection's URL; with calibrated
-    strengths also how many of them were ``reached``, ``out_of_reach``, ..."""
+    strengths also how many of them were ``reached``, ``out_of_reach``, ...; and which directions, for want of one in the store,
+    are those that ship with the generator."""
     store, generator = open_store(job.store), open_generator(job.generator)
     latents = store.latents[job.latents]
     origin = latents.provenance()
@@ -174,11 +176,14 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     renders = job.images != "none" or job.calibrated
     if renders or reader.edits_change_extras(rows) or any(spec.segment for spec in job.edits):
         size = min(size, max(len(unit.ids) for unit in units.units))  # these take time, not memory
-    more = {k: origin[k] for k in ("method", "distance_name") if k in origin} | handed_on(origin)
+    used = sorted(f"{direction.name}@{direction.version}" for direction in directions.values())
+    more = {k: origin[k] for k in ("method", "distance_name") if k in origin} | handed_on(origin) | {"directions": used}
     plan = Plan.of("edit", config, provenance(generator, latents=job.latents, **more), ids, size)
     collection = store.edits[job.name]
     spec, same = WorkerSpec(EditWorker, {"job": job}), partial(reread, EditJob)
     result = run_units(collection, plan, spec, pools, "edit", gpu=renders, grows=True, reread=same, made_of=[latents])
+    shipped = sorted({d.name for d in directions.values() if d.version == SHIPPED_VERSION})
+    result |= {"shipped_directions": shipped} if shipped else {}
     return result | ({"outcomes": _outcomes(collection)} if job.calibrated else {})
 
 

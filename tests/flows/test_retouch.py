@@ -60,6 +60,19 @@ def test_a_photo_in_one_command(photo: Path) -> None:
     )
 
 
+@pytest.mark.seconds
+def test_a_fresh_store_takes_the_directions_that_ship(photo: Path) -> None:
+    words = retouch(photo, "--edit", "smile@0=2", "--edit", "age=1", "--method", "e4e", "--engine", "inline", "--json")
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert not {"sample", "fit"} & set(result)
+    assert result["edit"]["shipped_directions"] == ["age", "smile"]
+    edits = open_store(str(photo.parent / "store")).edits[result["edit"]["collection"].partition("/")[2]]
+    assert edits.provenance()["directions"] == ["age@0", "smile@0"]
+    assert edits.read(["edit"])["edit"].to_pylist() == ["smile@0=2", "age=1"]
+
+
 def test_a_landmark_table_beside_another_detector(photo: Path) -> None:
     words = retouch(photo, "--edit", "smile=2", "--detector", "centre", "--engine", "inline")
     refused = CliRunner().invoke(app, words)

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.directions import shipping
 from ganinv.directions.direction import UNVERIFIED, Direction
 from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.generators.files import open_generator
 from ganinv.store import Store
 
 
@@ -58,8 +60,8 @@ def test_another_generator_is_refused_in_words(store: Store) -> None:
 
 
 def test_unknown_names_and_versions(store: Store) -> None:
-    with pytest.raises(ConfigError, match="There are none yet: ganinv sample, then ganinv fit, makes them"):
-        store.directions.get("smile")
+    with pytest.raises(ConfigError, match="the store has none yet: ganinv sample, then ganinv fit, makes them"):
+        store.directions.get("smile", generator="aaa111")
     store.directions.put(smile())
     with pytest.raises(ConfigError, match=r"unknown direction 'smiel', did you mean 'smile'\?"):
         store.directions.get("smiel")
@@ -132,3 +134,31 @@ def test_imported_precision_and_styles_survive_the_store(store: Store) -> None:
     back = store.directions.get("smile")
     assert np.array_equal(back.vector, vector)
     assert (back.dtype, back.style_layers) == ("float64", (("convs.0", 4), ("torgbs.0", 2)))
+
+
+def test_where_a_store_has_none_the_generators_own_is_found(store: Store) -> None:
+    """As version 0, for that generator alone; what the store has goes first, and what it deprecates stays away."""
+    own = open_generator().fingerprint
+    shipped = store.directions.get("smile", own)
+    assert (shipped.version, shipped.generator_fingerprint, shipped.report["shipped"]["count"]) == (0, own, 20_000)
+    assert shipped.report["calibration"]["score_std"] > 0
+    assert np.array_equal(store.directions.get("smile", version=0).vector, shipped.vector)
+    assert store.directions.list() == []
+    assert {row["name"] for row in store.directions.list(shipped=True)} >= {"smile", "age", "glasses", "gender", "yaw"}
+    with pytest.raises(ConfigError, match="unknown direction 'smile'"):
+        store.directions.get("smile", "bbb")
+    with pytest.raises(ConfigError, match="unknown direction 'smiel', did you mean 'smile'"):
+        store.directions.get("smiel", own)
+    store.directions.put(smile("bbb"))
+    assert store.directions.get("smile", own).version == 0, "the store's is of another generator"
+    store.directions.put(smile(own))
+    assert store.directions.get("smile", own).version == 2
+    store.directions.deprecate("smile", "use grin")
+    with pytest.raises(ConfigError, match="is deprecated: use grin"):
+        store.directions.get("smile", own)
+    assert store.directions.get("smile", version=0).version == 0
+
+
+def test_what_ships_is_of_the_generator_and_the_labeller_that_ship() -> None:
+    """Else: ``python -m benchmarks.assets make --only shipped-directions``."""
+    assert shipping.is_current(open_generator())
