@@ -147,6 +147,7 @@ def run_units(
     made_of: Sequence[Collection] = (),
     left_out: Mapping[str, int] | None = None,
     little: str = "",
+    watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Compute the missing units of a collection, then write its manifest. If nothing is missing, no worker is started.
 
@@ -161,6 +162,7 @@ def run_units(
         made_of: the collections this one is derived from. Rows that were replaced there are computed again here.
         left_out: files of the data set that are not part of this run, counted by reason, for the summary.
         little: why the work is too small to start Ray for; empty if it is not (see ``Pools.get``).
+        watcher: called for every committed unit, beside those of the pools.
 
     Returns:
         The collection's kind and name, URL, row and failure counts, units computed and seconds.
@@ -184,7 +186,7 @@ def run_units(
             if prepare is not None:
                 prepare(plan)
             with summarised(collection, tally):
-                _run_pool(pool, spec, missing, collection, pools, tally, label, what)
+                _run_pool(pool, spec, missing, collection, pools, tally, label, what, watcher)
                 manifest = collection.finish(plan)
         except RunStopped:
             raise
@@ -219,16 +221,17 @@ def _run_pool(
     tally: Tally,
     label: str,
     what: str,
+    watcher: Watcher | None,
 ) -> None:
     """Run units on a pool and count their reports in ``tally``. A run that is stopped closes all pools."""
     with ExitStack() as stack:
-        watchers: list[Watcher] = [tally]
+        watchers: list[Watcher] = [tally] if watcher is None else [tally, watcher]
         if pools.watch is not None:
             watchers.append(stack.enter_context(pools.watch(f"{collection.kind}-{collection.name}", tally.images)))
 
         def on_report(report: UnitReport) -> None:
-            for watcher in watchers:
-                watcher.report(report)
+            for each in watchers:
+                each.report(report)
 
         def on_worker(machine: Machine) -> None:
             if tally.worker(machine):

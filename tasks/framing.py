@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 
 from torch import Tensor
 
 from ganinv.data import Dataset
 from ganinv.errors import GaninvError
-from ganinv.faces.dlib68 import dlib_installed
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import RowError
+from tasks.pool.contract import UnitReport
 
 PHOTOS = 8
 """So many are looked at, spread over the data set."""
 SIDE = 512
 """Pixels at which they are read: in a photo that is not aligned the face may be small."""
+LATEST_SECONDS = 20.0
+"""They are looked at then even if no unit is done: whoever tunes for a minute is to know it now."""
 _log = logging.getLogger("ganinv.data")
 
 
 def lacks_face(image: Tensor, generator: Generator) -> bool:
     """Whether no face is in an image [1, 3, R, R], where the generator's mean image has one and a detector is installed."""
-    if not dlib_installed():
+    if not _detector_installed():
         return False
     from ganinv.judges.faces import FaceJudge
     from ganinv.judges.framing import generator_frame, to_side
@@ -33,31 +34,53 @@ def lacks_face(image: Tensor, generator: Generator) -> bool:
     return generator_frame(generator, judge) is not None and not judge.look(to_side(image.cpu())).found[0]
 
 
-def look_at_faces(dataset: Dataset, generator: str) -> Callable[[], None]:
-    """Begin to look at some photos, beside the run. The function that it gives waits until the word, if any, was said.
+def _detector_installed() -> bool:
+    from ganinv.faces.dlib68 import dlib_installed  # imported after the first unit
+
+    return dlib_installed()
+
+
+class FaceLook:
+    """Looks at some photos beside a run, from its first unit on: before, the run needs every core for its first images.
 
     Nothing is looked at where dlib and its landmarks (the extra ``faces``) are not installed, and nothing that goes wrong here
     ends a run.
     """
-    if not len(dataset) or not dlib_installed():
-        return lambda: None
-    thread = threading.Thread(target=_look, args=(_sampled(dataset), generator), daemon=True)
-    thread.start()
-    return thread.join
 
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._may = threading.Event()
 
-def _look(some: Dataset, generator: str) -> None:
-    try:
-        words = _misframed(some, generator)
-    except (GaninvError, RuntimeError, OSError) as error:
-        _log.debug("the faces were not looked at: %s", error)
-        return
-    if words:
-        _log.warning(
-            "%s: it will be inverted badly. Align photos first, as the generator's training images were: ganinv align PHOTOS "
-            "--store STORE, then ganinv invert --dataset STORE/aligned/faces",
-            words,
-        )
+    def begin(self, dataset: Dataset, generator: str) -> None:
+        """Choose the photos; ``dataset`` may be emptied afterwards."""
+        if not len(dataset):
+            return
+        self._thread = threading.Thread(target=self._look, args=(_sampled(dataset), generator), daemon=True)
+        self._thread.start()
+
+    def report(self, report: UnitReport) -> None:
+        """A unit is there."""
+        self._may.set()
+
+    def wait(self) -> None:
+        """Until the word, if any, was said."""
+        self._may.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _look(self, some: Dataset, generator: str) -> None:
+        self._may.wait(LATEST_SECONDS)
+        try:
+            words = _misframed(some, generator) if _detector_installed() else ""
+        except (GaninvError, RuntimeError, OSError) as error:
+            _log.debug("the faces were not looked at: %s", error)
+            return
+        if words:
+            _log.warning(
+                "%s: it will be inverted badly. Align photos first, as the generator's training images were: ganinv align PHOTOS "
+                "--store STORE, then ganinv invert --dataset STORE/aligned/faces",
+                words,
+            )
 
 
 def _misframed(some: Dataset, generator: str) -> str:
@@ -85,7 +108,7 @@ def unaligned(dataset: Dataset, generator: str) -> str:
     oblong = sum(width != height for width, height in shapes)
     if oblong:
         return f"{oblong} of {len(shapes)} images that were looked at are not square"
-    return _misframed(some, generator) if dlib_installed() else ""
+    return _misframed(some, generator) if _detector_installed() else ""
 
 
 def _sampled(dataset: Dataset) -> Dataset:

@@ -173,6 +173,8 @@ class StepCommand(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         step: Step = self.callback.step  # type: ignore[union-attr]
+        if _begins_ahead and "--help" not in args:
+            load("tasks.pool.lean:without_pandas")()
         if _begins_ahead and step.ahead and not {"--help", "--dry-run", "--to"} & {a.partition("=")[0] for a in args}:
             begin_ahead(step, args)
         return step.command().make_context(info_name, args, parent=parent, **extra)
@@ -210,7 +212,7 @@ _begins_ahead = False
 
 
 def allow_ahead() -> None:
-    """Of a process that is one command: what is begun before it is known to be needed ends with it."""
+    """Of a process that is one command: what is begun before it is known to be needed ends with it, and nobody else imports."""
     global _begins_ahead
     _begins_ahead = True
 

@@ -19,7 +19,6 @@ from ganinv.errors import GeneratorMismatch, WeightsRefused
 from ganinv.generators.files import load_into, pack_tensors, put_file
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter
-from ganinv.methods.published.checkpoints import open_encoder_checkpoint
 from ganinv.methods.registry import INVERTERS, inverter_config
 from ganinv.reading.fetch import path_kind
 from ganinv.store.store import Store
@@ -54,6 +53,8 @@ def open_inverter(
     """
     folder = _find(uri, generator, store)
     if path_kind(folder) == "file":
+        from ganinv.methods.published.checkpoints import open_encoder_checkpoint  # and with it every published method
+
         checkpoint = open_encoder_checkpoint(folder, default_type=default_type, generator=generator)
         roles = _opened_roles(needed, generator, store, checkpoint.expects)
         opened = checkpoint.inverter(generator, needed=roles)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import fsspec
 import numpy as np
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ganinv.config import StrictModel
 from ganinv.errors import ConfigError, DataError
-from ganinv.labels.segmenters import Segmenter, open_segmenter
+
+if TYPE_CHECKING:
+    from ganinv.labels.segmenters import Segmenter
 
 INTEREST = "interest"
 """The name of these masks in a batch."""
@@ -130,6 +132,8 @@ def open_masks(cfg: MaskConfig) -> SegmentedMasks | StoredMasks:
         ConfigError: no such segmenter, or a region that it does not have. DataError: no such folder.
     """
     if cfg.segmenter is not None:
+        from ganinv.labels.segmenters import open_segmenter
+
         return SegmentedMasks(cfg, open_segmenter(cfg.segmenter))
     assert cfg.folder is not None
     return StoredMasks(cfg.folder)

@@ -21,6 +21,7 @@ from ganinv.errors import ConfigError, GeneratorMismatch, RunConflict, StoreErro
 from ganinv.store import RowError, Unit
 from ganinv.store.failures import is_transient
 from tasks.pool.contract import UnitReport, Worker, WorkerSpec
+from tasks.pool.lean import without_pandas
 
 if TYPE_CHECKING:
     from ganinv.machine import Machine
@@ -88,6 +89,7 @@ class Slot:
 
     def prepare(self, modules: Sequence[str]) -> None:
         """Import modules of a worker before anybody knows what it will be given."""
+        without_pandas()
         for module in modules:
             with suppress(ImportError):  # building the worker reports it
                 importlib.import_module(module)

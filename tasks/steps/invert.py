@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -40,7 +40,7 @@ from ganinv.transfer import Sender, Sent
 from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.estimate import little
-from tasks.framing import look_at_faces
+from tasks.framing import FaceLook
 from tasks.generator_check import check_generator
 from tasks.noted import Noted, Settlement
 from tasks.pool import WorkerSpec
@@ -115,7 +115,7 @@ def run_invert(
     method = validate(MethodConfig, plan.config["method"], "plan")
     spec = WorkerSpec(worker or InvertWorker, {"job": job, "method": method})
     changes, left_out, by_reason = dataset.changes, dataset.left_out.as_dict(), dataset.left_out.by_reason()
-    settlement, said = Settlement.of(dataset, collection), list[Callable[[], None]]()
+    settlement, look = Settlement.of(dataset, collection), FaceLook()
 
     def prepare(whole: Plan) -> None:
         if len(dataset):
@@ -124,7 +124,7 @@ def run_invert(
     def settle(whole: Plan) -> list[str]:
         again = settlement.settle(dataset, collection, whole.ids, refuse=job.changed == "error")
         if again or len(collection.done()) < len(whole.units):
-            said.append(look_at_faces(dataset, job.generator))
+            look.begin(dataset, job.generator)
         dataset.forget()  # nobody reads it in this process, and the run may go on for days
         return again
 
@@ -141,10 +141,10 @@ def run_invert(
         again=settle,
         left_out=by_reason,
         little=little(open_store(job.store), collection, plan, pools.engine),
+        watcher=look,
     )
     settlement.settled(collection, refuse=job.changed == "error")
-    for wait in said:
-        wait()
+    look.wait()
     return result | {"changed": len(changes.changed), "moved": len(changes.moved), "left_out": left_out}
 
 

