@@ -86,9 +86,15 @@ def path_kind(uri: str, sha256: str | None = None) -> Literal["file", "folder", 
         if not uri.endswith("/"):
             if not _is_local(fs) and (named := _copy_of(sha256)) is not None and named.is_file():
                 return "file"
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 if fs.info(path)["type"] == "file":
                     return "file"
+            except FileNotFoundError as error:
+                # fsspec says so of every server that does not answer.
+                if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+                    raise WeightsRefused(
+                        f"{uri} cannot be reached: {error.__cause__}. Check the address and the network, then try again"
+                    ) from error
         return "folder" if fs.isfile(f"{path.rstrip('/')}/config.json") else "missing"
 
 

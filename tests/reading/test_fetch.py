@@ -14,7 +14,7 @@ import pytest
 from ganinv.errors import WeightsRefused
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.reading import download
-from ganinv.reading.fetch import cache_folder, fetch
+from ganinv.reading.fetch import cache_folder, fetch, path_kind
 from tests.tiny import tiny_generator
 
 
@@ -120,3 +120,8 @@ def test_the_cache_lies_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch,
     assert cache_folder() == tmp_path / "ganinv/weights"
     monkeypatch.setenv("GANINV_CACHE", str(tmp_path / "own"))
     assert cache_folder() == tmp_path / "own"
+
+
+def test_a_server_that_does_not_answer_is_told_from_a_file_that_is_not_there() -> None:
+    with pytest.raises(WeightsRefused, match=r"http://127\.0\.0\.1:9/x\.pkl cannot be reached: .*Check the address"):
+        path_kind("http://127.0.0.1:9/x.pkl")
