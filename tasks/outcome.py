@@ -53,7 +53,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     found = []
     for run in runs_of(result):
         if "failures" in run:
-            found.append(f"{run['collection']}: {run['failed']:,} of {run['failures']['images']:,} images failed")
+            what = "fits" if run["collection"].startswith("fits/") else "images"
+            found.append(f"{run['collection']}: {run['failed']:,} of {run['failures']['images']:,} {what} failed")
             found += [
                 f"  {reason['images']:,} {reason['code']}, such as {reason['message']:.300}"
                 for reason in run["failures"]["reasons"]

@@ -16,7 +16,7 @@ from ganinv.directions.fitting.fits import AnyMethod, DirectionFits
 from ganinv.directions.fitting.method import DirectionMethod
 from ganinv.directions.fitting.registry import METHODS
 from ganinv.directions.measuring.calibration import CalibrationConfig
-from ganinv.errors import DataError
+from ganinv.errors import ConfigError, DataError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
@@ -121,7 +121,12 @@ def run_fit(job: FitJob, pools: Pools) -> dict[str, Any]:
     config |= _state("samples", sources.latents)
     if sources.scores is not None:
         config |= _state("labels", sources.scores)
-    plan = Plan.of("fit", config, {k: sources.origin.get(k) for k in ORIGIN}, sources.fits().names, 1)
+    names = sources.fits().names
+    if not names:
+        raise ConfigError(
+            "there is no direction to fit: name attributes that the samples have scores of, or components"
+        )
+    plan = Plan.of("fit", config, {k: sources.origin.get(k) for k in ORIGIN}, names, 1)
     collection = store.collection("fits", job.name)
     spec = WorkerSpec(FitWorker, {"job": job})
     result = run_units(collection, plan, spec, pools, "fit", what="fits", reread=partial(reread, FitJob))

@@ -230,12 +230,33 @@ def test_the_registry_knows_each_method_by_its_own_name(name: str) -> None:
         ([{"method": "sefia"}], "unknown direction method 'sefia', did you mean 'sefa'?"),
         ([{"method": "sefa", "component": 3}], r"unknown key 'methods.0.component', did you mean 'components'?"),
         ([{"components": 3}], "expected a mapping with method: one of interfacegan, "),
-        ([], "at least 1 item"),
+        ([], "methods: Tuple should have at least 1 item"),
     ],
 )
 def test_a_method_that_cannot_be_is_named(methods: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         validate(FitJob, {"store": "s", "methods": methods}, "fit")
+
+
+def test_of_wrong_items_their_list_is_not_said_to_be_empty() -> None:
+    with pytest.raises(ConfigError) as error:
+        validate(FitJob, {"store": "s", "methods": [{"method": "sefa", "component": 3}]}, "fit")
+    assert str(error.value) == "fit: unknown key 'methods.0.component', did you mean 'components'?"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"components": 100_000}, "at most 16 components, got 100000"),
+        ({"components": 0}, "there is no direction to fit"),
+    ],
+)
+def test_components_that_cannot_be_are_refused_before_the_run(
+    root: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fit(root, "impossible", "ganspace", settings)
+    assert "impossible" not in open_store(str(root / "store")).list("fits")
 
 
 def test_conditions_are_projected_out_in_every_space(root: Path) -> None:

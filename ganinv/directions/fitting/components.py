@@ -35,6 +35,10 @@ class Components(GanSpaceConfig, DirectionMethod):
             raise ConfigError(
                 "components of W need samples of W, not inverted images: set samples of ganspace, or components: 0"
             )
+        if self.activations is None and self.components > (most := context.generator.w_dim):
+            raise ConfigError(
+                f"W of this generator has {most} dimensions, so at most {most} components, got {self.components}"
+            )
         return [f"pca-{i:02d}" for i in range(self.components)]
 
     def fit(self, context: FitContext) -> Fit:
