@@ -151,7 +151,7 @@ class DirectionStore:
             own = self.objects.names("directions")
             known = sorted({*own, *(str(metadata["name"]) for _, metadata in _shipped())})
             raise ConfigError(
-                f"unknown direction {name!r}{did_you_mean(name, known)}; "
+                f"unknown direction {name!r}{did_you_mean(name, known)}"
                 + (
                     f"there are: {', '.join(own)}"
                     if own

@@ -170,6 +170,7 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     units = latents.plan()
     columns = ["image_id", HOLDS if HOLDS in latents.read(ids=[]).schema.names else "extras_uri"]
     rows = latents.read(columns)
+    _check_segments(job, rows)
     good = set(rows["image_id"].to_pylist())
     ids = [i for i in units.ids if i in good]
     size = max(1, UNIT_BYTES // (generator.num_ws * generator.w_dim * 4 * job.rows_each))
@@ -185,6 +186,22 @@ def run_edit(job: EditJob, pools: Pools) -> dict[str, Any]:
     shipped = sorted({d.name for d in directions.values() if d.version == SHIPPED_VERSION})
     result |= {"shipped_directions": shipped} if shipped else {}
     return result | ({"outcomes": _outcomes(collection)} if job.calibrated else {})
+
+
+def _check_segments(job: EditJob, rows: pa.Table) -> None:
+    """An edit of one segment is of codes that have some: where none has, it would leave every image as it is.
+
+    Raises:
+        ConfigError: none has.
+    """
+    wanted = next((spec for spec in job.edits if spec.segment), None)
+    if wanted is None or HOLDS not in rows.schema.names:  # rows that an older version made do not say what they have
+        return
+    if "segments" not in pc.unique(pc.list_flatten(rows[HOLDS])).to_pylist():
+        raise ConfigError(
+            f"edit {wanted.name!r} is of the segment {wanted.segment!r}, and no image of latents {job.latents!r} has segments: "
+            "invert with a method that makes some, or leave the segment away"
+        )
 
 
 _UNCALIBRATED = {"store", "name", "labeller", "search"}
@@ -219,7 +236,13 @@ def _try_out(job: EditJob, directions: Mapping[str, Direction], generator: Gener
         if labeller is not None and edit.responses:
             target_of(edit, edit.resolve(directions, generator.fingerprint, generator.name), labeller)
             edit = replace(edit, strengths=dict.fromkeys(edit.strengths, 1.0))
+        else:
+            edit = spec.edit(max(spec.strengths, key=abs))
         edited = edit.apply(code, directions, generator=generator)
+        if not all(torch.isfinite(moved).all() for moved in (edited.w, *(edited.styles or {}).values())):
+            raise ConfigError(
+                f"edit {spec.name!r} is too strong: the latent is no longer a number. Steps of 1 to 5 are usual"
+            )
         try:
             generator.synthesize(edited, stop=0)
         except ValueError as error:  # layers of S that this generator does not have

@@ -166,13 +166,16 @@ def test_a_new_version_during_the_run_does_not_mix_in(store: Store, g: Generator
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        ({"directions": {"smle": 1}}, ConfigError, "unknown direction 'smle'"),
+        ({"directions": {"smle": 1}}, ConfigError, "unknown direction 'smle'; there are: "),
         ({"directions": {"in-w@7": 1}}, ConfigError, "no version 7; there are: 1, 2"),
         ({"directions": {"in-w(8-11)": 1}}, ConfigError, "needs 12 rows of w, this code has 10"),
         ({"directions": {"stated": 1}}, GeneratorMismatch, "'stated' was imported for .* without its weights"),
         ({"directions": {"in-s(0-3)": 1}}, ConfigError, "has no rows of W"),
         ({"directions": {"in-s": 1}, "conditions": ["in-w"]}, ConfigError, "cannot be made orthogonal to 'in-w'"),
         ({"directions": {"in-w(": 1}}, ConfigError, "does not name a direction"),
+        ({"directions": {"in-w": 1e39}}, ConfigError, "edit 'x' is too strong: the latent is no longer a number"),
+        ({"directions": {"in-w": 1}, "strengths": (0, 1e39)}, ConfigError, "edit 'x' is too strong"),
+        ({"directions": {"in-w": 1}, "segment": "mouth"}, ConfigError, "no image of latents 'inverted' has segments"),
         ({"directions": {"wrong-s": 1}}, ConfigError, r"edit 'x' is not for generator 'portraits-64'.*convs\.99"),
     ],
 )
