@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Plan
 from ganinv.store.conflict import Reread
@@ -167,6 +168,13 @@ def run_units(
     Returns:
         The collection's kind and name, URL, row and failure counts, units computed and seconds.
     """
+    if collection.objects.is_memory:
+        if pools.engine.kind == "ray":
+            raise ConfigError(
+                f"the store {collection.objects.url} is in this process's memory, where no worker of Ray sees it: use a folder, "
+                "a bucket, or --engine inline"
+            )
+        little = little or "the store is in this process's memory"
     if plan.units and not collection.exists():  # record in the plan which machine began it
         plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu, little).place.as_dict()})
     news = News.of(collection, made_of)

@@ -61,7 +61,8 @@ def submit(
     from flows.runs import submit as hand_over
     from ganinv.store.names import no_secrets
 
-    places = {"--store": made.store, "the data set": made.dataset.url}
+    said = job.given["dataset"]["url"]  # before it was made absolute on this machine
+    places = {"--store": made.store, "the data set": said}
     places |= {f"--encoder {name}": uri for name, uri in made.encoders.items() if "/" in uri}
     places |= {f"--needed {role}": uri for role, uri in made.needed.items() if "/" in uri}
     for what, place in places.items():
@@ -99,7 +100,7 @@ def runs(
     for run in found:
         started = f"{run.started.astimezone():%Y-%m-%d %H:%M:%S}" if run.started else "-"
         table.add_row(run.name, run.id[:8], run.flow, run.deployment or "-", run.state, started, f"{run.seconds:.0f}s")
-    print_table(table)
+    print_table(table, "no such run is known to this Prefect server")
 
 
 @app.command()

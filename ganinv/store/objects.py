@@ -151,6 +151,11 @@ class Objects:
     def is_local(self) -> bool:
         return isinstance(self._at("")[0], LocalFileSystem)
 
+    @property
+    def is_memory(self) -> bool:
+        """Whether this process alone can see it."""
+        return isinstance(self._at("")[0], MemoryFileSystem)
+
     def open(self, path: str) -> Any:
         """A seekable file to read ranges of one object. Use it in ``with``: an s3fs file left open hangs the exit."""
         fs, key = self._at(path)

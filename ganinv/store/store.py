@@ -24,6 +24,10 @@ def open_store(url: str, **storage_options: Any) -> Store:
     Args:
         storage_options: what fsspec's file system takes, such as ``endpoint_url=...`` or ``anon=True`` for S3.
     """
+    if not str(url).strip():
+        raise ConfigError(
+            "the store has no name: expected a folder or a URL such as s3://bucket/root, got an empty text"
+        )
     no_secrets(str(url), "the store")
     objects = Objects(str(url), dict(storage_options))
     objects.is_local  # noqa: B018  # an unknown protocol or option is an error here, not in the first worker

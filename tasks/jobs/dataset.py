@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ganinv.config import StrictModel
 
 if TYPE_CHECKING:
     from ganinv.data import Dataset
     from ganinv.data.changes import Known
+
+
+def placed(url: str) -> str:
+    """A URL as plans hold it: ``photos``, ``./photos/`` and ``file:///home/anna/photos`` are one place, whatever folder a
+    command is called in. URLs of other file systems stay as they are."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    if not url.strip():
+        raise ValueError("expected a folder, a glob, an image, a tar or a Parquet file, got an empty text")
+    scheme, there, _ = url.partition("://")
+    if "::" in url or (there and scheme not in ("file", "local")):
+        return url
+    return str(LocalFileSystem._strip_protocol(url)) or "/"
+
+
+PlaceUrl = Annotated[str, AfterValidator(placed)]
 
 
 class DatasetRef(StrictModel):
@@ -25,7 +41,7 @@ class DatasetRef(StrictModel):
         limit: how many images, the first by id.
     """
 
-    url: str
+    url: PlaceUrl
     image_column: str | None = None
     id_column: str | None = None
     where: Mapping[str, str] = Field(default_factory=dict)

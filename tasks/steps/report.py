@@ -11,6 +11,7 @@ from PIL import Image
 
 from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
+from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.report import ReportRequest, write_report
 from ganinv.store import RowError, Store, open_store
@@ -56,6 +57,11 @@ def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
     for kind, name in [*(("latents", each) for each in (*job.latents, *job.others)), *named.items()]:
         if name is not None:
             store.collection(kind, name).plan()  # what is named and not there is told, not left out
+    if not job.latents and not any(named.values()):
+        raise ConfigError(
+            f"there is nothing to report on in {store.url}: no inversions (ganinv invert makes some), and no samples or "
+            "edits are named. Check the URL of the store"
+        )
     generator = open_generator(job.generator, default_device())
     request = ReportRequest.model_validate(job.model_dump(include=set(ReportRequest.model_fields)))
     sources = Sources(store, job.latents[0] if job.latents else None, generator.resolution)
