@@ -133,12 +133,21 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def validate(model: type[M], data: Any, where: str) -> M:
-    """``model`` from plain data; a :class:`ConfigError` names every wrong key and the nearest valid one."""
+def validate(model: type[M], data: Any, where: str, named: Mapping[str, str] | None = None) -> M:
+    """``model`` from plain data; a :class:`ConfigError` names every wrong key and the nearest valid one.
+
+    Args:
+        named: field, as ``dataset.limit`` -> what whoever gave the value knows it as, such as ``--limit``.
+    """
     try:
         return TypeAdapter(model).validate_python(data)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(model, e) for e in error.errors())) from None
+        errors = error.errors()
+        inner = {e["loc"][:depth] for e in errors for depth in range(len(e["loc"]))}
+        causes = [
+            e for e in errors if e["type"] != "too_short" or e["loc"] not in inner
+        ]  # a list whose items are wrong is empty
+        raise ConfigError(f"{where}: " + "; ".join(_explain(model, e, named or {}) for e in causes)) from None
 
 
 def reread(model: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,12 +167,16 @@ def reread(model: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
     return now
 
 
-def _explain(model: type[BaseModel], error: Any) -> str:
+def _explain(model: type[BaseModel], error: Any, named: Mapping[str, str]) -> str:
     location = ".".join(str(part) for part in error["loc"])
+    location = named.get(location, location)
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
         return f"unknown key {location!r}{did_you_mean(key, sorted(_all_fields(model)))}"
-    return f"{location or 'value'}: {error['msg']} (got {error.get('input')!r:.80})"
+    said = error["msg"].removeprefix("Value error, ")
+    if not location:
+        return str(said)  # of the whole: what it says names its fields
+    return f"{location}: {said} (got {error.get('input')!r:.80})"
 
 
 def _all_fields(model: type[BaseModel]) -> set[str]:

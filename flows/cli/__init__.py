@@ -40,6 +40,11 @@ def main() -> None:
     except GaninvError as error:
         _complain(str(error))
         sys.exit(1)
+    except OSError as error:  # of a place that a flag named, and that cannot be written or read
+        from ganinv.store.failures import reason
+
+        _complain(f"a file or folder could not be used: {reason(error)}")
+        sys.exit(1)
     except SystemExit as left:
         if left.code in (signal.SIGTERM, TERMINATED):  # Ray's handler, while it starts, leaves with the bare number
             _complain("ended by a signal. What is done is kept: run the same command again to go on")

@@ -89,12 +89,18 @@ class Said:
     """What the command line says of a model. The command adds to it and makes the model.
 
     Args:
-        given: field -> value, of those alone that were given.
+        given: field -> value, of those alone that were given. named: field, as ``dataset.limit`` -> its flag.
         allow_failed: of an engine: how many images may fail before the exit code says so; see ``tasks.outcome``.
     """
 
-    def __init__(self, model: type[BaseModel], given: dict[str, Any], allow_failed: str | None = None) -> None:
-        self.model, self.given, self.allow_failed = model, given, allow_failed
+    def __init__(
+        self,
+        model: type[BaseModel],
+        given: dict[str, Any],
+        allow_failed: str | None = None,
+        named: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model, self.given, self.allow_failed, self.named = model, given, allow_failed, named or {}
 
     def make(self, **more: Any) -> Any:
         """The model, with ``more`` before what was said.
@@ -104,7 +110,7 @@ class Said:
         """
         from ganinv.config import validate
 
-        return validate(self.model, {**self.given, **more}, "command line")
+        return validate(self.model, {**self.given, **more}, "command line", self.named)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +149,10 @@ class Step:
         ]
 
         def call(**values: Any) -> None:
-            said = [Said(load(self.model), _given(words, values))]
+            said = [Said(load(self.model), _given(words, values), named=_as_given(words))]
             if self.engine:
-                said.append(Said(load(ENGINE), _given(run_on, values), values["allow_failed"]))
+                on = Said(load(ENGINE), _given(run_on, values), values["allow_failed"], _as_given(run_on))
+                said.append(on)
             self.function(*said, **{parameter.name: values[parameter.name] for parameter in own})
 
         parameters = (
@@ -234,6 +241,11 @@ def begin_ahead(step: Step, args: Sequence[str]) -> None:
             given[word.path[-1]] = args[place + 1]
     with suppress(ConfigError):
         load("tasks.pool.early:begin")(Said(load(ENGINE), given).make(), step.ahead)
+
+
+def _as_given(words: Sequence[Word]) -> dict[str, str]:
+    """Field -> the flag that it is given with."""
+    return {".".join(word.path): (_names(word) or [word.path[0].upper()])[0] for word in words}
 
 
 def _names(word: Word) -> list[str]:

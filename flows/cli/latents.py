@@ -129,7 +129,7 @@ def latents_list(store: StoreUrl, as_json: AsJson = False) -> None:
     table = Table("name", "method", "planned", "done", "failed", "left", "generator")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    print_table(table)
+    print_table(table, f"there are no inversions in {root.url} yet: ganinv invert makes some")
 
 
 @latents.command("show")

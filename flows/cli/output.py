@@ -18,8 +18,12 @@ def show(result: Any, as_json: bool) -> None:
         Console().print(f"[bold]{key}[/]: {value}", highlight=False, soft_wrap=True)
 
 
-def print_table(table: Table) -> None:
-    """Folded where a terminal is narrow, never cut; into a file or a pipe as wide as it is."""
+def print_table(table: Table, empty: str = "") -> None:
+    """Folded where a terminal is narrow, never cut; into a file or a pipe as wide as it is. ``empty``: what to say in place of a
+    table without rows."""
+    if empty and not table.row_count:
+        Console(stderr=True).print(empty, highlight=False, markup=False, soft_wrap=True)
+        return
     console = Console()
     table.box, table.padding, table.show_edge = SIMPLE_HEAD, (0, 1, 0, 0), False
     for column in table.columns:

@@ -83,8 +83,10 @@ def reason(error: Exception) -> str:
         return f"permission denied ({said}). Check the credentials or the rights on that place"
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"no space left ({said}). Free some space or use another store; finished units are kept"
-    if isinstance(error, NotADirectoryError):
+    if isinstance(error, NotADirectoryError | FileExistsError):
         return f"a file stands where a folder is needed ({said}). Remove it or use another place"
+    if isinstance(error, IsADirectoryError):
+        return f"a folder stands where a file is needed ({said}). Use another name"
     if isinstance(error, FileNotFoundError):
         return f"there is no such object, folder or bucket ({said}). Check the URL, and create the bucket if it is new"
     if "Credentials" in type(error).__name__:

@@ -20,6 +20,9 @@ from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.pool import WorkerSpec
 from tasks.scores import labeller_state, score_column, scores_of
 
+MOST = 10_000_000
+"""Samples of one collection: a plan has the id of each in memory, some hundred bytes."""
+
 
 class SampleJob(StrictModel):
     """Sample ``count`` latents. ``truncation_psi`` acts on the rendering that is scored; ``w`` is stored without it.
@@ -32,7 +35,7 @@ class SampleJob(StrictModel):
     name: str = "samples"
     generator: str = EMBEDDED
     labeller: str = "portraits-64"
-    count: int = Field(4000, ge=1)
+    count: int = Field(4000, ge=1, le=MOST)
     seed: int = 0
     truncation_psi: float = Field(0.8, ge=0)
     classes: tuple[int, ...] = ()

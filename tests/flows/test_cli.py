@@ -52,6 +52,52 @@ def test_an_error_is_one_sentence_and_exit_code_one(
     assert "Traceback" not in err
 
 
+def test_an_empty_list_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, err = run_here(monkeypatch, capsys, "latents", "list", f"--store={tmp_path}")
+    assert (code, out) == (0, "")
+    assert f"in {tmp_path} yet: ganinv " in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (("sample", "--store=s", "--count=0"), "--count"),
+        (("sample", "--store=s", "--count=100000000000"), "--count"),
+        (("invert", "--store=s", "--dataset=d", "--limit=0"), "--limit"),
+        (("invert", "--store=s", "--dataset="), "--dataset"),
+        (("fill", "", "--store=s", "--masks=alpha"), "DATASET"),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_flag(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    flag: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run_here(monkeypatch, capsys, *arguments)
+    assert code == 1
+    assert err.startswith(f"ganinv: command line: {flag}: ")
+    assert "Value error" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ("inspect", "portraits-64", f"--grid={tmp_path}/file/grid.png")
+    code, _, err = run_here(monkeypatch, capsys, *arguments)
+    assert code == 1
+    assert "a file stands where a folder is needed" in err
+    code, _, err = run_here(monkeypatch, capsys, "inspect", "portraits-64", f"--grid={tmp_path}")
+    assert code == 1
+    assert "a folder stands where a file is needed" in err
+
+
 def test_wrong_edit_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = run_here(
         monkeypatch, capsys, "edit", f"--store={tmp_path}", "--latents=x", "--edit=smile=much", "--engine=inline"
