@@ -108,5 +108,5 @@ def _listed(files: Sequence[str]) -> list[str]:
 def _names(place: str) -> list[str]:
     fs, path = fsspec.url_to_fs(place)
     if place.endswith((".txt", ".csv")) and fs.isfile(path):
-        return [line.strip() for line in fs.cat_file(path).decode().splitlines() if line.strip()]
+        return [line.strip() for line in fs.cat_file(path).decode().split("\n") if line.strip()]
     return open_dataset(place).ids

@@ -101,8 +101,13 @@ def export_latents(
     if all_w:
         stacked = np.stack(all_w)
         put("latents.pt" if layout == "latents-pt" else "latents.npy", _MANY[layout](stacked))
-        put("names.txt", "".join(f"{name}\n" for name in names).encode())
+        put("names.txt", "".join(f"{_in_a_line(name)}\n" for name in names).encode())
     return said
+
+
+def _in_a_line(name: str) -> str:
+    """A name as one line of a text file that gives it back; one with line breaks, or blanks at its ends, as in names of files."""
+    return name if name.splitlines() == [name] and name == name.strip() else quoted_id(name)
 
 
 def _tuned(generator: Generator, code: Code, said: Written) -> Generator | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -181,6 +183,17 @@ def test_what_goes_out_comes_in_again(run: Run, uri: str, w: np.ndarray, form: s
     assert run("latents", "import", place, "--name=again", *names, *common)[0] == 0
     again = open_store("store").latents["again"].read()
     np.testing.assert_array_equal(tensor_numpy(again["w"]), w)
+
+
+def test_a_name_of_several_lines_is_one_line(run: Run, uri: str, w: np.ndarray) -> None:
+    np.save("stack.npy", w)
+    ids = ["a\nb", "c\u2028d", " e"]
+    pq.write_table(pa.table({"id": ids, "image": [b"x"] * 3}), "ids.parquet")
+    common = ("--store=store", f"--generator={uri}")
+    assert run("latents", "import", "stack.npy", "--name=x", "--ids=ids.parquet", *common)[0] == 0
+    assert run("latents", "export", "x", "--out=out", "--format=latents-npy", *common)[0] == 0
+    assert sorted(Path("out/names.txt").read_text().split("\n")) == ["", "%20e", "a%0Ab", "c%E2%80%A8d"]
+    assert run("latents", "import", "out/latents.npy", "--name=y", "--ids=out/names.txt", *common)[0] == 0
 
 
 @pytest.mark.seconds
