@@ -56,7 +56,10 @@ class RowEncoderConfig(InverterConfig):
         if self.backbone == "small" and not self.pyramid:
             raise ValueError("the small backbone always has its pyramid: set pyramid to true, or take another backbone")
         if self.backbone != "small" and self.w_dim != FEATURES:
-            raise ValueError(f"backbone {self.backbone!r} has heads of {FEATURES}, it cannot give w_dim {self.w_dim}")
+            raise ValueError(
+                f"backbone {self.backbone!r} has heads of {FEATURES}, it cannot give w_dim {self.w_dim}: it is for generators "
+                f"whose W has {FEATURES} dimensions, so name one with --generator"
+            )
         if (self.reads == "labels") != bool(self.classes):
             raise ValueError(f"classes are of label maps: got {self.classes} with reads: {self.reads}")
         if self.reads != "photo" and self.sees_rendering:

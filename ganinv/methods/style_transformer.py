@@ -56,7 +56,10 @@ class StyleTransformerConfig(InverterConfig):
         if self.w_dim % self.heads:
             raise ValueError(f"heads must divide w_dim {self.w_dim}, got {self.heads}")
         if self.backbone != "small" and self.w_dim != WIDTH:
-            raise ValueError(f"backbone {self.backbone!r} has maps of {WIDTH}, it cannot give w_dim {self.w_dim}")
+            raise ValueError(
+                f"backbone {self.backbone!r} has maps of {WIDTH}, it cannot give w_dim {self.w_dim}: it is for generators "
+                f"whose W has {WIDTH} dimensions, so name one with --generator"
+            )
         return self
 
     @classmethod

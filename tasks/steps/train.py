@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -26,6 +27,8 @@ from tasks.pool.progress import ProgressLine
 from tasks.steps.train_job import TrainJob
 from tasks.summary import Tally, summarised
 from tasks.training import Stretch, TrainingWorker, stretch_id
+
+_log = logging.getLogger("ganinv.tasks")
 
 LOOKED_AT = 8  # images whose sizes are looked at before a training
 
@@ -89,6 +92,13 @@ def _plan(job: TrainJob) -> Plan:
         if recipe.data.masks is not None and isinstance(masks := open_masks(recipe.data.masks), StoredMasks):
             masks.check(ids)
         config |= {"dataset": job.dataset.model_dump(mode="json"), "images": digest(ids)}
+        if len(ids) < recipe.batch_size:
+            _log.warning(
+                "%s has %d images, fewer than a batch of %d: each is seen several times in one, and soon known by heart",
+                job.dataset.url,
+                len(ids),
+                recipe.batch_size,
+            )
         recipe.check_images(len(ids), lambda: _sides(dataset, ids[:LOOKED_AT]))
     else:
         recipe.check_images(None)

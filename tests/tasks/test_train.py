@@ -272,11 +272,12 @@ def test_a_data_set_without_images(made: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
-def test_one_image_and_fewer_images_than_a_batch(made: Path, tmp_path: Path) -> None:
+def test_one_image_and_fewer_images_than_a_batch(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.png").write_bytes((made / "images" / "00.png").read_bytes())
     recipe = {**RECIPE, "steps": 2, "data": {"real_share": 1.0}}
     assert run(job(made, tmp_path / "s", dataset={"url": str(tmp_path / "one")}, recipe=recipe))["steps"] == 2
+    assert "has 1 images, fewer than a batch of " in caplog.text
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(made: Path, tmp_path: Path) -> None:
