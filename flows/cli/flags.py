@@ -17,6 +17,7 @@ field                                           flag
 ``tuple[str, ...]``                             ``--name A --name B``
 a mapping, or a model                           ``--name KEY=VALUE --name KEY=VALUE``; of a model also ``A.B=VALUE``
 a model in ``flat``                             a flag for each of its fields; its ``url`` has the name of the model's field
+a tuple of so many values                       ``--name A,B``
 anything else                                   ``--name YAML``
 ==============================================  ============================================================
 
@@ -270,7 +271,9 @@ def pairs(texts: Sequence[str] | None) -> dict[str, str]:
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ConfigError(f"expected key=value, got {text!r}")
+            raise ConfigError(
+                f"expected key=value, got {text!r}: a name, an equals sign and a value without blanks between"
+            )
         found[key.strip()] = value.strip()
     return found
 
@@ -349,10 +352,10 @@ def _kind(annotation: Any) -> tuple[Any, Callable[[Any], Any], str | None]:
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         if get_args(inner)[1] is str:
             return list[str], pairs, "KEY=VALUE"
-        return list[str], lambda texts: {key: _yaml(text) for key, text in pairs(texts).items()}, "KEY=VALUE"
+        return list[str], lambda texts: {key: as_yaml(text) for key, text in pairs(texts).items()}, "KEY=VALUE"
     if isinstance(inner, type) and hasattr(inner, "model_fields"):
         return list[str], nested, "KEY=VALUE"
-    return str, _yaml, "YAML"
+    return (str, _several, "A,B") if origin is tuple else (str, as_yaml, "YAML")
 
 
 def _without_none(annotation: Any) -> tuple[Any, bool]:
@@ -374,11 +377,18 @@ def nested(texts: Sequence[str]) -> dict[str, Any]:
         place = found
         for part in outer:
             place = place.setdefault(part, {})
-        place[last] = _yaml(text)
+        place[last] = as_yaml(text)
     return found
 
 
-def _yaml(text: str) -> Any:
+def _several(text: str) -> Any:
+    """``[0, 3]``, or ``0,3``."""
+    value = as_yaml(text)
+    return as_yaml(f"[{value}]") if isinstance(value, str) and "," in value else value
+
+
+def as_yaml(text: str) -> Any:
+    """A value as YAML has it. Raises ConfigError for a text that is no YAML."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-import yaml
 from rich.console import Console
 
 from flows.cli.apps import app
-from flows.cli.flags import Flag, Said, load, pairs, step
+from flows.cli.flags import Flag, Said, as_yaml, load, pairs, step
 from flows.cli.jobs import end, run_step, tell_failures
 from flows.cli.options import AsJson, FitMethod, StoreUrl
 from flows.cli.output import show
@@ -169,7 +168,7 @@ def train(
 
     Example: ganinv train portraits-64-e4e --store runs/a --dataset portraits.parquet --where split=train
     """
-    changes = {key: yaml.safe_load(value) for key, value in pairs(change).items()}
+    changes = {key: as_yaml(value) for key, value in pairs(change).items()}
     changes |= {} if steps is None else {"steps": steps}
     made = load("ganinv.methods.registry:load_recipe")(recipe, changes)
     if dry_run:

@@ -132,7 +132,10 @@ def test_render_a_strip_of_some_images(
         (["render", "made", "--edit", "smile"], "'smile'"),
         (["render", "made", "--id", "x"], "'x'"),
         (["compress", "made", "--to", "made", "--engine", "inline"], "name of their own"),
-        (["compress", "made", "--to", "x", "--rank", "0", "--engine", "inline"], "max_rank"),
+        (
+            ["compress", "made", "--to", "x", "--rank", "0", "--engine", "inline"],
+            "--rank: Input should be greater than or equal to 1",
+        ),
         (["compress", "mad", "--to", "x", "--engine", "inline"], "did you mean 'made'?"),
     ],
 )

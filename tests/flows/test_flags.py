@@ -177,16 +177,18 @@ def test_values_become_what_fields_want(said: Any) -> None:
         inner=Inner(deep=5, list_of=(1, 2.5)),
         rows=(0, 3),
     )
+    assert said("--store=s", "--rows=0,3")[0].rows == (0, 3)
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--count=0"], "count: .*greater than or equal to 1"),
+        (["--count=0"], "--count: .*greater than or equal to 1"),
         (["--where=split"], "expected key=value, got 'split'"),
         (["--more=a=[1"], r"expected a value as in YAML, .*got '\[1'"),
         (["--inner=depe=1"], "unknown key 'inner.depe', did you mean 'deep'"),
-        (["--part=p"], "images.url"),
+        (["--part=p"], "--images: Field required"),
+        (["--rows=1"], "--rows: Input should be a valid tuple"),
     ],
 )
 def test_what_a_field_refuses_is_named(said: Any, arguments: list[str], told: str) -> None:
