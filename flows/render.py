@@ -57,7 +57,7 @@ def render_latents(
         labeller: whose scores are followed where an edit states the change of one.
 
     Raises:
-        ConfigError: a strip without edits, a text that is no edit, an unknown direction, or a score that the labeller lacks.
+        ConfigError: a strip without edits, a text that is not an edit, an unknown direction, or a score that the labeller lacks.
         DataError: edits of this method look at the photo again, and it is gone.
         StoreError: no such collection or image.
         GeneratorMismatch: the collection is of another generator.

@@ -32,7 +32,7 @@ SAMPLES = 1500
 
 
 class RetouchJob(StrictModel):
-    """Edit the faces of ``dataset``. What is made lies in ``store`` as each step leaves it.
+    """Edit the faces of ``dataset``. The results of each step stay in ``store``.
 
     Args:
         edits: in the notation of ``ganinv edit``.

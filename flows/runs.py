@@ -142,7 +142,7 @@ def cancel(run: str, wait_seconds: float = 60.0) -> SubmittedRun:
 
 @contextmanager
 def _client() -> Iterator[SyncPrefectClient]:
-    """A connection; what goes wrong with it is said in words."""
+    """A connection, whose failures become errors that say what to do."""
     prepare_environment()
     from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings

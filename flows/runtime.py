@@ -251,7 +251,7 @@ def artifact_key(name: str) -> str:
 
 
 def _unharmed(call: Callable[..., Any], **arguments: Any) -> Any:
-    """Call Prefect; when its server is not there, the work goes on without."""
+    """Call Prefect; if its server is not reachable, continue without it."""
     try:
         return call(**arguments)
     except Exception as error:

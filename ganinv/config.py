@@ -153,7 +153,7 @@ def validate(model: type[M], data: Any, where: str, named: Mapping[str, str] | N
 def reread(model: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that an older version wrote, as today's ``model`` reads it: what has come since has its default.
 
-    Keys that are no fields of the model stay as they are, and so do values that it refuses. Nothing is required.
+    Keys that are not fields of the model stay as they are, and so do values that it refuses. Nothing is required.
     """
     now = dict(config)
     for name, field in model.model_fields.items():

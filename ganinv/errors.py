@@ -64,6 +64,6 @@ class RunConflict(StoreError):
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """The end of a message about an unknown name: ``, did you mean 'smile'?``, or nothing where no known one is near."""
+    """The end of a message about an unknown name: ``, did you mean 'smile'?``, or nothing if no known one is near."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""

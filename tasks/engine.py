@@ -286,6 +286,6 @@ def gpus_expected(engine: Engine) -> float:
 
 
 def provenance(generator: Generator | None, /, **more: Any) -> Mapping[str, Any]:
-    """What every collection says about its origin; None where no generator had a part in it."""
+    """What every collection says about its origin; None if no generator had a part in it."""
     of = {} if generator is None else {"generator_name": generator.name, "generator_fingerprint": generator.fingerprint}
     return {"code_version": code_version(), **of, **more}

@@ -38,7 +38,7 @@ class Estimate:
 
     Args:
         images: of the data set; ``left`` of them are to be inverted.
-        slots: workers; None where the cluster decides.
+        slots: workers; None if the cluster decides.
         seconds: from the first image to the last, with all slots busy; None without figures or slots.
         cpu_hours, gpu_hours: that the slots hold their resources; None without figures.
         bytes: that will be written; None without figures.

@@ -1,4 +1,4 @@
-"""A word, once per run, where the faces of a data set are not where the generator has faces, and a detector is installed."""
+"""Warn, once per run, if the faces of a data set are framed differently from the generator's. Needs a face detector."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ganinv.store import RowError
 from tasks.pool.contract import UnitReport
 
 PHOTOS = 8
-"""So many are looked at, spread over the data set."""
+"""How many images are checked, spread over the data set."""
 SIDE = 512
-"""Pixels at which they are read: in a photo that is not aligned the face may be small."""
+"""Side, in pixels, at which they are read: in a photo that is not aligned, the face may be small."""
 LATEST_SECONDS = 20.0
-"""They are looked at then even if no unit is done: whoever tunes for a minute is to know it now."""
+"""They are checked after this time even if no unit is done, so that the warning does not come after minutes of tuning."""
 _log = logging.getLogger("ganinv.data")
 
 
 def lacks_face(image: Tensor, generator: Generator) -> bool:
-    """Whether no face is in an image [1, 3, R, R], where the generator's mean image has one and a detector is installed."""
+    """Whether an image [1, 3, R, R] has no face although the generator's mean image has one. False without a detector."""
     if not _detector_installed():
         return False
     from ganinv.judges.faces import FaceJudge
@@ -41,10 +41,9 @@ def _detector_installed() -> bool:
 
 
 class FaceLook:
-    """Looks at some photos beside a run, from its first unit on: before, the run needs every core for its first images.
+    """Checks some photos in the background of a run, once its first unit is done; until then the run needs every core.
 
-    Nothing is looked at where dlib and its landmarks (the extra ``faces``) are not installed, and nothing that goes wrong here
-    ends a run.
+    Nothing is checked if dlib and its landmarks (the extra ``faces``) are not installed, and no failure here ends a run.
     """
 
     def __init__(self) -> None:
@@ -59,11 +58,11 @@ class FaceLook:
         self._thread.start()
 
     def report(self, report: UnitReport) -> None:
-        """A unit is there."""
+        """A unit is done: the check may start."""
         self._may.set()
 
     def wait(self) -> None:
-        """Until the word, if any, was said."""
+        """Wait until the check, and its warning, are done."""
         self._may.set()
         if self._thread is not None:
             self._thread.join()
@@ -84,7 +83,7 @@ class FaceLook:
 
 
 def _misframed(some: Dataset, generator: str) -> str:
-    """How the faces lie elsewhere than the generator's, in words."""
+    """Describes how the faces are framed differently from the generator's; "" if they are not."""
     from ganinv.judges.faces import FaceJudge
     from ganinv.judges.framing import about_alike, generator_frame, misframed, to_side
 
@@ -98,10 +97,10 @@ def _misframed(some: Dataset, generator: str) -> str:
 
 
 def unaligned(dataset: Dataset, generator: str) -> str:
-    """Why images are photos rather than crops of faces framed as the generator's, in words; "" where they look like such crops.
+    """Why images are photos rather than crops of faces framed as the generator's; "" if they look like such crops.
 
-    Some are looked at: whether they are square, and, where a detector is installed, whether the faces are where the generator has
-    them.
+    Checks for a few of them whether they are square and, if a detector is installed, whether the faces are where the generator
+    has them.
     """
     some = _sampled(dataset)
     shapes = [photo.image.size for photo in some.photos(some.ids) if not isinstance(photo, RowError)]

@@ -23,7 +23,7 @@ SHARD = "shard"
 
 def failures(collection: Collection, manifest: Manifest) -> dict[str, Any]:
     """``{"failures": {"images": of how many, "reasons": [{"code", "images", "message"}, ...]}}``, the most frequent first, with
-    one of the messages each; nothing where none failed."""
+    one of the messages each; nothing if none failed."""
     if not manifest.failed:
         return {}
     files = [f"{collection.path}/{part.name.replace('part-', 'errors-', 1)}" for part in manifest.parts if part.failed]

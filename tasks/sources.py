@@ -15,7 +15,7 @@ __all__ = ["DatasetRef", "sources_of"]
 
 def sources_of(latents: Collection, store: Store) -> Sources:
     """Of inversions: from the index that their run wrote, or the run of those that they were compressed from. The data set is
-    listed anew where there is none, which an older version made.
+    listed anew if there is none, which an older version made.
 
     Raises:
         ConfigError: imported latents, of images that nobody named.

@@ -41,7 +41,7 @@ _SCHEMA = pa.schema(
         ("failed", pa.int64()),
         ("images_per_second", pa.float64()),
         ("units", pa.int64()),
-        ("retries", pa.int64()),  # null where the run did not come to its end
+        ("retries", pa.int64()),  # null if the run did not come to its end
         ("replaced_workers", pa.int64()),
         ("worker_seconds", pa.float64()),
         ("cpu_seconds", pa.float64()),
@@ -50,7 +50,7 @@ _SCHEMA = pa.schema(
         (
             "left_out",
             pa.map_(pa.string(), pa.int64()),
-        ),  # what of the data set is no image of this run, and why -> files
+        ),  # what of the data set is not an image of this run, and why -> files
         ("ignored", pa.map_(pa.string(), pa.int64())),  # what of images was damaged and did without -> images
         ("engine", pa.string()),
         ("code_version", pa.string()),
@@ -144,12 +144,12 @@ def summarised(collection: Collection, tally: Tally) -> Iterator[Tally]:
 
 
 def read_summary(url: str) -> str:
-    """The Markdown beside the collection at ``url``; empty where there is none."""
+    """The Markdown beside the collection at ``url``; empty if there is none."""
     return (open_store(url).objects.read_if_there(TEXT) or b"").decode()
 
 
 def ran_on_gpus(collection: Collection) -> bool | None:
-    """Whether its workers held GPUs; None where no run has come to an end yet."""
+    """Whether its workers held GPUs; None if no run has come to an end yet."""
     table = collection.objects.read_if_there(f"{collection.path}/{TABLE}")
     if table is None:
         return None

@@ -118,7 +118,7 @@ class TrainingWorker:
         """Stop where it goes wrong.
 
         Raises:
-            TrainingStopped: the error is so many times its best that the recipe stops there.
+            TrainingStopped: the error exceeds its best by more than the recipe allows (``stop_at``).
         """
         limit, best = self.recipe.validation.stop_at, self.trainer.best
         if limit is None or not math.isfinite(best) or look.error <= limit * best:

@@ -25,7 +25,7 @@ class TrainingCost:
     """Of the steps that are left, on this machine and one worker.
 
     Args:
-        images: that these steps see; passes: how often each of the data set's is seen, None where there is none.
+        images: that these steps see; passes: how often each of the data set's is seen, None if there is none.
         memory: peak, in bytes: of the GPU, or of this process. checkpoint: bytes of one; two are kept.
     """
 

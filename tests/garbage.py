@@ -12,7 +12,7 @@ import torch
 def left_in_cycles(call: Callable[[], Any], *kinds: type) -> list[str]:
     """The objects of some kinds, by default tensors, that a call leaves in reference cycles once its result is gone.
 
-    The call is made twice: what a first call keeps (modules, caches) is no garbage, but may be in cycles.
+    The call is made twice: what a first call keeps (modules, caches) is not garbage, but may be in cycles.
     """
     call()
     gc.collect()

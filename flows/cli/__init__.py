@@ -47,7 +47,7 @@ def main() -> None:
         sys.exit(1)
     except SystemExit as left:
         if left.code in (signal.SIGTERM, TERMINATED):  # Ray's handler, while it starts, leaves with the bare number
-            _complain("ended by a signal. What is done is kept: run the same command again to go on")
+            _complain("ended by a signal. What is done is kept: run the same command again to continue")
             sys.exit(TERMINATED)
         raise
     finally:

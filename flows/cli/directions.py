@@ -57,7 +57,7 @@ def import_file(
     sha256: Annotated[str | None, typer.Option(help="Refuse a file that hashes to anything else.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store published directions. Nothing in a file runs; what is no direction is refused.
+    """Store published directions. Nothing in a file runs; what is not a direction is refused.
 
     A direction imported without its generator's weights is applied only where --trust names it.
 

@@ -341,7 +341,7 @@ def _optional(word: Word) -> Word:
 
 
 def _kind(annotation: Any) -> tuple[Any, Callable[[Any], Any], str | None]:
-    """(type for Typer, how a word is read, what stands for it in the help)."""
+    """(type for Typer, how a word is read, its placeholder in the help)."""
     inner, _ = _without_none(annotation)
     origin = get_origin(inner)
     if inner in (str, int, float, bool) or origin is Literal:

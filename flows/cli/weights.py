@@ -56,7 +56,7 @@ def inspect(
     catalogue: CatalogueFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a weight file is. Nothing in it runs. What is no generator and no encoder ends in exit code 2.
+    """Say what a weight file is. Nothing in it runs. What is neither a generator nor an encoder ends in exit code 2.
 
     Example: ganinv inspect stylegan2-ffhq-512x512.pkl --grid samples.png
     """

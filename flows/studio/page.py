@@ -253,7 +253,7 @@ def build(studio: Studio, folder: str) -> tuple[gr.Blocks, dict[str, Any]]:
         tune.click(by_pti, [desk, *sliders], [*everything, method], show_progress_on=stage, **private)
         if sliders:
             moved = [slider.input for slider in sliders]
-            # While somebody pulls, only the newest position counts.
+            # While a slider is being dragged, only its newest position counts.
             gr.on(
                 moved,
                 slide,

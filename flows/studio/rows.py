@@ -26,14 +26,14 @@ HOW = "write conditions as mse < 0.01 and stop_reason = plateau; ~ finds a part 
 
 
 def scalar_columns(schema: pa.Schema) -> list[str]:
-    """Columns of one number, text or truth value a row, but for those that say where something lies."""
+    """Columns of one number, text or truth value a row, except those that hold locations."""
     hidden = {"source_uri", "extras_uri", "extras_sha256", "source_sha256"}
     plain = (pa.types.is_integer, pa.types.is_floating, pa.types.is_string, pa.types.is_boolean)
     return [f.name for f in schema if f.name not in hidden and any(is_one(f.type) for is_one in plain)]
 
 
 def filtered(table: pa.Table, conditions: str) -> pa.Table:
-    """The rows that meet all conditions, such as ``mse < 0.01 and image_id ~ anna``; all, where there is none.
+    """The rows that meet all conditions, such as ``mse < 0.01 and image_id ~ anna``; all, if there is none.
 
     A row without a value in a column meets no condition on it.
 
@@ -43,7 +43,7 @@ def filtered(table: pa.Table, conditions: str) -> pa.Table:
     for text in filter(None, (part.strip() for part in _AND.split(conditions))):
         found = _CONDITION.fullmatch(text)
         if found is None:
-            raise ConfigError(f"{text!r} is no condition: {HOW}")
+            raise ConfigError(f"{text!r} is not a condition: {HOW}")
         name, operator, value = found[1].strip(), found[2], found[3].strip().strip("'\"")
         column = _column(table, name)
         if operator == "~":

@@ -58,13 +58,13 @@ class Saver:
         edit's notation with the versions of its directions, so that ``Edit.parse`` gives it again.
 
         Raises:
-            ConfigError: nothing was moved, or the inversion is no row. StoreError: the store cannot be written.
+            ConfigError: nothing was moved, or the inversion is not a row. StoreError: the store cannot be written.
         """
         moves = {name: float(strength) for name, strength in strengths.items() if strength}
         if not moves:
             raise ConfigError("nothing is edited yet: move a slider first")
         if subject.unsaved:
-            raise ConfigError("this inversion is no row yet: save the photo first")
+            raise ConfigError("this inversion is not a row yet: save the photo first")
         versions = {name: self._shelf.directions[name].version for name in moves}
         named = {f"{name}@{versions[name]}": strength for name, strength in moves.items()}
         text = ",".join(f"{name}={strength:g}" for name, strength in named.items())

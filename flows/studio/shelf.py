@@ -99,7 +99,7 @@ class Shelf:
         collection, reader = self.store.latents[name], self.reader(name)
         table = collection.read(ids=[image_id])
         if not table.num_rows:
-            raise StoreError(f"{image_id!r} is no row of {name!r}: it failed, or is not done yet")
+            raise StoreError(f"{image_id!r} is not a row of {name!r}: it failed, or is not done yet")
         row = table.select(scalar_columns(table.schema)).slice(0, 1).to_pylist()[0]
         facts = {key: value for key, value in row.items() if value is not None and key != "image_id"}
         photo = picture = None
@@ -143,7 +143,7 @@ class Shelf:
         return bool(collection.done())
 
     def _digest(self, name: str, image_id: str) -> str | None:
-        """Of the photo that a row is of; None where there is no such row, or it does not say."""
+        """Of the photo that a row is of; None if there is no such row, or it does not say."""
         try:
             table = self.store.latents[name].read(ids=[image_id])
         except StoreError:  # the id was never planned there

@@ -30,9 +30,9 @@ class Subject:
         image_id: of it; ``latents``: the collection that it is a row of, or will be where it is saved.
         method: that made it. code: on the CPU, of one image.
         reader: what an edit of it is (``CodeReader.after_edit``). photo: [1, C, R, R] in [-1, 1], where that looks at it.
-        picture: the photo as people are shown it, square; None where it is gone.
+        picture: the photo as people are shown it, square; None if it is gone.
         facts: numbers of its row, or of its inversion, by name.
-        unsaved: it is no row yet.
+        unsaved: it is not a row yet.
     """
 
     image_id: str

@@ -33,11 +33,11 @@ def align_face(
         left_eye, right_eye: centres of the eyes, (x, y) in pixels of the upright picture.
         mouth_left, mouth_right: corners of the mouth, (x, y) in pixels.
         size: of the result, in pixels.
-        supersample: warp at so many times the size, then reduce with antialiasing. 1 is what most inversion code does,
+        supersample: warp at this multiple of the size, then reduce with antialiasing. 1 is what most inversion code does,
             4 is how FFHQ itself was made.
 
     Raises:
-        DataError: points that are no face, lie outside the picture, or would mirror it or turn it by more than 90 degrees.
+        DataError: points that are not a face, lie outside the picture, or would mirror it or turn it by more than 90 degrees.
     """
     return cut_quad(
         upright(image).convert("RGB"), face_quad(left_eye, right_eye, mouth_left, mouth_right), size, supersample

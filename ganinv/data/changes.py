@@ -21,7 +21,7 @@ from ganinv.data.identity import BETWEEN, by_number, earlier_ids, file_key, iden
 from ganinv.data.source import Place, SourceRef
 
 Hashes = Callable[[Mapping[str, SourceRef]], Mapping[str, str | None]]
-"""Name -> sha256 of what is there now; None where it cannot be read."""
+"""Name -> sha256 of what is there now; None if it cannot be read."""
 
 
 PENDING, REFUSED = "pending ", "refused "
@@ -50,7 +50,7 @@ class Changes:
     read: int = 0
 
     def line(self) -> str:
-        """One line for people; empty where there is nothing to say."""
+        """One line for people; empty if there is nothing to say."""
         parts = [f"{len(self.changed)} images changed"] if self.changed else []
         parts += [f"{len(self.moved)} moved"] if self.moved else []
         parts += [f"{len(self.mended)} shards are whole now"] if self.mended else []

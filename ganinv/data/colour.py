@@ -154,7 +154,7 @@ class _Profile:
 
 @lru_cache(maxsize=32)
 def _transform(profile: _Profile, mode: str) -> Any:
-    """From a profile to sRGB; None where that changes no colour by more than one of 255, as of sRGB itself: such pixels stay
+    """From a profile to sRGB; None if that changes no colour by more than one of 255, as of sRGB itself: such pixels stay
     to the bit. A ``ValueError`` for a profile of other pixels."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile.data))
     space = str(source.profile.xcolor_space).strip()

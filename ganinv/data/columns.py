@@ -1,4 +1,4 @@
-"""Which column of a Parquet file holds images, and what the others hold, in words that lead on."""
+"""Find the column of a Parquet file that holds images. If none does, the message says what each holds and what to do."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class NoImages(DataError):
 
 
 def image_bytes(value: Any) -> bytes | str | None:
-    """The bytes of one value of an image column; None where there is nothing, and a sentence where there is something else."""
+    """The bytes of one value of an image column; None if there is nothing, and a sentence where there is something else."""
     if isinstance(value, Mapping):
         inner = value.get("bytes")
         if inner is None:
@@ -75,13 +75,13 @@ def image_bytes(value: Any) -> bytes | str | None:
         try:
             return base64.b64decode(_plain(value))
         except (binascii.Error, ValueError) as error:
-            return f"the row is no base64 ({error})"
+            return f"the row is not base64 ({error})"
     if isinstance(value, list):
         if value and isinstance(value[0], int):
             try:
                 return bytes(value)
             except ValueError:
-                return "the row is a list of numbers that are no bytes"
+                return "the row is a list of numbers that are not bytes"
         return "the row is a list: one image a row is read"
     return value
 
@@ -96,7 +96,9 @@ def what_is_in(field: pa.Field, sample: Sample) -> str | None:
         if kinds.is_integer(inner):
             values = sample(field.name)
             good = bool(values) and all(begins_as_image(_as_bytes(value)) for value in values)
-            return None if good else "holds lists of numbers that are no image file: store encoded images (PNG, JPEG)"
+            return (
+                None if good else "holds lists of numbers that are not an image file: store encoded images (PNG, JPEG)"
+            )
         if _holds_bytes(inner):
             return "holds lists of images: store one image a row, such as pandas' DataFrame.explode makes them"
         if _is_list(inner) or kinds.is_floating(inner):
@@ -123,7 +125,7 @@ def _text(values: list[Any]) -> str | None:
     if all(begins_as_image(_decoded(value)) for value in values):
         return None
     if any(_DATA_URI.match(value) for value in values):
-        return "holds data URIs in base64 that are no images Pillow decodes"
+        return "holds data URIs in base64 that are not images Pillow decodes"
     if all(re.match(r"[a-z][a-z0-9+]*://", value) for value in values):
         return f"holds URLs ({values[0]:.60}): download them, and name the folder with --dataset"
     if all(is_image(value) for value in values):
@@ -131,7 +133,7 @@ def _text(values: list[Any]) -> str | None:
     if all(value[:1] in "{[" for value in values):
         return "holds dictionaries or lists written as text: store the bytes of the image in a column of their own"
     if all(re.fullmatch(r"[A-Za-z0-9+/=_-]{64,}", value) for value in values):
-        return "holds base64 of something that is no image"
+        return "holds base64 of something that is not an image"
     return "holds text"
 
 

@@ -50,7 +50,7 @@ def open_dataset(
         image_column: the Parquet column of images, where it cannot be guessed.
         id_column: the Parquet column of ids, ``face_id``, ``image_id`` or ``id`` by default; ``none`` numbers the rows.
         where: Parquet column -> value; only rows that have all of them are kept.
-        limit: keep the first so many ids.
+        limit: keep only this many images, the first by id.
         known: what an earlier run noted: its images keep their ids, and those of which the listing cannot tell whether they
             are what they were are read (``Dataset.changes``).
         storage_options: what fsspec's file system takes.
@@ -128,13 +128,13 @@ class Dataset:
 
     def forget(self) -> None:
         """Let go of all sources, once an index has them (``ganinv.data.index``): of ten million images they are a gigabyte, and
-        a run that goes on for days reads none of them. The data set is empty then."""
+        a run that takes days needs none of them. The data set is empty then."""
         self.__dict__.pop("ids", None)
         if isinstance(self.sources, dict | Listing):
             self.sources.clear()
 
     def read(self, image_id: str) -> bytes:
-        """The bytes of one image file; :class:`ImageRefused` when they cannot be had, or are too many."""
+        """The bytes of one image file; :class:`ImageRefused` if they cannot be read, or are too many."""
         data = self._read_many([image_id])[image_id]
         if isinstance(data, ImageRefused):
             raise data

@@ -113,7 +113,7 @@ def _open(data: bytes, suffix: str) -> Image.Image:
     except (UnidentifiedImageError, *_DECODER_ERRORS) as error:
         if suffix in HEIF_SUFFIXES:
             raise ImageRefused(
-                "damaged", f"the file is no HEIC photo that can be read ({error}): copy it again"
+                "damaged", f"the file is not a HEIC photo that can be read ({error}): copy it again"
             ) from error
         if data.lstrip()[:1] == b"<":
             message = "the file is a web page or XML, not an image: its download has failed, fetch it again"

@@ -28,7 +28,7 @@ _TABLES, _NO_IMAGE = (".parquet", ".pq"), "no images by their names or first byt
 
 @dataclass(frozen=True)
 class Found:
-    """A listing: one source for each image, the folder that their keys are relative to, what is no image, and the versions of
+    """A listing: one source for each image, the folder that their keys are relative to, what is not an image, and the versions of
     the shards by their keys."""
 
     sources: Packed

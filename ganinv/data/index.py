@@ -230,7 +230,7 @@ def _opened(objects: Objects, path: str, read: Callable[[Any], T]) -> T:
 
 
 def _table_bytes(rows: Iterable[tuple[str, SourceRef]]) -> bytes | None:
-    """Ids in order, with their sources, as Parquet; None where there is none."""
+    """Ids in order, with their sources, as Parquet; None if there is none."""
     rows, sink, writer = iter(rows), io.BytesIO(), None
     while group := list(islice(rows, GROUP)):
         columns = {name: [getattr(source, name) for _, source in group] for name in (*_TEXT, *_NUMBERS)}

@@ -63,7 +63,7 @@ _BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx
 
 
 def suffix_of(path: str) -> str:
-    """The last suffix, small letters, with its dot; empty where a name has none."""
+    """The last suffix, small letters, with its dot; empty if a name has none."""
     name = path.rpartition("/")[2]
     stem, dot, end = name.rpartition(".")
     return f".{end.lower()}" if dot and stem else ""

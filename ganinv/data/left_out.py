@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class LeftOut:
-    """Files and folders that are no images of a run.
+    """Files and folders that are not images of a run.
 
     Args:
         counts: (what, why) -> how many; ``what`` is a suffix such as ``.txt``, or a word such as ``hidden``.
@@ -37,7 +37,7 @@ class LeftOut:
         return {f"{why}: {what}": count for (what, why), count in sorted(self.counts.items())}
 
     def line(self) -> str:
-        """One line for people; empty where nothing was left out."""
+        """One line for people; empty if nothing was left out."""
         if not self.counts:
             return ""
         reasons = []
@@ -46,4 +46,4 @@ class LeftOut:
             told = ", ".join(f"{count} {what}" for what, count in some[:6])
             more = f" and {sum(count for _, count in some[6:])} more" if len(some) > 6 else ""
             reasons.append(f"{told}{more} ({why}; such as {self.examples[some[0][0], why]})")
-        return f"left out {len(self)} that are no images of this run: {'; '.join(reasons)}"
+        return f"left out {len(self)} that are not images of this run: {'; '.join(reasons)}"

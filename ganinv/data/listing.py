@@ -85,7 +85,7 @@ class Listing(Mapping[str, SourceRef]):
         return None if has_equal(ids.take(order)) else cls(sources, order.to_numpy())
 
     def first(self, count: int | None) -> Listing:
-        """The first so many by id; all of them for None."""
+        """The first ``limit`` by id; all of them for None."""
         return Listing(self._sources, self._order[:count])
 
     def clear(self) -> None:

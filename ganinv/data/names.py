@@ -9,7 +9,7 @@ _MARK = "\0"
 
 
 def clean_id(name: str) -> str:
-    """A file name as text that every table can hold: bytes that are no UTF-8 become ``\\xNN``."""
+    """A file name as text that every table can hold: bytes that are not UTF-8 become ``\\xNN``."""
     if name.isascii():
         return name
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -28,5 +28,5 @@ def from_text(text: str) -> str:
 
 
 def local_uri(path: str) -> str:
-    """A local path as people write it; one that is no text as a ``file://`` URI, where every byte has a place (RFC 8089)."""
+    """A local path as people write it; one that is not text as a ``file://`` URI, where every byte has a place (RFC 8089)."""
     return path if to_text(path) is path else "file://" + quote(path.encode("utf-8", "surrogateescape"))

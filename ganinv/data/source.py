@@ -32,7 +32,7 @@ class SourceRef:
         offset, length: byte range of a tar member; a plain file has its length only.
         row, column: place in a Parquet file.
         key: its place within the data set, which names it (``ganinv.data.identity``); empty in indexes of older versions.
-        version: of the file when it was listed; another content has another one. None where the storage tells nothing.
+        version: of the file when it was listed; another content has another one. None if the storage tells nothing.
         fault: of a shard that cannot be read: why. It stands for the images that would be in it.
     """
 

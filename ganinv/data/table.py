@@ -82,7 +82,7 @@ def table_sources(
 
 
 class _Unreadable(DataError):
-    """A file that is no whole Parquet file."""
+    """A file that is not a whole Parquet file."""
 
 
 def _rows(

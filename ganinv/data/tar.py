@@ -97,7 +97,7 @@ def _no_image(tar: tarfile.TarFile, member: tarfile.TarInfo, here: tarfile.TarIn
 
 
 def _target(member: tarfile.TarInfo) -> str:
-    """The name that a link stands for; of anything else none that is there yet."""
+    """The name that a link refers to; for anything else, a name that is not in the archive yet."""
     if member.issym():
         return posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))
     return member.linkname if member.islnk() else ""
@@ -112,5 +112,5 @@ def _not_the_end(file: Any, offset: int) -> str | None:
     if rest[: tarfile.BLOCKSIZE].strip(b"\0"):
         return f"the tar file is damaged at byte {offset}, and what follows is not read: {_AGAIN}"
     if rest.strip(b"\0"):
-        return f"the tar file goes on behind its end mark, at byte {offset}, as when two are joined: store them apart"
+        return f"the tar file continues after its end mark, at byte {offset}, as when two are joined: store them apart"
     return None

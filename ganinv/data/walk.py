@@ -87,7 +87,7 @@ def _note(
     elif entry.is_file():
         found[entry.path] = _listed(entry.stat())
     else:
-        left.add("devices and pipes", "they are no files", clean_id(entry.path))
+        left.add("devices and pipes", "they are not files", clean_id(entry.path))
 
 
 def _listed(found: os.stat_result) -> Listed:
@@ -100,6 +100,6 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _is_above(link: str) -> bool:
-    """Whether a linked folder leads to one that it lies in."""
+    """Whether a linked folder leads to one of its own parents."""
     target, place = os.path.realpath(link), os.path.realpath(os.path.dirname(link))
     return place == target or place.startswith(target.rstrip("/") + "/")

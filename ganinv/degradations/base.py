@@ -20,7 +20,7 @@ class Degraded:
 
     Args:
         image: uint8 [H, W, C].
-        hole: bool [H, W], true where pixels were covered; None where the degradation covers none.
+        hole: bool [H, W], true where pixels were covered; None if the degradation covers none.
     """
 
     image: Image8

@@ -27,7 +27,7 @@ class DegradeConfig(StrictModel):
     ever seen clean (UDA-Inversion)."""
 
     def count(self, images: int) -> int:
-        """How many of so many images are degraded."""
+        """How many images of a batch of this size are degraded."""
         return min(images, int(np.ceil(images * self.share - 1e-9)))
 
 

@@ -22,7 +22,7 @@ class Sketch(Degradation):
     softness: float = Field(0.01, ge=0)
     """Standard deviation of the blur before, as a share of the longer side: what is finer is not drawn."""
     strength: float = Field(4.0, gt=0)
-    """How dark lines are: so many times the change of brightness from one pixel to the next."""
+    """How dark lines are, as a multiple of the change of brightness from one pixel to the next."""
 
     def apply(self, image: Image8, rng: np.random.Generator) -> Degraded:
         grey = Image.fromarray(_coloured(image)).convert("L")

@@ -79,7 +79,7 @@ class FreeForm(Holes):
 
     kind: Literal["free-form"] = "free-form"
     share: Span = (0.0, 1.0)
-    """The hole's share of the image lies between these, without them."""
+    """The hole's share of the image is strictly between these."""
     brush: Span = (12 / 512, 48 / 512)
     """Of the strokes, as a share of the longer side."""
 

@@ -35,7 +35,7 @@ class FoundStrengths:
         edit: the edit with the strengths that were found, ready for ``Edit.apply``.
         attribute: whose score was followed.
         strength: [B], in the direction's own units. response: [B], the change of the score at it, in the unit in which
-            it was stated. NaN where there is no score.
+            it was stated. NaN if there is no score.
         outcome: per image ``reached``, ``out_of_reach`` (no strength up to the bound responds as much: the nearest one
             is given), ``not_converged`` or ``no_score`` (strength 0).
     """

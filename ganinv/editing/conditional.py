@@ -65,7 +65,7 @@ def _rows(direction: Direction, conditions: Sequence[Direction]) -> tuple[int, i
 
 
 def _row(condition: Direction, row: int) -> np.ndarray | None:
-    """A condition's vector in one row; None where it has none."""
+    """A condition's vector in one row; None if it has none."""
     if condition.vector.ndim == 1:
         return condition.vector
     at = row - (condition.layers[0] if condition.layers else 0)

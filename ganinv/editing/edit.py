@@ -79,7 +79,7 @@ class Edit:
 
     @classmethod
     def parse(cls, text: str, conditions: Sequence[str] | None = None, trust: Sequence[str] = ()) -> Edit:
-        """``Edit.parse("smile(0-3)=2, age=-1")``. Raises ConfigError for a text that is no edit."""
+        """``Edit.parse("smile(0-3)=2, age=-1")``. Raises ConfigError for a text that is not an edit."""
         return cls(parse_edit(text), conditions, trust)
 
     @property

@@ -76,7 +76,7 @@ def seam(images: Tensor, holes: Tensor) -> Tensor:
     """How much rougher composites [B, C, R, R] are across the border of their holes than beside it, [B].
 
     The mean step between neighbouring pixels of which one was filled in, over that between known ones up to ``NEAR`` pixels from
-    the hole: about 1 where nothing shows. NaN where a hole has no border, or nothing is known beside it.
+    the hole: about 1 where nothing shows. NaN if a hole has no border, or nothing is known beside it.
     """
     images = images.float() / 127.5 if images.dtype == torch.uint8 else images
     near = F.max_pool2d(holes, 2 * NEAR + 1, stride=1, padding=NEAR) * (1 - holes)

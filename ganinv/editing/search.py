@@ -13,7 +13,7 @@ from ganinv.config import StrictModel
 
 Outcome = Literal["reached", "out_of_reach", "not_converged", "no_score"]
 Evaluate = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(indices [n] of lanes, their strengths [n]) -> responses [n]; NaN where there is none."""
+"""(indices [n] of lanes, their strengths [n]) -> responses [n]; NaN if there is none."""
 
 
 class StrengthSearch(StrictModel):

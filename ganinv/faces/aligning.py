@@ -22,7 +22,7 @@ class Aligned:
 
     Args:
         crop: RGB [size, size]. face: where it was.
-        outside: share of the crop that is no part of the photo, and was filled (FFHQ: mirrored and blurred).
+        outside: share of the crop that is not part of the photo, and was filled (FFHQ: mirrored and blurred).
         detector, version: who found it.
     """
 

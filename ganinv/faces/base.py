@@ -20,7 +20,7 @@ class Face:
     Args:
         quad: corners [4, 2] of the square to cut out: top left, bottom left, bottom right, top right, as the face has them.
         landmarks: [K, 2], in the detector's order; [0, 2] where it finds none.
-        score: the detector's own; NaN where it has none.
+        score: the detector's own; NaN if it has none.
     """
 
     quad: np.ndarray

@@ -85,7 +85,7 @@ class LookingDetector(Detector):
         for points, score in self.find(np.asarray(seen), np.asarray(fine), fine.width / seen.width, least):
             try:
                 quad = face_quad(*self.four(points))
-            except DataError:  # points that are no face: nothing was seen
+            except DataError:  # points that are not a face: nothing was seen
                 continue
             faces.append(Face(to_photo(quad), to_photo(points), score))
         return faces

@@ -78,7 +78,7 @@ def _mask(box: tuple[int, int, int, int], quad: np.ndarray, feather: float) -> n
 
 
 def _warped(crop: Image.Image, box: tuple[int, int, int, int], quad: np.ndarray) -> np.ndarray:
-    """The crop where it lies in the photo, float32 [H, W, 3]; at its rim the nearest pixels go on."""
+    """The crop warped into the photo, float32 [H, W, 3]; beyond its rim the nearest pixels are repeated."""
     side = max(round(quad_side(quad)), 1)
     if side < crop.width:  # the transform does not antialias
         crop = crop.resize((side, side), Image.Resampling.LANCZOS)

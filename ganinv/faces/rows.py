@@ -27,7 +27,7 @@ _SCHEMA = pa.schema(
         ("landmarks", _POINTS),
         ("side", pa.float32()),  # of the crop, in pixels of the photo
         ("turned", pa.float32()),  # degrees, clockwise
-        ("outside", pa.float32()),  # share of the crop that is no part of the photo
+        ("outside", pa.float32()),  # share of the crop that is not part of the photo
         ("score", pa.float32()),
         ("detector", pa.string()),
         ("detector_version", pa.string()),

@@ -65,7 +65,7 @@ class YuNet(LookingDetector):
             self._net: Any = cv2.FaceDetectorYN.create(cfg.model, "", (320, 320), cfg.threshold)
             self._net.detect(np.zeros((320, 320, 3), np.uint8))
         except cv2.error as error:
-            raise WeightsRefused(f"{cfg.model} is no network with YuNet's outputs in ONNX: {error}") from error
+            raise WeightsRefused(f"{cfg.model} is not a network with YuNet's outputs in ONNX: {error}") from error
         self.version = f"opencv {cv2.__version__}, {Path(cfg.model).name} {digest[:12]}"
 
     def find(self, seen: np.ndarray, fine: np.ndarray, ratio: float, least: float) -> list[tuple[np.ndarray, float]]:

@@ -50,7 +50,7 @@ class CatalogueFile(StrictModel):
             if entry.licence not in self.licences:
                 raise ValueError(f"{name}: licence {entry.licence!r} is none of {', '.join(self.licences)}")
             if not name.replace("-", "").isalnum():
-                raise ValueError(f"{name!r} cannot be a name: letters, digits and '-' only, so that it is no path")
+                raise ValueError(f"{name!r} cannot be a name: letters, digits and '-' only, so that it is not a path")
         return self
 
 
@@ -102,7 +102,7 @@ def find_source(asked: str, *, sha256: str | None = None, catalogue: str | Path 
         sha256: what the file must hash to; wins over the catalogue's.
 
     Raises:
-        ConfigError: ``sha256`` is no sha256, or the catalogue cannot be read.
+        ConfigError: ``sha256`` is not a sha256, or the catalogue cannot be read.
     """
     if sha256 is not None and not re.fullmatch(_SHA256, sha256.lower()):
         raise ConfigError(f"expected a sha256 of 64 hexadecimal digits, got {sha256!r:.80}")

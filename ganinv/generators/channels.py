@@ -25,7 +25,7 @@ def check_channels(channels: int, name: str) -> None:
 
 
 def as_channels(rgb: Tensor, channels: int) -> Tensor:
-    """Photos [B, 3, R, R] in [-1, 1] as a generator of so many channels would make them: [B, channels, R, R].
+    """Photos [B, 3, R, R] in [-1, 1] as a generator with this number of channels would make them: [B, channels, R, R].
 
     Grey is their luma; an opacity is full, as decoding has laid transparent images over white.
     """

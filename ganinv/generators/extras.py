@@ -187,7 +187,7 @@ class _Check:
         blocks = [f"block[{k}]" for k in range(0, len(self.convs), 2)]
         known = [f"act[{k}]" for k in range(len(self.convs))] + blocks
         if match is None or site not in known:
-            raise ValueError(f"Code.features[{site!r}] is no site of this generator; it has {known}")
+            raise ValueError(f"Code.features[{site!r}] is not a site of this generator; it has {known}")
         k = int(match[2])
         conv, what = self.convs[k], f"features[{site!r}]"
         r, shape = conv.resolution, (conv.weight.shape[0], conv.resolution, conv.resolution)

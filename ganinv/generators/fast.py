@@ -7,8 +7,8 @@ filter as sixteen shifted sums). ``step``: a step of optimisation or tuning rend
 included, is recorded and replayed (``ganinv.stages.recording``), on a GPU as a CUDA graph; that needs no compiler and takes as
 long as three steps.
 
-All are off unless ``fast_path(mode)`` or ``GANINV_FAST=mode`` asks for one; where it cannot be had, one warning says so and
-the plain path goes on. ``benchmarks/generator/fast_path.py`` measures whether they pay.
+All are off unless ``fast_path(mode)`` or ``GANINV_FAST=mode`` asks for one; if it is not available, one warning says so and
+the plain path is used. ``benchmarks/generator/fast_path.py`` measures whether they pay.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def open_generator(
         uri: the name of an embedded generator (``portraits-64``), a file, or a folder in our format (``config.json``,
             ``generator.safetensors``, optionally ``discriminator.safetensors``): a path or any fsspec URL. Remote files
             are kept in a cache (``$GANINV_CACHE``).
-        network: which of the file's networks: ``G_ema`` (the default, or G where there is no average), ``G``, or ``D``,
+        network: which of the file's networks: ``G_ema`` (the default, or G if there is no average), ``G``, or ``D``,
             which returns the discriminator.
         sha256: refuse a file with another hash (of our folder: of ``generator.safetensors``).
 

@@ -45,7 +45,7 @@ class SiteByMeaning(StrictModel):
         return str(share)
 
     def side(self, resolution: int) -> Fraction:
-        """Height and width of the features in a generator of so many pixels."""
+        """Height and width of the features in a generator of this resolution."""
         share = Fraction(self.resolution)
         return share * resolution if share <= 1 else share
 
@@ -87,7 +87,7 @@ def find_site(site: str | SiteByMeaning, generator: Generator) -> str:
 
 
 def site_number(site: str) -> int:
-    """k of ``act[k]`` and ``block[k]``: the convolution after which the site lies."""
+    """k of ``act[k]`` and ``block[k]``: the convolution that the site follows."""
     match = _BY_NUMBER.fullmatch(site)
     if match is None:
         raise ConfigError(f"expected a site act[k] or block[k], got {site!r}")

@@ -204,7 +204,7 @@ class Generator(nn.Module):
                 after the block that ends with it, ``image[k]`` the sum of the toRGB outputs up to there. They are what
                 the code's hooks made of them; ``act[k].before`` is what the hook was given. Returns (images,
                 {site: features}) when given.
-            start: go on after convolution k from features (k, x, image), or from the ``SynthesisState`` that an earlier call
+            start: continue after convolution k from features (k, x, image), or from the ``SynthesisState`` that an earlier call
                 stopped in. Hooks, padding and constant at or before it have no effect.
             stop: return the ``SynthesisState`` after convolution k instead of images.
 

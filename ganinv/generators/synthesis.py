@@ -27,7 +27,7 @@ RESIDUAL_GAIN = math.sqrt(0.5)
 
 
 class SynthesisState(NamedTuple):
-    """A synthesis between two convolutions: all that it needs to go on.
+    """A synthesis between two convolutions: everything it needs to continue.
 
     Args:
         k: the convolution that was done last, and for even k the toRGB of its resolution.
@@ -152,7 +152,7 @@ class Skip(nn.Module):
 class Synthesis(nn.Module):
     """The synthesis network: constant, styled convolutions, and the toRGB layers.
 
-    ``torgbs[b]`` (and in the resnet architecture ``skips[b]``) belongs to resolution ``4 * 2**b`` and is None where the
+    ``torgbs[b]`` (and in the resnet architecture ``skips[b]``) belongs to resolution ``4 * 2**b`` and is None if the
     architecture has none there.
     """
 

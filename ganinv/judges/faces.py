@@ -43,7 +43,7 @@ class Faces:
     """What was found in N images.
 
     Args:
-        pixels: uint8 [N, S, S, 3], the images as they were looked at. boxes: the faces, None where there is none.
+        pixels: uint8 [N, S, S, 3], the images as they were looked at. boxes: the faces, None if there is none.
         confidence: [N], the detector's (0 is its threshold; NaN without a face).
         landmarks: [N, 68, 2], x and y as fractions of the side; NaN without a face.
     """

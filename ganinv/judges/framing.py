@@ -46,7 +46,7 @@ class Frame:
         return float(np.hypot(*self.between))
 
     def differs(self, place: Frame) -> str:
-        """What is otherwise than at ``place``, in words; "" where it is about the same."""
+        """Describes how the framing differs from ``place``; "" if it is about the same."""
         ratio = self.size / place.size
         turned = np.degrees(np.arctan2(*self.between[::-1]) - np.arctan2(*place.between[::-1]))
         off = float(np.hypot(*(self.middle - place.middle))) / place.size

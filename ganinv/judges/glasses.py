@@ -47,7 +47,7 @@ class GlassesProbe:
     judge: Judge
 
     def score(self, images: Tensor, faces: Faces) -> np.ndarray:
-        """Calibrated log-odds [N] that a face wears glasses, NaN where no face was found."""
+        """Calibrated log-odds [N] that a face wears glasses, NaN if no face was found."""
         out = np.full(len(images), np.nan)
         seen = np.flatnonzero(faces.found)
         if len(seen):
@@ -56,7 +56,7 @@ class GlassesProbe:
         return out
 
     def probability(self, images: Tensor, faces: Faces) -> np.ndarray:
-        """[N], NaN where no face was found."""
+        """[N], NaN if no face was found."""
         probability: np.ndarray = 1 / (1 + np.exp(-self.score(images, faces)))
         return probability
 

@@ -20,7 +20,7 @@ class Judged:
     """What the judges say of N images.
 
     Args:
-        measures: name -> [N], NaN where there is no face: ``face`` (0 or 1), ``glasses`` (probability), and those of
+        measures: name -> [N], NaN if there is no face: ``face`` (0 or 1), ``glasses`` (probability), and those of
             ``measure_faces`` and ``measure_haze``.
         descriptors: whose face, [N, 128], NaN without one.
     """

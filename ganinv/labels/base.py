@@ -84,7 +84,7 @@ class Labeller(ABC):
             ids: the images' ids, for labellers that look scores up.
 
         Returns:
-            attribute -> float32 [B], independent of the other images of the batch; NaN where there is no score.
+            attribute -> float32 [B], independent of the other images of the batch; NaN if there is no score.
 
         Raises:
             DataError: not a batch of colour images, or no ids where they are needed.

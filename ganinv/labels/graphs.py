@@ -56,7 +56,7 @@ def open_torchscript(uri: str, sha256: str | None = None) -> tuple[nn.Module, st
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise WeightsRefused(
-            f"{uri} is no TorchScript archive ({first}); save the network with torch.jit.save, or give its "
+            f"{uri} is not a TorchScript archive ({first}); save the network with torch.jit.save, or give its "
             "architecture and weights (kind: torchvision or timm)"
         ) from error
     return module, found
@@ -80,7 +80,7 @@ def open_onnx(uri: str, sha256: str | None = None) -> tuple[nn.Module, str]:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own classes are not public
         first = str(error).strip().partition("\n")[0]
-        raise WeightsRefused(f"{uri} is no ONNX file that ONNX Runtime can run: {first}") from error
+        raise WeightsRefused(f"{uri} is not an ONNX file that ONNX Runtime can run: {first}") from error
     return OnnxNet(session, uri), found
 
 

@@ -23,7 +23,7 @@ class TableLabeller(Labeller):
     """Scores by image id. Needs no images, so nothing is rendered for it; an id without a row scores NaN.
 
     Args:
-        scores: attribute -> float32 [N], NaN where a cell is empty. ids: [N], unique.
+        scores: attribute -> float32 [N], NaN if a cell is empty. ids: [N], unique.
     """
 
     needs = "ids"

@@ -157,7 +157,7 @@ class Board:
         return estimate(row.values[measure], self.protocol.resamples)
 
     def to_reference(self, row: Row, measure: str = "mse") -> Estimate | None:
-        """Ratio of the mean to the reference method's on the same images; None where that was not run."""
+        """Ratio of the mean to the reference method's on the same images; None if that was not run."""
         reference = self.rows[row.dataset].get(self.protocol.reference)
         if reference is None:
             return None
@@ -189,7 +189,7 @@ class Board:
 
 
 def published() -> Mapping[str, Mapping[str, Any]]:
-    """Method -> its error as a ratio to e4e's in the literature (``ratio``), and where that stands (``source``)."""
+    """Method -> its error as a ratio to e4e's in the literature (``ratio``), and where that is published (``source``)."""
     found: Mapping[str, Mapping[str, Any]] = load_yaml(Path(__file__).parent / "literature.yaml")["methods"]
     return found
 
@@ -204,7 +204,7 @@ def inverts_again(method: MethodConfig) -> bool:
 
 
 def _row(store: Store, dataset: str, method: str, judged: Collection) -> Row | None:
-    """None where no image was judged."""
+    """None if no image was judged."""
     table = judged.read()
     if not table.num_rows:
         return None

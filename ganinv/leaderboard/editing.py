@@ -27,7 +27,7 @@ def directions_of(store: Store, protocol: LeaderboardProtocol, generator: Genera
 
 
 def channels_of(store: Store, protocol: LeaderboardProtocol) -> LeaderboardProtocol | None:
-    """The protocol with its channels in the place of its edits, of those that could be fitted; None where none could."""
+    """The protocol with its channels in the place of its edits, of those that could be fitted; None if none could."""
     there = {entry["name"] for entry in store.directions.list()}
     channels = tuple(edit for edit in protocol.channels if edit.direction in there)
     return protocol.model_copy(update={"channels": channels}).of_channels if channels else None

@@ -19,7 +19,7 @@ from ganinv.losses.distance import Distance, between
 from ganinv.metrics import mse, ssim
 
 Numbers = dict[str, np.ndarray]
-"""Name -> [B] float; NaN where a judge has nothing to say."""
+"""Name -> [B] float; NaN if a judge has nothing to say."""
 Measures = Mapping[str, np.ndarray]
 
 REMEMBERED = 4096
@@ -87,7 +87,7 @@ class Jury:
 
         Returns:
             Per edit ``<direction>_reached`` (0 or 1), ``_kept``: reached, still the source's person, and the picture's own edit;
-            at the asked change, and NaN where it was not reached: ``_strength``, ``_side`` (mean change of what was not asked
+            at the asked change, and NaN if it was not reached: ``_strength``, ``_side`` (mean change of what was not asked
             for, in spreads of photographs), ``_borrowed`` (correlation of what changed with ``of_mean``); and for each change of
             the range ``_identity_<change>``, the distance to the source there.
         """
@@ -206,7 +206,7 @@ def at_change(
     changes: np.ndarray, values: Sequence[np.ndarray], strengths: tuple[float, ...], wanted: float
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The strength [B] at which the change first is ``wanted``, and each of ``values`` there, between tried strengths by
-    interpolation; NaN where it never is. ``changes`` and ``values`` are [S, B]; a NaN is a rendering without a face, which ends
+    interpolation; NaN if it never is. ``changes`` and ``values`` are [S, B]; a NaN is a rendering without a face, which ends
     the search."""
     strength = np.full(changes.shape[1], np.nan)
     there = [np.full(changes.shape[1], np.nan) for _ in values]

@@ -85,7 +85,7 @@ def _plain(
     found: Mapping[str, Mapping[str, Estimate]],
     missing: dict[str, str] | None = None,
 ) -> Table:
-    """Of rows that are no methods, of which none is marked as the best."""
+    """Of rows that are not methods, of which none is marked as the best."""
     lines = mean_cells(columns, list(found.values()), mark=False, digits=3)
     return Table(title, columns, {name: list(line) for name, line in zip(found, lines, strict=True)}, missing or {})
 

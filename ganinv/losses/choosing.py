@@ -28,7 +28,7 @@ def choose_distance(name: str, generator: Generator) -> str:
     where its package is installed, else squared error. ``embedded`` of a generator without a discriminator (most published
     files have none) is what ``auto`` is for it, and that is said once. All others are themselves.
 
-    A run that several machines share asks once and hands the answer on: what lies in their caches may differ.
+    A run that several machines share asks once and hands the answer on: the contents of their caches may differ.
     """
     if name == "auto":
         return _best(generator)

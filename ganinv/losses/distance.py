@@ -82,7 +82,7 @@ class EmbeddedDistance:
 
 
 class PixelDistance:
-    """The mean squared difference of pixels: a distance where there is no network to see more than that."""
+    """The mean squared difference of pixels: a distance if there is no network to see more than that."""
 
     name = "mse"
 
@@ -303,7 +303,7 @@ def open_distance(name: DistanceName, generator: Generator) -> Distance:
 
     ``embedded`` and ``gram-embedded`` need a generator that comes with its discriminator; ``efficientnet-lite0`` a package
     with its weights; ``mse`` nothing; the others the file of their backbone in torch's hub cache
-    (``torch.hub.get_dir()/checkpoints``). Nothing is downloaded. ``auto``, and ``embedded`` where there is no discriminator,
+    (``torch.hub.get_dir()/checkpoints``). Nothing is downloaded. ``auto``, and ``embedded`` if there is no discriminator,
     are what :func:`ganinv.losses.choosing.choose_distance` makes of them. Networks see grey images and images with an opacity
     as people do.
 

@@ -59,7 +59,7 @@ def _adopted(tree: Any, where: str) -> MocoSimilarity:
     if not own:
         names = ", ".join(str(name) for name in list(tensors)[:4])
         raise WeightsRefused(
-            f"{where} is no MoCo checkpoint: expected tensors under {PREFIX}, it holds {names or 'nothing'}"
+            f"{where} is not a MoCo checkpoint: expected tensors under {PREFIX}, it holds {names or 'nothing'}"
         )
     unused = [name for name in own if name.startswith("fc.")]
     return adopt_new(MocoSimilarity, own, [(r"network\.", "")], where, unused)

@@ -48,7 +48,7 @@ class LossConfig(StrictModel):
     identity_weights: str | None = None
     """File of the ArcFace IR-SE-50 network."""
     similarity: float = Field(0.0, ge=0)
-    """1 - cosine of MoCo v2 features, for what is no face; needs ``similarity_weights``."""
+    """1 - cosine of MoCo v2 features, for what is not a face; needs ``similarity_weights``."""
     similarity_weights: str | None = None
     """File of MoCo v2's ResNet-50."""
     layered: Mapping[LayersName, float] = Field(default_factory=dict)

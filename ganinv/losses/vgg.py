@@ -59,7 +59,7 @@ def open_vgg16(layers: tuple[str, ...], what: str, *, imagenet_norm: bool = True
     """The network from torchvision's file in torch's hub cache, frozen.
 
     Args:
-        what: names what needs it, in the message. path: the file, where it lies elsewhere.
+        what: names what needs it, in the message. path: the file, if it is elsewhere.
 
     Raises:
         ConfigError: the file is not there.

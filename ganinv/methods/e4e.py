@@ -58,7 +58,7 @@ class NearW(StrictModel):
     progressive_start: int = Field(300, ge=0)
     """Until this step all rows are equal (pure W)."""
     progressive_every: int = Field(30, ge=1)
-    """Then one more row gets its delta every so many steps."""
+    """Interval, in steps, after which one more row gets its delta."""
 
     def stage(self, step: int, num_ws: int) -> int:
         """How many rows have their delta: none before ``progressive_start``, then one more at a time."""

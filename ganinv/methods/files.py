@@ -88,7 +88,7 @@ def save_inverter(
 def pack_inverter(
     inverter: Inverter, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
 ) -> dict[str, bytes]:
-    """The files of our folder by name; ``config.json``, without which it is no folder of ours, is the last."""
+    """The files of our folder by name; ``config.json``, without which it is not a folder of ours, is the last."""
     files: dict[str, bytes] = {}
     meta = {
         "format": FORMAT,
@@ -127,7 +127,7 @@ def _find(uri: str, generator: Generator, store: Store | None) -> str:
 
 def inverter_described(uri: str, *, generator: Generator, store: Store | None = None) -> dict[str, Any] | None:
     """What an inverter's folder says of it (``generator_fingerprint``, ``inverter`` with its ``kind``, ``measured``), without
-    opening it; None where there is no folder of ours, as with published checkpoints.
+    opening it; None if there is no folder of ours, as with published checkpoints.
 
     Args:
         uri: as of :func:`open_inverter`.

@@ -58,7 +58,7 @@ def as_labels(images: Tensor, classes: int, size: tuple[int, int]) -> Tensor:
     [B, classes, *size]. They are resized by their nearest pixels: between two classes there is no third.
 
     Raises:
-        DataError: a grey value that is no class.
+        DataError: a grey value that is not a class.
     """
     values = ((images[:, :1] + 1) * 127.5).round()
     if images.shape[2:] != size:

@@ -221,5 +221,5 @@ _PROBABILITIES = {
 
 
 def probabilities(kinds: Mapping[str, Attribute], scores: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    """A labeller's scores as probabilities [B, K], NaN where there is none."""
+    """A labeller's scores as probabilities [B, K], NaN if there is none."""
     return torch.stack([_PROBABILITIES[kinds[name].kind](scores[name].float()) for name in names], dim=1)

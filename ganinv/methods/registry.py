@@ -84,7 +84,7 @@ PRODUCTS: Registry[type[Product]] = Registry(
         "labellers": "ganinv.training.attributes:Labellers",
     },
 )
-"""What recipes make, by the folder of a store where it lies."""
+"""What recipes make, by the folder of the store that holds it."""
 
 AnyRecipe = Annotated[Recipe, ChosenBy("kind", RECIPES)]
 

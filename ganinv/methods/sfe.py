@@ -193,7 +193,7 @@ class Sfe(Inverter):
         check_site(self.cfg, generator)
 
     def _take_rows(self, num_ws: int) -> None:
-        """Give so many rows, of the heads that there are: the published ones have 18, for generators of up to 1024 pixels."""
+        """Use only the first ``num_ws`` heads: published files have 18, for generators of up to 1024 pixels."""
         self.cfg = self.cfg.model_copy(update={"num_ws": num_ws, "heads": len(self.heads)})
         self.num_ws = num_ws
         if self.cfg.latent_avg_per_row:

@@ -33,7 +33,7 @@ class SfeEditorConfig(FeatureSiteConfig):
 
     kind: Literal["sfe-editor"] = "sfe-editor"
     network: Literal["small", "published"] = "small"
-    """``small`` corrects the rule without parameters, F' = F + G(w') - G(w), and by nothing where nothing is edited.
+    """``small`` corrects the rule without parameters, F' = F + G(w') - G(w), and by nothing if nothing is edited.
     ``published`` gives the features themselves."""
     always: bool = False
     """Images that are not edited go through it as well, with a difference of zero, as in the released pipeline. Without, they

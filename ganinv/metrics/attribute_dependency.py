@@ -29,7 +29,7 @@ class DependencyCurve:
 
     def at(self, change: float = 1.0) -> tuple[float, float]:
         """(mean-AD, max-AD) where the target changes by this much, between strengths by linear interpolation from no
-        edit at all. NaN where the edit does not reach it: nothing is extrapolated."""
+        edit at all. NaN if the edit does not reach it: nothing is extrapolated."""
         order = np.argsort(self.change, kind="stable")
         x = np.append(0.0, self.change[order])
         if not 0 < change <= x[-1]:

@@ -41,7 +41,7 @@ class EvaluationProtocol(StrictModel):
     distance: str = ""
     """Name of the perceptual distance."""
     labeller: str = ""
-    """``name@version`` of the labeller, empty where none was used."""
+    """``name@version`` of the labeller, empty if none was used."""
     code_version: str = ""
     """Of the measures, not of the code that ran: ``MEASURES_SINCE`` in tables, so that commits which move no number compare."""
 

@@ -15,7 +15,7 @@ from ganinv.reading.checkpoint import open_checkpoint
 from ganinv.reading.tensors import StoredTensor
 
 Lazy = Tensor | StoredTensor
-"""A tensor, or one that still lies in its file."""
+"""A tensor, or one that has not been read from its file yet."""
 
 Rules = list[tuple[str, str]]
 """(pattern of our parameter name, published name): the first pattern that matches the start of a name rewrites it."""
@@ -30,7 +30,7 @@ def from_file(source: str | Mapping[str, Lazy], what: str, adopted: Callable[[An
 
     Args:
         source: path or fsspec URL of the file, or what would be in it.
-        what: names it in messages where it is no file.
+        what: names it in messages where it is not a file.
         adopted: (what the file holds, its name) -> the network. Tensors of a file can be read only within this call.
     """
     if isinstance(source, str):

@@ -84,7 +84,7 @@ def _adopted(tree: Any, where: str) -> LatentClassifier:
     inner = tree.get("state_dict", tree) if isinstance(tree, Mapping) else tree
     if not isinstance(inner, Mapping) or not any(str(name).endswith("fcs.0.weight") for name in inner):
         raise WeightsRefused(
-            f"{where} is no classifier of latents: expected a state_dict with fcs.*, indep_fcs.*, output_fcs.*"
+            f"{where} is not a classifier of latents: expected a state_dict with fcs.*, indep_fcs.*, output_fcs.*"
         )
     tensors = {str(name).removeprefix("module."): tensor for name, tensor in inner.items()}
     shared, second, own = (tensors[name].shape for name in ("fcs.0.weight", "fcs.1.weight", "indep_fcs.0.weight"))

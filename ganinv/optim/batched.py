@@ -77,7 +77,7 @@ class Adam:
         matrices: Sequence[Matrix] = (),
     ) -> None:
         beta1, beta2 = self.betas
-        # A row that stands still must not take in a gradient that is not finite.
+        # A finished row must not pick up a gradient that is not finite.
         gradient = torch.where(move[:, None], gradient, 0.0)
         s["first"].lerp_(gradient, 1 - beta1)
         s["second"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
@@ -97,7 +97,7 @@ class BatchedMuon:
 
     Args:
         momentum: of the running mean of gradients; the step looks ahead once (Nesterov).
-        vectors: factor on the learning rate of what is no matrix.
+        vectors: factor on the learning rate of what is not a matrix.
     """
 
     def __init__(self, momentum: float = 0.9, vectors: float = 0.25) -> None:
@@ -139,7 +139,7 @@ class LBFGS:
     """Limited-memory BFGS (Liu and Nocedal 1989) with a backtracking line search (Armijo), one evaluation per step.
 
     A step that does not lower the loss enough is halved and tried again; after ``tries`` of them the memory is dropped and
-    the search goes on along the gradient.
+    the search continues along the gradient.
     """
 
     def __init__(self, memory: int = 10, tries: int = 6, sufficient: float = 1e-4) -> None:

@@ -185,7 +185,7 @@ def _load_container(span: Span) -> tuple[str, Any]:
 
 
 def _load_safetensors(span: Span) -> dict[str, StoredTensor]:
-    """A header that says where each tensor lies: they must fill the rest of the file without a gap."""
+    """The header gives the place of each tensor; together they must fill the rest of the file without a gap."""
     try:
         length = int.from_bytes(span.sub(0, 8).read(), "little")
         if length > MAX_SAFETENSORS_HEADER:

@@ -107,7 +107,9 @@ def _receive(url: str, part: PartialDownload, check: Check | None, progress: Dow
                 most, waits = part.size, iter(WAITS)
             pause = next(waits, None)
             if pause is None:
-                kept = f"; {part.size} bytes of it are kept, run again to go on" if part.validator and part.size else ""
+                kept = (
+                    f"; {part.size} bytes of it are kept, run again to continue" if part.validator and part.size else ""
+                )
                 raise WeightsRefused(
                     f"{url}: cannot be downloaded, {connections} connections ended early, the last one: {error}{kept}"
                 ) from error

@@ -48,7 +48,7 @@ def fetch(uri: str, sha256: str | None = None, *, progress: DownloadProgress | N
 
     A copy is kept for each URL and for each version of it (size, time or tag, where the file system tells); with a
     ``sha256`` the copy that has it is used without asking the file system. What comes over HTTP is refused by its first
-    bytes if it is no checkpoint, and an interrupted download is resumed.
+    bytes if it is not a checkpoint, and an interrupted download is resumed.
 
     Args:
         progress: called during a download over HTTP with the bytes that are there and the bytes in all, if known.
@@ -76,7 +76,7 @@ def fetch(uri: str, sha256: str | None = None, *, progress: DownloadProgress | N
 
 
 def path_kind(uri: str, sha256: str | None = None) -> Literal["file", "folder", "missing"]:
-    """What lies at ``uri``; a folder is one that has a ``config.json``. A cached file is not asked for again.
+    """What is at ``uri``; a folder must have a ``config.json``. A cached file is not looked up again.
 
     Raises:
         WeightsRefused: the file system cannot be asked.
@@ -114,7 +114,7 @@ def refusing(uri: str) -> Iterator[None]:
 
 
 def _copy_of(sha256: str | None) -> Path | None:
-    """Where a copy with a known hash lies."""
+    """Where a copy with this hash is cached, if anywhere."""
     return cache_folder() / f"sha256-{re.sub('[^0-9a-f]', '', sha256.lower())[:64]}" if sha256 else None
 
 

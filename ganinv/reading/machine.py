@@ -60,7 +60,7 @@ class Machine:
                 step = _STEPS.get(opcode)
                 if step is None:
                     raise WeightsRefused(
-                        f"byte {self.cursor.position - 1} is no pickle opcode ({opcode!r}): damaged, or no pickle"
+                        f"byte {self.cursor.position - 1} is not a pickle opcode ({opcode!r}): damaged, or no pickle"
                     )
                 step(self)
         except DAMAGE as error:
@@ -157,12 +157,12 @@ class Machine:
         kwargs = self.stack.pop() if with_kwargs else None
         args = self.stack.pop()
         if kwargs is not None and not (isinstance(kwargs, dict) and all(isinstance(k, str) for k in kwargs)):
-            raise WeightsRefused("damaged: keyword arguments that are no dict of names")
+            raise WeightsRefused("damaged: keyword arguments that are not a dict of names")
         self.push(self.rebuild.call(self.stack.pop(), args, kwargs))
 
     def instance(self, cls: Any, args: list[Any]) -> None:
         if not isinstance(cls, Known | GlobalName):
-            raise WeightsRefused("damaged: an instance of something that is no class")
+            raise WeightsRefused("damaged: an instance of something that is not a class")
         self.push(self.rebuild.call(cls, tuple(args)))
 
     def old_object(self) -> None:
@@ -171,7 +171,7 @@ class Machine:
 
     def find(self, module: Any, name: Any) -> Any:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise WeightsRefused("damaged: a global whose name is no text")
+            raise WeightsRefused("damaged: a global whose name is not text")
         return self.rebuild.find(module, name)
 
     def stack_global(self) -> None:

@@ -131,7 +131,7 @@ class Rebuild:
 
     def _nested_storage(self, data: Any) -> Any:
         if not isinstance(data, bytes | Span):
-            raise WeightsRefused("damaged: a tensor storage that is no byte string")
+            raise WeightsRefused("damaged: a tensor storage that is not a byte string")
         # The same bytes give the same storage, however often the pickle refers to them.
         key = (id(data.source), data.start, data.size) if isinstance(data, Span) else (0, id(data), len(data))
         if key not in self._nested:

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes. What is no checkpoint is refused in words that help."""
+"""Identify a file by its first bytes. Anything that is not a checkpoint is refused with a message that says what it is."""
 
 from __future__ import annotations
 

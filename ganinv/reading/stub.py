@@ -57,7 +57,7 @@ class GlobalName:
         if self.name in _DATA.get(self.module, ()):
             return
         raise WeightsRefused(
-            f"loading it would call {self.path}, which is no part of any checkpoint: the file may be an attack; "
+            f"loading it would call {self.path}, which is not part of any checkpoint: the file may be an attack; "
             "nothing was run"
         )
 
@@ -84,7 +84,7 @@ class Stub:
 
     @property
     def attributes(self) -> dict[Any, Any]:
-        """The instance's ``__dict__`` (with ``__slots__`` values, if it had any); empty where there is none."""
+        """The instance's ``__dict__`` (with ``__slots__`` values, if it had any); empty if there is none."""
         if isinstance(self.state, dict):
             return self.state
         if isinstance(self.state, tuple) and len(self.state) == 2:

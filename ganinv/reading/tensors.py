@@ -41,7 +41,7 @@ _FLOATS = {torch.float16: "f2", torch.float32: "f4", torch.float64: "f8"}
 
 
 class Storage:
-    """A flat piece of memory that tensors are views of. ``span`` is unknown until its container says where it lies."""
+    """A flat piece of memory that tensors are views of. ``span`` is unknown until its container says where it is."""
 
     def __init__(self, dtype: torch.dtype, count: int) -> None:
         if type(count) is not int or not 0 <= count < 2**48:

@@ -55,7 +55,7 @@ def load_zip(span: Span, budget: Budget, rebuild: Rebuild) -> Any:
     def persistent(pid: Any) -> Any:
         kind, dtype, key, _location, count = pid[:5]
         if kind != "storage" or not isinstance(key, str):
-            raise WeightsRefused("damaged: a reference to something that is no tensor storage")
+            raise WeightsRefused("damaged: a reference to something that is not a tensor storage")
         if key not in storages:
             storage = _storage(dtype, count)
             budget.store(storage.nbytes)
@@ -85,7 +85,7 @@ def load_legacy(cursor: Cursor, budget: Budget, rebuild: Rebuild) -> Any:
         if kind == "module":  # (kind, class, source file, source): the class alone is of interest
             return pid[1]
         if kind != "storage" or not isinstance(pid[2], str):
-            raise WeightsRefused("damaged: a reference to something that is no tensor storage")
+            raise WeightsRefused("damaged: a reference to something that is not a tensor storage")
         if pid[2] not in storages:
             storages[pid[2]] = _storage(pid[1], pid[4])
             budget.store(storages[pid[2]].nbytes)

@@ -97,7 +97,7 @@ def _of_file(file: DirectionFile, uri: str, rows: int, width: int) -> Iterator[L
 
 def _array(value: Any, file: DirectionFile, what: str) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or not value.size or value.ndim > 4:
-        raise DataError(f"{file.name}: {what} is no latent in W or W+ but {brief(value)}")
+        raise DataError(f"{file.name}: {what} is not a latent in W or W+ but {brief(value)}")
     return value.astype(np.float32)
 
 

@@ -32,7 +32,7 @@ class CodeReader:
         collection: of the rows that are read.
         generator: what the codes are for; inverters come to its device.
         encoders: where inverters are now, by name, if not where the provenance says. needed: by role, what they start from.
-        origin: the provenance of codes that are no rows yet; by default that of the collection.
+        origin: the provenance of codes that are not rows yet; by default that of the collection.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class RecordConfig(StrictModel):
     dtype: Literal["float32", "float16", "int8"] = "float16"
     """``float16`` rounds by at most 5e-4 of a number. ``int8`` holds for weight offsets, by at most half a step: a row of
     the offset (an output channel) has one step, its largest number over 127; so has each component of a low-rank one.
-    Whatever has no rows to share a step, and all that is no weight offset, is float16 then."""
+    Whatever has no rows to share a step, and all that is not a weight offset, is float16 then."""
     error: float = Field(0.2, ge=0, lt=1)
     """``low-rank``: relative Frobenius error that each tensor may have. Deltas of dense tuning on the embedded generator
     need nearly their full rank for 0.1, and a quarter of their numbers for 0.3; see ``benchmarks/inversion/records.py``."""

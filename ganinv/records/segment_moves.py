@@ -1,4 +1,4 @@
-"""What edits of one segment moved, as a column: its latent and its styles, null where the whole image was edited."""
+"""What edits of one segment moved, as a column: its latent and its styles, null if the whole image was edited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What edits in S added to the styles, as a column: one list of (layer, offset) per row, null where nothing was added."""
+"""What edits in S added to the styles, as a column: one list of (layer, offset) per row, null if nothing was added."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def offsets_array(rows: Sequence[Mapping[str, Tensor]]) -> pa.Array:
 
 
 def read_offsets(table: pa.Table, row: int) -> dict[str, Tensor]:
-    """Layer name -> [1, C] of one row; empty where nothing was added, or the table has no such column."""
+    """Layer name -> [1, C] of one row; empty if nothing was added, or the table has no such column."""
     if COLUMN not in table.schema.names:
         return {}
     layers = table[COLUMN][row].as_py() or []

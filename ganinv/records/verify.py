@@ -27,7 +27,7 @@ class Record:
     Args:
         w: [num_ws, w_dim] float32 on the CPU. extras: the safetensors object beside it, None without extras.
         form: ``RecordConfig.name`` of the form that was kept; None without extras.
-        mse, distance: of the rendering from this form; None where nothing was rendered.
+        mse, distance: of the rendering from this form; None if nothing was rendered.
     """
 
     w: Tensor

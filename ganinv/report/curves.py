@@ -16,7 +16,7 @@ _NO_LOSS = ("step", "stage", "image_id")
 
 @dataclass(frozen=True)
 class Training:
-    """Steps [N], curve name -> values [N] (NaN where a step has none), and the steps at which a new stage began."""
+    """Steps [N], curve name -> values [N] (NaN if a step has none), and the steps at which a new stage began."""
 
     steps: np.ndarray
     curves: dict[str, np.ndarray]

@@ -72,7 +72,7 @@ class EditCurve:
         return float(np.interp(change, x, y, left=np.nan, right=np.nan))
 
     def area(self, low: float, high: float) -> float:
-        """Mean similarity over a range of changes; NaN where the range was not reached."""
+        """Mean similarity over a range of changes; NaN if the range was not reached."""
         x, y = self.path()
         if not x[0] <= low < high <= x[-1]:
             return float("nan")
@@ -80,7 +80,7 @@ class EditCurve:
         return float(np.trapezoid(np.interp(grid, x, y), grid) / (high - low))
 
     def interval(self, number: Callable[[EditCurve], float], seed: int = 0) -> tuple[float, float]:
-        """95 % bootstrap interval of a number over the images; NaN where a resample in forty has none."""
+        """95 % bootstrap interval of a number over the images; NaN if a resample in forty has none."""
         rng, found = np.random.default_rng(seed), []
         for _ in range(RESAMPLES):
             rows = rng.integers(0, len(self.change), len(self.change))

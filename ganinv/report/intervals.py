@@ -18,7 +18,7 @@ AT_ONCE = 100
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``count`` images, and the interval that 95 % of resampled ones fall into; NaN where there are too few."""
+    """A mean over ``count`` images, and the interval that 95 % of resampled ones fall into; NaN if there are too few."""
 
     mean: float
     low: float

@@ -103,7 +103,7 @@ def read_columns(collection: Collection, wanted: Sequence[str]) -> pa.Table | No
 
 
 def floats(table: pa.Table, name: str) -> np.ndarray:
-    """A column as float64, NaN where it is null."""
+    """A column as float64, NaN if it is null."""
     return np.array(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 

@@ -42,7 +42,7 @@ def measures(protocol: EvaluationProtocol | None, distance: str) -> tuple[Measur
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """``digits`` significant digits in fixed notation where that stays short; a dash where there is no value."""
+    """``digits`` significant digits in fixed notation where that stays short; a dash if there is no value."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):

@@ -40,7 +40,7 @@ class Stop(StrictModel):
     below: float | None = None
     """Its perceptual distance is at most this (PTI, Roich et al. 2022)."""
     patience: int | None = Field(None, ge=1)
-    """Its best loss fell by less than ``tolerance`` of itself in so many steps."""
+    """Number of steps in which its best loss fell by less than ``tolerance`` of itself."""
     tolerance: float = Field(0.01, ge=0)
 
 
@@ -222,7 +222,7 @@ class DescentRun:
         return out
 
     def _recorded(self, batch: Batch) -> Recording | None:
-        """The step as a graph for so many lanes; None where none can be made."""
+        """The step as a graph for this number of lanes; None if none can be made."""
         if self._recording is None or not self._recording.fits(batch):
             self._recording = None  # its memory goes before the next one is made
             try:

@@ -51,7 +51,7 @@ class JointSegments(StrictModel):
     mask_lr: float | None = Field(0.05, gt=0)
     """Of the logits; null: the masks stay."""
     mask_downscale: int = Field(4, ge=1)
-    """Side of the pixels that one logit stands for."""
+    """Side, in pixels, of the square that one logit covers."""
     total_variation: float = Field(1e-3, ge=0)
     """Times the length of all edges, in sides of the image."""
     loss: ReconstructionLoss = ReconstructionLoss(dispersion_weight=10.0)

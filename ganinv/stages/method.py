@@ -85,7 +85,7 @@ def _named_inverters(model: BaseModel) -> Iterator[str]:
 class Inversion:
     """The inverted batch, one entry per image.
 
-    ``error[i]`` is None where the image went well; the code's rows of failed images are not to be used. ``metrics`` holds
+    ``error[i]`` is None if the image went well; the code's rows of failed images are not to be used. ``metrics`` holds
     ``mse``, ``psnr`` and ``distance`` of the final rendering; of codes with noise maps of their own also ``mse_plain``,
     ``psnr_plain`` and ``distance_plain``, with the generator's. ``loss`` is the concatenated loss curve of all stages. ``passes``
     is w after each pass of the last stage that keeps them, [B, passes, num_ws, w_dim].

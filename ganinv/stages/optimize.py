@@ -78,7 +78,7 @@ class Optimize(StrictModel):
     space: LatentSpace | None = "w"
     """``w`` one row, ``w+`` all rows, ``s`` styles, ``z`` or ``z+`` through the mapping network; null: w stays."""
     start: Literal["mean", "random", "code"] = "mean"
-    """``mean`` latent; ``random`` uniform in [-1, 1] (Image2StyleGAN, for images that are no faces), of each image its own;
+    """``mean`` latent; ``random`` uniform in [-1, 1] (Image2StyleGAN, for images that are not faces), of each image its own;
     ``code``, what the stages before made, or stored codes."""
     rows: tuple[int, int] | None = None
     """In ``w+``: only rows [first, end) move."""

@@ -3,7 +3,7 @@
 A step is some thousand kernels of a few microseconds each. Launching them one by one takes the host longer than the device
 needs, so a GPU waits; a CUDA graph launches all of them at once. What a graph can hold is what the trace can hold: operations on
 tensors that stay where they are. No number reaches the host within a step, every schedule is a table on the device, and random
-numbers lie in blocks that the host fills beforehand. So the trace is the twin that the tests run where there is no GPU.
+numbers lie in blocks that the host fills beforehand. So the trace is the twin that the tests run if there is no GPU.
 """
 
 from __future__ import annotations

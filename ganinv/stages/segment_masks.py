@@ -24,7 +24,7 @@ class MaskSource(StrictModel):
     grid: tuple[int, int] | None = None
     """Rows and columns of equal rectangles."""
     merge: Mapping[str, tuple[str, ...]] | None = None
-    """Segment -> the regions it is made of; regions in none of them are no segment. None makes each region one."""
+    """Segment -> the regions it is made of; regions in none of them are not a segment. None makes each region one."""
     feather: int = Field(0, ge=0)
     """Pixels over which a mask fades to either side of its edge: hard edges show as seams. Sums stay what they are."""
 

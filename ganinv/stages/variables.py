@@ -32,7 +32,7 @@ class DescentStep(Protocol):
     """A step of the descent, as its variables see it."""
 
     def scheduled(self, curve: Callable[[float], float]) -> Tensor | None:
-        """[B]: a curve over the share of the stage's steps that are done, in [0, 1), at each image's; None where it is zero
+        """[B]: a curve over the share of the stage's steps that are done, in [0, 1), at each image's; None if it is zero
         for all of them. The same function each time: its values are kept."""
         ...
 

@@ -1,4 +1,4 @@
-"""Is a run that is started again the same run? If not, what differs, in words."""
+"""Is a run that is started again the same run? If not, describe the difference."""
 
 from __future__ import annotations
 

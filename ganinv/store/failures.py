@@ -1,4 +1,4 @@
-"""What went wrong with storage, in words, and whether trying again may help: any exception of a file system becomes one
+"""What went wrong with storage, as a sentence, and whether a retry may help: any exception of a file system becomes one
 clear :class:`StoreError`."""
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def reason(error: Exception) -> str:
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"no space left ({said}). Free some space or use another store; finished units are kept"
     if isinstance(error, NotADirectoryError | FileExistsError):
-        return f"a file stands where a folder is needed ({said}). Remove it or use another place"
+        return f"there is a file where a folder is needed ({said}). Remove it or use another place"
     if isinstance(error, IsADirectoryError):
-        return f"a folder stands where a file is needed ({said}). Use another name"
+        return f"there is a folder where a file is needed ({said}). Use another name"
     if isinstance(error, FileNotFoundError):
         return f"there is no such object, folder or bucket ({said}). Check the URL, and create the bucket if it is new"
     if "Credentials" in type(error).__name__:

@@ -40,7 +40,9 @@ class Planned:
             units, continues = read_units(record), record["continues"]
             intact = record["units_digest"] == digest_of(units) and units[0].index == len(self.plan.units)
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise StoreError(f"{where} is no addition to a plan ({error}): put back what was written there") from error
+            raise StoreError(
+                f"{where} is not an addition to a plan ({error}): put back what was written there"
+            ) from error
         if continues != self.digest or not intact:
             raise StoreError(
                 f"{where} does not continue the plan before it: one of the two was changed after it was written. Put back "
@@ -55,7 +57,7 @@ def is_addition(name: str) -> bool:
 
 
 def read_on(objects: Objects, folder: str, planned: Planned) -> Planned:
-    """``planned`` with the additions after those that it has: one request where there is none, and never a listing."""
+    """``planned`` with the additions after those that it has: one request if there is none, and never a listing."""
     ahead = 1
     while True:
         paths = [f"{folder}/{_name(len(planned.plan.additions) + k)}" for k in range(1, ahead + 1)]

@@ -30,7 +30,7 @@ _probed: set[str] = set()  # stores whose exclusive create was tried out by this
 
 @dataclass(frozen=True)
 class ObjectEntry:
-    """An object as a listing shows it. ``modified``: seconds since 1970 by the storage's clock; None where it keeps none."""
+    """An object as a listing shows it. ``modified``: seconds since 1970 by the storage's clock; None if it keeps none."""
 
     name: str
     bytes: int

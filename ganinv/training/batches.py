@@ -102,7 +102,7 @@ class MixedBatches:
     """Real images, flipped and jittered, beside samples of the generator.
 
     Args:
-        generator: whose samples they are; None where no batch has any.
+        generator: whose samples they are; None if no batch has any.
         batch_size: of all workers together.
         images: None trains on samples alone.
         held_out: positions that are never drawn.

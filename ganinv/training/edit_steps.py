@@ -24,9 +24,9 @@ class EditStepsConfig(StrictModel):
     strength: tuple[float, float] = (4.0, 5.0)
     """The a above, uniform between."""
     components: int = Field(20, ge=1)
-    """The first so many, one for each edit."""
+    """How many of the first components are used, one per edit."""
     deviations: float = Field(2.0, gt=0)
-    """Along a component: uniform up to so many of its standard deviations, to either side."""
+    """Largest step along a component, in its standard deviations; drawn uniformly, in both directions."""
     labelled: float = Field(0.0, ge=0, le=1)
     """Share of the edits along directions of a store."""
     directions: tuple[str, ...] = ()

@@ -410,7 +410,7 @@ def _take_over(start: Generator, g: Generator, d: Discriminator) -> None:
     """Every layer that a generator of this size or a smaller one has.
 
     Raises:
-        ConfigError: it is no smaller version of ``g``.
+        ConfigError: it is not a smaller version of ``g``.
     """
     target = g.state_dict()
     mine = {name: tensor for name, tensor in start.state_dict().items() if not name.startswith("discriminator.")}

@@ -57,7 +57,7 @@ class Learner(ABC):
         """Look at the data set, before the first step of all; what was found is a player's, for those who resume.
 
         Args:
-            images: all real images; None where there are none.
+            images: all real images; None if there are none.
         """
 
     @abstractmethod

@@ -121,7 +121,7 @@ class StoredMasks:
         except FileNotFoundError as error:
             raise DataError(f"image {image_id} has no mask: expected {where}") from error
         except UnidentifiedImageError as error:
-            raise DataError(f"mask {where} is no image that can be read") from error
+            raise DataError(f"mask {where} is not an image that can be read") from error
         return torch.from_numpy(np.asarray(grey, np.float32) / 255)[None]
 
 

@@ -64,7 +64,7 @@ class LatentCritic:
         """One update on encodings w [B, num_ws, w_dim] (detached) and as many mapped latents. Returns its loss, detached.
 
         Args:
-            rows: the first so many rows of w may be drawn.
+            rows: how many rows of w may be drawn, counted from the first.
         """
         cfg, rng = self.cfg, step.stream("latent critic", shared=True)
         # All workers hold the same pools, of everybody's rows, and learn from their share of what these return: a checkpoint

@@ -37,7 +37,7 @@ class Given:
 
     Args:
         device: where it computes.
-        generator: what it trains an inverter for, or learns samples of; None where there is none.
+        generator: what it trains an inverter for, or learns samples of; None if there is none.
         needed: frozen networks by role.
         start: a network of the kind that it trains, to start from.
         fingerprints: of ``needed`` by role, and of ``start`` under that name.

@@ -47,7 +47,7 @@ class Validation(StrictModel):
     strip: int = Field(8, ge=1)
     """Of these, how many are drawn beside their reconstructions."""
     stop_at: float | None = Field(None, gt=1)
-    """The training stops where the error is so many times its best, and by more than chance makes of it; None never stops."""
+    """Stop when the error exceeds its best by this factor, and by more than chance explains; None never stops."""
 
 
 class Recipe(StrictModel, ABC):

@@ -20,7 +20,7 @@ from ganinv.training.step import Step
 
 
 class TrainingStopped(ConfigError):
-    """The training cannot go on as configured."""
+    """The training cannot continue as configured."""
 
 
 class Trainer:
@@ -148,7 +148,7 @@ class Trainer:
             return self.learner.look(images, images if target is None else target)
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on exactly here."""
+        """Everything needed to continue from exactly this step."""
         return {
             "kind": self.recipe.kind,
             "steps_done": self.steps_done,

@@ -60,13 +60,13 @@ def import_weights(
     progress: DownloadProgress | None = None,
 ) -> list[Imported]:
     """Copy a generator to ``<store>/generators/<name>``, or a published encoder to ``<store>/encoders/<name>`` with its
-    decoder as the generator. Run again it finds everything there; killed in the middle it goes on.
+    decoder as the generator. Run again, it finds everything in place; killed in the middle, it continues.
 
     Args:
         source: a name of the catalogue, anything that ``open_generator`` takes, or a published encoder checkpoint.
         name: in the store; by default the catalogue's name, or the file's.
         only: of an encoder checkpoint, this part alone.
-        network: which generator of the file; by default G_ema, or G where there is no average.
+        network: which generator of the file; by default G_ema, or G if there is no average.
         generator: the one that an encoder is to be bound to, instead of its own decoder, which must have its weights.
         encoder_type: the published class of an encoder whose options do not name it.
         needed: by role, what an encoder starts from and is a file of its own (HyperStyle's ``w_encoder``): a name of the
@@ -85,7 +85,7 @@ def import_weights(
     name = checked_name("weights", name or _default_name(source))
     method = _encoder_method(source, encoder_type, progress)
     if method is None and only == "encoder":
-        raise WeightsRefused(f"{source.url} is no published encoder checkpoint, so there is no encoder to import")
+        raise WeightsRefused(f"{source.url} is not a published encoder checkpoint, so there is no encoder to import")
     if method is None or only == "generator":
         return [_import_generator(source, store, name, network)]
     return _import_encoder(source, store, name, generator, encoder_type, only, needed or {})
@@ -207,7 +207,7 @@ def _encoder_method(source: Source, encoder_type: str | None, progress: Download
 
 
 def fetch_source(source: Source, progress: DownloadProgress | None = None) -> Literal["file", "folder", "missing"]:
-    """What lies there; a remote file is in the cache afterwards."""
+    """What is there; a remote file is in the cache afterwards."""
     kind = "folder" if source.url in embedded_names() else path_kind(source.url, source.sha256)
     if kind == "file":
         fetch(source.url, source.sha256, progress=progress)

@@ -1,4 +1,4 @@
-"""What a weight file is, in words and numbers. Nothing in it runs."""
+"""Describe a weight file. Nothing in it is run."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def inspect_weights(
 
     Args:
         uri: what ``open_generator`` and ``open_inverter`` take: a file, a folder in our format, an embedded name.
-        network: the generator to look at; by default G_ema, or G where there is no average. ``D`` looks at that alone.
+        network: the generator to look at; by default G_ema, or G if there is no average. ``D`` looks at that alone.
         sha256: refuse a file with another hash.
         encoder_type: the published class of an encoder whose options do not name it.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tasks.pool.contract import Pool
 
 SPARE_CORES = 4
-"""From so many on, a start in vain keeps nobody waiting, and ``auto`` begins before it knows whether Ray will be needed."""
+"""With this many cores or more, a needless start delays nothing, so ``auto`` starts Ray before it knows whether it is needed."""
 
 
 class Early:

@@ -57,7 +57,7 @@ class InlinePool:
                 on_worker(built.machine)
             while not ledger.finished:
                 if should_stop is not None and should_stop():
-                    raise RunStopped(f"stopped: {progress.line()}. What is done is kept; run again to go on")
+                    raise RunStopped(f"stopped: {progress.line()}. What is done is kept; run again to continue")
                 order = ledger.take(time.monotonic())
                 if order is None:  # the only unit left pauses
                     time.sleep(0.05)

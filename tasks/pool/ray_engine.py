@@ -95,7 +95,7 @@ class RayPool:
             try:
                 while not run.ledger.finished:
                     if should_stop is not None and should_stop():
-                        raise RunStopped(f"stopped: {progress.line()}. What is done is kept; run again to go on")
+                        raise RunStopped(f"stopped: {progress.line()}. What is done is kept; run again to continue")
                     for report in run.step():
                         meter.report(report)
                         progress.add(report.ok, report.failed)
@@ -105,7 +105,9 @@ class RayPool:
                     progress.tick()
             except BaseException as error:
                 if should_stop is not None and should_stop() and not isinstance(error, RunStopped):
-                    raise RunStopped(f"stopped: {progress.line()}. What is done is kept; run again to go on") from error
+                    raise RunStopped(
+                        f"stopped: {progress.line()}. What is done is kept; run again to continue"
+                    ) from error
                 if isinstance(error, SystemError) and error.__cause__ is not None:
                     raise error.__cause__ from None  # of a signal's handler, that ran while Ray's C code returned
                 raise

@@ -1,4 +1,4 @@
-"""``ClusterHead``: does the head of the cluster still answer? Without it workers go on for a while, and Ray then ends the
+"""``ClusterHead``: does the head of the cluster still answer? Without it, workers continue for a while, and Ray then ends the
 driver's process from within, with no exception that anybody could catch. The driver gives up before that."""
 
 from __future__ import annotations

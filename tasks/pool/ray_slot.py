@@ -93,7 +93,7 @@ class RaySlot:
         self._clock = 0.0  # when the first call became the first
 
     def wake(self, now: float) -> None:
-        """Start an actor where there is none, or ask a parked one whether it answers, when the pause is over."""
+        """Start an actor if there is none, or ask a parked one whether it answers, when the pause is over."""
         if self.calls or self.ready or now < self._resting_until:
             return
         if self._actor is None:

@@ -179,7 +179,7 @@ def _kind(error: Exception) -> Kind:
 
 
 def _machine() -> Machine | None:
-    """What the worker computes on; None where it has no torch, whose import it must not pay for."""
+    """What the worker computes on; None if it has no torch, whose import it must not pay for."""
     if "torch" not in sys.modules:
         return None
     from ganinv.machine import Machine

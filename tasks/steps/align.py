@@ -42,7 +42,7 @@ class AlignJob(StrictModel):
             error row.
         size: of the crops, in pixels.
         smallest: pixels of the photo that the side of a crop has at least; below, the photo is an error row.
-        supersample: cut at so many times the size, then reduce. FFHQ itself was made with 4.
+        supersample: cut at this multiple of the size, then reduce. FFHQ itself was made with 4.
         changed: what becomes of a photo whose file has another content than its rows are of: ``compute`` it again, in their
             place, or make it an ``error`` row.
     """

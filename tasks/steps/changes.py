@@ -41,7 +41,7 @@ class Changes:
         self._labeller_name, self._generator_uri = labeller, generator
 
     def of(self, direction: Direction) -> dict[str, Any] | None:
-        """See ``changes_since``; None where there is no version before it for this generator."""
+        """See ``changes_since``; None if there is no version before it for this generator."""
         try:
             previous = self.store.directions.get(direction.name, generator=direction.generator_fingerprint)
         except (ConfigError, GeneratorMismatch):

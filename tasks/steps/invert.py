@@ -51,7 +51,7 @@ from tasks.sources import DatasetRef
 _log = logging.getLogger("ganinv.tasks")
 
 MANY_UNITS = 64
-"""A data set is cut into at least so many units before they grow, so that every worker gets some."""
+"""A data set is divided into at least this many units before units get larger, so that every worker gets some."""
 BATCHES_PER_UNIT = 8
 """Of a method of a single pass: reading runs ahead of computing within a unit, and objects stay few."""
 MOST_UNITS = 20_000
@@ -125,7 +125,7 @@ def run_invert(
         again = settlement.settle(dataset, collection, whole.ids, refuse=job.changed == "error")
         if again or len(collection.done()) < len(whole.units):
             look.begin(dataset, job.generator)
-        dataset.forget()  # nobody reads it in this process, and the run may go on for days
+        dataset.forget()  # not needed in this process any more, and the run may take days
         return again
 
     label = f"invert {plan.provenance['method']}"
@@ -208,7 +208,7 @@ def _opened(job: InvertJob, generator: Generator) -> Method:
         begun = collection.plan().config.get("method", {})
         if not job.measure:  # then it does not matter what a result would be measured with
             picked["distance"] = begun.get("distance", plain["distance"])
-        if plain["precision"] == "auto":  # what was begun goes on as it was begun, also on another machine
+        if plain["precision"] == "auto":  # a run continues as it began, even on another machine
             picked["precision"] = begun.get("precision", "float32")
     elif not job.measure:
         picked["distance"] = plain["distance"]

@@ -49,7 +49,7 @@ class StoredSamples:
         return list(self.columns)
 
     def blocks(self, attribute: str, *, latents: bool) -> Iterator[Block]:
-        """Samples with their scores, NaN where there is none, in the order of their ids."""
+        """Samples with their scores, NaN if there is none, in the order of their ids."""
         if attribute not in self.columns:
             raise ConfigError(
                 f"{self.scores.url} has no score of {attribute!r}{did_you_mean(attribute, self.attributes)}; "

@@ -85,7 +85,7 @@ def run_leaderboard(job: LeaderboardJob, pools: Pools) -> dict[str, Any]:
                 }
             except RunStopped:
                 raise
-            except GaninvError as error:  # of this method or this data set: the others go on, and the board says why
+            except GaninvError as error:  # of this method or this data set: the others continue, and the board says why
                 not_run[target] = str(error)
         note_not_run(store, not_run)
     for dataset in datasets:
@@ -105,7 +105,7 @@ def _datasets(job: LeaderboardJob, store: Store, generator: Generator) -> dict[s
         given[name].open()
     if unknown := job.people.keys() - given.keys():
         raise ConfigError(
-            f"people are said of {', '.join(sorted(unknown))}, which is no data set here: name it in --dataset"
+            f"people are said of {', '.join(sorted(unknown))}, which is not a data set here: name it in --dataset"
         )
     own = _own_samples(store, generator, job.followed).model_copy(update={"limit": job.limit})
     return {SAMPLES: own, **given}
@@ -145,7 +145,7 @@ def check_identity(job: LeaderboardJob, store: Store, generator: Generator, data
 
 
 def _agree(store: Store, protocol: LeaderboardProtocol) -> None:
-    """A board has one protocol. One that this only adds numbers to goes on under it."""
+    """A board has one protocol. A board to which the new protocol only adds numbers continues under it."""
     path, record = f"{BOARD}/protocol.json", protocol.model_dump_json(indent=1).encode()
     there = store.objects.read_if_there(path)
     if there is not None:
@@ -172,7 +172,7 @@ def _directions(job: LeaderboardJob, store: Store, pools: Pools) -> None:
     if installed()[0] is not None:  # else nobody judges them
         failed = _fit(job, store, pools, "channels", {edit.direction for edit in protocol.channels}, _CHANNEL)
         if failed:
-            _log.warning("edits by channels are left out where there is no channel: %s", failed)
+            _log.warning("edits by channels are left out if there is no channel: %s", failed)
 
 
 _BOUNDARY = {"method": "interfacegan", "tails": 0.05}

@@ -92,7 +92,7 @@ def run_paste(job: PasteJob, pools: Pools) -> dict[str, Any]:
     config |= {"aligned_digest": crops.plan().config_digest}
     photo_of = photos_of(crops)
     edited = edits.read(["image_id"])["image_id"].to_pylist()
-    # An edit whose crop is gone stands for its photo, and becomes an error row.
+    # An edit whose crop no longer exists represents its photo, and becomes an error row.
     ids = sorted({photo_of.get(face, face) for face in edited})
     plan = Plan.of("paste", config, provenance(generator, edits=job.edits, aligned=crops.name), ids, job.unit_size)
     spec, same = WorkerSpec(PasteWorker, {"job": job}), partial(reread, PasteJob)

@@ -163,7 +163,9 @@ def _train(job: TrainJob, pools: Pools, collection: Collection, left: int, place
             TrainingWorker(job, default_device()).run(should_stop, report)
         missing = len(collection.plan().units) - len(collection.done())
         if missing:
-            raise RunStopped(f"the training was stopped with {missing} of its checkpoints left: run it again to go on")
+            raise RunStopped(
+                f"the training was stopped with {missing} of its checkpoints left: run it again to continue"
+            )
         tally.summary = RunSummary(left, left, 0, 0.0)
 
 

@@ -89,7 +89,7 @@ def test_a_flow_with_its_own_server_ends_in_one_line(tmp_path: Path) -> None:
     print(f"\nall gone after {time.monotonic() - asked:.1f} s")
     lines = (tmp_path / "said").read_text().splitlines()
     told = [line for line in lines if not line.startswith("invert slow: ") and "no face was found" not in line]
-    assert told == ["ganinv: ended by a signal. What is done is kept: run the same command again to go on"]
+    assert told == ["ganinv: ended by a signal. What is done is kept: run the same command again to continue"]
     assert 0 < latents.status().done < 80
 
 

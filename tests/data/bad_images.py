@@ -1,4 +1,4 @@
-"""Thirty-one ways in which a file of a data set is no image that can be used."""
+"""Thirty-one ways in which a file of a data set is not an image that can be used."""
 
 from __future__ import annotations
 

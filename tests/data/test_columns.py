@@ -69,7 +69,7 @@ def test_what_a_column_holds_is_said(tmp_path: Path) -> None:
     )
     assert "with path, none of them bytes" in words(tmp_path, image=pa.array([{"path": "a.png"}]))
     assert "dictionaries or lists written as text" in words(tmp_path, image=['{"bytes": "..."}'])
-    assert "base64 of something that is no image" in words(tmp_path, image=[base64.b64encode(bytes(99)).decode()])
+    assert "base64 of something that is not an image" in words(tmp_path, image=[base64.b64encode(bytes(99)).decode()])
     assert "there are: a, b" in words(tmp_path, a=[1], b=[2])
 
 

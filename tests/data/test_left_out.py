@@ -54,7 +54,7 @@ def test_images_are_told_by_their_content_where_the_suffix_says_nothing(folder: 
         "no images by their names or first bytes": {".txt": 1, "without a suffix": 1, ".bin": 1, ".mp4": 1},
         "they are empty": {"without a suffix": 1},
     }
-    assert dataset.left_out.line().startswith("left out 6 that are no images of this run: ")
+    assert dataset.left_out.line().startswith("left out 6 that are not images of this run: ")
 
 
 def test_all_that_pillow_decodes_is_listed() -> None:

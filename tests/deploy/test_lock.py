@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def script(name: str) -> ModuleType:
-    """A program of deploy/, which is no package."""
+    """A program of deploy/, which is not a package."""
     spec = importlib.util.spec_from_file_location(f"deploy_{name}", ROOT / f"deploy/{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -177,7 +177,7 @@ def test_in_domain_boundaries(tmp_path: Path) -> None:
         assert d.layers == (2, 6)
         assert d.report["meta_data"]["latent_space_type"] == "WP"
     bad = {"boundary": vector(), "meta_data": {"manipulate_layers": [1, 3]}}
-    with pytest.raises(DataError, match=r"\[1, 3\] are no range"):
+    with pytest.raises(DataError, match=r"\[1, 3\] are not a range"):
         one(save(tmp_path / "expression.npy", bad))
 
 
@@ -256,7 +256,7 @@ def test_a_generator_at_hand_is_recorded_and_its_shapes_hold(tmp_path: Path) -> 
     d.check(g.fingerprint)
     assert (d.verified, d.report["generator_verified"], d.positive_means) == (True, True, "a smile")
     with pytest.raises(
-        DataError, match=r"shape \[512\] is no direction in w of 'tiny' \(resolution 32, 8 rows of 16\)"
+        DataError, match=r"shape \[512\] is not a direction in w of 'tiny' \(resolution 32, 8 rows of 16\)"
     ):
         one(save(tmp_path / "smile.npy", vector()), stated)
     with pytest.raises(DataError, match=r"10 rows of 16, but 'tiny'.* has 8"):
@@ -282,7 +282,7 @@ def test_an_unverified_one_is_applied_only_when_trusted(tmp_path: Path) -> None:
         (np.zeros(D, np.float32), "zero vector"),
         (np.ones(D, np.int64), "must be an array of floating-point numbers, it is an array of shape .* int64"),
         (np.ones((14, D), np.float32) * np.arange(14)[:, None], r"14 rows of 512, but 'stylegan2-ffhq'.* has 18"),
-        (np.ones((1, 256), np.float32), r"shape \[1, 256\] is no direction in w of 'stylegan2-ffhq'"),
+        (np.ones((1, 256), np.float32), r"shape \[1, 256\] is not a direction in w of 'stylegan2-ffhq'"),
         (np.ones((2, 2, D), np.float32), "is no direction"),
         ({"state_dict": {"a": np.ones((3, 3))}}, "no direction in it. It holds a dictionary of state_dict"),
         ({"boundary": "text"}, "no direction in it"),

@@ -81,7 +81,7 @@ def link_folder(source: Path, place: Path) -> None:
 
 
 def own(root: Path, name: str) -> Path:
-    """The path of a file that can be written to: folders above it and the file itself are no links."""
+    """The path of a file that can be written to: folders above it and the file itself are not links."""
     place = root
     for part in Path(name).parts[:-1]:
         place = place / part

@@ -65,7 +65,7 @@ def _tensors(case: str) -> State:
 
 
 def named(module: nn.Module, rules: Rules, prefix: str) -> State:
-    """A network's tensors as the published file calls them; the mean latent is no tensor of a network there."""
+    """A network's tensors as the published file calls them; the mean latent is not a tensor of a network there."""
     state = {published_name(name, rules): tensor for name, tensor in module.state_dict().items()}
     return {prefix + name: t for name, t in _stacked(state).items() if name not in ("latent_avg", "w_avg")}
 

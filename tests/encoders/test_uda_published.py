@@ -83,7 +83,7 @@ def test_cars_are_cut_as_in_training_or_squeezed_as_in_the_script() -> None:
 
 
 def masked(tree: dict[str, Any]) -> dict[str, Any]:
-    """A ReStyle file as IntereStyle's trainer writes it: one more option, and a device that is no text."""
+    """A ReStyle file as IntereStyle's trainer writes it: one more option, and a device that is not text."""
     return {**tree, "opts": {**tree["opts"], "apply_mask_loss": True, "device": torch.device("cuda:0")}}
 
 

@@ -92,10 +92,10 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
     arguments = ("inspect", "portraits-64", f"--grid={tmp_path}/file/grid.png")
     code, _, err = run_here(monkeypatch, capsys, *arguments)
     assert code == 1
-    assert "a file stands where a folder is needed" in err
+    assert "there is a file where a folder is needed" in err
     code, _, err = run_here(monkeypatch, capsys, "inspect", "portraits-64", f"--grid={tmp_path}")
     assert code == 1
-    assert "a folder stands where a file is needed" in err
+    assert "there is a folder where a file is needed" in err
 
 
 def test_wrong_edit_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

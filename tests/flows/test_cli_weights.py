@@ -154,7 +154,7 @@ def test_a_broken_download_is_resumed_by_the_next_run(run: Run, host: Host, tmp_
     host.cuts = [100_000, 0, 0]
     code, _, err = run("import", "noise-32", f"--store={tmp_path / 'store'}", listed)
     assert code == 1
-    assert "100000 bytes of it are kept, run again to go on" in err
+    assert "100000 bytes of it are kept, run again to continue" in err
     assert not (tmp_path / "store").exists()
     assert run("import", "noise-32", f"--store={tmp_path / 'store'}", listed)[0] == 0
     assert host.asked[-1] == ("/tiny.pkl", "bytes=100000-")

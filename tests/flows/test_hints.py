@@ -53,7 +53,7 @@ def commands() -> dict[str, set[str]]:
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """(place, text) of every string of the three packages that is no docstring, f-strings with gaps."""
+    """(place, text) of every string of the three packages that is not a docstring, f-strings with gaps."""
     for path in sorted(p for part in ("ganinv", "tasks", "flows") for p in (ROOT / part).rglob("*.py")):
         source = path.read_text()
         if "argparse" in source or path.name == "figure.py":  # options of its own; CSS

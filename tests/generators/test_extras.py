@@ -372,8 +372,8 @@ R32 = {
         ({2: torch.zeros(1, 8, 10, 10)}, r"Code.padding\[2\] must have the shape \[2 or 1, 8, 36\]"),
     ],
     "features": [
-        ({"act[7]": Feature()}, r"features\['act\[7\]'\] is no site of this generator; it has \['act\[0\]'"),
-        ({"block[3]": Feature()}, r"'block\[3\]'\] is no site"),
+        ({"act[7]": Feature()}, r"features\['act\[7\]'\] is not a site of this generator; it has \['act\[0\]'"),
+        ({"block[3]": Feature()}, r"'block\[3\]'\] is not a site"),
         ({"block[2].before": Feature()}, "is no site"),
         ({"image[2]": Feature()}, "is no site"),
         (

@@ -1,4 +1,4 @@
-"""GenForce and Hammer state dicts, TensorFlow pickles, and networks that are no StyleGAN2."""
+"""GenForce and Hammer state dicts, TensorFlow pickles, and networks that are not StyleGAN2."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_tensorflow_discriminators(tmp_path: Path, architecture: Any, c_dim: int
 @pytest.mark.parametrize(
     ("variables", "kwargs", "message"),
     [
-        ({"4x4/Const/StyleMod/weight": np.zeros((2, 2), np.float32)}, {}, "made by 'G_main' that is no StyleGAN2"),
+        ({"4x4/Const/StyleMod/weight": np.zeros((2, 2), np.float32)}, {}, "made by 'G_main' that is not a StyleGAN2"),
         (None, {"nonlinearity": "relu"}, "made with nonlinearity='relu'"),
         (None, {"resample_kernel": [1, 2, 1]}, "made with resample_kernel=a list"),
         ({"8x8/Conv1/weight": None}, {}, r"8x8/Conv1/weight"),
@@ -235,7 +235,7 @@ def test_a_network_that_cannot_be_built_is_called_damaged(tmp_path: Path, change
         open_generator(written(tmp_path / "g.pkl", data))
 
 
-# What is no StyleGAN2
+# What is not a StyleGAN2
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_network_that_is_not_there(tmp_path: Path) -> None:
         ({"synthesis.layer0.style.weight": torch.zeros(1, 60000), "synthesis.layer2.weight": torch.zeros(60000, 1, 1, 1)},
          "out of proportion"),
         ({"mapping.embedding.weight": torch.zeros(1, 70000)}, "70000 classes .* is no StyleGAN2"),
-        ({f"mapping.dense{i}.weight": torch.zeros(8, 8) for i in range(150)}, "150 mapping layers is no StyleGAN2"),
+        ({f"mapping.dense{i}.weight": torch.zeros(8, 8) for i in range(150)}, "150 mapping layers is not a StyleGAN2"),
     ],
 )  # fmt: skip
 def test_sizes_out_of_proportion(tmp_path: Path, change: dict[str, Tensor], message: str) -> None:

@@ -38,7 +38,7 @@ def test_scores_are_joined_by_id_and_missing_ones_are_nan(tmp_path: Path, csv: P
     labeller = open_labeller(write(tmp_path, path="labels.csv", version=2, attributes=attributes))
     assert labeller.needs == "ids"
     assert labeller.identity == "mine@2"
-    assert list(labeller.attributes) == ["smile", "hat"]  # names of people are no numbers
+    assert list(labeller.attributes) == ["smile", "hat"]  # names of people are not numbers
     assert labeller.attributes["smile"].positive_means == "smiles"
     scores = labeller(None, ["000003", "000001", "nobody", "000002"])
     np.testing.assert_array_equal(scores["smile"].numpy(), [np.nan, 1, np.nan, 0])

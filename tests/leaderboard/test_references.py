@@ -33,6 +33,6 @@ def test_what_was_taken_over_and_what_else_changed() -> None:
         assert all(np.isnan(values[2]) for values in found.values())  # these two photos do not differ
     assert keeps["taken"][:2].tolist() == keeps["closed"][:2].tolist() == keeps["identity"][:2].tolist() == [0, 0]
     assert swaps["taken"][:2].tolist() == swaps["closed"][:2].tolist() == [1, 1]
-    np.testing.assert_allclose(swaps["side"][:2], 2)  # spreads of yaw: what is asked for is no side effect
+    np.testing.assert_allclose(swaps["side"][:2], 2)  # spreads of yaw: what is asked for is not a side effect
     assert (swaps["identity"][:2] > 1).all()
     assert swaps["to_reference"][:2].tolist() == [0, 0]

@@ -263,7 +263,7 @@ def test_a_file_that_was_changed_by_hand_is_noticed(local: Store, name: str) -> 
     with pytest.raises(StoreError, match=r"plan-000\d\.json does not continue the plan before it"):
         local.latents["a"].plan()
     local.objects.put("latents/a/plan-0001.json", b"{}")
-    with pytest.raises(StoreError, match=r"plan-0001\.json is no addition to a plan"):
+    with pytest.raises(StoreError, match=r"plan-0001\.json is not an addition to a plan"):
         local.latents["a"].plan()
 
 

@@ -123,7 +123,7 @@ def test_failed_writes_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_file_in_the_place_of_the_store(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("x")
-    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+    with pytest.raises(StoreError, match="there is a file where a folder is needed"):
         open_store(str(tmp_path / "store")).latents["x"].start(small_plan())
 
 

@@ -41,7 +41,7 @@ def test_conditions(conditions: str, ids: str) -> None:
 @pytest.mark.parametrize(
     ("conditions", "said"),
     [
-        ("mse", "'mse' is no condition: write conditions as"),
+        ("mse", "'mse' is not a condition: write conditions as"),
         ("mce < 1", "no column 'mce', did you mean 'mse'"),
         ("mse < small", "has numbers, got 'small'"),
         ("__import__('os') < 1", "no column"),

@@ -119,7 +119,7 @@ def test_a_generator_of_two_channels_is_refused_by_what_it_is(tmp_path: Path, fa
 
 @pytest.mark.seconds
 def test_measuring_or_not_is_one_run(bare: str, tmp_path: Path, faces: Path) -> None:
-    """What is measured of a result is no part of it: rows that are there stay, and new ones are not measured."""
+    """What is measured of a result is not part of it: rows that are there stay, and new ones are not measured."""
     half = job(tmp_path / "store", bare, faces, unit_size=2, dataset=DatasetRef(url=str(faces), limit=2))
     whole = half.model_copy(update={"dataset": DatasetRef(url=str(faces)), "measure": False})
     with open_pools(Engine(kind="inline", quiet=True)) as pools:

@@ -169,7 +169,7 @@ def test_masks_that_are_missing_or_not_square_are_refused(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"image-0\.png is 64x32; .* a mask must be square"):
         stored(torch.zeros(1, 3, 32, 32), ["image-0"])
     (tmp_path / "image-2.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"image-2\.png is no image"):
+    with pytest.raises(DataError, match=r"image-2\.png is not an image"):
         stored(torch.zeros(1, 3, 32, 32), ["image-2"])
     with pytest.raises(ConfigError, match=r"has masks of real images: set data\.real_share to 1"):
         batches(Numbered(), masks={"folder": str(tmp_path)})

@@ -80,7 +80,7 @@ def row_range(value: Any, file: DirectionFile) -> tuple[int, int] | None:
         )
     rows = sorted(set(value))
     if rows != list(range(rows[0], rows[0] + len(rows))):
-        raise DataError(f"{file.name}: its rows of W+ {rows} are no range; state the layers yourself")
+        raise DataError(f"{file.name}: its rows of W+ {rows} are not a range; state the layers yourself")
     return rows[0], rows[-1] + 1
 
 

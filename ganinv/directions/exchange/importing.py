@@ -130,7 +130,7 @@ def _in_rows(
             "resolution, or the layers it moves must be stated"
         )
     raise DataError(
-        f"{what}: shape {list(array.shape)} is no direction in {space or 'W or W+'} of {generator}: expected [{width}], "
+        f"{what}: shape {list(array.shape)} is not a direction in {space or 'W or W+'} of {generator}: expected [{width}], "
         f"[1, {width}]" + ("" if space == "z" else f", [{rows}, {width}], [1, {rows}, {width}] or [1, {rows * width}]")
     )
 

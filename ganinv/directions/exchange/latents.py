@@ -1,4 +1,4 @@
-"""A latent is no direction, and their files look alike: what tells them apart."""
+"""A latent is not a direction, and their files look alike: what tells them apart."""
 
 from __future__ import annotations
 

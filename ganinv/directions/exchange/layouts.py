@@ -37,7 +37,7 @@ class PublishedDirection:
     Args:
         key: what selects it: a component's number, a dictionary's key, ``LAYER:CHANNEL``; "" where a file has but one.
         array: of any of the published shapes; in S one array for every layer, or for each layer that is named.
-        space, mode, layers, unit, mean: what the file says of them, None where it does not.
+        space, mode, layers, unit, mean: what the file says of them, None if it does not.
         name: one that the layout suggests, "" for the file's name.
         report: more that it says.
     """

@@ -108,7 +108,7 @@ class _ChannelFit:
         rises = bool((effects.change(attribute)[up].mean(1) > 0).all())
         found = {
             "response": config.response,
-            "mean_ad": None if np.isnan(mean_ad) else mean_ad,  # NaN is no JSON
+            "mean_ad": None if np.isnan(mean_ad) else mean_ad,  # NaN is not JSON
             "max_ad": None if np.isnan(max_ad) else max_ad,
             "rises": rises,
         }

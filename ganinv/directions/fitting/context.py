@@ -153,7 +153,7 @@ class FitContext:
         return Start.of(self.generator, z, self.psi)
 
     def meaning(self, attribute: str) -> str:
-        """What a higher score means, in the labeller's words; empty where it has no such attribute."""
+        """What a higher score means, in the labeller's words; empty if it has no such attribute."""
         known = self.labeller.attributes.get(attribute)
         return known.positive_means if known else ""
 

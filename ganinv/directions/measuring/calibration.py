@@ -115,7 +115,7 @@ def in_score_units(direction: Direction) -> Direction:
 
 
 def _inverse(x: np.ndarray, y: np.ndarray, value: float) -> float | None:
-    """The first x, away from 0, where the rising line through (x, y) has a value; None where it has not."""
+    """The first x, away from 0, where the rising line through (x, y) has a value; None if it has not."""
     if not y[0] <= value <= y[-1]:
         return None
     # np.interp needs rising y; on a plateau the end nearest to 0 counts.

@@ -99,7 +99,7 @@ class RegionVotes:
 
     @property
     def rates(self) -> np.ndarray:
-        """[size, K]: share of the images with a region in which a channel voted for it; NaN where none has it."""
+        """[size, K]: share of the images with a region in which a channel voted for it; NaN if none has it."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(self.present > 0, self.counts / self.present, np.nan)
 

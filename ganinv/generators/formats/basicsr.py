@@ -29,7 +29,7 @@ _RULES = (
 
 
 def renamed(state: StateDict) -> StateDict:
-    """The state under rosinality's names; a name that is no rule's stays, and is refused there."""
+    """The state under rosinality's names; a name that is not a rule's stays, and is refused there."""
     return StateDict({_name(name): tensor for name, tensor in state.tensors.items()}, state.attributes, state.cls)
 
 

@@ -117,7 +117,7 @@ def _check_sizes(
     if cfg.resolution > MAX_RESOLUTION or layers > 100 or not plausible:
         raise WeightsRefused(
             f"a network of resolution {cfg.resolution} with widths {(*channels, *others)[:20]}, {cfg.c_dim} classes and "
-            f"{layers} mapping layers is no StyleGAN2"
+            f"{layers} mapping layers is not a StyleGAN2"
         )
     convolutions = sum(9 * (a * b + b * b) for a, b in zip((*channels[:1], *channels), channels, strict=False))
     total = 4 * (convolutions + dense * (sum(channels) + cfg.c_dim + inputs + layers * dense))

@@ -1,4 +1,4 @@
-"""Which StyleGAN2 networks a file holds, found by the names of their tensors; anything else is refused in words."""
+"""Which StyleGAN2 networks a file holds, found by the names of their tensors; anything else is refused with the reason."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _OTHERS = (
     ),
     (
         r"^(GE?\.)?blocks\.\d+\.(to_style1|to_noise1)",
-        "a network of lucidrains' stylegan2-pytorch, which is no StyleGAN2 as published: its blocks are others",
+        "a network of lucidrains' stylegan2-pytorch, which is not a StyleGAN2 as published: it has other blocks",
     ),
     (r"backbone\.synthesis\.b4\.|superresolution\.", "EG3D or another tri-plane generator"),
     (
@@ -89,7 +89,7 @@ class Named:
     """One network of a file, by its names alone: nobody has checked yet whether it is whole.
 
     Attributes:
-        role: ``G_ema``, ``G``, ``D``; None where the file does not say.
+        role: ``G_ema``, ``G``, ``D``; None if the file does not say.
         layout: the dialect. prefix: the prefix of its tensors' names, with a dot.
     """
 
@@ -121,7 +121,7 @@ class _Holder:
 
 
 def find(tree: Any, network: Network | None = None) -> FoundNetworks:
-    """The network that was asked for; by default G_ema, or G where there is no average.
+    """The network that was asked for; by default G_ema, or G if there is no average.
 
     Raises:
         WeightsRefused: no StyleGAN2 in it, or one that is incomplete or not built here.

@@ -48,7 +48,7 @@ class TensorPart:
     """One of our tensors, as a function of one in the file.
 
     Attributes:
-        key: its name in the file. leaf: None where the file lacks it.
+        key: its name in the file. leaf: None if the file lacks it.
         change: applied after reading, for dialects that store another number (a flip, an offset).
         changed_shape: what ``change`` makes of the shape, where it is another.
         fill: (leaf, own) in place of reading and ``change``, for tensors that are better read in pieces.

@@ -76,7 +76,8 @@ def describe_generator(state: StateDict) -> Description:
     names = Names(state)
     if "4x4/Conv/mod_weight" not in names:
         raise WeightsRefused(
-            f"a TensorFlow network made by {brief(state.cls)} that is no StyleGAN2 (StyleGAN 1 and progressive GANs are not read)"
+            f"a TensorFlow network made by {brief(state.cls)} that is not a StyleGAN2 "
+            "(StyleGAN 1 and progressive GANs are not supported)"
         )
     if "LabelConcat/weight" in names:
         raise WeightsRefused("a conditional generator of the LabelConcat kind, which is not built here")

@@ -32,7 +32,7 @@ W_DIM = 512  # of everything published but In-Domain inversion
 
 
 def mean_latent(what: EncoderDescription, generator: Generator | None, where: str) -> tuple[Tensor | None, str]:
-    """The mean latent [n_styles, w_dim] that offsets are added to, and where it comes from; None where none is needed."""
+    """The mean latent [n_styles, w_dim] that offsets are added to, and where it comes from; None if none is needed."""
     if what.method == "in-domain" or not what.n_styles:
         return None, "none is used"
     if what.latent_avg is not None:
@@ -142,7 +142,7 @@ def _shape(generator: Generator, layer: str) -> Shape:
 
 
 def build_part(what: EncoderDescription, part: str, build: Callable[[], M], rules: Rules, where: str) -> M | None:
-    """A part of one fixed shape, or None where the file lacks it."""
+    """A part of one fixed shape, or None if the file lacks it."""
     if part not in what.parts:
         return None
     return adopt_new(build, what.parts[part], rules, f"{where}: {part}")

@@ -65,7 +65,7 @@ def describe(
         default_type: the same, where nothing else says it.
 
     Raises:
-        WeightsRefused: it is no encoder checkpoint, one of an unknown kind, or of two that cannot be distinguished.
+        WeightsRefused: it is not an encoder checkpoint, one of an unknown kind, or of two that cannot be distinguished.
     """
     if not isinstance(tree, Mapping):
         raise WeightsRefused(f"{where} holds a {type(tree).__name__}, expected the dict of an encoder checkpoint")
@@ -109,7 +109,7 @@ def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
     else:
         names = ", ".join(str(key) for key in list(tree)[:6])
         raise WeightsRefused(
-            f"{where} is no encoder checkpoint: expected 'state_dict' with encoder.* or hypernet.*, and 'opts'; "
+            f"{where} is not an encoder checkpoint: expected 'state_dict' with encoder.* or hypernet.*, and 'opts'; "
             f"it holds {names or 'nothing'}"
         )
     for one, inside in parts.items():  # one wrapper of DataParallel for each network

@@ -36,7 +36,7 @@ class PublishedE2Style(PublishedKind):
         channels = parts[FIRST].get("input_layer.0.weight")
         if channels is None or any(f"{head}.3.weight" not in parts[FIRST] for head in HEADS):
             raise WeightsRefused(
-                f"{where}: {FIRST} is no E2Style encoder as published: expected input_layer.0.weight and the heads "
+                f"{where}: {FIRST} is not an E2Style encoder as published: expected input_layer.0.weight and the heads "
                 f"{', '.join(HEADS)}"
             )
         said = opts.get("training_stage")

@@ -52,7 +52,7 @@ class PublishedKind(ABC):
         """Its inverter with the file's tensors, frozen, bound to no generator yet.
 
         Args:
-            latent_avg: [n_styles, w_dim], or None where the file has none and none can be computed.
+            latent_avg: [n_styles, w_dim], or None if the file has none and none can be computed.
         """
 
 

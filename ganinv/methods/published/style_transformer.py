@@ -32,7 +32,7 @@ class PublishedStyleTransformer(PublishedKind):
         stem, z = (parts["encoder"].get(name) for name in ("input_layer.0.weight", "z"))
         if stem is None or z is None or len(z.shape) != 3:
             raise WeightsRefused(
-                f"{where} is no Style Transformer as published: expected encoder.input_layer.0.weight, and encoder.z of "
+                f"{where} is not a Style Transformer as published: expected encoder.input_layer.0.weight, and encoder.z of "
                 "[1, tokens, z_dim]"
             )
         channels = int(stem.shape[1])
