@@ -1,4 +1,4 @@
-"""Dataset-scale GAN inversion: the public face. Names are loaded when they are used, so importing this is instant."""
+"""GAN inversion for whole data sets: the public API. Names are loaded when they are used, so importing this is instant."""
 
 from __future__ import annotations
 

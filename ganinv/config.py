@@ -37,7 +37,7 @@ class StrictModel(BaseModel):
 class ChosenBy:
     """``Annotated[Base, ChosenBy("method", METHODS)]``: a field that is one of a registry's configurations, as its key says.
 
-    A discriminated union whose members are looked up when a value comes, so that an entry registered later is one of them.
+    A discriminated union whose members are looked up when a value is validated, so that entries registered later are included.
     """
 
     def __init__(self, key: str, registry: Registry[Any]) -> None:
@@ -151,7 +151,7 @@ def validate(model: type[M], data: Any, where: str, named: Mapping[str, str] | N
 
 
 def reread(model: type[BaseModel], config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration that an older version wrote, as today's ``model`` reads it: what has come since has its default.
+    """A configuration that an older version wrote, as today's ``model`` reads it: settings added since have their defaults.
 
     Keys that are not fields of the model stay as they are, and so do values that it refuses. Nothing is required.
     """

@@ -15,15 +15,15 @@ class ConfigError(GaninvError):
 
 
 class WeightsRefused(GaninvError):
-    """A weight file that is not opened: damaged, of an unknown kind, or not what its record says."""
+    """A weight file that cannot be opened: damaged, of an unknown kind, or different from what its record says."""
 
 
 class GeneratorMismatch(GaninvError):
-    """A latent, direction or encoder of one generator was brought to another."""
+    """A latent, direction or encoder was used with another generator than its own."""
 
 
 class NotFinite(GaninvError, ValueError):
-    """NaN or infinity where a result is to be kept."""
+    """A result contains NaN or infinity."""
 
 
 class DataError(GaninvError):
@@ -48,19 +48,19 @@ class StoreError(GaninvError):
 
 
 class Unavailable(GaninvError):
-    """Storage that does not answer now: a time-out, throttling, a broken connection. The same call may work later."""
+    """Storage is temporarily unavailable: a time-out, throttling, a broken connection. The same call may succeed later."""
 
 
 class DataUnavailable(DataError, Unavailable):
-    """A data set whose storage does not answer now."""
+    """The storage of a data set is temporarily unavailable."""
 
 
 class StoreUnavailable(StoreError, Unavailable):
-    """A store that does not answer now."""
+    """A store is temporarily unavailable."""
 
 
 class RunConflict(StoreError):
-    """A run of this name exists already with another configuration."""
+    """A run with this name but another configuration already exists."""
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

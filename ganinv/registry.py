@@ -1,4 +1,4 @@
-"""Registries: what a configuration chooses by name. A new entry is one file and one line, and nothing else lists them."""
+"""Registries: everything that a configuration selects by name. A new entry is one file and one line."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Names, and where what each stands for is made. A module is imported when its entry is used, so names cost nothing.
+    """Names, and where each entry is defined. A module is imported only when its entry is used, so names cost nothing.
 
     Args:
         what: a noun for messages, such as ``distance``.
-        homes: name -> ``package.module:object``, or the object itself where it is at hand.
+        homes: name -> ``package.module:object``, or the object itself.
     """
 
     def __init__(self, what: str, homes: Mapping[str, T | str]) -> None:
@@ -36,10 +36,10 @@ class Registry(Generic[T]):
         return name in self._homes
 
     def __getitem__(self, name: str) -> T:
-        """What a name stands for.
+        """The entry of a name.
 
         Raises:
-            ConfigError: an unknown name; the message has the nearest one.
+            ConfigError: an unknown name; the message suggests the nearest one.
         """
         self.check(name)
         entry = self._homes[name]

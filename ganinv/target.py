@@ -1,4 +1,4 @@
-"""``Target``: what is inverted."""
+"""``Target``: a batch of images to invert."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Target:
     Args:
         images: [B, 3, R, R] in [-1, 1], at the generator's resolution.
         ids: one unique name per image; seeds every random choice made for that image.
-        masks: [B, 1, R, R] in [0, 1], what of each image is to be reproduced; None is all of it.
+        masks: [B, 1, R, R] in [0, 1], the region of each image to reproduce; None means all of it.
         segments: name -> [B, 1, R, R] in [0, 1], regions of the images, for the stages that invert each with a latent of
             its own.
-        classes: [B] whole numbers, the class of each image, of a conditional generator: what starts from the mean of W starts
-            from that of the class.
+        classes: [B] whole numbers, the class of each image, for a conditional generator: stages that start from the mean of W
+            start from the mean of the class.
         photos: [B, 3, P, P] in [-1, 1], the same images with more pixels than the generator makes, for inverters that read
             as many; None gives them ``images``.
     """

@@ -38,28 +38,29 @@ def import_file(
     file: Annotated[str, typer.Argument(help="npy, npz, pt, pkl or safetensors; a path or any fsspec URL.")],
     store: StoreUrl,
     generator: Annotated[
-        str | None, typer.Option(help="The generator that it belongs to, if its weights are here.")
+        str | None, typer.Option(help="The generator of the direction, if you have its weights.")
     ] = None,
-    generator_name: Annotated[str | None, typer.Option(help="Else its name, for people.")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Else the resolution of its images.")] = None,
+    generator_name: Annotated[str | None, typer.Option(help="Without its weights: the generator's name.")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Without its weights: the resolution of its images.")] = None,
     w_dim: int = 512,
     z_dim: int = 512,
     space: Annotated[
-        Literal["z", "w", "w+", "s"] | None, typer.Option(help="Of one vector the file cannot tell z from w.")
+        Literal["z", "w", "w+", "s"] | None,
+        typer.Option(help="Space of the direction; for a single vector, the file cannot distinguish z from w."),
     ] = None,
     select: Annotated[
-        list[str] | None, typer.Option(help="Component number, key, or channel of S such as 6:501. All by default.")
+        list[str] | None, typer.Option(help="Import only these: component number, key, or channel of S such as 6:501.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The file's name by default.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Rows of W+ that it moves, both included: 0-3")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the direction; by default the file's.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Rows of W+ that it moves, such as 0-3, ends included.")] = None,
     mode: Annotated[Literal["relative", "absolute", "absolute-first-row"] | None, typer.Option()] = None,
     positive_means: Annotated[str, typer.Option(help="What a positive strength does.")] = "",
-    sha256: Annotated[str | None, typer.Option(help="Refuse a file that hashes to anything else.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Refuse the file unless it has this hash.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store published directions. Nothing in a file runs; what is not a direction is refused.
+    """Import published directions. Nothing in a file is run; anything that is not a direction is refused.
 
-    A direction imported without its generator's weights is applied only where --trust names it.
+    A direction imported without its generator's weights is applied only if --trust names it.
 
     Example: ganinv directions import age.pt --store runs/a --generator-name stylegan2-ffhq --resolution 1024 --space w
     """
@@ -95,11 +96,13 @@ def export(
     store: StoreUrl,
     form: Annotated[
         Literal["vector", "row", "rows", "batch", "flat"],
-        typer.Option(help="[D], [1, D], [L, D], [1, L, D] or [1, L*D]; of one direction."),
+        typer.Option(help="Shape of a single direction: [D], [1, D], [L, D], [1, L, D] or [1, L*D]."),
     ] = "row",
-    rows: Annotated[int | None, typer.Option(help="L, where the direction is one vector for all rows.")] = None,
+    rows: Annotated[
+        int | None, typer.Option(help="Number of rows L, if the direction is one vector for all rows.")
+    ] = None,
 ) -> None:
-    """Write directions as other repositories read them; all components of one PCA become GANSpace's layout.
+    """Export directions for other programs. All components of one PCA are exported in GANSpace's layout.
 
     Example: ganinv directions export 'pca-*' --store runs/a --out own_pca.pt
     """
@@ -120,7 +123,7 @@ def export(
 
 @directions.command("list")
 def directions_list(store: StoreUrl, as_json: AsJson = False) -> None:
-    """Every direction and version with the numbers of its fit. Version 0 ships with the generator that is named.
+    """List every direction and version with the quality of its fit. Version 0 ships with the named generator.
 
     Example: ganinv directions list --store runs/a
     """
@@ -156,15 +159,17 @@ def directions_show(
     name: Named,
     store: StoreUrl,
     out: Annotated[Path | None, typer.Option(help="PNG of the strip; <name>-<version>.png by default.")] = None,
-    strengths: Annotated[str, typer.Option(help="Of the strip's columns.")] = "-3,-2,-1,0,1,2,3",
-    samples: Annotated[int, typer.Option(help="Rows of the strip.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    strengths: Annotated[str, typer.Option(help="Strengths to show, one per column.")] = "-3,-2,-1,0,1,2,3",
+    samples: Annotated[int, typer.Option(help="Number of samples, one per row.")] = 8,
+    seed: Annotated[int, typer.Option(help="Random seed of the samples.")] = 0,
     generator: GeneratorUri = "portraits-64",
-    trust: Annotated[bool, typer.Option("--trust", help="Draw one whose generator was only stated.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Draw a direction although its generator was not verified.")
+    ] = False,
     version: Annotated[int | None, typer.Option(help="The same as NAME@VERSION.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """One direction: its record and report as text, and a strip of edits as PNG. With --json the record alone, unless
+    """Show a direction: its record and report, and a strip of edits as PNG. With --json only the record, unless
     --out asks for the strip.
 
     Example: ganinv directions show smile --store runs/a --out smile.png
@@ -193,7 +198,7 @@ def directions_show(
 
 @directions.command("compare")
 def directions_compare(first: Named, second: Named, store: StoreUrl, as_json: AsJson = False) -> None:
-    """How alike two directions or versions are, and what is left of each when the other is held still.
+    """Compare two directions or versions: their cosine, and what is left of each if the other is held constant.
 
     Example: ganinv directions compare smile@1 smile@2 --store runs/a
     """
@@ -213,9 +218,9 @@ def directions_compare(first: Named, second: Named, store: StoreUrl, as_json: As
 def directions_deprecate(
     name: Named,
     store: StoreUrl,
-    reason: Annotated[str, typer.Option(help="Anyone who uses the direction reads this.")],
+    reason: Annotated[str, typer.Option(help="Shown to anyone who uses the direction.")],
 ) -> None:
-    """Say that a version, or a direction with all its versions, should not be used any more. It cannot be taken back.
+    """Mark a version, or a direction with all its versions, as not to be used any more. This cannot be undone.
 
     Example: ganinv directions deprecate smile@2 --store runs/a --reason "fitted on mislabelled samples"
     """

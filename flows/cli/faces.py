@@ -17,11 +17,12 @@ from ganinv.errors import ConfigError
 DetectorOption = Annotated[
     str,
     typer.Option(
-        "--detector", help="What finds faces: dlib, yunet, landmarks (a table), or centre, for photos of things."
+        "--detector",
+        help="Face detector: dlib, yunet, landmarks (a table), or centre (the middle square, for photos of things).",
     ),
 ]
 Landmarks = Annotated[
-    str | None, typer.Option(help="A CSV or Parquet file of eyes and mouths, or of 68 points, in place of a detector.")
+    str | None, typer.Option(help="A CSV or Parquet file of eyes and mouths, or of 68 points, instead of a detector.")
 ]
 Settings = Annotated[
     list[str] | None,
@@ -40,8 +41,8 @@ Settings = Annotated[
         "dataset.url": Flag(
             argument=True, help="Your photos: a folder, a glob, tar shards or Parquet; any fsspec URL."
         ),
-        "dataset.limit": Flag(help="How many photos, the first by id."),
-        "name": Flag(help="Of the aligned faces: aligned/NAME in the store."),
+        "dataset.limit": Flag(help="Use only this many photos, the first by id."),
+        "name": Flag(help="Name of the aligned faces: aligned/NAME in the store."),
     },
 )
 def align(
@@ -52,7 +53,7 @@ def align(
     setting: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cut faces out of photos, framed as FFHQ's are. What it prints as url is a data set for invert.
+    """Cut faces out of photos, framed as in FFHQ. The printed url is a data set for invert.
 
     Example: ganinv align 'photos/*.jpg' --store runs/a
 
@@ -70,14 +71,18 @@ def chosen(detector: str, landmarks: str | None, setting: list[str] | None) -> M
     return {"kind": detector, **nested(setting or []), **({} if landmarks is None else {"table": landmarks})}
 
 
-@step(app, "tasks.steps.paste:PasteJob", flags={"name": Flag(help="Of the pasted photos; the edits' name by default.")})
+@step(
+    app,
+    "tasks.steps.paste:PasteJob",
+    flags={"name": Flag(help="Name of the pasted photos; by default that of the edits.")},
+)
 def paste(
     job: Said,
     engine: Said,
-    out: Annotated[str | None, typer.Option(help="A folder for the photos, PHOTO@EDIT.png.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for the photos, PHOTO@EDIT.png.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put edited faces back into their photos. Pixels around them stay as they are, to the bit.
+    """Paste edited faces back into their photos. Pixels around the faces stay exactly as they are.
 
     Example: ganinv paste --store runs/a --edits edits --out pasted
     """
@@ -109,9 +114,9 @@ def retouch(
     job: Said,
     engine: Said,
     edits: Annotated[
-        list[str], typer.Option("--edit", help="smile=2; a sum: smile=2,age=-1; smile=1sd: as for ganinv edit.")
+        list[str], typer.Option("--edit", help="smile=2; a sum: smile=2,age=-1; smile=1sd; see ganinv edit.")
     ],
-    out: Annotated[str, typer.Option(help="A folder for the photos, PHOTO@EDIT.png.")],
+    out: Annotated[str, typer.Option(help="Folder for the photos, PHOTO@EDIT.png.")],
     detector: DetectorOption = "dlib",
     landmarks: Landmarks = None,
     setting: Settings = None,
@@ -119,7 +124,7 @@ def retouch(
 ) -> None:
     """Edit the faces of photos: align, invert, edit and paste back, in one go.
 
-    Directions that neither the store has nor the generator comes with are fitted first. Run again, it computes what is missing.
+    Directions that neither the store nor the generator has are fitted first. If run again, computes only what is missing.
 
     Example: ganinv retouch anna.jpg --edit smile=2 --out retouched
     """

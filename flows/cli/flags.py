@@ -49,18 +49,18 @@ if TYPE_CHECKING:
 ENGINE = "tasks.jobs.engine:Engine"
 COMMON = {
     "store": "Root of the store: a folder or any fsspec URL, such as s3://bucket/root.",
-    "generator": "An embedded generator's name, a weight file, or what ganinv import printed.",
-    "labeller": "A shipped one, one of configs/labellers, or a YAML file.",
-    "name": "Of what is written.",
-    "latents": "Which inversions.",
-    "samples": "Which samples.",
-    "edits": "Which edits.",
-    "seed": "Of everything random.",
-    "method": "A method of configs/methods, or a YAML file.",
-    "unit_size": "Images that are worked on and written together.",
-    "distance": "What images are compared with.",
-    "encoders": "NAME=URI: where an encoder is now, by the name that the method gives it, if not where it was.",
-    "needed": "ROLE=URI: what an encoder starts from, such as w_encoder=w.pt.",
+    "generator": "Name of an embedded generator, a weight file, or the folder of an imported generator.",
+    "labeller": "Name of a shipped labeller or of one in configs/labellers, or a YAML file.",
+    "name": "Name of the result in the store.",
+    "latents": "Name of the inversions.",
+    "samples": "Name of the samples.",
+    "edits": "Name of the edits.",
+    "seed": "Random seed.",
+    "method": "Name of a method in configs/methods, or a YAML file.",
+    "unit_size": "Number of images that are computed and written together.",
+    "distance": "Perceptual distance to compare images with.",
+    "encoders": "NAME=URI: current location of an encoder that has moved, by the name that the method uses.",
+    "needed": "ROLE=URI: another encoder that one depends on, such as w_encoder=w.pt.",
 }
 """What is said of a field where its model says nothing."""
 SINGULAR = {"encoders": "--encoder"}

@@ -26,19 +26,17 @@ def render(
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")],
     image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
     edits: Annotated[
-        list[str] | None, typer.Option("--edit", help="smile=2; a sum: smile=2,age=-1; smile=1sd: as for ganinv edit.")
+        list[str] | None, typer.Option("--edit", help="smile=2; a sum: smile=2,age=-1; smile=1sd; see ganinv edit.")
     ] = None,
     strip: Annotated[
-        bool, typer.Option("--strip", help="One picture per image: a line per edit, over strengths.")
+        bool, typer.Option("--strip", help="One picture per image, with a row per edit and a column per strength.")
     ] = False,
     encoder: EncoderPlaces = None,
     needed: NeededPlaces = None,
     generator: GeneratorUri = "portraits-64",
-    labeller: Annotated[
-        str, typer.Option(help="Whose scores are followed for strengths such as 1sd.")
-    ] = "portraits-64",
+    labeller: Annotated[str, typer.Option(help="Labeller that measures strengths such as 1sd.")] = "portraits-64",
 ) -> None:
-    """Render stored inversions to PNG, as they are and edited.
+    """Render stored inversions, and edits of them, as PNG files.
 
     Example: ganinv render pti --store runs/a --out renders --id anna --edit smile=2 --edit age=-1 --strip
     """
@@ -67,7 +65,7 @@ def render(
     },
 )
 def compress(job: Said, engine: Said, as_json: AsJson = False) -> None:
-    """Store inversions again in less room: low rank (--error, --rank), --dtype int8, or both. The source stays.
+    """Store inversions in a smaller form: low rank (--error, --rank), --dtype int8, or both. The source is kept.
 
     Example: ganinv compress pti --store runs/a --to pti-small --error 0.2 --dtype int8
     """
@@ -85,7 +83,7 @@ def editability(
     edits: Annotated[list[str], typer.Option(help="Collections of edits, one per inversion method, evaluated.")],
     out: Annotated[Path, typer.Option(help="Folder for editability.md and a plot per edit.")],
 ) -> None:
-    """What is left of a person along an edit, per inversion method, at an equal change of the attribute.
+    """Compare how well inversion methods preserve a person along an edit, at equal changes of the attribute.
 
     Example: ganinv editability --store runs/a --edits e4e --edits pti --out curves
     (before: ganinv evaluate --store runs/a --latents pti --edits pti --similarity embedded)
@@ -149,18 +147,18 @@ def latents_import(
         typer.Argument(help="projected_w.npz, latents.pt, .npy, or folders of them, such as PTI's embeddings."),
     ],
     store: StoreUrl,
-    name: Annotated[str, typer.Option(help="Of the inversions, in the store.")],
+    name: Annotated[str, typer.Option(help="Name of the inversions in the store.")],
     generator: GeneratorUri = "portraits-64",
     ids: Annotated[
         str | None,
         typer.Option(
-            help="Names for files that have none: a text file with one a line, or the folder of the images that were inverted, "
-            "whose names are taken in order."
+            help="Names for files that contain none: a text file with one name per line, or the folder of the inverted images, "
+            "whose names are used in order."
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store latents in W or W+ that another program wrote, as inversions: to render, edit, fit directions on.
+    """Import latents in W or W+ written by another program, to render, edit or fit directions on them.
 
     Example: ganinv latents import out/projected_w.npz --store runs/a --name projected --generator ffhq.pkl
     """
@@ -178,7 +176,7 @@ def latents_import(
 def latents_export(
     name: Name,
     store: StoreUrl,
-    out: Annotated[str, typer.Option(help="A folder; a path or any fsspec URL.")],
+    out: Annotated[str, typer.Option(help="Output folder: a path or any fsspec URL.")],
     form: Annotated[
         Literal["projected-w", "latents-pt", "latents-npy", "pivots"],
         typer.Option(
@@ -189,7 +187,7 @@ def latents_export(
     ] = "latents-pt",
     generators: Annotated[
         Literal["rosinality", "nvidia", "ganinv", "none"],
-        typer.Option(help="How the tuned generator of each image that has one is written; see ganinv export."),
+        typer.Option(help="Format of the tuned generators; see ganinv export."),
     ] = "rosinality",
     image_id: Annotated[list[str] | None, typer.Option("--id", help="Only these images.")] = None,
     encoder: EncoderPlaces = None,
@@ -197,7 +195,7 @@ def latents_export(
     generator: GeneratorUri = "portraits-64",
     as_json: AsJson = False,
 ) -> None:
-    """Write stored inversions for other programs: w, and the tuned generator where there is one.
+    """Export stored inversions for other programs: w, and tuned generators if there are any.
 
     Example: ganinv latents export pti --store runs/a --out for-pti --format pivots
     """

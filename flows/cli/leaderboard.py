@@ -1,4 +1,4 @@
-"""``ganinv leaderboard run | draw``: methods against each other, before judges that none was trained with."""
+"""``ganinv leaderboard run | draw``: rank methods by judges that none of them was trained with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flows.cli.jobs import run_step
 from flows.cli.options import AsJson, StoreUrl
 from flows.cli.output import show
 
-leaderboard = typer.Typer(help="Methods against each other, judged.", no_args_is_help=True)
+leaderboard = typer.Typer(help="Rank methods by independent judges.", no_args_is_help=True)
 app.add_typer(leaderboard, name="leaderboard")
 
 
@@ -21,20 +21,22 @@ app.add_typer(leaderboard, name="leaderboard")
     leaderboard,
     "tasks.steps.leaderboard_job:LeaderboardJob",
     flags={
-        "methods": Flag("--method", help="Of configs/methods, or a YAML file; may be repeated."),
+        "methods": Flag("--method", help="Name of a method in configs/methods, or a YAML file; may be repeated."),
         "datasets": Flag(
             "--dataset", help="NAME=URL, or NAME.url=URL and NAME.where.split=test; NAME=lfw_subset; may be repeated."
         ),
-        "people": Flag(help="NAME=PATTERN: of a data set, what captures the person in an image's id."),
+        "people": Flag(
+            help="NAME=PATTERN: for a data set, a regular expression that captures the person in an image's id."
+        ),
     },
 )
 def run(
     job: Said,
     engine: Said,
-    page: Annotated[Path | None, typer.Option(help="Folder in which the page is drawn afterwards.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Folder to draw the page in afterwards.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Invert data sets with methods and judge every image. What is there already is kept.
+    """Invert data sets with several methods and judge every image. Existing results are kept.
 
     Example: ganinv leaderboard run --store runs/board --method e4e --method pti --dataset mine=photos --page page
     """
@@ -50,7 +52,7 @@ def run(
 def draw(
     store: StoreUrl,
     out: Annotated[Path, typer.Option(help="Folder for the page, its pictures and its numbers.")] = Path("."),
-    generator: Annotated[str | None, typer.Option(help="Where it is, if not where it was.")] = None,
+    generator: Annotated[str | None, typer.Option(help="Current location of the generator, if it has moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw the page of a store's leaderboard. Example: ganinv leaderboard draw --store runs/board --out docs"""

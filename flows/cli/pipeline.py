@@ -18,16 +18,18 @@ from ganinv.errors import ConfigError
 
 DATASET = "tasks.jobs.dataset:DatasetRef"
 WORKERS = ("tasks.steps.invert",)
-"""What nearly all that workers import hangs on."""
+"""Modules whose import brings in nearly everything that workers need."""
 OF_INVERT = {
-    "dataset.limit": Flag(help="How many images, the first by id."),
-    "name": Flag(help="The method's name by default."),
-    "encoders": Flag("--encoder", help="NAME=URI: where an encoder that the method names is, if not in the store."),
-    "needed": Flag(help="ROLE=URI: what an encoder starts from, such as w_encoder=w.pt."),
-    "start": Flag("--from", help="Latents to continue from, where a method has start: code."),
-    "overrides": Flag("--override", help="A value in place of the method's, such as batch_size=4."),
+    "dataset.limit": Flag(help="Use only this many images, the first by id."),
+    "name": Flag(help="Name of the result; by default the method's."),
+    "encoders": Flag(
+        "--encoder", help="NAME=URI: location of an encoder that the method names, if it is not in the store."
+    ),
+    "needed": Flag(help="ROLE=URI: another encoder that one depends on, such as w_encoder=w.pt."),
+    "start": Flag("--from", help="Latents to start from, for methods with start: code."),
+    "overrides": Flag("--override", help="Override a setting of the method, such as batch_size=4."),
 }
-"""Of ``invert`` and of ``submit``, which is the same elsewhere."""
+"""Flags of ``invert``, and of ``submit``, which runs the same job elsewhere."""
 
 
 @step(
@@ -40,7 +42,7 @@ OF_INVERT = {
     ahead=WORKERS,
 )
 def demo(dataset: Said, engine: Said, store: StoreUrl = "runs/demo") -> None:
-    """Run the whole chain on real portraits and write a report. Run again, it resumes.
+    """Run the whole pipeline on real portraits and write a report. Resumes if run again.
 
     Example: ganinv demo --dataset 'photos/*.jpg' --store runs/mine
     """
@@ -61,7 +63,7 @@ def run(
     engine: Said,
     chain_name: Annotated[str, typer.Argument(help="A chain of configs/chains, or a YAML file.")],
     store: StoreUrl,
-    generator: Annotated[str | None, typer.Option(help="In place of the chain's.")] = None,
+    generator: Annotated[str | None, typer.Option(help="Use this generator instead of the chain's.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a chain as a Prefect flow.
@@ -83,7 +85,7 @@ def run(
 @step(
     app,
     "tasks.steps.sample:SampleJob",
-    flags={"count": Flag(help="How many."), "classes": Flag("--class")},
+    flags={"count": Flag(help="Number of samples."), "classes": Flag("--class")},
     ahead=("tasks.steps.sample",),
 )
 def sample(job: Said, engine: Said, as_json: AsJson = False) -> None:
@@ -91,9 +93,14 @@ def sample(job: Said, engine: Said, as_json: AsJson = False) -> None:
     run_step("tasks.steps.sample:run_sample", job, engine, as_json)
 
 
-@step(app, "tasks.steps.label:LabelJob", flags={"name": Flag(help="Of the new scores.")}, ahead=("tasks.steps.label",))
+@step(
+    app,
+    "tasks.steps.label:LabelJob",
+    flags={"name": Flag(help="Name of the new scores.")},
+    ahead=("tasks.steps.label",),
+)
 def label(job: Said, engine: Said, as_json: AsJson = False) -> None:
-    """Score samples by another labeller. Example: ganinv label --store runs/a --labeller clip-faces --name clip"""
+    """Score samples with another labeller. Example: ganinv label --store runs/a --labeller clip-faces --name clip"""
     run_step("tasks.steps.label:run_label", job, engine, as_json)
 
 
@@ -105,16 +112,20 @@ def label(job: Said, engine: Said, as_json: AsJson = False) -> None:
 def fit(
     job: Said,
     engine: Said,
-    method: Annotated[FitMethod, typer.Option(help="How directions are found.")] = "interfacegan",
+    method: Annotated[FitMethod, typer.Option(help="Method that finds the directions.")] = "interfacegan",
     estimator: Annotated[
-        Literal["svc", "linear-svc", "logistic", "ridge"] | None, typer.Option(help="Of boundaries: svc by default.")
+        Literal["svc", "linear-svc", "logistic", "ridge"] | None,
+        typer.Option(help="Classifier or regression for boundaries; svc by default."),
     ] = None,
-    tails: Annotated[float | None, typer.Option(help="Share of the samples in each: 0.1 by default.")] = None,
+    tails: Annotated[
+        float | None, typer.Option(help="Share of the samples used at each end of the scores; 0.1 by default.")
+    ] = None,
     components: Annotated[
-        int | None, typer.Option(help="How many; of interfacegan: principal components beside, 10 by default.")
+        int | None,
+        typer.Option(help="Number of components. With interfacegan: principal components to add, 10 by default."),
     ] = None,
     space: Annotated[
-        Literal["z", "w", "w+"] | None, typer.Option(help="Of boundaries: w by default; w+ for inverted images.")
+        Literal["z", "w", "w+"] | None, typer.Option(help="Space of boundaries; w by default, w+ for inverted images.")
     ] = None,
     setting: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Any other setting of the method, such as layers.")
@@ -143,28 +154,26 @@ def _methods(method: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
     flat=("dataset",),
     made={"recipe": ("--set", "--steps")},
     flags={
-        "dataset.url": Flag(help="Real images: mixed in, or, for a generator, all there is."),
-        "name": Flag(
-            help="Of what it makes, in the store, where methods find an inverter; the recipe's kind by default."
-        ),
-        "needed": Flag(help="ROLE=URI: what it starts from, in place of what the recipe names."),
+        "dataset.url": Flag(help="Real images to train on; an encoder mixes them with generated ones."),
+        "name": Flag(help="Name of the result in the store, by which methods find it; by default the recipe's kind."),
+        "needed": Flag(help="ROLE=URI: a network it depends on, instead of the one in the recipe."),
     },
 )
 def train(
     job: Said,
     engine: Said,
     recipe: Annotated[str, typer.Argument(help="A recipe of configs/training, or a YAML file.")],
-    steps: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps, instead of the recipe's.")] = None,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A value in place of the recipe's, such as optimizer.lr=0.01."),
+        typer.Option("--set", help="Override a setting of the recipe, such as optimizer.lr=0.01."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Take two steps, say what the training would cost, and write nothing.")
+        bool, typer.Option("--dry-run", help="Take two steps, estimate the cost of the training, and write nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train an inverter or a generator by a recipe. Killed, and run again, it resumes from its last checkpoint.
+    """Train an encoder or a generator from a recipe. Resumes from its last checkpoint if run again.
 
     Example: ganinv train portraits-64-e4e --store runs/a --dataset portraits.parquet --where split=train
     """
@@ -183,10 +192,10 @@ def train(
 def invert(
     job: Said,
     engine: Said,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would cost; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate the cost; write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Invert a data set. Run again, it computes only what is missing.
+    """Invert a data set. If run again, computes only what is missing.
 
     Example: ganinv invert --store runs/a --dataset 'photos/*.png' --method pti
     """
@@ -212,16 +221,20 @@ def invert(
     app,
     "tasks.steps.fill:FillJob",
     flat=("dataset",),
-    flags={**OF_INVERT, "dataset.url": Flag(argument=True), "name": Flag(help="<method>-filled by default.")},
+    flags={
+        **OF_INVERT,
+        "dataset.url": Flag(argument=True),
+        "name": Flag(help="Name of the result; by default <method>-filled."),
+    },
     ahead=WORKERS,
 )
 def fill(
     job: Said,
     engine: Said,
-    out: Annotated[str | None, typer.Option(help="A folder for the filled images, <image id>.png.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder for the filled images, <image id>.png.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fill what is missing of images by any method. What is known stays as it is, to the bit.
+    """Fill missing regions of images with any method. Known pixels stay exactly as they are.
 
     Example: ganinv fill 'photos/*.png' --store runs/a --masks masks --method invertfill --out filled
     """
@@ -254,30 +267,32 @@ def edit(
         typer.Option(
             "--edit",
             help="smile=2; a sum: smile=2,age=-1; rows 0 to 3: smile(0-3)=2; version 3: smile@3=2; E(v1,0-3)=2; "
-            "smile=1sd, or yaw=10score: as strong as changes the score by so much, image by image",
+            "smile=1sd or yaw=10score: find the strength that changes the score by this much, image by image",
         ),
     ] = None,
-    condition: Annotated[list[str] | None, typer.Option(help="Directions to hold still.")] = None,
+    condition: Annotated[list[str] | None, typer.Option(help="Directions along which the edit must not move.")] = None,
     trust: Annotated[
         list[str] | None,
-        typer.Option(help="Imported directions whose generator was only stated, to apply all the same."),
+        typer.Option(help="Apply these imported directions although their generator was not verified."),
     ] = None,
-    segment: Annotated[
-        str | None, typer.Option(help="The one segment that is edited, of codes that have some.")
-    ] = None,
+    segment: Annotated[str | None, typer.Option(help="Edit only this segment, for codes that have segments.")] = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(help="An image whose attributes are taken over, beside edits or in place of them."),
+        typer.Option(help="An image to copy attributes from, with or instead of --edit."),
     ] = None,
     attributes: Annotated[
-        str, typer.Option(help="Which, with commas: smile,glasses; all that the editor knows by default.")
+        str,
+        typer.Option(
+            help="Attributes to copy, separated by commas: smile,glasses; by default all that the editor knows."
+        ),
     ] = "",
     editor: Annotated[
-        str, typer.Option(help="The editor that was trained for it: ganinv train portraits-64-reference-editor.")
+        str,
+        typer.Option(help="The editor that copies them; train one with ganinv train portraits-64-reference-editor."),
     ] = "reference-editor",
     as_json: AsJson = False,
 ) -> None:
-    """Apply directions to stored inversions, or take attributes over from another image.
+    """Apply directions to stored inversions, or copy attributes from another image.
 
     Example: ganinv edit --store runs/a --latents pti --edit 'smile(0-7)=2' --edit age=1sd,glasses=1
 
@@ -314,10 +329,10 @@ def evaluate(job: Said, engine: Said, as_json: AsJson = False) -> None:
     app,
     "tasks.steps.report:ReportJob",
     engine=False,
-    flags={"latents": Flag(help="One for each method; all by default.")},
+    flags={"latents": Flag(help="Inversions to show, one collection per method; all by default.")},
 )
 def report(job: Said, as_json: AsJson = False) -> None:
-    """Write one HTML of what is in the store. Example: ganinv report --store runs/a --latents pti --edits edits"""
+    """Write an HTML report on the store. Example: ganinv report --store runs/a --latents pti --edits edits"""
     from ganinv.store import open_store
 
     latents = job.given.get("latents") or open_store(job.given["store"]).list("latents")

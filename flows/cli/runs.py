@@ -1,4 +1,4 @@
-"""Commands on runs: ``ganinv submit``, ``runs``, ``logs``, ``cancel``; and ``status``, which asks the storage alone."""
+"""Commands on runs: ``ganinv submit``, ``runs``, ``logs``, ``cancel``; and ``status``, which needs only the storage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flows.cli.pipeline import OF_INVERT, WORKERS
 from ganinv.errors import ConfigError
 
 RunName = Annotated[
-    str, typer.Argument(help="A name or an id that ganinv runs lists; the beginning of an id is enough.")
+    str, typer.Argument(help="Name or id of a run, as listed by ganinv runs; the first characters of an id suffice.")
 ]
 
 
@@ -34,10 +34,12 @@ RunName = Annotated[
 def submit(
     job: Said,
     engine: Said,
-    to: Annotated[str | None, typer.Option(help="A deployment, such as invert; without it the flow runs here.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="A deployment, such as invert. Without it, the flow runs in this process.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Invert a data set as a Prefect flow: on a server's deployment with --to, else in this process.
+    """Invert a data set as a Prefect flow: with --to in a deployment on a server, else in this process.
 
     Example: ganinv submit s3://bucket/photos --store s3://bucket/store --method pti --to invert
     """
@@ -87,7 +89,7 @@ def runs(
     deployment: Annotated[str | None, typer.Option(help="Only runs of this deployment.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List runs, the newest first. Example: ganinv runs --state running"""
+    """List runs, newest first. Example: ganinv runs --state running"""
     from flows.runs import list_runs
 
     found = list_runs(limit, state, deployment)
@@ -106,7 +108,7 @@ def runs(
 @app.command()
 def logs(
     run: RunName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print what a run logged. Example: ganinv logs brave-otter --follow"""
@@ -134,7 +136,7 @@ def cancel(
     wait: Annotated[float, typer.Option(help="Seconds to wait until it has stopped.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Stop a run. What it finished stays; submitted again, it resumes there. Example: ganinv cancel brave-otter"""
+    """Stop a run. Finished work is kept; submitted again, the run resumes. Example: ganinv cancel brave-otter"""
     from flows.runs import cancel as stop
 
     stopped = stop(run, wait)
@@ -156,7 +158,7 @@ def status(
     url: Annotated[str, typer.Argument(help="A store, or a collection in it: s3://bucket/store/latents/pti.")],
     as_json: AsJson = False,
 ) -> None:
-    """How far runs came: done, failed, left, rate, time left. Asks the storage alone, so runs of other machines too.
+    """Show the progress of runs: done, failed, left, rate, time left. Needs only the storage, so it works for runs elsewhere too.
 
     Example: ganinv status s3://bucket/store/latents/pti
     """

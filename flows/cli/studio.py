@@ -1,4 +1,4 @@
-"""``ganinv studio``: inversions looked at and edited in a browser."""
+"""``ganinv studio``: browse and edit inversions in a browser."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from flows.cli.options import EncoderPlaces, GeneratorUri, NeededPlaces
 def studio(
     store: Annotated[str, typer.Argument(help="A folder or fsspec URL with inversions and directions.")],
     host: Annotated[
-        str, typer.Option(help="The address to serve on. Any but this machine's own needs a password.")
+        str, typer.Option(help="Address to serve on. Any address other than loopback needs a password.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to serve on.", min=1, max=65535)] = 7860,
+    port: Annotated[int, typer.Option(help="Port to serve on.", min=1, max=65535)] = 7860,
     password_file: Annotated[
         Path | None,
-        typer.Option(help="A file with the password, for user ganinv; else it is in GANINV_STUDIO_PASSWORD, if any."),
+        typer.Option(help="File with the password of user ganinv; by default, GANINV_STUDIO_PASSWORD is used."),
     ] = None,
     encoder: EncoderPlaces = None,
     needed: NeededPlaces = None,
     generator: GeneratorUri = "portraits-64",
 ) -> None:
-    """Browse inversions, pull sliders, compare methods, bring photos of your own, and save edits, in a browser.
+    """Browse inversions, edit them with sliders, compare methods and invert your own photos, in a browser.
 
     Example: ganinv studio runs/demo
     """

@@ -33,30 +33,30 @@ if TYPE_CHECKING:
     from ganinv.weights.inspection import Inspection
 
 Weights = Annotated[
-    str, typer.Argument(help="A file, a folder in our format, any fsspec URL, or a name of the catalogue.")
+    str, typer.Argument(help="A file, a folder in ganinv's format, any fsspec URL, or a name from the catalogue.")
 ]
-Sha256 = Annotated[str | None, typer.Option(help="Refuse a file that hashes to anything else.")]
+Sha256 = Annotated[str | None, typer.Option(help="Refuse the file unless it has this hash.")]
 CatalogueFile = Annotated[
-    Path | None, typer.Option("--catalogue", help="A YAML file of your own, in the form of configs/catalogue.yaml.")
+    Path | None, typer.Option("--catalogue", help="Your own catalogue, a YAML file like configs/catalogue.yaml.")
 ]
 EncoderType = Annotated[
-    str | None, typer.Option(help="Published class of an encoder that does not name it: Encoder4Editing, ...")
+    str | None, typer.Option(help="Published class of the encoder, if the file does not name it: Encoder4Editing, ...")
 ]
 
 
 @app.command()
 def inspect(
     weights: Weights,
-    network: Annotated[Literal["G_ema", "G", "D"] | None, typer.Option(help="Which network of the file.")] = None,
+    network: Annotated[Literal["G_ema", "G", "D"] | None, typer.Option(help="Network to read from the file.")] = None,
     grid: Annotated[Path | None, typer.Option(help="Write a sheet of samples to this PNG.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
-    truncation_psi: Annotated[float, typer.Option(help="Of the samples.")] = 0.7,
+    seed: Annotated[int, typer.Option(help="Random seed of the samples.")] = 0,
+    truncation_psi: Annotated[float, typer.Option(help="Truncation of the samples.")] = 0.7,
     encoder_type: EncoderType = None,
     sha256: Sha256 = None,
     catalogue: CatalogueFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a weight file is. Nothing in it runs. What is neither a generator nor an encoder ends in exit code 2.
+    """Describe a weight file, without running anything in it. Exit code 2 if it is neither a generator nor an encoder.
 
     Example: ganinv inspect stylegan2-ffhq-512x512.pkl --grid samples.png
     """
@@ -82,20 +82,24 @@ def inspect(
 @app.command("import")
 def import_(
     weights: Weights,
-    name: Annotated[str | None, typer.Option(help="In the store; the catalogue's or the file's by default.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name in the store; by default that of the catalogue or the file.")
+    ] = None,
     store: StoreUrl = "runs/weights",
     only: Annotated[
-        Literal["generator", "encoder"] | None, typer.Option(help="Of an encoder checkpoint, this part alone.")
+        Literal["generator", "encoder"] | None, typer.Option(help="Import only this part of an encoder checkpoint.")
     ] = None,
-    network: Annotated[Literal["G_ema", "G"] | None, typer.Option(help="Which generator of the file.")] = None,
-    generator: Annotated[str | None, typer.Option(help="Bind an encoder to this one, not to its own decoder.")] = None,
+    network: Annotated[Literal["G_ema", "G"] | None, typer.Option(help="Generator to read from the file.")] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="Bind the encoder to this generator instead of its own decoder.")
+    ] = None,
     encoder_type: EncoderType = None,
     needed: NeededPlaces = None,
     sha256: Sha256 = None,
     catalogue: CatalogueFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a generator, or a published encoder, to a store. Run again, it finds everything there.
+    """Import a generator or a published encoder into a store. If run again, it changes nothing.
 
     Example: ganinv import ffhq-1024 --store runs/mine
     """
@@ -138,14 +142,14 @@ def export(
             "only, clamps are lost. nvidia: state dicts with NVIDIA's names; not a pickle that its programs open."
         ),
     ] = "ganinv",
-    network: Annotated[Literal["G_ema", "G"] | None, typer.Option(help="Which generator of the file.")] = None,
+    network: Annotated[Literal["G_ema", "G"] | None, typer.Option(help="Generator to read from the file.")] = None,
     half: Annotated[bool, typer.Option(help="Store float16, which rounds the weights.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Overwrite what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
     sha256: Sha256 = None,
     catalogue: CatalogueFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a generator for other programs.
+    """Export a generator for other programs.
 
     Example: ganinv export runs/mine/generators/ffhq-1024 ffhq.pt --format rosinality
     """
@@ -179,7 +183,7 @@ def catalogue_(catalogue: CatalogueFile = None, as_json: AsJson = False) -> None
 
 
 def _fetched(weights: str, sha256: str | None, catalogue: Path | None) -> Source:
-    """What was asked for, in the cache if it is remote. The licence is told before anything is downloaded."""
+    """The requested weights, in the cache if they are remote. The licence is shown before anything is downloaded."""
     from ganinv.generators.catalogue import find_source
     from ganinv.weights.importing import fetch_source
 
@@ -197,7 +201,7 @@ def _fetched(weights: str, sha256: str | None, catalogue: Path | None) -> Source
 
 @contextlib.contextmanager
 def _progress(url: str) -> Iterator[Report]:
-    """A bar on the error stream, once there is something to show."""
+    """A progress bar on the error stream, once there is something to show."""
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     bar = Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True))
     task = bar.add_task(url.rpartition("/")[2][:40], total=None)
@@ -226,7 +230,7 @@ def _write_grid(grid: Path, source: Source, found: Inspection, network: str | No
 
 
 def _show_facts(found: Inspection) -> None:
-    """One fact a line; what is empty is left out."""
+    """One fact per line, without empty ones."""
     _print(f"[bold]{escape(found.summary)}[/]")
     facts: dict[str, Any] = {"file": {"bytes": found.size, "sha256": found.sha256}}
     if found.networks:
@@ -247,7 +251,7 @@ def _show_facts(found: Inspection) -> None:
 
 
 def _told(value: Any) -> str:
-    """A fact on one line; "" when there is nothing to tell."""
+    """A fact on one line; "" if there is nothing to show."""
     if isinstance(value, dict):
         inner = {key: f"({_told(v)})" if isinstance(v, dict) else f"{_told(v)}" for key, v in value.items() if _told(v)}
         return ", ".join(f"{key} {text}" for key, text in inner.items())

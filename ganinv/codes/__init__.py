@@ -1,1 +1,1 @@
-"""A code: what an image is inverted to. ``code.py`` has the noun, the others its parts."""
+"""The result of an inversion. ``code.py`` has ``Code``, the other modules its parts."""

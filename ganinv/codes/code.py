@@ -29,9 +29,9 @@ __all__ = ["Code", "Delta", "Feature", "HeadCode", "LowRank", "Masked", "Segment
 class Code:
     """A batch of B inverted (or sampled) images.
 
-    ``w`` is all that a code needs. The rest are extras; without one the generator does what it always does. Their
-    tensors have a leading dimension of B, or of 1 when the batch shares them. Layers are named as in
-    ``Generator.style_names`` (``convs.3``, ``torgbs.1``), convolutions are counted from k = 0, r is a layer's resolution.
+    A code needs only ``w``. All other fields are extras; without an extra, the generator behaves as usual. Their tensors have
+    a leading dimension of B, or of 1 when the batch shares them. Layers are named as in ``Generator.style_names``
+    (``convs.3``, ``torgbs.1``), convolutions are counted from k = 0, r is a layer's resolution.
 
     Args:
         w: [B, num_ws, w_dim]. W when all rows are equal, W+ when they are not.
@@ -51,7 +51,7 @@ class Code:
             ``block[k]`` (even k) after the toRGB of its resolution took its copy.
         segments: latents for regions of the image, composited by masks; all other extras hold for each of them
             (ChunkyGAN, Subrtova et al. 2022).
-        z: [B, z_dim], what w was mapped from, for edits in Z; ``w`` may have been refined since. Nothing renders it.
+        z: [B, z_dim], the latent that w was mapped from, for edits in Z; ``w`` may have been refined since. Never rendered.
     """
 
     w: Tensor
@@ -78,7 +78,7 @@ class Code:
 
     @property
     def plain(self) -> bool:
-        """True when there is nothing beside ``w``."""
+        """True if there is nothing besides ``w``."""
         maps = (self.noise, self.styles, self.weights, self.padding, self.style_values, self.scales, self.features)
         return self.const is None and self.segments is None and not any(maps)
 
@@ -108,7 +108,7 @@ class Code:
         return replace(self, w=w)
 
     def segment(self, segment: str | int) -> Code:
-        """The whole image of which one segment, by name or number, shows its part: a code without segments.
+        """One segment, by name or number, as a code without segments: the whole image that the segment shows a part of.
 
         Raises:
             ConfigError: there is no such segment.
@@ -135,9 +135,9 @@ class Code:
 
     @staticmethod
     def cat(codes: Sequence[Code]) -> Code:
-        """Concatenate along the batch. A code without an extra that another one has gets one that changes nothing:
-        a zero offset, a replacement with the mask 0, or one segment that is the whole image. So the batch renders what
-        its codes render alone.
+        """Concatenate along the batch. If only some codes have an extra, the others get one without effect:
+        a zero offset, a replacement with the mask 0, or one segment that is the whole image. The batch therefore renders
+        exactly what its codes render alone.
 
         Raises:
             ValueError: no codes, or codes of generators of different shapes.

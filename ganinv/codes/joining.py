@@ -53,7 +53,7 @@ def join_offsets(values: Sequence[Tensor | None], sizes: Sizes) -> Tensor | None
 
 
 def join_masked(values: Sequence[Tensor | Masked | None], sizes: Sizes) -> Tensor | Masked | None:
-    """Things that take a place: the missing ones get the mask 0."""
+    """Replacements: the missing ones get the mask 0."""
     parts = [None if v is None else masked(v) for v in values]
     if all(p is None for p in parts):
         return None
@@ -118,12 +118,12 @@ def join_segments(values: Sequence[Segments | None], sizes: Sizes) -> Segments |
 
 
 def join_z(values: Sequence[Tensor | None], sizes: Sizes) -> Tensor | None:
-    """What the latents were mapped from: only of codes that all have it, for nothing can replace it."""
+    """The latents in Z, if all codes have one; there is no neutral value for the others."""
     return None if any(v is None for v in values) else _stack(values, sizes, fill=0.0)
 
 
 def _stack(values: Sequence[Tensor | None], sizes: Sizes, fill: float) -> Tensor:
-    """Concatenate along the batch: what a code shares is repeated for it, what it lacks is ``fill``."""
+    """Concatenate along the batch: shared tensors are repeated, missing ones are ``fill``."""
     present = [v for v in values if v is not None]
     first = present[0]
     if len(first) == 1 and all(v is first for v in values):

@@ -77,7 +77,7 @@ def dense(delta: Delta, shape: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Masked:
-    """Something that holds where ``mask`` is 1.
+    """A value that applies where ``mask`` is 1.
 
     Args:
         value: [B or 1, ...].
@@ -104,7 +104,7 @@ class Masked:
 
 
 def masked(value: Tensor | Masked) -> Masked:
-    """A bare tensor is one that holds everywhere."""
+    """As ``Masked``; a bare tensor applies everywhere."""
     return Masked(value) if isinstance(value, Tensor) else value
 
 

@@ -123,15 +123,14 @@ class Segments:
         return Segments(pick(self.masks), pick(self.w), styles, self.background, tuple(names))
 
     def whole(self) -> Segments:
-        """One segment in the place of the first, of the whole image, with the code's own latent: it changes nothing."""
+        """A single segment, the whole image, with the code's own latent: it changes nothing."""
         masks = torch.zeros_like(self.masks[:1])
         masks[:, 0] = 1
         return Segments(masks, torch.zeros_like(self.w[:1]), names=self.names)
 
 
 def sequential_sum(values: Tensor) -> Tensor:
-    """The sum over dimension 1, one after the other: empty segments then change no bit, which a tree of sums would not
-    promise."""
+    """The sum over dimension 1 in order, so that empty segments change no bit; a tree of sums would not guarantee that."""
     return reduce(torch.add, values.unbind(1))
 
 

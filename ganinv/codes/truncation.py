@@ -19,7 +19,7 @@ from ganinv.codes.code import Code, Delta, HeadCode, LowRank
 
 @dataclass(frozen=True)
 class Compressed:
-    """What became of one weight offset.
+    """How one weight offset was compressed.
 
     Args:
         name: as in ``Code``: ``weights.convs.3.weight``, ``scales.convs.1.weight``.
@@ -36,7 +36,7 @@ class Compressed:
 
 
 def compress(code: Code, *, error: float | None = None, rank: int | None = None) -> tuple[Code, list[Compressed]]:
-    """The code with low-rank weight offsets (``weights`` and ``scales``), and what that did to each of them.
+    """Make the weight offsets (``weights`` and ``scales``) of a code low-rank. Returns the code and what that did to each offset.
 
     Args:
         error: bound of the relative Frobenius error of each tensor of each image: the smallest rank that keeps it.

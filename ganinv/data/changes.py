@@ -1,12 +1,12 @@
-"""What became of the images of an earlier run: the same, changed, moved or gone. Nothing is taken for the same by its name alone.
+"""Compare a data set with that of an earlier run: images are the same, changed, moved or gone, never judged by name alone.
 
-A listing tells of most images that they are what they were, by the version of their file (ETag, or size and times). Of the
-others the content decides: they are read, and the sha256 of what is there is compared with that of the stored row.
+For most images the listing shows that they are unchanged, by the version of their file (ETag, or size and times). The others
+are read, and the sha256 of their content is compared with that of the stored row.
 
-- Another content in the same place is *changed*: it is computed again under its id.
-- The content of an image that is gone, in a new place, is *moved*: it keeps its id and its row.
-- Rows of Parquet without an id column have no name but their number. Their content goes before their place: rows that were
-  put in another order, or behind new ones, keep their ids.
+- New content in the same place is *changed*: it is computed again under its id.
+- The content of a disappeared image in a new place is *moved*: it keeps its id and its row.
+- Rows of Parquet without an id column are identified only by their number. For them content counts before place: rows that
+  were reordered, or pushed back by new ones, keep their ids.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Changes:
     """Ids of planned images.
 
     Args:
-        changed: their place has another content than their row is of.
-        moved: their content is in another place.
-        replaced: their image is gone, and its content is now that of one that changed.
-        mended: shards that could not be read, and can be now.
-        computed: an earlier run found them changed, and their rows are of what is there now.
-        read: how many images were read to know this.
+        changed: images whose content differs from that of their row.
+        moved: images whose content is now in another place.
+        replaced: images that disappeared, and whose content is now that of a changed one.
+        mended: shards that could not be read before, and now can.
+        computed: images that an earlier run found changed, and whose rows are up to date by now.
+        read: how many images were read to find this out.
     """
 
     changed: frozenset[str] = frozenset()
@@ -58,7 +58,7 @@ class Changes:
 
 
 class Known(Protocol):
-    """What an earlier run noted."""
+    """The records of an earlier run."""
 
     def planned(self) -> Sequence[str]:
         """All ids of its plan."""

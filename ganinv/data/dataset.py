@@ -47,12 +47,12 @@ def open_dataset(
     Args:
         url: a folder (with everything below it), a glob, an image, tar shards (``*.tar``, not compressed) or Parquet
             files, as a path or any fsspec URL.
-        image_column: the Parquet column of images, where it cannot be guessed.
+        image_column: the Parquet column of images, if it cannot be found by its type.
         id_column: the Parquet column of ids, ``face_id``, ``image_id`` or ``id`` by default; ``none`` numbers the rows.
         where: Parquet column -> value; only rows that have all of them are kept.
         limit: keep only this many images, the first by id.
-        known: what an earlier run noted: its images keep their ids, and those of which the listing cannot tell whether they
-            are what they were are read (``Dataset.changes``).
+        known: records of an earlier run. Its images keep their ids; images that may have changed according to the listing are
+            read and compared (``Dataset.changes``).
         storage_options: what fsspec's file system takes.
 
     Raises:
@@ -82,8 +82,8 @@ class LoadedBatch:
         ids: their B ids.
         sha256: hex digests of their B files, as stored.
         errors: one for each image that is not here.
-        ignored: what of the files was ignored (``colour profile``: a damaged one) -> in how many.
-        photos: the same images at a larger size, where somebody asked for it.
+        ignored: parts of files that were ignored, such as a damaged ``colour profile`` -> in how many files.
+        photos: the same images at a larger size, if requested.
     """
 
     images: Tensor
@@ -96,7 +96,8 @@ class LoadedBatch:
 
 @dataclass(frozen=True)
 class Photo:
-    """One image as its file has it: upright, RGB in sRGB. ``sha256``: hex digest of the file; ``ignored``: what of it was."""
+    """One image as its file has it: upright, RGB in sRGB. ``sha256``: hex digest of the file; ``ignored``: parts of it that
+    were."""
 
     image_id: str
     image: Image.Image
@@ -109,8 +110,8 @@ class Dataset:
     """Images by id. Pickles, so a worker can get it whole; ``sources`` is sorted by id.
 
     Args:
-        left_out: what the place has besides, counted.
-        changes: since the run that ``known`` told of.
+        left_out: counts of other files there.
+        changes: changes since the run of ``known``.
     """
 
     place: Place
@@ -127,8 +128,8 @@ class Dataset:
         return len(self.sources)
 
     def forget(self) -> None:
-        """Let go of all sources, once an index has them (``ganinv.data.index``): of ten million images they are a gigabyte, and
-        a run that takes days needs none of them. The data set is empty then."""
+        """Discard all sources once an index has them (``ganinv.data.index``): for ten million images they take a gigabyte, and a
+        run of several days does not need them. The data set is empty afterwards."""
         self.__dict__.pop("ids", None)
         if isinstance(self.sources, dict | Listing):
             self.sources.clear()
@@ -164,7 +165,7 @@ class Dataset:
         return LoadedBatch(stacked, batch.ids, batch.sha256, batch.errors, dict(ignored))
 
     def photos(self, ids: Sequence[str]) -> Iterator[Photo | RowError]:
-        """Read a batch, then decode one image after the other as it is, in the order of ``ids``; an error for a bad one.
+        """Read a batch, then decode one image after another at its own size, in the order of ``ids``; an error for a bad one.
 
         Raises:
             DataError: an unknown id, or storage that fails for every image alike (worth a retry).

@@ -1,4 +1,4 @@
-"""What kind of data set is at a URL, and its images."""
+"""Find out which kind of data set is at a URL, and list its images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The identity of an image: its place in the data set gives it its id, which it keeps once planned, whatever images come later.
+"""The identity of an image: its id is derived from its place in the data set, and once planned never changes.
 
 A *key* is the place: the path within the data set, and for shards the member or row in it. An id is made from the key alone:
 
@@ -8,7 +8,7 @@ A *key* is the place: the path within the data set, and for shards the member or
     train-00000.parquet, image_id p     p                 (``train-00000/p`` where another file has a ``p`` too)
     train/00003.tar, cut                train/00003.tar   (of the shard itself)
 
-Where two newcomers would have one id, both get longer names; where one has it already, the newcomer alone.
+If two new images would have the same id, both get longer names; if an existing image has it, only the new one does.
 """
 
 from __future__ import annotations

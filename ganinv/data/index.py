@@ -1,7 +1,7 @@
-"""Where the images of a run are, as Parquet files: listed once by the process that plans, read bit by bit by the workers.
+"""The index of a run's images, as Parquet files: written once by the process that plans, read in small pieces by the workers.
 
-Listing a million files takes a thousand calls, and the headers of tar shards as many as there are shards; five hundred workers
-that each did it would spend more than the work itself. Images that come later have an index of their own beside the first.
+Listing a million files takes a thousand calls, and the headers of tar shards one call per shard; if five hundred workers each
+did that, it would cost more than the work itself. Images added later have an additional index.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ganinv.store.retrying import with_retries
 T = TypeVar("T")
 
 GROUP = 2048
-"""Rows that are read at once: a few units, in some ten kilobytes."""
+"""Rows read at once: a few units, some ten kilobytes."""
 _TEXT, _NUMBERS = ("uri", "path", "column", "key", "version", "fault"), ("offset", "length", "row")
 _SCHEMA = pa.schema(
     [("image_id", pa.string()), *((n, pa.string()) for n in _TEXT), *((n, pa.int64()) for n in _NUMBERS)]
@@ -45,11 +45,11 @@ def write_index(
     ids: Iterable[str],
     instead: Mapping[str, SourceRef] | None = None,
 ) -> None:
-    """Write into ``folder`` where those of ``ids`` are of which the indexes there say nothing, or something else. A file that is
-    there never changes: of an image that is in several the newest holds.
+    """Write an index into ``folder`` of those of ``ids`` that the existing indexes lack or place elsewhere. Existing files never
+    change: of an image in several, the newest entry holds.
 
     Args:
-        instead: sources that take the place of the data set's, or that it does not have.
+        instead: sources that replace those of the data set, or that it lacks.
     """
     sources: Mapping[str, SourceRef] = dict(in_order(dataset.sources)) | dict(instead) if instead else dataset.sources
     ids = sorted(ids)
@@ -68,7 +68,7 @@ def write_index(
 
 
 def _has(ordered: Sequence[str], image_id: str) -> bool:
-    """A set of a million ids would be more than all that is written of them."""
+    """Without a set of a million ids, which would be larger than everything written about them."""
     place = bisect_left(ordered, image_id)
     return place < len(ordered) and ordered[place] == image_id
 
@@ -100,7 +100,7 @@ class SourceIndex:
         return bool(self._files)
 
     def load(self, ids: Sequence[str], resolution: int, *, nearest: bool = False) -> LoadedBatch:
-        """As ``Dataset.load``. An image that no index has was gone before it was listed: an error as of a missing file."""
+        """As ``Dataset.load``. An image that no index has disappeared before it was listed: an error, as for a missing file."""
         some = self.dataset(ids)
         loaded = some.load([i for i in ids if i in some.sources], resolution, nearest=nearest)
         return replace(loaded, errors=[*loaded.errors, *self._gone(ids, some)])

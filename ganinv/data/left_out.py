@@ -1,4 +1,4 @@
-"""What a data set has and a run does not use: counted, with the reason, so that nothing is missing in silence."""
+"""Files of a data set that a run does not use, counted by reason, so that nothing is skipped silently."""
 
 from __future__ import annotations
 

@@ -27,13 +27,13 @@ class SourceRef:
     """One image: a file, a byte range of a tar, or a row of a Parquet file.
 
     Args:
-        uri: for people and the ``source_uri`` column; ``#member`` or ``#row`` names what is inside a file.
+        uri: for display and the ``source_uri`` column; ``#member`` or ``#row`` refers to an image inside a file.
         path: the file as its file system knows it.
         offset, length: byte range of a tar member; a plain file has its length only.
         row, column: place in a Parquet file.
         key: its place within the data set, which names it (``ganinv.data.identity``); empty in indexes of older versions.
-        version: of the file when it was listed; another content has another one. None if the storage tells nothing.
-        fault: of a shard that cannot be read: why. It stands for the images that would be in it.
+        version: of the file when it was listed; changes with the content. None if the storage provides none.
+        fault: why a shard cannot be read. The source then represents the images that would be in it.
     """
 
     uri: str

@@ -15,7 +15,7 @@ class Listed:
 
     Args:
         size: in bytes.
-        version: text that is another one when the content is, as far as a listing tells: an ETag, or size and times.
+        version: text that changes with the content, as far as a listing shows: an ETag, or size and times.
     """
 
     size: int
@@ -25,8 +25,8 @@ class Listed:
 def files_below(folder: str, depth: int | None, left: LeftOut) -> tuple[dict[str, Listed], list[str]]:
     """(path -> file, unsorted; folders that were not entered because they lie deeper than ``depth``).
 
-    Hidden files and folders are left out. A linked folder is entered after all others and once, wherever it leads; one that
-    leads to a folder above itself, or to one that is read anyway, is not.
+    Hidden files and folders are left out. A linked folder is entered once, after all others; one that leads to a parent
+    folder, or to a folder that is read anyway, is not entered.
     """
     found: dict[str, Listed] = {}
     deeper: list[str] = []

@@ -16,7 +16,7 @@ _SHA256 = r"^[0-9a-f]{64}$"
 
 
 class Licence(StrictModel):
-    """What the maker of some weights allows. ``summary``: one sentence. ``source``: where the maker publishes them."""
+    """The licence of some weights. ``summary``: one sentence. ``source``: where the maker publishes them."""
 
     name: str
     summary: str
@@ -59,8 +59,8 @@ class PublishedGenerator:
     """A published generator.
 
     Attributes:
-        resolution, family: what the file must turn out to be.
-        sha256: what it must hash to; None when that is not known.
+        resolution, family: those that the file must have.
+        sha256: the hash that the file must have; None if it is not known.
     """
 
     name: str
@@ -88,7 +88,7 @@ def load_catalogue(path: str | Path | None = None) -> dict[str, PublishedGenerat
 
 @dataclass(frozen=True)
 class Source:
-    """Weights that somebody asked for. ``entry``: of the catalogue, where they were asked for by its name."""
+    """Requested weights. ``entry``: their entry in the catalogue, if they were requested by its name."""
 
     url: str
     sha256: str | None = None
@@ -99,7 +99,7 @@ def find_source(asked: str, *, sha256: str | None = None, catalogue: str | Path 
     """A name of the catalogue, or anything else as it is: a path, a URL, the name of an embedded generator.
 
     Args:
-        sha256: what the file must hash to; wins over the catalogue's.
+        sha256: the hash that the file must have; overrides the catalogue's.
 
     Raises:
         ConfigError: ``sha256`` is not a sha256, or the catalogue cannot be read.
@@ -112,7 +112,7 @@ def find_source(asked: str, *, sha256: str | None = None, catalogue: str | Path 
 
 
 def catalogue_hint(asked: str) -> str:
-    """What to say to somebody who asked for weights that are not there; "" when the catalogue has nothing like it."""
+    """A hint for an error about missing weights; "" if the catalogue has nothing similar."""
     names = sorted(load_catalogue())
     if asked in names:
         return f". The catalogue has one of this name; bring it to a store with: ganinv import {asked}"

@@ -19,8 +19,8 @@ class GeneratorConfig(BaseModel):
             resolution; ``orig`` and ``resnet`` have one toRGB at the end, ``resnet`` adds a 1x1 branch past each block.
         num_fp16_res: how many of the highest resolutions may run in float16 (stylegan2-ada). They do so only at the
             generator's precision ``native-float16``.
-        conv_clamp: limit on the magnitude of what each convolution and toRGB gives; None for no limit. It holds in
-            every precision, as in the files that were trained with it.
+        conv_clamp: limit on the magnitude of the output of each convolution and toRGB; None for no limit. It applies in
+            every precision, as in the files trained with it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""How a code's extras enter a synthesis: the order of operations of one layer, and what a code may ask of a generator."""
+"""How a code's extras enter a synthesis: the order of operations of one layer, and the checks that a code fits a generator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOOK_SITE = re.compile(r"(act|block)\[(\d+)\]")
 
 
 class Layered(Protocol):
-    """What the checks below read of a synthesis."""
+    """The part of a synthesis that the checks below use."""
 
     convs: nn.ModuleList
     torgbs: nn.ModuleList
@@ -34,7 +34,7 @@ class Layered(Protocol):
 
 
 class Extras:
-    """The extras of one code, as its layers ask for them. Each method is a no-op where the code has nothing to say."""
+    """The extras of one code, as the layers use them. Each method is a no-op if the code has no such extra."""
 
     def __init__(self, code: Code) -> None:
         self._weights: Mapping[str, Delta] = code.weights or {}
@@ -92,7 +92,7 @@ class Extras:
 
 
 class Tap:
-    """Changes the features of one pass at its sites, and keeps those that were asked for."""
+    """Changes the features of one pass at its sites, and keeps the requested ones."""
 
     def __init__(self, features: Mapping[str, Feature], capture: Collection[str]) -> None:
         self._features, self._capture = features, capture

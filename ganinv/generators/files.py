@@ -1,4 +1,4 @@
-"""Open and save generators: our folder (``config.json`` and safetensors), and every StyleGAN2 file of the world."""
+"""Open and save generators: our folder (``config.json`` and safetensors), and any other StyleGAN2 file."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def open_generator(
     network: Network | None = None,
     sha256: str | None = None,
 ) -> Generator | Discriminator:
-    """Open a generator, frozen and in evaluation mode. Nothing in a file runs.
+    """Open a generator, frozen and in evaluation mode. Nothing in a file is run.
 
-    What kind of file it is is found by its content: NVIDIA pickles (StyleGAN2-ADA, StyleGAN2 from the StyleGAN3
+    The kind of file is recognised by its content: NVIDIA pickles (StyleGAN2-ADA, StyleGAN2 from the StyleGAN3
     repository, TensorFlow's), generators tuned by PTI, rosinality checkpoints (also as the decoder of an encoder's
     checkpoint), GenForce and Hammer state dicts, what ``save_generator`` writes.
 
@@ -81,7 +81,7 @@ def open_generator(
         sha256: refuse a file with another hash (of our folder: of ``generator.safetensors``).
 
     Returns:
-        A generator with ``provenance``, and with ``discriminator`` where the file has one; else ``discriminator`` is None
+        A generator with ``provenance``, and with ``discriminator`` if the file has one; otherwise ``discriminator`` is None
         and ``provenance.no_discriminator`` says why.
 
     Raises:
@@ -194,7 +194,7 @@ def _open_file(uri: str, network: Network | None, sha256: str | None) -> Generat
 
 @contextlib.contextmanager
 def _naming(uri: str) -> Iterator[None]:
-    """A refusal names the file; whatever else a damaged file makes go wrong is a refusal."""
+    """Make refusals name the file, and turn any other error that a damaged file causes into a refusal."""
     try:
         yield
     except WeightsRefused as error:

@@ -8,14 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Provenance:
-    """How ``open_generator`` came by a network.
+    """The origin of a network that ``open_generator`` opened.
 
     Attributes:
         uri: as it was asked for. sha256: of the weight file.
         family: ``stylegan2``. layout: the dialect of the file (``nvidia``, ``rosinality``, ``genforce``, ``hammer``,
             ``tensorflow``, ``ganinv``). container: ``pickle``, ``torch zip``, ``torch stream``, ``safetensors``.
         network: which of the file's networks (``G_ema``, ``G``, ``D``).
-        computed: what the file lacks and was computed or drawn, with samples and seeds.
+        computed: values that the file lacks and that were computed or drawn, with samples and seeds.
         assumed: settings that the layout does not record.
         no_discriminator: why there is none.
         origin: for a folder in our format that was made from another file, this record of that file; else empty.

@@ -1,6 +1,6 @@
 """Places in a synthesis where features are changed, by number (``act[6]``) or by meaning (a share of the output's side).
 
-What is named by meaning is the same place in a generator of 64 pixels and in one of 1024, so that one file fits both.
+A site named by meaning is the same place in generators of 64 and of 1024 pixels, so that one file fits both.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def find_site(site: str | SiteByMeaning, generator: Generator) -> str:
     """The name of a site in this generator: ``act[k]`` or ``block[k]``.
 
     Raises:
-        ConfigError: this generator has no such site; those that it has are told.
+        ConfigError: this generator has no such site; the message lists those that it has.
     """
     last = generator.cfg.num_convs - 1
     if isinstance(site, str):

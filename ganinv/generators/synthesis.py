@@ -202,7 +202,7 @@ class Synthesis(nn.Module):
     ) -> tuple[SynthesisState, dict[str, Tensor]]:
         """The state after convolution ``stop`` (the last one by default) and the captured features.
 
-        ``Generator.synthesize`` is the public face and checks what it is given.
+        ``Generator.synthesize`` is the public function, and checks its arguments.
         """
         w, batch = code.w, len(code)
         extras = None if code.plain else Extras(code)

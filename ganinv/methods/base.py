@@ -1,4 +1,4 @@
-"""What turns images into codes: ``Inverter``, the one noun for every trained method, and its commonest kind, the encoder."""
+"""``Inverter``, which turns images into codes: the base of every trained method; and its most common kind, the encoder."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ class Inverter(nn.Module, ABC):
 
     Args:
         cfg: its shape.
-        generator: what its codes are for. A plain encoder needs none to encode; who renders does.
+        generator: the generator of its codes. A plain encoder can encode without one; rendering needs one.
         needed: frozen inverters by role of ``needs``.
 
     Attributes:
         Config: the model of its configuration.
-        needs: roles of other inverters that it starts from: HyperStyle's ``w_encoder``.
+        needs: roles of other inverters that it depends on, such as HyperStyle's ``w_encoder``.
         edits_need_images: whether ``after_edit`` looks at the photo.
-        edits_by_reference: whether it takes attributes over from another image (``edit_by_reference``).
-        sees_holes: whether it reads what is missing of an image, as one more channel (``inputs.with_holes``); ``refine`` is given
-            images of that kind.
+        edits_by_reference: whether it can copy attributes from another image (``edit_by_reference``).
+        sees_holes: whether it reads the missing region of an image as an additional channel (``inputs.with_holes``); ``refine``
+            then receives images with that channel.
         uri: where it was opened from, as ``open_inverter`` takes it; empty for one that was just built.
     """
 
@@ -88,8 +88,8 @@ class Inverter(nn.Module, ABC):
         """Make the networks that ``cfg`` describes."""
 
     def begin(self) -> None:
-        """Set what an untrained one takes from its generator, such as the unit of features at its site. Called once, before
-        a training from nothing; ``latent_avg`` is set already."""
+        """Initialise what depends on the generator, such as the unit of features at its site. Called once, before training from
+        scratch; ``latent_avg`` is set already."""
 
     @property
     def generator(self) -> Generator:
@@ -123,20 +123,20 @@ class Inverter(nn.Module, ABC):
         """The code of images [B, C, H, W]: the last of :meth:`refine`.
 
         Args:
-            holes: [B or 1, 1, h, w], 1 where pixels are missing. One that does not see holes takes the image as it is.
+            holes: [B or 1, 1, h, w], 1 where pixels are missing. Ignored by inverters that do not see holes.
         """
         *_, last = self.refine(self.as_seen(images, holes), code, steps=steps)
         return last
 
     def as_seen(self, images: Tensor, holes: Tensor | None) -> Tensor:
-        """Images [B, C, H, W] as :meth:`refine` takes them: with what is missing, for one that sees it."""
+        """Images [B, C, H, W] as :meth:`refine` takes them: with the channel of missing pixels, if it sees holes."""
         return with_holes(images, holes) if self.sees_holes else images
 
     def need(self, role: str) -> Inverter:
         """The inverter that plays ``role`` of ``needs``.
 
         Raises:
-            ConfigError: it was not given. One that only continues codes may never ask for it.
+            ConfigError: it was not given. An inverter that only continues codes may never need it.
         """
         if role not in self.needed:
             raise ConfigError(
@@ -152,8 +152,8 @@ class Inverter(nn.Module, ABC):
         """The code after each pass.
 
         Args:
-            code: to start from; None begins where the method begins.
-            steps: passes; None as it was trained.
+            code: to start from; None starts where the method starts.
+            steps: number of passes; None for the number it was trained with.
             detach: no gradients from one pass into the one before (training).
         """
 
@@ -172,10 +172,10 @@ class Inverter(nn.Module, ABC):
         return self(images)
 
     def edit_by_reference(self, code: Code, reference: Code, attributes: Sequence[str] = ()) -> Code:
-        """The code with attributes of another image's code in the place of its own; extras stay.
+        """The code with attributes replaced by those of another image's code; extras stay.
 
         Args:
-            reference: one for all, or one for each. attributes: all that it knows, where none are named.
+            reference: one for all codes, or one for each. attributes: which ones; if empty, all that it knows.
 
         Raises:
             ConfigError: it makes no such edits, or knows no such attribute.
@@ -184,17 +184,17 @@ class Inverter(nn.Module, ABC):
 
     @property
     def photo_side(self) -> int:
-        """Height and width, in pixels, of the photo that it makes full use of; 0 where it has no size of its own."""
+        """Height and width, in pixels, of the photo that it can make use of; 0 if it has no preferred size."""
         sides = [max(getattr(module, "input_size", (0,))) for module in self.modules()]
         return max([*sides, *(each.photo_side for each in self.needed.values())])
 
     @property
     def reads(self) -> Literal["photo", "sketch", "labels"]:
-        """What the pictures are that it makes codes of; only photos are what renderings can be compared with."""
+        """The kind of pictures that it inverts; only renderings of photos can be compared with them."""
         return "photo"
 
     def weight_heads(self) -> Mapping[str, Head]:
-        """Parameter name of the synthesis -> the head that its ``HeadCode`` is for. Not stored with codes: they are ours."""
+        """Parameter name of the synthesis -> the head of its ``HeadCode``. Heads belong to the inverter, not to stored codes."""
         return {}
 
     @property

@@ -1,7 +1,7 @@
 """Open and save inverters: our folder (``config.json`` and safetensors), and published checkpoints.
 
-An inverter belongs to a generator. What it needs beside itself is named in its folder where it ships with the package, and
-otherwise lies in the folder too, so that a folder can be moved.
+An inverter belongs to one generator. Other inverters that it needs are referenced by name if they ship with the package, and
+included in its folder otherwise, so that a folder can be moved.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def open_inverter(
         uri: a name: of ``<store>/encoders/<name>``, or of one that ships with the embedded generator (``e4e``); or a
             folder in our format; or a published checkpoint of pSp, e4e, ReStyle, HyperStyle, HFGI, PadInv,
             StyleFeatureEditor or In-Domain inversion (path or any fsspec URL).
-        needed: what it starts from, by role, where its folder or file does not have it (HyperStyle's ``w_encoder``).
+        needed: inverters that it depends on, by role, if its folder or file does not contain them (HyperStyle's ``w_encoder``).
         default_type: the published class of a checkpoint whose options do not name it.
 
     Raises:
@@ -126,7 +126,7 @@ def _find(uri: str, generator: Generator, store: Store | None) -> str:
 
 
 def inverter_described(uri: str, *, generator: Generator, store: Store | None = None) -> dict[str, Any] | None:
-    """What an inverter's folder says of it (``generator_fingerprint``, ``inverter`` with its ``kind``, ``measured``), without
+    """The record in an inverter's folder (``generator_fingerprint``, ``inverter`` with its ``kind``, ``measured``), without
     opening it; None if there is no folder of ours, as with published checkpoints.
 
     Args:

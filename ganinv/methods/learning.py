@@ -1,4 +1,4 @@
-"""What the learners of most inverters share."""
+"""The recipe and learner that most inverters share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class InverterRecipe(Recipe, ABC):
 
     inverter: Mapping[str, Any] = Field(default_factory=dict)
     trunk_weights: str | None = None
-    """File of the network that a published backbone begins from: ArcFace's IR-SE-50, or torchvision's ResNet-34."""
+    """File of the weights that a published backbone starts from: ArcFace's IR-SE-50, or torchvision's ResNet-34."""
     losses: LossConfig = LossConfig()
 
     def learner(self, given: Given) -> Learner:
@@ -56,7 +56,7 @@ R = TypeVar("R", bound=InverterRecipe)
 class InverterLearner(PictureLearner, Generic[I, R]):
     """Renders the code of each pass and measures it by the recipe's losses: pSp's and ReStyle's training as it is.
 
-    A method with more to it overrides ``passes``, or adds to ``terms``.
+    A method with a different training overrides ``passes``, or adds to ``terms``.
     """
 
     network: I
@@ -110,7 +110,7 @@ def new_inverter(
 
 @torch.no_grad()
 def begin_at_mean(inverter: Inverter, generator: Generator) -> None:
-    """Untrained encoders give the mean latent: their offsets are zero. What else follows from the generator is ``begin``'s."""
+    """Make an untrained encoder return the mean latent (its offsets are zero), and call its ``begin``."""
     for name, buffer in inverter.named_buffers():
         if name.rpartition(".")[2] == "latent_avg":
             buffer.copy_(generator.w_mean)

@@ -1,4 +1,4 @@
-"""Every kind of inverter, and how each is trained. A new one: its file in this package, and a line in both tables here."""
+"""Every kind of inverter and its recipe. To add one, write its file in this package and a line in both tables here."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe by name (``configs/training/<name>.yaml``) or YAML path.
 
     Args:
-        changes: values that go before the file's; a key may lead into a part, ``optimizer.lr``.
+        changes: values that override the file's; keys may be nested, such as ``optimizer.lr``.
 
     Raises:
-        ConfigError: no such recipe, or an unknown key; the nearest name is told.
+        ConfigError: no such recipe, or an unknown key; the message suggests the nearest name.
     """
     path = config_path("training", name)
     data = load_yaml(path)

@@ -1,4 +1,4 @@
-"""How a ``Code`` becomes a row of Parquet with an object beside it, and comes back."""
+"""How a ``Code`` becomes a row of Parquet with an object beside it, and how it is read back."""
 
 from __future__ import annotations
 

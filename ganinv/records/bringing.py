@@ -1,4 +1,4 @@
-"""Latents from elsewhere as a collection of inversions, which edits, renders and compresses like one that was made here."""
+"""Latents of other programs as a collection of inversions, which can be edited, rendered and compressed like any other."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ UNIT = 500
 def bring_latents(
     files: Sequence[str], store: Store, name: str, generator: Generator, ids: str | None = None
 ) -> Manifest:
-    """Write ``latents/<name>``. Run again with the same files, it writes what is missing, or nothing.
+    """Write ``latents/<name>``. If run again with the same files, writes only what is missing.
 
     Args:
         files: paths or URLs; of a folder, every file with a suffix of ``SUFFIXES``.
-        generator: that they are latents of; no file says which it is.
-        ids: where the names of the images are, for files that hold many latents without: a text file with one a line, or a data
-            set of them, whose ids are taken in order, as pSp and e4e go through a folder.
+        generator: the generator of the latents; no file names it.
+        ids: the names of the images, for files that hold many latents without names: a text file with one per line, or a data
+            set, whose ids are used in order, as pSp and e4e traverse a folder.
 
     Raises:
         WeightsRefused, DataError: see :func:`~ganinv.records.published.read_latents`.
@@ -75,7 +75,7 @@ def bring_latents(
 
 
 def _columns(latents: Sequence[Latent]) -> dict[str, pa.Array]:
-    """What an inversion says beside its code; nobody measured these."""
+    """The other columns of an inversion; nothing of these was measured."""
     count = len(latents)
     nothing = {
         **dict.fromkeys(("stored_mse", "stored_distance", "mse", "distance"), pa.float32()),
@@ -93,7 +93,7 @@ def _columns(latents: Sequence[Latent]) -> dict[str, pa.Array]:
 
 
 def _listed(files: Sequence[str]) -> list[str]:
-    """Files as they are, folders as what they hold, sorted: the order that other programs go in."""
+    """Files, and the contents of folders, sorted: the order that other programs use."""
     out: list[str] = []
     for url in files:
         fs, path = fsspec.url_to_fs(url)

@@ -1,4 +1,4 @@
-"""A ``Code`` as table rows: ``w`` in a column, all else of one image as one safetensors object beside the table."""
+"""A ``Code`` as table rows: ``w`` in a column, everything else of one image as a safetensors object beside the table."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def code_to_table(
 ) -> pa.Table:
     """Rows of a code: image_id, w [num_ws, w_dim] float32, extras_uri, extras_sha256, extras_bytes, extras_holds.
 
-    What an image has beside ``w`` is written at once as ``extras/<quoted id>.safetensors`` of the collection, before
-    any part could mention it. The ``extras_*`` columns are null for an image without.
+    The extras of an image are written immediately, as ``extras/<quoted id>.safetensors`` of the collection, before any part
+    refers to them. The ``extras_*`` columns are null for an image without extras.
 
     Args:
         ids: one image id per sample of the code.
@@ -119,7 +119,7 @@ def table_to_code(table: pa.Table, store: Store, rows: Sequence[int] | None = No
 
 
 def read_extras(table: pa.Table, row: int, store: Store) -> bytes | None:
-    """The extras object of one row, checked; None when the row has none.
+    """The extras object of one row, verified; None if the row has none.
 
     Raises: as :func:`table_to_code`.
     """

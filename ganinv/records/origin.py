@@ -1,4 +1,4 @@
-"""What the provenance of a collection says of the inverters that its codes went through: where each is, and which one edits."""
+"""The inverters in the provenance of a collection: where each one is, and which one has a rule for edits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganinv.stages.encode import Encode
 from ganinv.store.store import Store
 
 KEYS = ("encoders", "edit_rule")
-"""What is handed on to every collection that is made of these codes: the compressed ones, and edits."""
+"""Keys that are passed on to collections derived from these codes: compressed ones, and edits."""
 
 
 def inverters_origin(
@@ -42,7 +42,7 @@ def inverters_origin(
 
 
 def handed_on(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the provenance of a collection, what one that is made of its codes says as well."""
+    """The part of a provenance that is passed on to collections derived from its codes."""
     return {key: origin[key] for key in KEYS if key in origin}
 
 

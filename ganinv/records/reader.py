@@ -1,4 +1,4 @@
-"""``CodeReader``: the one place where rows of a collection become codes that can be rendered, and edits of them that show."""
+"""``CodeReader``: the one place where rows of a collection become codes that can be rendered and edited."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ganinv.store.store import Store
 class CodeReader:
     """Reads the codes of ``latents`` or ``edits``, whatever method made them.
 
-    The provenance of the collection names the inverters that its codes went through (``ganinv.records.origin``). One is opened
-    only when a row needs it: for the heads of a hypernetwork, or for its rule of editing.
+    The provenance of the collection names the inverters that made its codes (``ganinv.records.origin``). An inverter is opened
+    only if a row needs it: for the heads of a hypernetwork, or for its own editing rule.
 
     Args:
-        collection: of the rows that are read.
-        generator: what the codes are for; inverters come to its device.
-        encoders: where inverters are now, by name, if not where the provenance says. needed: by role, what they start from.
+        collection: the collection of the rows.
+        generator: the generator of the codes; inverters are moved to its device.
+        encoders: current locations of inverters that have moved, by name. needed: networks they depend on, by role.
         origin: the provenance of codes that are not rows yet; by default that of the collection.
     """
 
@@ -50,8 +50,8 @@ class CodeReader:
         self._opened: dict[str, Inverter] = {}
 
     def codes(self, table: pa.Table, rows: Sequence[int] | None = None) -> Code:
-        """The code of some rows (all by default), in their order, on the CPU, with all that renders it: extras, what an edit
-        added to styles and segments, and heads.
+        """The code of some rows (all by default), in their order, on the CPU, with everything needed to render it: extras,
+        changes of styles and segments by an edit, and heads.
 
         Raises:
             WeightsRefused, StoreError: as ``table_to_code``, or the inverter whose heads are needed is not available.
@@ -92,7 +92,7 @@ class CodeReader:
     def edits_change_extras(self, table: pa.Table) -> bool:
         """Whether edits of some of these rows may be more than a moved code. Opens nothing; ``table`` needs ``extras_holds``.
 
-        They are where the inverter has a rule of its own, and where features are stored.
+        This is the case if the inverter has its own editing rule, or if features are stored.
         """
         if self._rule:
             return True
@@ -103,10 +103,10 @@ class CodeReader:
 
     @torch.no_grad()
     def after_edit(self, images: Tensor | None, code: Code, edited: Code) -> Code:
-        """The code to render for ``edited``, which is ``code`` moved along directions and has its extras. Itself where there is
-        nothing to be done.
+        """The code to render for ``edited``, which is ``code`` moved along directions, with its extras. Returns ``edited``
+        itself if nothing else changes.
 
-        The inverter's rule, where it has one (``Inverter.after_edit``); else stored features move with the edit.
+        Applies the inverter's rule if it has one (``Inverter.after_edit``); otherwise stored features move with the edit.
 
         Args:
             images: [B, 3, R, R] in [-1, 1], of the photos (of ``photo_side``), where ``edits_need_images``.
@@ -129,10 +129,10 @@ class CodeReader:
         return after.to(edited.w.device)
 
     def check(self, *, edits: bool = False) -> CodeReader:
-        """Open now what reading may need, so that a run is refused before it is planned. Returns itself.
+        """Open everything that reading may need, so that a run is refused before it is planned. Returns itself.
 
         Args:
-            edits: also what editing needs.
+            edits: also open what editing needs.
 
         Raises:
             WeightsRefused: an inverter is not available.

@@ -1,4 +1,4 @@
-"""What one image has beside ``w`` as bytes: safetensors, in half precision, as integers with a step, or cut to low rank."""
+"""The extras of one image as bytes: safetensors in half precision, as integers with a step, or reduced to low rank."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _METADATA = {"ganinv": "extras 1"}  # one key only: safetensors does not order t
 
 
 class RecordConfig(StrictModel):
-    """How precisely the extras of an image are stored. ``w`` is float32 always.
+    """How precisely the extras of an image are stored. ``w`` is always float32.
 
     In bytes per image, of PTI at 1024 pixels (28.3 million weights): 113 MB as float32, 56.5 MB as float16, 28.3 MB as
     int8; at rank 8, convolutions only, 0.96 MB as float16.
@@ -32,15 +32,15 @@ class RecordConfig(StrictModel):
     dtype: Literal["float32", "float16", "int8"] = "float16"
     """``float16`` rounds by at most 5e-4 of a number. ``int8`` holds for weight offsets, by at most half a step: a row of
     the offset (an output channel) has one step, its largest number over 127; so has each component of a low-rank one.
-    Whatever has no rows to share a step, and all that is not a weight offset, is float16 then."""
+    Tensors without rows to share a step, and extras that are not weight offsets, are then stored in float16."""
     error: float = Field(0.2, ge=0, lt=1)
     """``low-rank``: relative Frobenius error that each tensor may have. Deltas of dense tuning on the embedded generator
     need nearly their full rank for 0.1, and a quarter of their numbers for 0.3; see ``benchmarks/inversion/records.py``."""
     max_rank: int | None = Field(None, ge=1)
     """``low-rank``: no tensor gets more, whatever its error."""
     max_rise: float | None = Field(0.05, ge=0)
-    """A record that renders at a distance of more than (1 + this) times the one that the method measured is not
-    written; the next more precise form is. None writes any."""
+    """If a form renders at a distance of more than (1 + this) times the method's, the next more precise form is stored
+    instead. None accepts any."""
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class RecordConfig(StrictModel):
         return self.form == "as-is" and self.dtype != "int8"
 
     def limit(self, distance: float) -> float | None:
-        """The largest acceptable distance of a stored code whose own distance is given; None where any is (``max_rise``)."""
+        """The largest acceptable distance of a stored code whose own distance is given; None if any is (``max_rise``)."""
         return None if self.max_rise is None else distance * (1 + self.max_rise)
 
     def and_safer(self) -> list[RecordConfig]:

@@ -47,7 +47,7 @@ class Context:
 
     @contextlib.contextmanager
     def computing_in(self, precision: Literal["float32", "bfloat16"]) -> Iterator[None]:
-        """Another precision for a while: of the generator's features, of distances and of inverters."""
+        """Within the block, use another precision for the generator's features, distances and inverters."""
         before, self.precision = self.precision, precision
         try:
             with self.generator.computing_in(precision):
@@ -62,7 +62,7 @@ class Context:
         return found if self.precision == "float32" else ReducedDistance(found, self.generator.device.type)
 
     def inverter(self, name: str) -> Inverter:
-        """An inverter by name or URI, opened once: a published one takes a gigabyte."""
+        """An inverter by name or URI, opened only once: a published one takes a gigabyte."""
         if name not in self._inverters:
             self._inverters[name] = self.open_inverter(name)
         return self._inverters[name]
@@ -76,7 +76,7 @@ class Context:
         steps: int | None = None,
         holes: Tensor | None = None,
     ) -> Code:
-        """What an inverter makes of images [B, C, R, R] in [-1, 1], without gradients; from ``code``, if there is one.
+        """The codes that an inverter makes of images [B, C, R, R] in [-1, 1], without gradients; from ``code``, if there is one.
 
         Args:
             holes: [B, 1, h, w], 1 where pixels are missing, for inverters that see them.
@@ -110,7 +110,7 @@ class Context:
             yield lambda code: code.map(Tensor.float)
 
     def mean_w(self, target: Target) -> Tensor:
-        """Where images start from that start from the mean of W: [B, 1, w_dim], of their classes where they have some."""
+        """The mean of W that images start from: [B, 1, w_dim]; for images with a class, the mean of the class."""
         if target.classes is None:
             return self.generator.w_mean.expand(len(target), 1, -1)
         labels = [int(label) for label in target.classes]
@@ -126,7 +126,7 @@ class Context:
 
 @dataclass(frozen=True)
 class StageResult:
-    """A better code, and how it came about, per image.
+    """A better code, and how it was found, per image.
 
     Args:
         loss: B loss curves, the value before each step.

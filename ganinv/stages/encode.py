@@ -25,9 +25,9 @@ class Encode(StrictModel):
     encoder: InverterName = "e4e"
     start: Literal["none", "code"] = "none"
     steps: int | None = Field(None, ge=1)
-    """Passes of one that refines; as it was trained by default."""
+    """Number of passes, for an inverter that refines; by default as it was trained."""
     keep_passes: bool = False
-    """Store w after each pass beside the result, in a column ``w_passes`` of the latents."""
+    """Also store w after each pass, in the column ``w_passes`` of the latents."""
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
         if self.start == "code" and code is None:

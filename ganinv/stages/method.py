@@ -44,21 +44,21 @@ class MethodConfig(StrictModel):
     distance: DistanceName = "embedded"
     """The distance that is reported with each result."""
     batch_size: int | None = Field(None, ge=1)
-    """Images worked on at once; null is 16, and on a GPU as many as its memory holds. Halved when that does not hold them."""
+    """Images processed at once; null means 16, and on a GPU as many as fit into its memory. Halved if memory runs out."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
-    """What features, encoders and distances are computed in while an image is inverted. Latents, weights, optimiser state
-    and loss sums are float32, and so is the rendering that the reported metrics are of. ``auto`` is bfloat16 where a processor
+    """Precision of features, encoders and distances during inversion. Latents, weights, optimiser state and loss sums are
+    float32, and so is the rendering that the reported metrics are measured on. ``auto`` is bfloat16 where a processor
     has instructions for it (``ganinv.stages.precision``), and the plan of a run says which it was."""
 
     @property
     def lanes(self) -> int:
-        """Images that are worked on at once, at first."""
+        """Images processed at once, initially."""
         return self.batch_size or 16
 
     @property
     def single_pass(self) -> bool:
-        """Inverters alone: milliseconds an image, so that reading and writing images count."""
+        """Whether it consists of inverters alone: then an image takes milliseconds, and reading and writing images matter."""
         return not any(stage.iterative for stage in self.stages)
 
     @property
@@ -85,7 +85,7 @@ def _named_inverters(model: BaseModel) -> Iterator[str]:
 class Inversion:
     """The inverted batch, one entry per image.
 
-    ``error[i]`` is None if the image went well; the code's rows of failed images are not to be used. ``metrics`` holds
+    ``error[i]`` is None if the image succeeded; do not use the code's rows of failed images. ``metrics`` holds
     ``mse``, ``psnr`` and ``distance`` of the final rendering; of codes with noise maps of their own also ``mse_plain``,
     ``psnr_plain`` and ``distance_plain``, with the generator's. ``loss`` is the concatenated loss curve of all stages. ``passes``
     is w after each pass of the last stage that keeps them, [B, passes, num_ws, w_dim].
@@ -118,7 +118,7 @@ class Method:
 
     @property
     def reads(self) -> str:
-        """What the pictures are that it inverts: ``photo``, ``sketch``, ``labels``."""
+        """The kind of pictures that it inverts: ``photo``, ``sketch`` or ``labels``."""
         read = [self.context.inverter(stage.encoder).reads for stage in self.cfg.stages if isinstance(stage, Encode)]
         return next((kind for kind in read if kind != "photo"), "photo")
 

@@ -33,7 +33,7 @@ class NoiseSettings(StrictModel):
     """Zero mean and unit mean square after each step. Image2StyleGAN++ lets them carry detail: false, and no
     regularization, from the stored maps."""
     strength: float = Field(0.0, ge=0)
-    """Lent to layers whose own noise strength is zero, where maps would have no effect: a generator that was trained
+    """Noise strength for layers whose own is zero, where maps would have no effect: a generator that was trained
     without noise, such as the embedded one. Their maps start from zero."""
     keep: bool = True
     """The optimised maps are part of the result. False: they only help to find the latent, and are dropped (NVIDIA's
@@ -79,7 +79,7 @@ class Optimize(StrictModel):
     """``w`` one row, ``w+`` all rows, ``s`` styles, ``z`` or ``z+`` through the mapping network; null: w stays."""
     start: Literal["mean", "random", "code"] = "mean"
     """``mean`` latent; ``random`` uniform in [-1, 1] (Image2StyleGAN, for images that are not faces), of each image its own;
-    ``code``, what the stages before made, or stored codes."""
+    ``code``, the result of the previous stages, or stored codes."""
     rows: tuple[int, int] | None = None
     """In ``w+``: only rows [first, end) move."""
     steps: int = Field(200, ge=1)

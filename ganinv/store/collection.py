@@ -1,4 +1,4 @@
-"""``Collection``: one table of the store, written unit by unit and resumed by what is already there."""
+"""``Collection``: one table of the store, written unit by unit; a run resumes from the parts that exist."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PART = re.compile(r"part-(\d{5,})\.parquet")
 class Collection:
     """One table, ``<root>/<kind>/<name>``. Rows come back sorted by ``image_id``.
 
-    Pickles as (objects, kind, name); a worker may just as well make its own from the store.
+    Pickles as (objects, kind, name), so workers can receive it or open their own.
     """
 
     def __init__(self, objects: Objects, kind: str, name: str) -> None:
@@ -58,7 +58,7 @@ class Collection:
         return type(self), (self.objects, self.kind, self.name)
 
     def exists(self) -> bool:
-        """True when a run has been started here."""
+        """Whether a run has been started under this name."""
         return self.objects.read_if_there(f"{self.path}/plan.json") is not None
 
     def start(
@@ -69,16 +69,17 @@ class Collection:
         reread: Reread | None = None,
         prepare: Callable[[Plan], None] | None = None,
     ) -> Plan:
-        """Begin or resume a run: the plan that holds from now on.
+        """Begin or resume a run. Returns its plan.
 
         The first caller's plan is created exclusively. Later callers with the same stage, configuration, images and
-        fingerprints get that first plan (its units may be cut otherwise than theirs); others get a
+        fingerprints get that first plan (its units may be divided differently from theirs); others get a
         :class:`~ganinv.errors.RunConflict` that names the difference.
 
         Args:
-            grows: images that came are no difference: they are planned as one more addition (``ganinv.store.growth``),
-                and parts that are there stay. Neither are images that went: they keep what they have.
-            reread: both configurations are compared as this gives them back, such as today's models read an older one.
+            grows: accept new images, which are planned as one more addition (``ganinv.store.growth``), and images that
+                disappeared, which keep their rows. Existing parts stay.
+            reread: applied to both configurations before they are compared, for instance to read an older one with today's
+                models.
             prepare: called with a grown plan before other runs can see it, to write what their workers need for it.
         """
         data = plan.to_json()
@@ -95,7 +96,7 @@ class Collection:
         return plan
 
     def plan(self) -> Plan:
-        """The plan of the run, with its additions; a :class:`StoreError` when nothing was started under this name."""
+        """The plan of the run, with its additions; a :class:`StoreError` if nothing was started under this name."""
         return self._planned.plan
 
     @cached_property
@@ -131,12 +132,12 @@ class Collection:
     def write_part(
         self, unit_index: int, table: pa.Table, errors: Sequence[RowError], seconds: Mapping[str, float]
     ) -> None:
-        """Write what became of one unit. The part goes last: where it exists, the unit is done.
+        """Write the results of one unit. The part is written last: if it exists, the unit is done.
 
         Args:
-            table: rows of the images that went well, with ``image_id``; sorted here. An image may have several rows.
-            errors: one for every image of the unit that has no row. Where the unit is done already and only some of its
-                images come (:meth:`reopen`), the others keep what they have, and attempts add up.
+            table: rows of the successful images, with ``image_id``; sorted here. An image may have several rows.
+            errors: one for every image of the unit without a row. If the unit is done already and only some of its images
+                are written (:meth:`reopen`), the others keep their rows and errors, and attempts add up.
             seconds: image id -> time it took; kept out of the part, so that a repeated unit gives equal bytes.
         """
         unit = self._unit(unit_index)
@@ -153,13 +154,13 @@ class Collection:
         errors: Mapping[str, RowError] | None = None,
         let_go: Iterable[str] = (),
     ) -> int:
-        """Change what is known of images of units that are done, without computing any; how many units were written anew.
+        """Change the records of images of finished units without computing anything. Returns how many units were rewritten.
 
         Args:
             uris: image id -> where its image is now (``source_uri``).
-            errors: image id -> why it has no row any more.
-            let_go: images that have neither a row nor an error any more: a shard that is whole again, or an image that went
-                and whose content is that of another.
+            errors: image id -> why it no longer has a row.
+            let_go: images that no longer have a row or an error: a shard that is whole again, or an image that disappeared and
+                whose content is now that of another.
         """
         uris, errors, gone = uris or {}, errors or {}, set(let_go)
         done, found = self.done(), self.plan().by_unit({*uris, *errors, *gone})[0]
@@ -212,10 +213,10 @@ class Collection:
             self.objects.put(self._file(kind, unit_index), files[kind])
 
     def reopen(self, failed: bool = True, also: Iterable[str] = ()) -> list[Unit]:
-        """The failed images of units that are done, and ``also`` some others, as units to compute again; :meth:`write_part` puts
-        them beside the rest, and in the place of the rows that they had.
+        """The failed images of finished units, and those of ``also``, as units to compute again. :meth:`write_part` adds
+        their rows to the others, or replaces the rows they had.
 
-        The manifest goes, and :meth:`finish` writes it anew.
+        This removes the manifest; :meth:`finish` writes it again.
         """
         again = {*(self.errors()["image_id"].to_pylist() if failed else ()), *also}
         done = self.done() if again else set()
@@ -232,8 +233,9 @@ class Collection:
         """Write the manifest. Every unit must be done; calling it again writes the same manifest.
 
         Args:
-            run: what :meth:`start` gave the run that ends here. Where another run has added images meanwhile and works on
-                them, writing is left to that one, and the manifest that is returned has the parts of ``run`` alone.
+            run: the plan that :meth:`start` returned to the run that ends here. If another run has added images in the
+                meantime and is working on them, that run writes the manifest, and the one returned here has only the parts
+                of ``run``.
         """
         plan = self._plan_now()
         mine = plan if run is None else run
@@ -246,7 +248,7 @@ class Collection:
         return manifest
 
     def _finished(self, plan: Plan, mine: Plan) -> tuple[Manifest, bool]:
-        """Write the manifest of ``plan`` if all of it is done; else it is that of ``mine``, and not written."""
+        """Write the manifest of ``plan`` if all of it is done; else return that of ``mine`` without writing it."""
         done = self.done()
         left = [unit.index for unit in mine.units if unit.index not in done]
         if left:
@@ -269,7 +271,7 @@ class Collection:
         return manifest, complete
 
     def manifest(self) -> Manifest | None:
-        """The manifest of a finished collection; None before, and when images were added since."""
+        """The manifest of a finished collection; None if it is not finished, or images have been added since."""
         data = self.objects.read_if_there(f"{self.path}/_manifest.json")
         if data is None:
             return None
@@ -282,8 +284,8 @@ class Collection:
         return manifest if len(manifest.parts) == len(self.plan().units) else None
 
     def read(self, columns: Sequence[str] | None = None, ids: Iterable[str] | None = None) -> pa.Table:
-        """All rows that exist (or those of ``ids``) as one table, sorted by ``image_id``. Images that failed or are not done
-        yet are absent.
+        """All existing rows (or those of ``ids``) as one table, sorted by ``image_id``, without images that failed or are not
+        done yet.
 
         An id that was never planned, or a collection without any part yet, is a :class:`StoreError`.
         """
@@ -307,8 +309,8 @@ class Collection:
     ) -> Iterator[pa.RecordBatch]:
         """The rows of :meth:`read`, a batch of at most ``batch_size`` at a time; one part is in memory at once.
 
-        They come sorted by ``image_id``, except where the plan grew: then those of the first plan, and after them those of
-        each addition, are sorted among themselves.
+        They are sorted by ``image_id``, except if the plan has grown: then the rows of the first plan come first, followed by
+        those of each addition, each group sorted.
         """
         for table in self._tables(columns, ids):
             yield from (batch for batch in table.to_batches(max_chunksize=batch_size) if batch.num_rows)
@@ -318,12 +320,12 @@ class Collection:
         return self._side_table("errors", _ERRORS)
 
     def timings(self, units: Iterable[int] | None = None) -> pa.Table:
-        """image_id, seconds: of the images that are done or failed, or of those in some ``units`` that are done."""
+        """image_id, seconds: of all images that are done or failed, or of those in some finished ``units``."""
         return self._side_table("timings", _TIMINGS, units)
 
     def provenance(self) -> dict[str, Any]:
-        """Where the rows come from: what each part says in its schema metadata, without the unit; and what the run that began
-        them computed on (``begun_on``), where it is known. What the later ones did is in ``_summary.parquet``."""
+        """Where the rows come from: the schema metadata of the parts, without the unit; and what the first run computed on
+        (``begun_on``), if it is known. Later runs are in ``_summary.parquet``."""
         plan = self.plan()
         return plan.header() | ({"begun_on": plan.begun_on} if plan.begun_on else {})
 
@@ -336,8 +338,8 @@ class Collection:
         return Status(planned=planned, done=reached - failed, failed=failed, left=planned - reached)
 
     def remove(self) -> None:
-        """Remove the whole collection, extras included; the plan goes last, and before it its additions from the last to the
-        first, so a cut removal can be repeated."""
+        """Remove the whole collection, including extras. The plan is removed last, and before it its additions from the last to
+        the first, so an interrupted removal can be repeated."""
         names = self.objects.names(self.path)
         plans = [*[name for name in names if is_addition(name)][::-1], "plan.json"]
         extras = [f"extras/{name}" for name in self.objects.names(f"{self.path}/extras")]
@@ -350,8 +352,8 @@ class Collection:
     def _beside(
         self, unit: Unit, table: pa.Table, errors: Sequence[RowError], seconds: Mapping[str, float]
     ) -> tuple[pa.Table, list[RowError], dict[str, float], Set[str]]:
-        """Rows, errors and times of some images of a unit that is done, with those that the others have; and the images of
-        which :meth:`amend` let go."""
+        """Rows, errors and times of some images of a finished unit, merged with those of its other images; and the images that
+        :meth:`amend` let go."""
         old = {
             row["image_id"]: RowError(**row) for row in self._side_table("errors", _ERRORS, [unit.index]).to_pylist()
         }
@@ -380,8 +382,8 @@ class Collection:
         return units[index]
 
     def _records(self, units: Sequence[Unit]) -> Iterator[PartRecord]:
-        """What the manifest says of each part: as its errors table has it, or from the part itself, where that table is of
-        another attempt than the part."""
+        """The manifest's record of each part: from its errors table, or from the part itself if the table belongs to another
+        attempt."""
         sizes = {entry.name: entry.bytes for entry in self.objects.entries(self.path)}
         for first in range(0, len(units), 256):
             some = units[first : first + 256]
@@ -436,7 +438,7 @@ class Collection:
 
 
 def _sorted(table: pa.Table) -> pa.Table:
-    """By ``image_id``, rows of an image in the order that they have."""
+    """Sorted by ``image_id``; rows of one image keep their order."""
     ids = table["image_id"].combine_chunks()
     if pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py() is not False:  # to sort it would copy all of it
         return table

@@ -39,7 +39,7 @@ class DirectionStore:
     objects: Objects
 
     def put(self, direction: Direction) -> int:
-        """Store a direction as the next version of its name; the version."""
+        """Store a direction as the next version of its name. Returns the version."""
         name = checked_name("direction", direction.name)
         data = direction_bytes(direction)
         version = max(self._versions(name), default=0) + 1
@@ -57,9 +57,9 @@ class DirectionStore:
 
         Args:
             generator: fingerprint of the generator it is for; None takes any.
-            version: a number, deprecated or not, or 0, which ships with a generator; None takes the newest that fits and is
-                not deprecated, and where the store has none that fits, the one that ships.
-            trust: with ``generator``, also take a version whose generator was only stated, if none is known to fit.
+            version: a number, deprecated or not; 0 is the version that ships with a generator. None takes the newest that
+                fits and is not deprecated or, if the store has none that fits, the one that ships.
+            trust: with ``generator``, also accept a version whose generator was not verified, if no verified one fits.
 
         Raises:
             ConfigError: no direction or version of that name, or only deprecated ones.
@@ -109,10 +109,10 @@ class DirectionStore:
         )
 
     def deprecate(self, name: str, reason: str, version: int | None = None) -> None:
-        """Say that a version, or a name with all versions it has and will have, should not be used any more.
+        """Mark a version, or a name with all its present and future versions, as not to be used any more.
 
-        It stays readable by its number, and nothing of it changes. This cannot be taken back: store a new version, or
-        take another name.
+        It stays readable by its number and does not change. This cannot be undone: store a new version, or use another
+        name.
 
         Raises:
             ConfigError: no reason, no such direction, or it is deprecated already.

@@ -1,7 +1,7 @@
-"""Plans that grow: images that came to a data set since are planned in additions, ``plan-0001.json``, ``plan-0002.json``, ...
+"""Plans that grow: images that were added to a data set are planned in additions, ``plan-0001.json``, ``plan-0002.json``, ...
 
-The plan and its additions are created exclusively and never change, so parts that are there stay. An addition says by
-digest which file it continues, so that one which was changed by hand is noticed.
+The plan and its additions are created exclusively and never change, so existing parts stay. An addition records the digest
+of the file that it continues, so that a file changed by hand is noticed.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def read_on(objects: Objects, folder: str, planned: Planned) -> Planned:
 def grow(
     objects: Objects, folder: str, planned: Planned, now: Plan, prepare: Callable[[Plan], None] | None = None
 ) -> Planned:
-    """``planned`` with the images of ``now`` that it lacks, as one more addition. The manifest goes before.
+    """Add the images of ``now`` that ``planned`` lacks, as one more addition. Removes the manifest first.
 
-    Of several runs that do this at once one is first, and the others add what then is still new.
+    If several runs do this at once, one is first, and the others add what is still new after it.
 
     Args:
         prepare: called with the grown plan before it can be seen by others.

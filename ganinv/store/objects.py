@@ -23,7 +23,7 @@ from ganinv.store.opening import open_url
 from ganinv.store.retrying import with_retries
 
 SIDE_BY_SIDE = 32
-"""Requests at once for many small objects: a thousand of them at 30 ms each are a second."""
+"""Concurrent requests for many small objects: a thousand at 30 ms each then take a second."""
 _memory_lock = threading.Lock()  # fsspec's memory:// looks first and writes then
 _probed: set[str] = set()  # stores whose exclusive create was tried out by this process
 
@@ -51,7 +51,7 @@ class Objects:
 
     @with_retries
     def read(self, path: str) -> bytes:
-        """All bytes of one object; a :class:`StoreError` when there is none."""
+        """All bytes of one object; a :class:`StoreError` if there is none."""
         fs, key = self._at(path)
         with storage_errors("read", self.where(path)):
             return bytes(fs.cat_file(key))
@@ -66,7 +66,7 @@ class Objects:
             raise
 
     def read_many(self, paths: Sequence[str]) -> list[bytes]:
-        """Objects read side by side: small ones on S3 are all waiting and no work."""
+        """Read objects concurrently: reading small ones from S3 is mostly waiting."""
         if len(paths) < 2 or self.is_local:
             return [self.read(path) for path in paths]
         with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(paths))) as pool:
@@ -74,7 +74,7 @@ class Objects:
 
     @with_retries
     def put(self, path: str, data: bytes) -> None:
-        """Write one object whole, in the place of an older one: a reader sees all of it or nothing."""
+        """Write one object atomically, replacing an older one: a reader sees all of it or nothing."""
         fs, key = self._at(path)
         with storage_errors("write", self.where(path)):
             if self.is_local:
@@ -84,9 +84,9 @@ class Objects:
 
     @with_retries
     def create(self, path: str, data: bytes) -> None:
-        """Write one object that must not exist; ``FileExistsError`` when it does.
+        """Write one object that must not exist; ``FileExistsError`` if it does.
 
-        That may be this caller's own object, when the storage wrote it and its answer was lost: compare what is there.
+        The existing object may be this caller's own, if the storage wrote it and its answer was lost: compare the contents.
         """
         fs, key = self._at(path)
         with storage_errors("create", self.where(path)):
@@ -139,7 +139,7 @@ class Objects:
             fs.rm_file(key)
 
     def remove_folder(self, path: str) -> None:
-        """Remove what is left of a folder whose objects are gone. Only local disks have such a thing."""
+        """Remove the empty folders that remain after their objects were removed. Only local disks have them."""
         if self.is_local:
             shutil.rmtree(self._at(path)[1], ignore_errors=True)
 
@@ -195,7 +195,7 @@ class Objects:
 
 
 def _modified(entry: Mapping[str, Any]) -> float | None:
-    """When an object was written: every file system has a word of its own for it."""
+    """When an object was written: file systems have different names for it."""
     keys = ("mtime", "LastModified", "updated", "last_modified", "created")
     value = next((entry[key] for key in keys if entry.get(key) is not None), None)
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""File systems of data sets and stores, opened with what S3 needs besides."""
+"""File systems of data sets and stores, with the settings that S3 needs."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Plan(StrictModel):
         provenance: where it comes from (generator name and fingerprint, code version, seed, ...), JSON-able.
         units: the images, cut into units.
         additions: of a plan that grew (``ganinv.store.growth``), the index of the first unit of each addition.
-        begun_on: what the run that began computed on; in no part, since equal units have equal bytes wherever they come from.
+        begun_on: what the first run computed on. Not recorded in parts, since equal units have equal bytes on any machine.
     """
 
     stage: str
@@ -68,13 +68,13 @@ class Plan(StrictModel):
         )
 
     def lacking(self, now: Plan) -> tuple[Unit, ...]:
-        """The images of ``now`` that this plan does not have, in units after its own, of the size that ``now`` has them."""
+        """The images of ``now`` that this plan lacks, as units that continue its numbering, of the unit size of ``now``."""
         known = set(self.ids)
         new = [image_id for image_id in now.ids if image_id not in known]
         return _cut(new, max((len(unit.ids) for unit in now.units), default=1), len(self.units))
 
     def extended(self, units: Sequence[Unit]) -> Plan:
-        """This plan with one more addition, or itself where that is empty."""
+        """This plan with one more addition, or unchanged if that is empty."""
         if not units:
             return self
         more = {"units": (*self.units, *units), "additions": (*self.additions, len(self.units))}

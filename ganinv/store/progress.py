@@ -1,4 +1,4 @@
-"""How far a run came, from its objects alone: for runs of other machines too, with no server and no cluster to ask.
+"""Progress of a run, derived from its objects alone. Needs no server and no cluster, so it works for runs elsewhere too.
 
 One listing of a collection says which units are done and when; the plan says how many images they hold. How many of them
 failed is in the manifest, and before there is one in the errors tables, of which those that are empty are not read.
@@ -34,7 +34,7 @@ class CollectionProgress:
 
     Args:
         state: ``finished`` has its manifest, ``planned`` no part yet, ``silent`` no part for longer than is usual.
-        rate: images per second since the run's last pause; None while that cannot be told.
+        rate: images per second since the run's last pause; None if it cannot be determined yet.
         seconds_left: at this rate.
         last_part: when the newest part was written, seconds since 1970.
     """

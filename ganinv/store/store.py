@@ -45,7 +45,7 @@ class Store:
 
     @property
     def objects(self) -> Objects:
-        """The bytes beneath."""
+        """Access to the stored bytes."""
         return Objects(self.url, self.options)
 
     def collection(self, kind: str, name: str) -> Collection:

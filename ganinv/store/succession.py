@@ -1,7 +1,7 @@
-"""Collections that are made of others: rows that were replaced in one are made again in the next.
+"""Collections derived from others: if rows are replaced in one, the rows derived from them are computed again.
 
-Beside a collection, ``changes-0001.json``, ``changes-0002.json``, ... hold the ids of images whose rows were replaced or went,
-each created exclusively. ``_seen.json`` of a collection that is made of it says how many of these it has followed.
+Beside a collection, ``changes-0001.json``, ``changes-0002.json``, ... list images whose rows were replaced or removed, each
+created exclusively. ``_seen.json`` of a derived collection says how many of these it has followed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SEEN = "_seen.json"
 
 
 def log_changes(collection: Collection, ids: Iterable[str]) -> None:
-    """Note that the rows of some images are others now."""
+    """Record that the rows of some images have changed."""
     text = json.dumps({"ids": sorted(ids)}, ensure_ascii=False).encode()
     number = 1
     while True:
@@ -30,11 +30,11 @@ def log_changes(collection: Collection, ids: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class News:
-    """What became of the rows that a collection is made of, since it was made.
+    """Changes in the source rows of a derived collection since it was computed.
 
     Args:
-        ids: images whose rows there are others now, or went.
-        seen: path of a collection -> how many of its changes this is.
+        ids: images whose source rows have changed or were removed.
+        seen: path of a source collection -> how many of its changes are included.
     """
 
     ids: frozenset[str]
@@ -42,7 +42,7 @@ class News:
 
     @classmethod
     def of(cls, collection: Collection, made_of: Sequence[Collection]) -> News:
-        """Two requests for each collection that it is made of, where nothing changed."""
+        """Read them; two requests per source collection if nothing has changed."""
         written = collection.objects.read_if_there(f"{collection.path}/{_SEEN}")
         seen: dict[str, int] = json.loads(written) if written else {}
         ids = set[str]()
@@ -55,7 +55,7 @@ class News:
         return cls(frozenset(ids), seen)
 
     def follow(self, collection: Collection, there: Iterable[str]) -> list[str]:
-        """Let go of images that have no row any more in what the collection is made of; the ids of those to make again.
+        """Remove images that no longer have a source row. Returns the ids of those to compute again.
 
         Args:
             there: images that have rows.
@@ -66,7 +66,7 @@ class News:
         return sorted(again)
 
     def followed(self, collection: Collection) -> None:
-        """Say so, when all is made again; and tell those that are made of this collection."""
+        """Record that all changes have been followed, and pass them on to collections derived from this one."""
         if self.ids:
             log_changes(collection, self.ids)
             collection.objects.put(f"{collection.path}/{_SEEN}", json.dumps(self.seen, sort_keys=True).encode())

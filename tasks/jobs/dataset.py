@@ -35,10 +35,10 @@ class DatasetRef(StrictModel):
 
     Args:
         url: folder, glob, tar shards or Parquet; any fsspec URL.
-        image_column: of Parquet, the column with the images; found by its type by default.
-        id_column: of Parquet, a column of unique ids; face_id, image_id or id by default, and none numbers the rows.
-        where: rows of a Parquet data set, such as split=test.
-        limit: how many images, the first by id.
+        image_column: column of a Parquet data set with the images; by default found by its type.
+        id_column: column of a Parquet data set with unique ids; by default face_id, image_id or id; none numbers the rows.
+        where: select rows of a Parquet data set, such as split=test.
+        limit: use only this many images, the first by id.
     """
 
     url: PlaceUrl

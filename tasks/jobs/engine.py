@@ -14,17 +14,16 @@ class Engine(StrictModel):
     """Where and how units run.
 
     Args:
-        kind: ``ray`` works in processes of their own: on the cluster of RAY_ADDRESS, or on this machine, loopback only.
-            ``inline`` works in this process, one unit after the other. ``auto`` is ``ray`` unless this machine has one core
-            and no cluster is named, or the work is known to be done before Ray and its workers would be there.
-        slots: how many workers; as many as fit by default.
-        cpus_per_slot: CPU cores of each.
-        gpus_per_slot: GPUs of each; a fraction shares a device. By default 1 where Ray (inline: PyTorch) sees a GPU
-            when the run begins and the step can use one, else 0. A cluster that starts its GPU nodes when they are asked for
-            must be asked.
-        deadline_seconds: how long one try of one unit may take before its worker is replaced (``ray`` only).
+        kind: ``ray`` computes in separate processes: on the cluster that RAY_ADDRESS names, or on this machine (loopback only).
+            ``inline`` computes in this process, one unit after the other. ``auto`` is ``ray``, unless this machine has only one
+            core and no cluster is named, or the work would be done before Ray and its workers have started.
+        slots: number of workers; by default as many as fit.
+        cpus_per_slot: CPU cores per worker.
+        gpus_per_slot: GPUs per worker; a fraction shares a device. By default 1 if Ray (inline: PyTorch) sees a GPU when the run
+            begins and the step can use one, else 0. Set it explicitly on a cluster that starts GPU nodes on demand.
+        deadline_seconds: time limit for one attempt at one unit, after which its worker is replaced (``ray`` only).
         quiet: no progress line.
-        retry_failed: also try the images again that failed in an earlier run.
+        retry_failed: also retry images that failed in an earlier run.
     """
 
     kind: Literal["auto", "ray", "inline"] = "auto"
@@ -37,7 +36,7 @@ class Engine(StrictModel):
 
     @property
     def runs(self) -> Literal["ray", "inline"]:
-        """What ``kind`` comes to on this machine, for work that is not too little."""
+        """The engine that ``kind`` selects on this machine, unless the work is too small for Ray."""
         from tasks.pool.ray_local import cores
 
         if self.kind == "auto":

@@ -38,13 +38,13 @@ class AlignJob(StrictModel):
 
     Args:
         detector: what finds them, of ``ganinv.faces.DETECTORS``, with its settings.
-        faces: ``largest`` takes the largest of each photo; ``all`` makes a row of each; ``single`` makes a photo with several an
-            error row.
-        size: of the crops, in pixels.
-        smallest: pixels of the photo that the side of a crop has at least; below, the photo is an error row.
+        faces: ``largest`` takes the largest face of each photo; ``all`` makes a row for each; ``single`` makes photos with
+            several faces error rows.
+        size: side of the crops, in pixels.
+        smallest: minimum side of a crop, in pixels of the photo; photos with smaller faces become error rows.
         supersample: cut at this multiple of the size, then reduce. FFHQ itself was made with 4.
-        changed: what becomes of a photo whose file has another content than its rows are of: ``compute`` it again, in their
-            place, or make it an ``error`` row.
+        changed: what to do with a photo whose content has changed since its rows were made: ``compute`` them again, or make it an
+            ``error`` row.
     """
 
     store: str

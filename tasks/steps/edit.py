@@ -113,9 +113,9 @@ class EditJob(CodesJob):
     """Apply ``edits`` to ``latents/<latents>`` into ``edits/<name>``.
 
     Args:
-        images: ``none`` stores latents only; ``files`` writes a PNG per image, edit and strength beside the table;
-            ``shards`` puts the PNG into a column of the table.
-        labeller: whose scores are followed where an edit states the change of one. search: how far and how long.
+        images: ``none`` stores only latents; ``files`` also writes a PNG per image, edit and strength beside the table;
+            ``shards`` stores the PNG in a column of the table.
+        labeller: measures scores for edits that state a change of score. search: range and effort of finding the strength.
     """
 
     store: str

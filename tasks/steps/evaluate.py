@@ -33,8 +33,8 @@ class EvaluateJob(CodesJob):
     ``edits/<edits>`` into ``edit-metrics/<edits>``.
 
     Args:
-        similarity: also measure how alike edited images are to the source and to the inversion, by ``embedded`` or a face
-            network's file (``ganinv.metrics.similarity``). The sources are then read again.
+        similarity: also measure the similarity of edited images to the source and to the inversion, by ``embedded`` or the
+            file of a face network (``ganinv.metrics.similarity``). This reads the sources again.
     """
 
     store: str

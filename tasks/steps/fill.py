@@ -32,11 +32,11 @@ class FillJob(InvertJob):
     """Fill the holes of ``dataset`` with ``method`` into ``latents/<name>`` (``<method>-filled`` by default).
 
     Args:
-        masks: where pixels are missing: mask files with the images' ids (a folder, glob, tar or Parquet), ``alpha`` (what is
-            transparent), or what is drawn at random: ``strokes``, ``free-form``, ``triangle``.
-        missing: the colour of what is missing in mask files.
-        share: of ``free-form``, least and largest share of the image that is missing.
-        blend: ``smooth`` brings the filling to the level of the image at the border, ``none`` is the rendering as it is.
+        masks: the missing pixels: mask files with the images' ids (a folder, glob, tar or Parquet), ``alpha`` (transparent
+            pixels), or random shapes: ``strokes``, ``free-form``, ``triangle``.
+        missing: the colour that marks missing pixels in mask files.
+        share: for ``free-form``, smallest and largest missing share of the image.
+        blend: ``smooth`` matches the filling to the image at the border of the hole; ``none`` uses the rendering unchanged.
     """
 
     masks: str

@@ -38,17 +38,17 @@ class FitJob(StrictModel):
     Args:
         methods: any of ``ganinv.directions.fitting.registry.METHODS``, each with its settings. A boundary per attribute and
             ten principal components by default.
-        source: ``latents`` fits on ``latents/<samples>``, inverted images, in place of samples.
-        labels: scores come from ``labels/<labels>`` (see the step ``label``) or ``metrics/<labels>``; by default they are
-            the samples' own.
-        labeller: measures what directions do, and has the gradients that some methods take.
-        attributes: for which attributes; empty takes every score column.
-        generator: where it is opened; None takes where the samples' was, and for latents the embedded one. No part of the
+        source: ``latents`` fits on the inverted images ``latents/<samples>`` instead of samples.
+        labels: take scores from ``labels/<labels>`` (see the step ``label``) or ``metrics/<labels>``; by default, from the
+            samples themselves.
+        labeller: measures what directions do, and provides gradients for the methods that need them.
+        attributes: attributes to fit; if empty, every score column.
+        generator: location of the generator; None takes that of the samples, and for latents the embedded one. Not part of the
             configuration's digest: its fingerprint is compared with the samples'.
         calibration: how each direction's response is measured: the unit of a step in standard deviations of the score.
-        prefix: of the directions' names, to keep those of one method apart from another's.
-        compare: record in each direction's report what changed since its version before, and edit and render this many
-            samples with both to say what they do. None leaves it out. No part of the configuration's digest.
+        prefix: prepended to the directions' names, to tell the methods apart.
+        compare: compare each direction with its previous version, by editing and rendering this many samples with both, and
+            record the differences in its report. None skips this. Not part of the configuration's digest.
     """
 
     store: str

@@ -62,18 +62,18 @@ class InvertJob(CodesJob):
     """Invert ``dataset`` with ``method`` into ``latents/<name>`` (the method's name by default).
 
     Args:
-        encoders: where the inverters that the method names are, by name; else they are looked for in the store, then among
-            those that ship. Also those of the codes that it begins from.
-        needed: what these start from where their files do not have it, by role (``w_encoder``).
+        encoders: locations of inverters, by the name that the method uses; by default they are looked up in the store, then among
+            those that ship. This includes the inverters of the codes in ``start``.
+        needed: networks that these inverters depend on and their files do not contain, by role (``w_encoder``).
         overrides: values to replace in the method's YAML, as in ``load_method``.
         record: how precisely the codes are stored.
         start: a collection of latents of the same images that the first stage begins from (``start: code``).
-        measure: render each result and compare it with its image. Of an encoder's work this is most; without it ``mse``
-            and ``distance`` are null, and ``ganinv evaluate`` can still measure any of them.
-        changed: what becomes of an image whose file has another content than its row is of: ``compute`` it again, in the
-            place of the old row, or make it an ``error`` row.
-        class_column: of a conditional generator, the column of a Parquet data set that has each image's class (a number, or
-            one-hot): what starts from the mean of W starts from that of the class.
+        measure: render each result and compare it with its image. For encoders, this is most of the work. Without it, ``mse`` and
+            ``distance`` are null; ``ganinv evaluate`` can still measure them later.
+        changed: what to do with an image whose content has changed since its row was made: ``compute`` the row again, or make it
+            an ``error`` row.
+        class_column: for a conditional generator, the column of a Parquet data set with each image's class (a number, or
+            one-hot). Stages that start from the mean of W then start from the mean of the class.
     """
 
     store: str

@@ -26,7 +26,7 @@ class LabelJob(CodesJob):
     """Score ``samples/<samples>`` by ``labeller`` into ``labels/<name>``. A table of labels renders nothing.
 
     Args:
-        source: ``latents`` scores the renderings of ``latents/<samples>``, inverted images, in place of samples.
+        source: ``latents`` scores renderings of the inverted images ``latents/<samples>`` instead of samples.
     """
 
     store: str

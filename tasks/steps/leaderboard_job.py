@@ -23,12 +23,12 @@ class LeaderboardJob(CodesJob):
         methods: of configs/methods, or YAML files.
         datasets: by name; a bare URL, or fields of a data set. Samples of the generator are always one of them. lfw_subset in
             the place of a URL is scikit-image's small grey faces.
-        limit: images of each data set, where it says nothing itself.
+        limit: number of images per data set, unless the data set has its own limit.
         people: of a data set, by name: a regular expression that captures the person in an image's id. Of data sets with
             several photos of a person: whether the judge of identity tells people apart is measured on them, and printed.
-        edits: whether edits are judged: their directions are fitted on samples that the labeller scores. Without, for generators
-            of what has no yaw and no smile, and where time is short.
-        protocol: what is measured and how; of the store's board, so it cannot change within one.
+        edits: judge edits too, along directions fitted on samples that the labeller scores. Turn it off for generators of things
+            without yaw and smile, or to save time.
+        protocol: what is measured and how. A store has one protocol, which cannot be changed.
     """
 
     store: str

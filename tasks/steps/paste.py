@@ -54,10 +54,10 @@ class PasteJob(CodesJob):
     edits' name, a PNG for each photo, edit and strength, with all faces of the photo that have it.
 
     Args:
-        aligned: the collection of aligned faces; by default the one that the edited inversions are of.
-        mode: ``change`` adds what the edit changed of the rendering to the photo, which keeps its own detail; ``crop`` puts the
-            rendering in the place of the photo's face.
-        feather: share of the crop's side over which the mask rises from nothing to the whole.
+        aligned: the collection of aligned faces; by default the one that was inverted.
+        mode: ``change`` adds what the edit changed in the rendering to the photo, which keeps its own detail; ``crop``
+            replaces the face by the rendering.
+        feather: share of the crop's side over which the mask rises from 0 to 1.
     """
 
     store: str

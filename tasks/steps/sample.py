@@ -28,7 +28,7 @@ class SampleJob(StrictModel):
     """Sample ``count`` latents. ``truncation_psi`` acts on the rendering that is scored; ``w`` is stored without it.
 
     Args:
-        classes: of a conditional generator, the classes that samples have in turn; all of them by default.
+        classes: for a conditional generator, the classes to sample in turn; all of them by default.
     """
 
     store: str

@@ -23,9 +23,9 @@ class TrainJob(StrictModel):
         recipe: which method, and how it is trained; a name of ``configs/training``, a YAML file, or the values themselves.
         name: of what is made in the store, which methods find an inverter by, and of ``training/<name>``; the recipe's name by
             default, which is its kind unless it has one.
-        start: a network of the same kind to continue from, by name or URI; None trains from scratch.
+        start: a network of the same kind to start from, by name or URI; None trains from scratch.
         needed: frozen inverters by role, in place of those that the recipe names.
-        workers: how many train together (engine ``ray``); each takes its share of every batch.
+        workers: number of workers that train together (engine ``ray``); each computes its share of every batch.
     """
 
     store: str
