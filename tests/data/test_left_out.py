@@ -164,7 +164,7 @@ def test_a_shard_that_cannot_be_read_is_an_error_row_and_the_rest_goes_on(folder
         "c": "no bytes",
         "d": "end mark",
         "e": "damaged at byte",
-        "g": "behind its end mark",
+        "g": "after its end mark",
     }
     for name, word in words.items():
         assert word in faults[f"{name}.tar"].message

@@ -283,7 +283,7 @@ def test_an_unverified_one_is_applied_only_when_trusted(tmp_path: Path) -> None:
         (np.ones(D, np.int64), "must be an array of floating-point numbers, it is an array of shape .* int64"),
         (np.ones((14, D), np.float32) * np.arange(14)[:, None], r"14 rows of 512, but 'stylegan2-ffhq'.* has 18"),
         (np.ones((1, 256), np.float32), r"shape \[1, 256\] is not a direction in w of 'stylegan2-ffhq'"),
-        (np.ones((2, 2, D), np.float32), "is no direction"),
+        (np.ones((2, 2, D), np.float32), "is not a direction"),
         ({"state_dict": {"a": np.ones((3, 3))}}, "no direction in it. It holds a dictionary of state_dict"),
         ({"boundary": "text"}, "no direction in it"),
         ({"a": [1, 2, 3]}, "no direction in it"),

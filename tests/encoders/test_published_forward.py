@@ -81,7 +81,7 @@ def test_what_is_missing_or_does_not_fit_is_named() -> None:
     with pytest.raises(WeightsRefused, match=r"no decoder\.style"):
         open_encoder_checkpoint({"state_dict": bare, "opts": tree["opts"], "latent_avg": torch.zeros(512)})
     del tree["state_dict"]["encoder.module.z"]
-    with pytest.raises(WeightsRefused, match=r"no Style Transformer as published: expected .* encoder\.z"):
+    with pytest.raises(WeightsRefused, match=r"not a Style Transformer as published: expected .* encoder\.z"):
         describe(tree)
 
 
@@ -148,5 +148,5 @@ def test_the_classifier_alone_is_no_encoder_and_opens_as_what_it_is() -> None:
     assert sum(p.numel() for p in classifier.parameters()) == 20_583_464
     assert (classifier.attributes[5], classifier.attributes[39]) == ("Bangs", "Young")
     assert classifier.scores(torch.zeros(2, 18, 512))["Smiling"].shape == (2,)
-    with pytest.raises(WeightsRefused, match="no classifier of latents: expected"):
+    with pytest.raises(WeightsRefused, match="not a classifier of latents: expected"):
         open_latent_classifier({"state_dict": {"a": torch.zeros(1)}})

@@ -107,7 +107,7 @@ def test_what_the_file_does_not_say_must_be_stated(ganinv: Terminal, tmp_path: P
     assert "give --generator with its weights" in ganinv.fails("directions", "import", "smile.npy")
     assert "state space" in ganinv.fails("directions", "import", "smile.npy", *STATED)
     message = ganinv.fails("directions", "import", "smile.npy", "--generator=portraits-64", "--space=w")
-    assert "is no direction in w of 'portraits-64'" in message
+    assert "is not a direction in w of 'portraits-64'" in message
     Path("page.npy").write_text("<!DOCTYPE html><html>")
     assert "it is a web page" in ganinv.fails("directions", "import", "page.npy", *STATED)
     assert own(ganinv) == []

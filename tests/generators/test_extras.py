@@ -374,8 +374,8 @@ R32 = {
     "features": [
         ({"act[7]": Feature()}, r"features\['act\[7\]'\] is not a site of this generator; it has \['act\[0\]'"),
         ({"block[3]": Feature()}, r"'block\[3\]'\] is not a site"),
-        ({"block[2].before": Feature()}, "is no site"),
-        ({"image[2]": Feature()}, "is no site"),
+        ({"block[2].before": Feature()}, "is not a site"),
+        ({"image[2]": Feature()}, "is not a site"),
         (
             {"act[3]": Feature(film=(torch.zeros(1, 8, 8, 8), torch.zeros(1, 8, 1, 1)))},
             r"film scale must have the shape \[2 or 1, 8 or 1, 16 or 1, 16 or 1\], got \[1, 8, 8, 8\]",

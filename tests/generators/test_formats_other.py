@@ -275,11 +275,11 @@ def test_a_network_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"synthesis.layer0.weight": torch.zeros(70000, 1, 3, 3)}, "is no StyleGAN2"),
+        ({"synthesis.layer0.weight": torch.zeros(70000, 1, 3, 3)}, "is not a StyleGAN2"),
         ({"synthesis.layer0.weight": torch.zeros(60000, 1, 3, 3)}, "out of proportion"),
         ({"synthesis.layer0.style.weight": torch.zeros(1, 60000), "synthesis.layer2.weight": torch.zeros(60000, 1, 1, 1)},
          "out of proportion"),
-        ({"mapping.embedding.weight": torch.zeros(1, 70000)}, "70000 classes .* is no StyleGAN2"),
+        ({"mapping.embedding.weight": torch.zeros(1, 70000)}, "70000 classes .* is not a StyleGAN2"),
         ({f"mapping.dense{i}.weight": torch.zeros(8, 8) for i in range(150)}, "150 mapping layers is not a StyleGAN2"),
     ],
 )  # fmt: skip

@@ -101,7 +101,7 @@ def test_what_is_refused_leaves_nothing(made: Path, store: Store) -> None:
             import_weights(str(made / "bad" / name), store)
     with pytest.raises(WeightsRefused, match="no generator at"):
         import_weights("nowhere", store)
-    with pytest.raises(WeightsRefused, match="is no published encoder checkpoint"):
+    with pytest.raises(WeightsRefused, match="is not a published encoder checkpoint"):
         import_weights(EMBEDDED, store, only="encoder")
     assert store.list("generators") == []
 

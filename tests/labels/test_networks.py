@@ -151,7 +151,7 @@ def test_a_graph_from_elsewhere_must_be_pinned(tmp_path: Path, net: Classifier) 
 def test_wrong_files_and_columns_are_named(tmp_path: Path, net: Classifier, images: Tensor) -> None:
     (tmp_path / "net.ts").write_bytes(b"<html>too many requests</html>")
     given: dict[str, Any] = {"kind": "torchscript", "weights": "net.ts", "input": INPUT, "outputs": ["a"]}
-    with pytest.raises(WeightsRefused, match="no TorchScript archive"):
+    with pytest.raises(WeightsRefused, match="not a TorchScript archive"):
         open_labeller(write(tmp_path, **given))
     with pytest.raises(WeightsRefused, match="no file"):
         open_labeller(write(tmp_path, **{**given, "weights": "other.ts"}))
@@ -180,7 +180,7 @@ def test_onnx_is_the_same_network(tmp_path: Path, net: Classifier, images: Tenso
         assert not labeller.differentiable
         assert labeller.weights_sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
     (tmp_path / "bad.onnx").write_bytes(b"no onnx")
-    with pytest.raises(WeightsRefused, match="no ONNX file"):
+    with pytest.raises(WeightsRefused, match="not an ONNX file"):
         open_labeller(write(tmp_path, kind="onnx", weights="bad.onnx", input=INPUT, outputs=["a"]))
 
 

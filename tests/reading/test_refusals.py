@@ -253,7 +253,7 @@ def test_modules_inside_modules_inside_modules(tmp_path: Path) -> None:
         (("storage", torch.FloatStorage, "0", "cpu", "4"), "claims '4' elements"),
         (("storage", torch.FloatStorage, "0", "cpu", 2**40), "more than .* bytes, out of proportion"),
         (("storage", torch.FloatStorage, "../../etc", "cpu", 4), "has no entry"),
-        (("module", torch.FloatStorage, "0", "cpu", 4), "no tensor storage"),
+        (("module", torch.FloatStorage, "0", "cpu", 4), "not a tensor storage"),
         (("storage", list, "0", "cpu", 4), "storage of unknown type"),
     ],
 )
