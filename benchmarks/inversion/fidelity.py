@@ -8,7 +8,8 @@ encoders differ little on the last one, as the generator itself was made to deco
 
 "Edits, %" needs no labels. Samples are inverted, and their codes edited by steps W + a (W_r - W) / 10 towards random latents W_r
 (StyleRes, Pehlivan et al. 2023, section 3.3), through the method's own rule of editing. It is the length of what the edit
-changed, in the features of the embedded distance, along what it changes in the sample itself, in per cent of that.
+changed, in the features of the embedded distance, along what it changes in the sample itself, in per cent of that. "Held" is the
+same where the latent moves and what the method put beside it (features, weights) stays as it was stored.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ HEAD = """## Numbers
 Made by `benchmarks/inversion/fidelity.py`; its head says what the columns are. Ratios are to e4e, on samples; the literature's
 are of other networks and images. {images} images of each set.
 
-| method | MSE, samples | of e4e's | literature | MSE, train | MSE, test | distance, test | edits, % | s per image |
-|---|---|---|---|---|---|---|---|---|
+| method | MSE, samples | of e4e's | literature | MSE, train | MSE, test | distance, test | edits, % | held, % | s per image |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -135,18 +136,19 @@ def measured(method: Method, opened: Mapping[str, Inverter], sets: Mapping[str, 
         if name == "samples":
             led = [stage.encoder for stage in method.cfg.stages if isinstance(stage, Encode)]
             rule = opened.get(led[-1]) if led else None
-            out["edits"] = acting(g, inversion.code, rule, target.images, w)
+            out["edits"], held = acting(g, inversion.code, rule, target.images, w)
+            out |= {} if inversion.code.plain else {"edits_held": held}
             passes = errors_of_passes(g, rule, target.images) if rule is not None and method.cfg.single_pass else []
             out |= {"passes": passes} if len(passes) > 1 else {}
     return out
 
 
-def acting(g: Generator, code: Code, rule: Inverter | None, images: Tensor, w: Tensor) -> float:
-    """The share of random edits that acts on inversions of samples whose latents are w."""
+def acting(g: Generator, code: Code, rule: Inverter | None, images: Tensor, w: Tensor) -> tuple[float, float]:
+    """The share of random edits that acts on inversions of samples whose latents are w; and the share without the rule."""
     distance = open_distance("embedded", g)
     rng = torch.Generator().manual_seed(11)
     step = STEP / 10 * (g.map(torch.randn(len(w), g.z_dim, generator=rng)) - w)
-    shares = []
+    acts, held = [], []
     for k in range(0, len(w), 16):
         part, some, photos = slice(k, k + 16), code[list(range(k, min(k + 16, len(w))))], images[k : k + 16]
         moved = some.with_w(some.w + step[part])
@@ -156,11 +158,15 @@ def acting(g: Generator, code: Code, rule: Inverter | None, images: Tensor, w: T
             return [b - a for a, b in zip(*(distance.features(g.synthesize(c)) for c in (before, after)), strict=True)]
 
         true = change(Code(w=w[part]), Code(w=w[part] + step[part]))
-        found = change(some, edited)
-        along = torch.stack([(t * f).flatten(1).sum(1) for t, f in zip(true, found, strict=True)]).sum(0)
-        length = torch.stack([t.square().flatten(1).sum(1) for t in true]).sum(0)
-        shares.append(along / length)
-    return float(torch.cat(shares).mean())
+        acts.append(share_along(change(some, edited), true))
+        held.append(share_along(change(some, moved), true))
+    return float(torch.cat(acts).mean()), float(torch.cat(held).mean())
+
+
+def share_along(found: list[Tensor], true: list[Tensor]) -> Tensor:
+    """[B], the length of one change of features along another, as a share of the other's."""
+    along = torch.stack([(t * f).flatten(1).sum(1) for t, f in zip(true, found, strict=True)]).sum(0)
+    return along / torch.stack([t.square().flatten(1).sum(1) for t in true]).sum(0)
 
 
 def errors_of_passes(g: Generator, inverter: Inverter, images: Tensor) -> list[float]:
@@ -190,7 +196,8 @@ def table(lines: list[dict[str, Any]]) -> str:
             known,
             *(number(line, k) for k in ("mse_train", "mse_test")),
         ]
-        cells += [number(line, "distance_test"), f"{100 * line['edits']:.0f}", f"{line['seconds_samples']:.2f}"]
+        cells += [number(line, "distance_test"), f"{100 * line['edits']:.0f}"]
+        cells += [f"{100 * line['edits_held']:.0f}" if "edits_held" in line else "", f"{line['seconds_samples']:.2f}"]
         rows.append("| " + " | ".join(map(str, cells)) + " |")
     passes = [
         f"`{name}` after each pass, on samples: {', '.join(f'{error:.5f}' for error in line['passes'])}."
