@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ganinv.allocator import keep_freed_memory
 from ganinv.switches import prefer_reproducible_products
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from ganinv.weights.importing import import_weights
     from ganinv.weights.inspection import inspect_weights
 
-prefer_reproducible_products()  # before the first product of this process; every worker comes through here too
+# Before the first tensor and the first product of this process; every worker comes through here too.
+keep_freed_memory()
+prefer_reproducible_products()
 
 _HOMES = {
     "ganinv.codes.code": ("Code", "Feature", "HeadCode", "LowRank", "Masked"),
