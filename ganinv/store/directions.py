@@ -150,14 +150,12 @@ class DirectionStore:
         if not versions:
             own = self.objects.names("directions")
             known = sorted({*own, *(str(metadata["name"]) for _, metadata in _shipped())})
-            raise ConfigError(
-                f"unknown direction {name!r}{did_you_mean(name, known)}"
-                + (
-                    f"there are: {', '.join(own)}"
-                    if own
-                    else "the store has none yet: ganinv sample, then ganinv fit, makes them"
-                )
+            there = (
+                f"there are: {', '.join(own)}"
+                if own
+                else "the store has none yet: ganinv sample, then ganinv fit, makes them"
             )
+            raise ConfigError(f"unknown direction {name!r}{did_you_mean(name, known)}; {there}")
         if version is not None and version not in versions:
             raise ConfigError(
                 f"direction {name!r} has no version {version}; there are: {', '.join(map(str, versions))}"

@@ -121,10 +121,16 @@ def test_neither_a_stranger_nor_a_picture_that_does_not_react_can_be_edited() ->
 def test_a_data_set_is_a_url_or_has_fields() -> None:
     from tasks.steps.leaderboard_job import LeaderboardJob
 
-    given = {"a": "photos", "b.url": "p.parquet", "b.where.split": "test", "b.limit": 3, "c": {"url": "x"}}
+    given = {
+        "a": "s3://b/photos",
+        "b.url": "s3://b/p.parquet",
+        "b.where.split": "test",
+        "b.limit": 3,
+        "c": {"url": "s3://b/x"},
+    }
     job = LeaderboardJob.model_validate({"store": "s", "methods": ("e4e",), "datasets": given})
     assert {name: (one.url, dict(one.where), one.limit) for name, one in job.datasets.items()} == {
-        "a": ("photos", {}, None),
-        "b": ("p.parquet", {"split": "test"}, 3),
-        "c": ("x", {}, None),
+        "a": ("s3://b/photos", {}, None),
+        "b": ("s3://b/p.parquet", {"split": "test"}, 3),
+        "c": ("s3://b/x", {}, None),
     }

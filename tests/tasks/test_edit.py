@@ -166,7 +166,7 @@ def test_a_new_version_during_the_run_does_not_mix_in(store: Store, g: Generator
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        ({"directions": {"smle": 1}}, ConfigError, "unknown direction 'smle'; there are: "),
+        ({"directions": {"smle": 1}}, ConfigError, "unknown direction 'smle', did you mean 'smile'.; there are: "),
         ({"directions": {"in-w@7": 1}}, ConfigError, "no version 7; there are: 1, 2"),
         ({"directions": {"in-w(8-11)": 1}}, ConfigError, "needs 12 rows of w, this code has 10"),
         ({"directions": {"stated": 1}}, GeneratorMismatch, "'stated' was imported for .* without its weights"),
