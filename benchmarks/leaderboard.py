@@ -76,6 +76,8 @@ def tiers(only: Sequence[str], limit: int, few: int, fewer: int) -> dict[int, li
     out: dict[int, list[str]] = {limit: [], few: [], fewer: []}
     for name in only or [*config_names("methods"), *CONTROLS]:
         method = method_config(name)
+        if method.of_frames and not only:  # photos of several people are no video
+            continue
         counted = 0 if method.name.startswith("control-") else sum(_steps(stage) for stage in method.stages)
         out[limit if not counted else few if counted <= LONG else fewer].append(name)
     return out

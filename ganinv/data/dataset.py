@@ -84,6 +84,7 @@ class LoadedBatch:
         errors: one for each image that is not here.
         ignored: parts of files that were ignored, such as a damaged ``colour profile`` -> in how many files.
         photos: the same images at a larger size, if requested.
+        sizes: (width, height) of each image in its file.
     """
 
     images: Tensor
@@ -92,6 +93,7 @@ class LoadedBatch:
     errors: list[RowError]
     ignored: Mapping[str, int] = field(default_factory=dict)
     photos: Tensor | None = None
+    sizes: Sequence[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ class Dataset:
             DataError: an unknown id, or storage that fails for every image alike (worth a retry).
         """
         images: list[Tensor] = []
+        sizes: list[tuple[int, int]] = []
         ignored: Counter[str] = Counter()
         batch = LoadedBatch(torch.empty(0, 3, resolution, resolution), [], [], [])
         for photo in self.photos(ids):
@@ -158,11 +161,12 @@ class Dataset:
                 batch.errors.append(photo)
                 continue
             images.append(to_resolution(photo.image, resolution, nearest=nearest))
+            sizes.append(photo.image.size)
             ignored.update(photo.ignored)
             batch.ids.append(photo.image_id)
             batch.sha256.append(photo.sha256)
         stacked = torch.stack(images) if images else batch.images
-        return LoadedBatch(stacked, batch.ids, batch.sha256, batch.errors, dict(ignored))
+        return LoadedBatch(stacked, batch.ids, batch.sha256, batch.errors, dict(ignored), sizes=sizes)
 
     def photos(self, ids: Sequence[str]) -> Iterator[Photo | RowError]:
         """Read a batch, then decode one image after another at its own size, in the order of ``ids``; an error for a bad one.

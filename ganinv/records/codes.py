@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,12 +55,16 @@ def records_to_table(w: Tensor, extras: Sequence[bytes | None], ids: Sequence[st
     """:func:`code_to_table` of codes that are encoded already (``ganinv.records.record``). Takes no rows as well.
 
     Args:
-        w: [B, num_ws, w_dim] on the CPU. extras: one object per image, or None.
+        w: [B, num_ws, w_dim] on the CPU. extras: one object per image, or None. What several images share, such as one tuned
+            generator, is written once.
     """
-    records = [
-        (None, None, None) if data is None else write_extras(data, quoted_id(image_id), collection)
-        for data, image_id in zip(extras, ids, strict=True)
-    ]
+    names = _names(extras, ids)
+    written = {
+        name: write_extras(data, name, collection)
+        for name, data in zip(names, extras, strict=True)
+        if name is not None and data is not None
+    }
+    records = [(None, None, None) if name is None else written[name] for name in names]
     return pa.table(
         {
             "image_id": pa.array(ids, pa.string()),
@@ -70,6 +75,19 @@ def records_to_table(w: Tensor, extras: Sequence[bytes | None], ids: Sequence[st
             HOLDS: pa.array([None if data is None else _fields_in(data) for data in extras], pa.list_(pa.string())),
         }
     )
+
+
+def _names(extras: Sequence[bytes | None], ids: Sequence[str]) -> list[str | None]:
+    """Of the objects of images: by their ids; by their content where several have the same, so that none is another's."""
+    counted = Counter(data for data in extras if data is not None)
+    return [
+        None
+        if data is None
+        else quoted_id(image_id)
+        if counted[data] == 1
+        else f"shared~{hashlib.sha256(data).hexdigest()[:32]}"  # the ~ of an id is quoted
+        for data, image_id in zip(extras, ids, strict=True)
+    ]
 
 
 def write_extras(data: bytes, name: str, collection: Collection) -> tuple[str, str, int]:

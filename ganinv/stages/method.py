@@ -26,11 +26,12 @@ from ganinv.stages.mix import Mix
 from ganinv.stages.optimize import Optimize
 from ganinv.stages.precision import choose_precision
 from ganinv.stages.segment import Segment
+from ganinv.stages.smooth import Smooth
 from ganinv.stages.tune import Tune
 from ganinv.stages.variables import original_noise
 from ganinv.target import Target
 
-AnyStage = Annotated[Encode | Mix | Optimize | Tune | Segment | JointSegments, Field(discriminator="kind")]
+AnyStage = Annotated[Encode | Mix | Smooth | Optimize | Tune | Segment | JointSegments, Field(discriminator="kind")]
 
 
 class MethodConfig(StrictModel):
@@ -60,6 +61,11 @@ class MethodConfig(StrictModel):
     def single_pass(self) -> bool:
         """Whether it consists of inverters alone: then an image takes milliseconds, and reading and writing images matter."""
         return not any(stage.iterative for stage in self.stages)
+
+    @property
+    def of_frames(self) -> bool:
+        """Whether images depend on each other: those of a folder are frames of one video, and are inverted together."""
+        return any(getattr(stage, "shares", False) for stage in self.stages)
 
     @property
     def inverters(self) -> tuple[str, ...]:

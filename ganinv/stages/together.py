@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code
-from ganinv.optim.batched import Adam
+from ganinv.optim.batched import Matrix, Optimizer
 from ganinv.stages.base import Context, StageResult
 from ganinv.stages.objective import Objective
 from ganinv.stages.variables import DescentStep, Weights
@@ -18,9 +18,9 @@ from ganinv.target import Target
 
 @dataclass
 class TogetherStep:
-    """Random numbers of one step on one image."""
+    """Random numbers of one step on some images."""
 
-    stream: torch.Generator
+    streams: Sequence[torch.Generator]
     device: torch.device
 
     def scheduled(self, curve: Callable[[float], float]) -> Tensor | None:
@@ -31,8 +31,8 @@ class TogetherStep:
         return read()
 
     def normal(self, purpose: str, shape: Sequence[int]) -> Tensor:
-        """[1, *shape] from N(0, 1)."""
-        return torch.randn(1, *shape, generator=self.stream).to(self.device)
+        """[images, *shape] from N(0, 1), each image's from its own stream."""
+        return torch.stack([torch.randn(*shape, generator=stream) for stream in self.streams]).to(self.device)
 
 
 def tune_together(
@@ -41,44 +41,61 @@ def tune_together(
     weights: Weights,
     objective: Objective,
     context: Context,
+    optimizer: Optimizer,
     *,
     epochs: int,
+    at_once: int = 1,
     lr: float,
     schedule: Callable[[float], float],
     extra_loss: Callable[[Code, DescentStep], Tensor] | None = None,
 ) -> StageResult:
-    """``epochs`` passes over the images in their order, one Adam step each, on one set of weights.
+    """``epochs`` passes over the images, on one set of weights: a step for each group of up to ``at_once`` images.
 
-    The result's weights have a leading dimension of 1: the batch shares them. Here, alone among the stages, images do
-    depend on each other: that is the point.
+    An image is in the same group in every pass: of N groups the k-th has every N-th image from the k-th on, so that groups of a
+    video's frames have something of all of it. The result's weights have a leading dimension of 1: the batch shares them. Here,
+    alone among the stages that optimise, images do depend on each other: that is the point.
     """
     generator, code = context.generator, code.detach()
     start = weights.start(code[:1], target.ids[:1], context)
     x = {name: value.clone() for name, value in start.items()}
-    adam, one = Adam(), torch.ones(1, dtype=torch.bool, device=generator.device)
-    state = {name: adam.start(value.reshape(1, -1)) for name, value in x.items()}
-    draws = [TogetherStep(context.stream(i, "together"), generator.device) for i in target.ids]
-    references = [objective.reference([i]) for i in range(len(target))]
-    curves: list[list[Tensor]] = [[] for _ in target.ids]
+    one = torch.ones(1, dtype=torch.bool, device=generator.device)
+    state = {name: optimizer.start(value.reshape(1, -1)) for name, value in x.items()}
+    matrices = {name: [_matrix(value)] if weights.is_matrix(name) else [] for name, value in x.items()}
+    number = -(-len(target) // at_once)
+    groups = [list(range(k, len(target), number)) for k in range(number)]
+    streams = [context.stream(i, "together") for i in target.ids]
+    draws = [TogetherStep([streams[i] for i in group], generator.device) for group in groups]
+    references = [objective.reference(group) for group in groups]
+    curves: list[list[Tensor]] = [[] for _ in groups]
     count = torch.zeros(1, device=generator.device)
     for epoch in range(epochs):
         factor = torch.full((1, 1), lr * schedule(epoch / epochs), device=generator.device)
-        for i, curve in enumerate(curves):
+        for k, group in enumerate(groups):
             leaves = {name: value.detach().requires_grad_(True) for name, value in x.items()}
-            tuned = weights.put(code[i], leaves, generator, None)
-            loss, _ = objective(generator.synthesize(tuned), tuned, references[i])
-            curve.append(loss.detach())
+            tuned = weights.put(code[group], leaves, generator, None)
+            loss, _ = objective(generator.synthesize(tuned), tuned, references[k])
+            curves[k].append(loss.detach())
             if extra_loss is not None:
-                loss = loss + extra_loss(tuned, draws[i])
-            gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
+                loss = loss + extra_loss(tuned, draws[k])
+            gradients = torch.autograd.grad(loss.mean(), list(leaves.values()))
+            mean = loss.detach().mean(0, keepdim=True)
             for (name, value), gradient in zip(x.items(), gradients, strict=True):
-                adam.step(value.view(1, -1), gradient.reshape(1, -1), loss, factor, count, one, state[name])
+                row, slope = value.view(1, -1), gradient.reshape(1, -1)
+                optimizer.step(row, slope, mean, factor, count, one, state[name], matrices[name])
             count += 1
     result = weights.put(code, x, generator, None).detach()
-    losses = [torch.cat(curve).tolist() for curve in curves]
-    broken = [not all(map(_finite, losses[i])) for i in range(len(target))]
+    losses: list[list[float]] = [[] for _ in target.ids]
+    for group, curve in zip(groups, curves, strict=True):
+        for i, values in zip(group, torch.stack(curve, 1).tolist(), strict=True):
+            losses[i] = values
+    broken = [not all(map(_finite, curve)) for curve in losses]
     reasons = ["not_finite" if any(broken) else "cap"] * len(target)
     return StageResult(result, losses, [epochs] * len(target), reasons)
+
+
+def _matrix(value: Tensor) -> Matrix:
+    """All of a tensor [1, O, ...] as a matrix [O, I]."""
+    return Matrix(0, value.shape[1], value[0, 0].numel())
 
 
 def _finite(value: float) -> bool:

@@ -64,14 +64,22 @@ class Tune(StrictModel):
     """Which parameters of the synthesis train, as patterns: ``*``, ``convs.*.weight``, ``torgbs.*``."""
     locality: Locality | None = None
     together: bool = False
-    """One generator for all images of the call (in a bulk run: of a unit), ``steps`` passes over them, instead of one for
-    each. Their results then depend on each other; give it a locality and few images (the authors tried up to 64)."""
+    """One generator for all images of the call (in a bulk run: of a folder), ``steps`` passes over them, instead of one for
+    each. Their results then depend on each other; give it a locality where they are of several people, and few of them (the
+    authors tried up to 64)."""
+    at_once: int = Field(1, ge=1)
+    """Images of one step, with ``together``: 1 is the authors' way, with small steps; frames of a video do better in groups."""
 
     @model_validator(mode="after")
     def _check(self) -> Tune:
-        if self.together and (self.stop != Stop() or self.optimizer != "adam"):
-            raise ValueError("images that are tuned together stop together, by adam: leave stop and optimizer out")
+        if self.together and self.stop != Stop():
+            raise ValueError("images that are tuned together stop together: leave stop out")
         return self
+
+    @property
+    def shares(self) -> bool:
+        """Whether images of a call depend on each other."""
+        return self.together
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
         if code is None:
@@ -79,12 +87,12 @@ class Tune(StrictModel):
         weights = Weights(self.form, self.rank, self.layers)
         objective = self.loss.prepare(target, context)
         local = LocalityLoss(self.locality, self.loss, context) if self.locality else None
+        optimizer = BatchedMuon() if self.optimizer == "muon" else Adam()
         if self.together:
             return tune_together(
-                target, code, weights, objective, context,
-                epochs=self.steps, lr=self.lr, schedule=self.lr_factor, extra_loss=local,
+                target, code, weights, objective, context, optimizer,
+                epochs=self.steps, at_once=self.at_once, lr=self.lr, schedule=self.lr_factor, extra_loss=local,
             )  # fmt: skip
-        optimizer = BatchedMuon() if self.optimizer == "muon" else Adam()
         descent = Descent(
             [weights], optimizer, steps=self.steps, lr=self.lr,
             schedule=self.lr_factor, stop=self.stop, extra_loss=local,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from pydantic import Field
@@ -51,9 +51,23 @@ class Plan(StrictModel):
 
     @classmethod
     def of(
-        cls, stage: str, config: Mapping[str, Any], provenance: Mapping[str, Any], ids: Iterable[str], unit_size: int
+        cls,
+        stage: str,
+        config: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        ids: Iterable[str],
+        unit_size: int,
+        group: Callable[[str], str] | None = None,
     ) -> Plan:
-        """The plan for ``ids``: sorted, then cut into units of ``unit_size`` (the last may be smaller)."""
+        """The plan for ``ids``: sorted, then cut into units of ``unit_size`` (the last may be smaller).
+
+        Args:
+            group: of an id; then each unit is a whole group, which is no larger than ``unit_size``.
+
+        Raises:
+            ConfigError: a group that is too large, or that has another one in between.
+            StoreError: an id that came twice.
+        """
         if unit_size < 1:
             raise ConfigError(f"unit_size must be at least 1 image, got {unit_size}")
         ordered = sorted(ids)
@@ -64,7 +78,7 @@ class Plan(StrictModel):
             stage=stage,
             config=_plain(config, "config"),
             provenance=_plain(provenance, "provenance"),
-            units=_cut(ordered, unit_size, 0),
+            units=_cut(ordered, unit_size, 0) if group is None else _groups(ordered, unit_size, group),
         )
 
     def lacking(self, now: Plan) -> tuple[Unit, ...]:
@@ -225,6 +239,24 @@ def with_units(record: Mapping[str, Any], units: Sequence[Unit]) -> bytes:
 def read_units(record: Mapping[str, Any]) -> tuple[Unit, ...]:
     """The units of a record that :func:`with_units` wrote; ``KeyError``, ``TypeError`` or ``ValueError`` for others."""
     return tuple(Unit(index=unit["index"], ids=unit["ids"]) for unit in record["units"])
+
+
+def _groups(ids: Sequence[str], most: int, group: Callable[[str], str]) -> tuple[Unit, ...]:
+    """A unit for each group of sorted ids."""
+    found = [(name, tuple(members)) for name, members in groupby(ids, group)]
+    seen = set[str]()
+    for name, members in found:
+        if name in seen:
+            raise ConfigError(
+                f"{name or '.'} has frames, and folders with frames between them: put each video into a folder of its own"
+            )
+        if len(members) > most:
+            raise ConfigError(
+                f"{name or '.'} has {len(members)} frames, and at most {most} are held in memory together: cut it into scenes, a "
+                "folder each, or allow more with --unit-size"
+            )
+        seen.add(name)
+    return tuple(Unit(index=k, ids=members) for k, (_, members) in enumerate(found))
 
 
 def _cut(ordered: Sequence[str], unit_size: int, first: int) -> tuple[Unit, ...]:

@@ -26,6 +26,7 @@ from tasks.generator_check import check_generator
 from tasks.pool import Worker, WorkerSpec
 from tasks.records import load_sources
 from tasks.sources import sources_of
+from tasks.steps.flicker import FLICKER, run_flicker
 
 
 class EvaluateJob(CodesJob):
@@ -33,6 +34,8 @@ class EvaluateJob(CodesJob):
     ``edits/<edits>`` into ``edit-metrics/<edits>``.
 
     Args:
+        frames: the images in each folder are frames of a video: also measure how much they change from one frame to the next,
+            beside their sources, into ``flicker/<latents>`` and ``edit-flicker/<edits>`` (``ganinv.metrics.flicker``).
         similarity: also measure the similarity of edited images to the source and to the inversion, by ``embedded`` or the
             file of a face network (``ganinv.metrics.similarity``). This reads the sources again.
     """
@@ -44,10 +47,11 @@ class EvaluateJob(CodesJob):
     labeller: str = "portraits-64"
     distance: DistanceName = "embedded"
     similarity: str | None = None
+    frames: bool = False
 
 
 def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
-    """Fill the metrics tables. Returns counts per table."""
+    """Fill the metrics tables. Returns counts per table; of frames also ``flicker``, of edits by edit and strength."""
     store, generator, labeller = open_store(job.store), open_generator(job.generator), open_labeller(job.labeller)
     distance = choose_distance(job.distance, generator)
     open_distance(distance, generator)
@@ -89,6 +93,8 @@ def run_evaluate(job: EvaluateJob, pools: Pools) -> dict[str, Any]:
             reread=partial(reread, _Planned),
             made_of=[source],
         )
+        if job.frames:
+            results[FLICKER[kind]] = run_flicker(job, pools, kind, name)
     return results
 
 

@@ -23,6 +23,7 @@ from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
 from ganinv.data.values import class_numbers, read_values
 from ganinv.errors import ConfigError, DataError, NotFinite
+from ganinv.frames import sequence_of
 from ganinv.generators.channels import CHANNELS, as_channels
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.generators.stylegan2 import Generator
@@ -56,6 +57,8 @@ BATCHES_PER_UNIT = 8
 """Of a method of a single pass: reading runs ahead of computing within a unit, and objects stay few."""
 MOST_UNITS = 20_000
 """Of a method of a single pass, before units grow again: the driver can follow some hundred units a second (docs/scale.md)."""
+MOST_FRAMES = 512
+"""Of a method that inverts the frames of a video together: they are in one worker's memory, with their features."""
 
 
 class InvertJob(CodesJob):
@@ -135,7 +138,7 @@ def run_invert(
         spec,
         pools,
         label,
-        grows=True,
+        grows=not method.of_frames,
         reread=comparable,
         prepare=prepare,
         again=settle,
@@ -195,8 +198,10 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
         config["encoders"] = prints
     origin |= inverters_origin(opened, method.cfg.stages, store, begun)
     config |= job.beside()
-    unit_size = job.unit_size or shard_size(method.cfg, len(dataset))
-    return Plan.of("invert", config, provenance(generator, **origin), dataset.ids, unit_size)
+    about = "invert", config, provenance(generator, **origin), dataset.ids
+    if method.cfg.of_frames:
+        return Plan.of(*about, job.unit_size or MOST_FRAMES, sequence_of)
+    return Plan.of(*about, job.unit_size or shard_size(method.cfg, len(dataset)))
 
 
 def _opened(job: InvertJob, generator: Generator) -> Method:
@@ -310,19 +315,41 @@ class InvertWorker:
         return open_named(self.job, name, self.generator)
 
     def process(self, ids: Sequence[str]) -> list[Any]:
+        if self.method.cfg.of_frames and (lacking := self._lacking(ids)):
+            return [RowError(i, "apart", lacking) for i in ids]
         started, rows = time.perf_counter(), list[Any]()
         for loaded in self._loaded(ids):
             rows += loaded.errors
             self._ignored.update(loaded.ignored)
+            if self.method.cfg.of_frames and len(set(loaded.sizes)) > 1:
+                _log.warning(
+                    "frames of %s have %d sizes, such as %dx%d and %dx%d: each is cut to its middle square, and a face jumps "
+                    "where the size changes. Align them (ganinv align), or put each size into a folder of its own",
+                    *(sequence_of(loaded.ids[0]) or "the folder", len(set(loaded.sizes))),
+                    *(side for size in sorted(set(loaded.sizes))[:2] for side in size),
+                )
             if loaded.ids:
                 rows += self._inverted(loaded, started)
             started = time.perf_counter()
         self._sent.clear()  # of batches without a readable image
         return rows
 
+    def _lacking(self, ids: Sequence[str]) -> str:
+        """Why frames cannot be inverted that come without the others of their video, as when they are tried again."""
+        plan = self.collection.plan()
+        wanted = len(plan.units[next(iter(plan.by_unit(ids[:1])[0]))].ids)
+        if len(ids) == wanted:
+            return ""
+        return (
+            f"it came with {len(ids)} of the {wanted} frames of its video: it failed or changed since, or all of them were too "
+            "much for a worker. Frames that share a generator are inverted together: run it under another name (--name), in "
+            "shorter scenes where memory was short"
+        )
+
     def _loaded(self, ids: Sequence[str]) -> Iterator[LoadedBatch]:
         """The images, batch by batch; of a method of a single pass the next are read and decoded meanwhile."""
-        size = max(self.method.cfg.lanes, 16) if self.method.cfg.single_pass else len(ids)
+        cfg = self.method.cfg
+        size = max(cfg.lanes, 16) if cfg.single_pass and not cfg.of_frames else len(ids)
         batches = (ids[first : first + size] for first in range(0, len(ids), size))
         with ThreadPoolExecutor(self.readers) as pool:
             ahead = deque(pool.submit(self._load, batch) for batch in islice(batches, self.readers))

@@ -138,6 +138,12 @@ def test_one_generator_for_several_images(context: Context, job: tuple[Target, C
     assert (tuned < 0.7 * untuned).all()
     assert torch.equal(result.code.w, pivot.w)
     assert [len(curve) for curve in result.loss] == [60] * 4
+    grouped = Tune(steps=30, lr=0.01, together=True, form="low-rank", optimizer="muon", at_once=3)(
+        target, pivot, context
+    )
+    assert [len(curve) for curve in grouped.loss] == [30] * 4
+    assert len(grouped.code.weights["convs.0.weight"].left) == 1
+    assert ((g.render(grouped.code) - target.images).square().mean(dim=(1, 2, 3)) < 0.7 * untuned).all()
     with pytest.raises(ValueError, match="stop together"):
         Tune(together=True, stop=Stop(below=0.1))
 
