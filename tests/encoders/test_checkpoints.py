@@ -80,6 +80,21 @@ def test_a_parallel_wrapper_is_looked_through() -> None:
     assert set(describe(tree).parts) == {"encoder", "decoder"}
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_state_dict_without_the_dictionary_around_it(prefix: str) -> None:
+    """As a file of safetensors holds it, with the mean latent among the tensors."""
+    tree = outline("psp_w_r32")
+    bare = {f"{prefix}{name}": tensor for name, tensor in tree["state_dict"].items()}
+    what = describe(bare | {"latent_avg": tree["latent_avg"]})
+    assert (what.method, what.encoder_type, what.n_styles) == ("w", "WEncoder", 8)
+    assert what.latent_avg is not None
+    assert set(what.parts) == {"encoder", "decoder"}
+    with pytest.raises(WeightsRefused, match="its options do not name the encoder type"):
+        describe(outline("e4e_r32")["state_dict"])
+    e4e = describe(outline("e4e_r32")["state_dict"], encoder_type="Encoder4Editing")
+    assert (e4e.method, e4e.latent_avg) == ("e4e", None)
+
+
 def test_cars_are_not_square_and_cartoons_are() -> None:
     tree = outline("e4e_r32")
     tree["opts"]["dataset_type"] = "cars_encode"

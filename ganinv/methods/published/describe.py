@@ -1,7 +1,7 @@
 """What a published encoder checkpoint is, told from its names, shapes and options; no weights are needed for that.
 
 Formats: pSp, e4e, ReStyle, HyperStyle (and its W encoder) and HFGI write ``{"state_dict", "opts", "latent_avg"}`` with one
-prefix per network; PadInv writes ``{"models": {"encoder", "generator"}}``; In-Domain inversion writes a bare state dict; SAM
+prefix per network, and users save the state dict alone; PadInv writes ``{"models": {"encoder", "generator"}}``; In-Domain inversion writes a bare state dict; SAM
 writes ``{"sd_base", "W+", "F4", ...}``. Files
 of the same outer form whose networks differ are distinguished by ``published.kinds``.
 """
@@ -71,6 +71,7 @@ def describe(
         raise WeightsRefused(f"{where} holds a {type(tree).__name__}, expected the dict of an encoder checkpoint")
     if "block0.conv.weight" in tree:
         return _in_domain(_tensors(tree), where)
+    tree = _wrapped(tree)
     parts = _parts(tree, where)
     opts = _plain(tree.get("opts"))
     if (kind := kind_of(parts)) is not None:
@@ -80,6 +81,16 @@ def describe(
     latent_avg = _latent_avg(tree.get("latent_avg"), where)
     channels = 6 if "hypernet" in parts else _input_channels(encoder) if encoder else 3
     return described(method, name, channels, parts, opts, latent_avg, where)
+
+
+def _wrapped(tree: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The dictionary of the published programs around a state dict that was saved without it, as in a file of safetensors; the
+    mean latent lies among the tensors there, and options are lost."""
+    first = {str(name).removeprefix("module.").partition(".")[0] for name in tree}
+    if "state_dict" in tree or not first & {"encoder", "hypernet"} or isinstance(tree.get("encoder"), Mapping):
+        return tree
+    own = {name: value for name, value in tree.items() if name not in ("latent_avg", "opts")}
+    return {"state_dict": own, "latent_avg": tree.get("latent_avg"), "opts": tree.get("opts")}
 
 
 def _parts(tree: Mapping[Any, Any], where: str) -> dict[str, Tensors]:
