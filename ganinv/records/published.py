@@ -76,7 +76,7 @@ def _of_file(file: DirectionFile, uri: str, rows: int, width: int) -> Iterator[L
         if known is None:
             arrays = {str(key): value for key, value in tree.items() if not isinstance(value, str | int | float | bool)}
             for key, value in arrays.items():
-                array = _array(value[-1] if isinstance(value, list | tuple) and value else value, file, key)
+                array = _array(_kept(value), file, key)
                 w = array[None] if array.ndim == 1 else array.reshape(-1, array.shape[-1])
                 if array.ndim == 3 and len(array) > 1:  # ReStyle: one for each step
                     w = array[-1]
@@ -87,12 +87,20 @@ def _of_file(file: DirectionFile, uri: str, rows: int, width: int) -> Iterator[L
             return
         tree = tree[known]
     if isinstance(tree, list | tuple) and tree:
-        tree = np.concatenate([_batch(_array(each, file, "an entry"), rows) for each in tree])
+        tree = np.concatenate([_batch(_array(_kept(each), file, "an entry"), rows) for each in tree])
     batch = _batch(_array(tree, file, "its array"), rows)
     own = _own_name(uri)
     for k, w in enumerate(batch):
         _check(w, rows, width, file.name)
         yield Latent(own if len(batch) == 1 else f"{own}-{k:05d}", _one(w), uri, file.sha256)
+
+
+def _kept(value: Any) -> Any:
+    """The latent among what a program keeps of one image: rosinality's projector has the image and its noise beside it, ReStyle
+    the latents of all steps, of which the last counts."""
+    if isinstance(value, Mapping):
+        value = next((value[key] for key in KEYS if key in value), value)
+    return value[-1] if isinstance(value, list | tuple) and value else value
 
 
 def _array(value: Any, file: DirectionFile, what: str) -> np.ndarray:

@@ -69,6 +69,12 @@ def written(folder: Path, w: np.ndarray) -> dict[str, tuple[list[Path], list[str
     for k, name in enumerate(("carl", "dora")):
         pt(folder / f"embeddings/mine/PTI/{name}/0.pt", torch.from_numpy(w[k : k + 1]))
     pt(folder / "half.pt", {"latents": torch.from_numpy(w[:2]).half()})
+    kept = {"img": torch.zeros(3, 4, 4), "noise": [torch.zeros(1, 1, 4, 4)]}
+    pt(
+        folder / "project.pt",
+        {"b.png": {"latent": torch.from_numpy(w[0]), **kept}, "a.png": {"latent": torch.from_numpy(w[1])}},
+    )
+    pt(folder / "listed.pt", [{"latent": torch.from_numpy(each), "path": "x.png"} for each in w])
     numbered = [f"{name}-{k:05d}" for name in ("e4e",) for k in range(3)]
     return {
         "projector": ([folder / "anna/projected_w.npz"], ["anna"], w[:1]),
@@ -79,11 +85,27 @@ def written(folder: Path, w: np.ndarray) -> dict[str, tuple[list[Path], list[str
         "restyle, the last step": ([folder / "restyle.npy"], ["a", "b"], w[[1, 0]]),
         "hyperstyle": ([folder / "hyperstyle.npy"], ["a", "b"], w[[1, 0]]),
         "pti": ([folder / "embeddings"], ["carl", "dora"], w[:2]),
+        "rosinality": ([folder / "project.pt"], ["a", "b"], w[[1, 0]]),
+        "a list": ([folder / "listed.pt"], ["listed-00000", "listed-00001", "listed-00002"], w),
         "half precision": ([folder / "half.pt"], ["half-00000", "half-00001"], w[:2].astype(np.float16)),
     }
 
 
-LAYOUTS = ("projector", "two files", "e4e", "npy", "w", "restyle, the last step", "hyperstyle", "pti", "half precision")
+LAYOUTS = (
+    *(
+        "projector",
+        "two files",
+        "e4e",
+        "npy",
+        "w",
+        "restyle, the last step",
+        "hyperstyle",
+        "pti",
+        "rosinality",
+        "a list",
+    ),
+    "half precision",
+)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -230,7 +252,8 @@ def test_a_latent_is_refused_as_a_direction(run: Run, uri: str, g: Generator, w:
     np.save("many.npy", w)
     torch.save(torch.from_numpy(w[:1]), pivot / "0.pt")
     torch.save({"latents": torch.from_numpy(w)}, "codes.pt")
-    for file in ("projected_w.npz", "renamed.npz", "latents.npy", "many.npy", pivot / "0.pt", "codes.pt"):
+    torch.save({"a.png": {"latent": torch.from_numpy(w[0])}}, "project.pt")
+    for file in ("projected_w.npz", "renamed.npz", "latents.npy", "many.npy", pivot / "0.pt", "codes.pt", "project.pt"):
         code, _, err = run("directions", "import", file, "--store=store", f"--generator={uri}", "--space=w+")
         assert code == 1
         assert "ganinv latents import" in err, file

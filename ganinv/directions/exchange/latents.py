@@ -61,7 +61,10 @@ def refuse_latents(tree: Any, file: DirectionFile, generator: DeclaredGenerator)
     because, hint = "", ""
     if isinstance(tree, Mapping):
         key = next((key for key in KEYS if key in tree), None)
-        if key is not None:
+        within = [inner for inner in tree.values() if isinstance(inner, Mapping)]
+        if any(key in inner for key in KEYS for inner in within):
+            because = "it holds the latents of images by their names"
+        elif key is not None:
             because, hint = f"its array is named {key!r}", f"; if it is a direction all the same: --select {key}"
     elif isinstance(tree, np.ndarray) and tree.dtype.kind == "f":
         wide = tree.ndim == 3 and tree.shape[1:] == (generator.num_ws, generator.w_dim)

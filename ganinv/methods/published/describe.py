@@ -1,9 +1,9 @@
 """What a published encoder checkpoint is, told from its names, shapes and options; no weights are needed for that.
 
 Formats: pSp, e4e, ReStyle, HyperStyle (and its W encoder) and HFGI write ``{"state_dict", "opts", "latent_avg"}`` with one
-prefix per network, and users save the state dict alone; PadInv writes ``{"models": {"encoder", "generator"}}``; In-Domain inversion writes a bare state dict; SAM
-writes ``{"sd_base", "W+", "F4", ...}``. Files
-of the same outer form whose networks differ are distinguished by ``published.kinds``.
+prefix per network, and users save the state dict alone; PadInv writes ``{"models": {"encoder", "generator"}}``; In-Domain
+inversion writes a bare state dict; SAM writes ``{"sd_base", "W+", "F4", ...}``. Files of the same outer form whose networks
+differ are distinguished by ``published.kinds``.
 """
 
 from __future__ import annotations
