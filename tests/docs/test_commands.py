@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,23 @@ def anchors(page: Path) -> set[str]:
     """Of the page's headings, as GitHub and mkdocs make them."""
     heads = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+def test_commands_of_all_pages_can_be_typed_one_after_the_other() -> None:
+    """No two of them want other images, or other edits, under one name of one store, which the second would be refused for."""
+    seen: dict[tuple[str, ...], tuple[str, list[str]]] = {}
+    for page in (ROOT / "README.md", ROOT / "docs/photos.md", *sorted((ROOT / "docs/tutorials").glob("*.md"))):
+        for number, words in commands(page):
+            if words[0] not in ("invert", "edit") or "--dry-run" in words:
+                continue
+            flags = list(pairwise(words))
+            own = dict(flags)
+            store, named = own.get("--store", ""), own.get("--name")
+            if words[0] == "invert":
+                key, what = ("latents", store, named or own["--method"]), [own["--dataset"], own.get("--generator", "")]
+            else:
+                edits = [value for flag, value in flags if flag in ("--edit", "--reference", "--condition")]
+                key, what = ("edits", store, named or "edits"), [own["--latents"], *edits]
+            place = f"{page.name}:{number}"
+            other, before = seen.setdefault(key, (place, what))
+            assert before == what, f"{place} and {other} cannot both be run: give one of them another --name"
