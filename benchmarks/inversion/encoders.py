@@ -55,7 +55,7 @@ class Shipped:
 
 SHIPPED: Mapping[str, Shipped] = {
     "e4e": Shipped("portraits-64-e4e", 10),
-    "sfe": Shipped("portraits-64-sfe", 14),
+    "sfe": Shipped("portraits-64-sfe", 28),
     "sfe-editor": Shipped("portraits-64-sfe-editor", 12),
     "restyle": Shipped("portraits-64-restyle", 20),
     "hfgi": Shipped("portraits-64-hfgi", 25),
