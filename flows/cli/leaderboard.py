@@ -23,7 +23,8 @@ app.add_typer(leaderboard, name="leaderboard")
     flags={
         "methods": Flag("--method", help="Name of a method in configs/methods, or a YAML file; may be repeated."),
         "datasets": Flag(
-            "--dataset", help="NAME=URL, or NAME.url=URL and NAME.where.split=test; NAME=lfw_subset; may be repeated."
+            "--dataset",
+            help="NAME=URL, or NAME.url=URL and NAME.where.split=test; NAME=skimage://lfw_subset; may be repeated.",
         ),
         "people": Flag(
             help="NAME=PATTERN: for a data set, a regular expression that captures the person in an image's id."

@@ -48,7 +48,7 @@ from tasks.steps.sample import SampleJob, run_sample
 
 _log = logging.getLogger("ganinv.tasks")
 
-LOW_QUALITY = "lfw_subset"
+LOW_QUALITY = "skimage://lfw_subset"
 """Named in the place of a URL: scikit-image's grey faces of 25 pixels, enlarged, in the frame of aligned portraits."""
 NOTED = 1024
 """Images of a data set on which the judge of identity is checked, at most."""
@@ -113,7 +113,7 @@ def _datasets(job: LeaderboardJob, store: Store, generator: Generator) -> dict[s
 
 def small_faces(store: Store) -> str:
     """Where scikit-image's faces lie in the store, written if they do not yet."""
-    folder = f"{BOARD}/{LOW_QUALITY}"
+    folder = f"{BOARD}/{LOW_QUALITY.partition('://')[2]}"
     if not store.objects.names(folder):
         with TemporaryDirectory() as made:
             for path in sorted(demo_dataset(made).glob("small-face-*.png")):

@@ -21,8 +21,8 @@ class LeaderboardJob(CodesJob):
 
     Args:
         methods: of configs/methods, or YAML files.
-        datasets: by name; a bare URL, or fields of a data set. Samples of the generator are always one of them. lfw_subset in
-            the place of a URL is scikit-image's small grey faces.
+        datasets: by name; a bare URL, or fields of a data set. Samples of the generator are always one of them. skimage://lfw_subset
+            is scikit-image's small grey faces.
         limit: number of images per data set, unless the data set has its own limit.
         people: of a data set, by name: a regular expression that captures the person in an image's id. Of data sets with
             several photos of a person: whether the judge of identity tells people apart is measured on them, and printed.

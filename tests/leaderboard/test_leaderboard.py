@@ -221,8 +221,9 @@ def test_small_faces_are_a_data_set_by_name(tmp_path: Path) -> None:
 def test_without_edits_nothing_is_fitted(tmp_path: Path) -> None:
     """For generators of what has no smile, and where time is short."""
     small = PROTOCOL.model_copy(update={"samples": 2})
-    result = run(tmp_path / "store", "e4e", edits=False, protocol=small)
-    assert result["boards"]["samples.e4e"]["judged"]["rows"] == 2
+    faces = {"lfw": {"url": "skimage://lfw_subset", "limit": 1}}
+    result = run(tmp_path / "store", "e4e", edits=False, protocol=small, datasets=faces)
+    assert {name: one["judged"]["rows"] for name, one in result["boards"].items()} == {"samples.e4e": 2, "lfw.e4e": 1}
     store = open_store(str(tmp_path / "store"))
     assert store.directions.list() == []
     board = Board(store)
