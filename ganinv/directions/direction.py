@@ -17,7 +17,7 @@ Space = Literal["z", "w", "w+", "s"]
 Mode = Literal["relative", "absolute", "absolute-first-row"]
 Dtype = Literal["float32", "float64"]
 UNVERIFIED = "unverified"
-"""The fingerprint of a generator that was only stated: its weights were not at hand when the direction was imported."""
+"""The fingerprint of a generator that was stated but not verified: the direction was imported without its weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +30,9 @@ class Direction:
             the styles of ``style_layers``, one after the other. Unit norm when it was fitted here; imported vectors keep
             the norm they came with.
         space: where the vector lives: ``step`` moves W and W+, ``step_z`` Z, ``style_offsets`` S.
-        generator_name: for people.
-        generator_fingerprint: for ``check``: the weights that this direction belongs to. ``UNVERIFIED`` when somebody
-            only said which they are.
+        generator_name: for display.
+        generator_fingerprint: of the weights that this direction belongs to, for ``check``; ``UNVERIFIED`` if they were only
+            stated.
         method: how it was found, such as ``interfacegan`` or ``ganspace``.
         layers: W+ rows [start, end) it moves; None is all of them.
         unit: distance in W, per row, of one step of strength 1 (for a unit vector).
@@ -44,9 +44,9 @@ class Direction:
             directions.
         intercept: of the separating plane ``w . vector + intercept = 0``, where the method has one.
         mean: float32 [w_dim], the origin of absolute coordinates; None is zero.
-        labeller: name and version of the labeller whose scores it was fitted on, where there was one.
+        labeller: name and version of the labeller whose scores it was fitted on, if any.
         style_layers: in S, the (layer name, channels) that ``vector`` consists of, named as in ``Generator.style_names``.
-        generator_resolution: of the generator, where it was stated; its W+ then has 2 log2(resolution) - 2 rows.
+        generator_resolution: of the generator, if it was stated; its W+ then has 2 log2(resolution) - 2 rows.
         dtype: ``float64`` keeps a vector in the precision of the file it came from.
         report: JSON-able measurements of the fit.
         version: number in the store; None before it is stored.
@@ -123,12 +123,12 @@ class Direction:
 
     @property
     def num_ws(self) -> int | None:
-        """Rows of W+ of its generator, where that is known."""
+        """Rows of W+ of its generator, if known."""
         return None if self.generator_resolution is None else rows_of(self.generator_resolution)
 
     @property
     def verified(self) -> bool:
-        """Whether the weights of its generator are known, and not only stated."""
+        """Whether the weights of its generator are known, not just stated."""
         return self.generator_fingerprint != UNVERIFIED
 
     def apply(self, w: Tensor, strength: float | Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class Direction:
         return {n: p for (n, _), p, own in zip(self.style_layers, parts, kept, strict=True) if own.any()}
 
     def at_layers(self, start: int, end: int) -> Direction:
-        """The same direction on W+ rows [start, end) alone, in the place of its own range (GANSpace's layer-wise edits).
+        """The same direction on W+ rows [start, end) only, instead of its own range (GANSpace's layer-wise edits).
 
         Raises:
             ConfigError: the direction has no rows, or has none of its own for some of these.
@@ -206,14 +206,13 @@ class Direction:
         return replace(self, vector=self.vector[start - first : end - first], layers=(start, end))
 
     def check(self, fingerprint: str, generator_name: str = "", *, trust: bool = False) -> None:
-        """Refuse to be used with another generator: its latent space has other axes.
+        """Refuse use with another generator, whose latent space has other axes.
 
         Args:
-            trust: take the user's word for a generator that was only stated. What is known to be another is refused
-                all the same.
+            trust: accept a generator that was only stated. A generator that is known to be different is refused anyway.
 
         Raises:
-            GeneratorMismatch: ``fingerprint`` is not that of the generator this direction belongs to, or nobody can know.
+            GeneratorMismatch: ``fingerprint`` is not that of the generator this direction belongs to, or that cannot be verified.
         """
         if fingerprint == self.generator_fingerprint != UNVERIFIED or (trust and not self.verified):
             return
@@ -261,7 +260,7 @@ class Direction:
 
     @classmethod
     def from_record(cls, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> Direction:
-        """What ``to_record`` took apart.
+        """The inverse of ``to_record``.
 
         Raises:
             DataError: a part is missing or unknown.

@@ -125,8 +125,8 @@ def styles_of(generator: Generator, w: Tensor) -> Tensor:
 class StyleStatistics:
     """Mean and standard deviation of each channel over samples, float64 [size]; the unit of edits in S.
 
-    Apart from ``ganinv.metrics.moments.Moments``, which holds the products of all pairs: S has thousands of channels, and only
-    the squares of each are needed.
+    Unlike ``ganinv.metrics.moments.Moments``, which holds the products of all pairs, this holds only squares: S has thousands of
+    channels.
 
     Partial sums of shards add up: n, sum of s and sum of s^2 about ``origin``, which keeps what is small beside a large
     mean.
@@ -166,7 +166,7 @@ class StyleStatistics:
 
     @property
     def std(self) -> np.ndarray:
-        """The population's, as published tables have it."""
+        """Population standard deviation, as in published tables."""
         return np.sqrt((self.squares / self.n - np.square(self.total / self.n)).clip(min=0))
 
 

@@ -1,4 +1,4 @@
-"""Direct editing of activation tensors: what one image has in a region, put into another (Image2StyleGAN++, Abdal et al.
+"""Direct editing of activation tensors: copy the activations of a region into another image (Image2StyleGAN++, Abdal et al.
 2020, "activation tensor manipulation")."""
 
 from __future__ import annotations

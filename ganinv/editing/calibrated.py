@@ -1,7 +1,7 @@
 """Calibrated strength: an edit as strong as a classifier's response says, image by image (ChunkyGAN, Subrtova et al. 2022).
 
-The same step changes two inversions by different amounts: codes far from W react less. So that methods are compared at
-an equal change of the attribute, the strength is looked for by rendering and scoring, for each image of its own.
+The same step changes two inversions by different amounts: codes far from W react less. To compare methods at equal
+changes of the attribute, the strength is found separately for each image, by rendering and scoring.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoundStrengths:
-    """What ``find_strengths`` came to.
+    """The result of ``find_strengths``.
 
     Args:
         edit: the edit with the strengths that were found, ready for ``Edit.apply``.
-        attribute: whose score was followed.
+        attribute: the attribute whose score was measured.
         strength: [B], in the direction's own units. response: [B], the change of the score at it, in the unit in which
             it was stated. NaN if there is no score.
         outcome: per image ``reached``, ``out_of_reach`` (no strength up to the bound responds as much: the nearest one
@@ -148,8 +148,8 @@ def find_multiples(
 
 @dataclass(frozen=True)
 class ScoreTarget:
-    """What is followed: ``scale`` is one unit of the stated change in the score's own measure, ``step`` a first guess of
-    the strength that it takes."""
+    """The target of the search: ``scale`` is one unit of the stated change in the score's own units, ``step`` a first guess of
+    the strength needed."""
 
     reference: str
     attribute: str
@@ -160,7 +160,7 @@ class ScoreTarget:
 def target_of(
     edit: Edit, steps: Sequence[tuple[Direction, object]], labeller: Labeller, sigma: Mapping[str, float] | None = None
 ) -> tuple[int, ScoreTarget]:
-    """Which of the steps is to be found, and by what score. Renders nothing.
+    """Which strength is to be found, and by which score. Renders nothing.
 
     Raises:
         ConfigError: as ``find_strengths``.

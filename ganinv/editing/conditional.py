@@ -1,4 +1,4 @@
-"""Conditional edits: a direction made orthogonal to those that are to be held still (InterFaceGAN, Shen et al. 2020)."""
+"""Conditional edits: a direction made orthogonal to those that must not change (InterFaceGAN, Shen et al. 2020)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def conditioned(direction: Direction, conditions: Sequence[Direction]) -> Direct
 
     Raises:
         ConfigError: the directions live in different spaces, or have different numbers of dimensions or rows.
-        DataError: nothing is left of the direction.
+        DataError: the direction vanishes.
     """
     family = direction.space.rstrip("+")
     for condition in conditions:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class DirectionLookup(Protocol):
     """Where directions are found by name and generator fingerprint.
 
-    A lookup that has versions takes ``version=``, and one that has directions of stated generators ``trust=True``; both
-    are given only where an edit asks for them.
+    A lookup with versions takes ``version=``, one with unverified directions ``trust=True``; both are passed only if an edit
+    needs them.
     """
 
     def get(self, name: str, *, generator: str | None) -> Direction: ...
@@ -49,11 +49,9 @@ class Edit:
             ``Response``, the change of a score that the whole edit is to bring about, whose strength
             ``ganinv.editing.find_strengths`` finds before the edit is applied. A direction is named as in
             ``ganinv.editing.notation``: ``smile``, ``smile@3`` (a version), ``smile(0-3)`` (rows), ``E(v1,0-3)``.
-        conditions: directions to hold still: every direction of the edit is first made orthogonal to them (itself
-            excepted), by one Gram solve (InterFaceGAN, "conditional manipulation"). The length of a step stays what it
-            was.
-        trust: names of directions whose generator was only stated when they were imported, and which are to be applied
-            all the same, where their shapes fit.
+        conditions: directions along which nothing may move: every direction of the edit is first made orthogonal to the others
+            by one Gram solve (InterFaceGAN, "conditional manipulation"). The length of a step does not change.
+        trust: names of imported directions to apply although their generator was not verified, if their shapes fit.
         segment: the name or number of the one segment to be edited, of codes that have some (``Code.segments``): pixels
             where its mask is 0 stay what they are. None edits the code as a whole, and so all segments alike.
     """
@@ -84,12 +82,12 @@ class Edit:
 
     @property
     def responses(self) -> list[str]:
-        """The direction whose strength is stated as the change of a score, where there is one."""
+        """The direction whose strength is stated as the change of a score, if there is one."""
         return [text for text, strength in self.strengths.items() if isinstance(strength, Response)]
 
     @property
     def references(self) -> list[Reference]:
-        """Every direction that is looked up: those that move, then those that are held still."""
+        """Every direction to look up: those that move, then the conditions."""
         return [parse_reference(text) for text in (*self.strengths, *(self.conditions or ()))]
 
     def apply(
@@ -102,8 +100,8 @@ class Edit:
     ) -> Code:
         """The edited code; noise, features and tuned weights stay as they are.
 
-        What a method makes of it then is for ``Inverter.after_edit`` and ``CodeReader.after_edit`` to say: stored features move
-        with the edit, or the photo is consulted again.
+        ``Inverter.after_edit`` and ``CodeReader.after_edit`` add what the method does after an edit: stored features move
+        with it, or the photo is consulted again.
 
         Each direction's step is computed on the code as given and the steps are added, so their order does not matter.
         Two absolute directions of one edit reach their coordinates exactly only where they are orthogonal.
@@ -146,7 +144,7 @@ class Edit:
     def resolve(
         self, directions: Directions, generator_fingerprint: str | None, generator_name: str = ""
     ) -> list[tuple[Direction, Strength]]:
-        """The directions as they are applied, rows and conditions taken in, with their strengths.
+        """The directions as they are applied, including rows and conditions, with their strengths.
 
         Arguments and errors as in ``apply``; the generator's name is for messages.
         """

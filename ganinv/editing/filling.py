@@ -1,4 +1,4 @@
-"""Fill holes: what a method is shown, what becomes of its rendering, and how well the two go together."""
+"""Fill holes: the image that a method sees, the composite with its rendering, and measures of how well the two fit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ SMOOTHEST = 1 / 127.5  # a step of one of 256 grey levels: nothing is judged as 
 
 
 def blanked(images: Tensor, holes: Tensor) -> Tensor:
-    """Images [B, C, R, R] whose holes [B, 1, R, R] (1 where pixels are missing) have the mean colour of the rest: whatever stood
-    there, a method does not see it."""
+    """Images [B, C, R, R] whose holes [B, 1, R, R] (1 where pixels are missing) have the mean colour of the rest, so that a
+    method sees nothing of what was there."""
     known = 1 - holes
     mean = (images * known).sum(dim=(2, 3), keepdim=True) / known.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
     return images * known + mean * holes

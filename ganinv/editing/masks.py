@@ -1,4 +1,4 @@
-"""Masks of regions of images: where in an image something holds, floats in [0, 1], [B or 1, 1, R, R]."""
+"""Masks of regions of images: floats in [0, 1], [B or 1, 1, R, R]."""
 
 from __future__ import annotations
 

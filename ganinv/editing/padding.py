@@ -1,4 +1,4 @@
-"""What PadInv's two halves are good for by themselves (Bai et al. 2022, section 4.3): constant and rings hold an image's
+"""Exchange PadInv's two halves between images (Bai et al. 2022, section 4.3): constant and rings hold an image's
 structure (contour, pose, background), W+ its style, and each can come from another image.
 
 All of it is arithmetic on codes: nothing is rendered, and stored inversions do.

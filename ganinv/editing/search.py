@@ -17,19 +17,19 @@ Evaluate = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class StrengthSearch(StrictModel):
-    """How far and how long a strength is looked for."""
+    """Range and effort of the search for a strength."""
 
     most: float = Field(default=10.0, gt=0)
-    """The largest strength that is tried, in the direction's own units, on either side of 0."""
+    """The largest strength to try, in the direction's own units, in both directions."""
     tolerance: float = Field(default=0.02, gt=0)
-    """How near counts as reached, as a part of the change that is asked for."""
+    """Tolerance for a reached change, as a fraction of it."""
     renders: int = Field(default=12, ge=2)
-    """The most renderings of one image, the unedited one not counted."""
+    """Maximum number of renderings per image, without the unedited one."""
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What the search came to, lane by lane: [B] each.
+    """The result of the search, lane by lane: [B] each.
 
     ``reached``: within the tolerance. ``out_of_reach``: no strength up to ``most`` responds as much; ``strength`` is the
     one that comes nearest. ``not_converged``: the renderings were used up before, or the response jumps over the

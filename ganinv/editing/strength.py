@@ -1,4 +1,4 @@
-"""How strong an edit is: a number of the direction's own units, or the change of a score that it is to bring about."""
+"""The strength of an edit: a number of the direction's own units, or the change of a score to achieve."""
 
 from __future__ import annotations
 

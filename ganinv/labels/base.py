@@ -1,4 +1,4 @@
-"""``Labeller``: what every source of scores has in common, be it a network, a pair of prompts or a table."""
+"""``Labeller``: the base of every source of scores: a network, a pair of prompts or a table."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Labeller(ABC):
     """Images in, named scores out.
 
     Args:
-        name, version: who says so; scores of two labellers or versions are not comparable.
+        name, version: scores of different labellers or versions are not comparable.
         attributes: name -> what the score is, in the order of the scores.
         weights_sha256: of the weight file, or of the user's table.
         description: everything else that moves a score (input size, normalisation, prompts), JSON-able.
     """
 
     needs: Literal["images", "ids"] = "images"
-    """What a call must be given: a labeller that needs ``ids`` looks scores up, and nothing has to be rendered."""
+    """What a call needs: a labeller that needs ``ids`` looks scores up, so nothing has to be rendered."""
     differentiable: bool = False
     """Whether ``score`` passes gradients on to the images."""
 
@@ -96,7 +96,7 @@ class Labeller(ABC):
         """As a call, with gradients where the labeller is ``differentiable``."""
 
     def to(self, device: torch.device | str) -> Labeller:
-        """Move what there is to move, in place."""
+        """Move its networks to a device, in place."""
         return self
 
     def checked(self, images: Tensor | None) -> Tensor:

@@ -45,7 +45,7 @@ class LabellerKind(StrictModel, ABC):
 
 
 class _Classifier(LabellerKind):
-    """What all classifiers have in common.
+    """Settings that all classifiers share.
 
     ``outputs``: attribute -> ``Output``; a list of names is columns 0, 1, ..., and ``pairs: [names]`` is two logits per
     attribute, (absent, present). ``numbers`` says what the outputs are. ``sha256`` pins the weight file.
@@ -177,7 +177,7 @@ class TableConfig(LabellerKind):
     columns: Mapping[str, str] | None = None
     """attribute -> column; every column of numbers by default."""
     attributes: Mapping[str, Attribute] = Field(default_factory=dict)
-    """What the scores are, where somebody wants to know."""
+    """Descriptions of the scores, optional."""
 
     def open(self) -> Labeller:
         if self.layout == "table":

@@ -25,7 +25,7 @@ CARD, WEIGHTS = "labeller.json", "weights.safetensors"
 
 
 class LabellerCard(StrictModel):
-    """Everything about a labeller but its weights."""
+    """Everything about a labeller except its weights."""
 
     name: str
     version: int

@@ -1,4 +1,4 @@
-"""Labels that a user has: a CSV or Parquet table, joined to the images by id."""
+"""A user's own labels: a CSV or Parquet table, joined to the images by id."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ _log = logging.getLogger("ganinv.losses")
 def choose_distance(name: str, generator: Generator) -> str:
     """The distance that ``name`` is for this generator, on this machine.
 
-    ``auto`` is LPIPS where the weights of a backbone are, else the generator's own discriminator, else EfficientNet-Lite0
-    where its package is installed, else squared error. ``embedded`` of a generator without a discriminator (most published
-    files have none) is what ``auto`` is for it, and that is said once. All others are themselves.
+    ``auto`` is LPIPS if the weights of a backbone are available, else the generator's own discriminator, else EfficientNet-Lite0
+    if its package is installed, else squared error. For a generator without a discriminator (most published files have none),
+    ``embedded`` is the same as ``auto``, with one warning. All other names are used as they are.
 
-    A run that several machines share asks once and hands the answer on: the contents of their caches may differ.
+    A run on several machines chooses once and passes the choice on, since the contents of their caches may differ.
     """
     if name == "auto":
         return _best(generator)

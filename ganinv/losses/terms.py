@@ -108,7 +108,7 @@ class Losses:
         """The terms of renderings of ``code``.
 
         Args:
-            rows: of the code, the first so many are of its own; the others repeat one of them.
+            rows: number of independent rows of the code, counted from the first; the others repeat one of them.
             mask: [B or 1, 1, R, R] in [0, 1]: where images are compared; outside, the target takes the rendering's place.
         """
         cfg = self.cfg

@@ -26,7 +26,7 @@ AHEAD = 4  # steps whose images are read and decoded before they are asked for
 
 
 class DataConfig(StrictModel):
-    """What a training learns from."""
+    """The data of a training."""
 
     real_share: float = Field(0.5, ge=0, le=1)
     """Share of real images in a batch; the rest is sampled from the generator. Without a data set all are."""
@@ -34,9 +34,9 @@ class DataConfig(StrictModel):
     """Truncation of the samples."""
     flip: bool = True
     jitter: bool = True
-    """Real images are shifted, scaled and lit a little differently each time (``augment.jitter``)."""
+    """Shift, scale and brighten real images slightly and at random each time (``augment.jitter``)."""
     degrade: DegradeConfig | None = None
-    """What is taken away from the images that the inverter sees; it is to reconstruct the clean ones."""
+    """Degradation of the images that the inverter sees; it learns to reconstruct the clean ones."""
     masks: MaskConfig | None = None
     """The region of interest of each image, for methods that compare only there."""
     cache_bytes: int = Field(2 * 2**30, ge=0)
@@ -49,12 +49,12 @@ class Batch:
 
     Args:
         images: what the inverter sees, [B, C, R, R] in [-1, 1].
-        target: what it is to reconstruct; ``images``, unless something was taken away from them.
+        target: the images to reconstruct; ``images``, unless these are degraded.
         ids: of the real ones.
         true_w: latents [G, num_ws, w_dim] of the last G images, which were generated; None when none were.
         masks: by name, [B, 1, R, R] in [0, 1]: ``interest``, ``hole`` (1 where a degradation covered pixels).
-        degraded: bool [B], which images something was taken away from; None when nothing was from any.
-        unmasked: images of which no region of interest was found: their mask is full.
+        degraded: bool [B], which images are degraded; None if none is.
+        unmasked: number of images without a region of interest, whose mask is full.
     """
 
     images: Tensor
@@ -76,7 +76,7 @@ class Batch:
 
 
 class BatchSource(Protocol):
-    """Where batches come from. A batch is a function of the step: there is nothing to store and nothing to resume.
+    """A source of batches. A batch is a function of the step, so there is no state to store or resume.
 
     Attributes:
         images: all real ones that it may draw from.

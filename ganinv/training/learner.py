@@ -1,4 +1,4 @@
-"""What a recipe brings to a training: networks, critics, the losses of one step, and what it is judged by."""
+"""The part of a training that is specific to a recipe: networks, critics, the losses of a step, and the validation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AT_ONCE = 16  # images of one pass of a validation
 
 
 class Player(Protocol):
-    """What a training keeps beside its network, in every checkpoint: a critic with an optimiser of its own, a running mean."""
+    """State of a training besides its network, saved in every checkpoint: a critic with its own optimiser, a running mean."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -28,11 +28,11 @@ class Player(Protocol):
 
 @dataclass(frozen=True)
 class Look:
-    """What a validation found.
+    """The result of a validation.
 
     Args:
-        error: what is to become small. measure: what it is.
-        noise: by how much chance moves it (one standard deviation).
+        error: the number to minimise. measure: what it measures.
+        noise: its standard deviation by chance.
         rows: of the strip, images [N, C, R, R] each.
     """
 
@@ -54,7 +54,7 @@ class Learner(ABC):
     players: Mapping[str, Player]
 
     def begin(self, images: Images | None) -> None:  # noqa: B027 (most need none)
-        """Look at the data set, before the first step of all; what was found is a player's, for those who resume.
+        """Inspect the data set, before the very first step. Results belong into a player, so that a resumed run has them.
 
         Args:
             images: all real images; None if there are none.
@@ -62,28 +62,28 @@ class Learner(ABC):
 
     @abstractmethod
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
-        """The losses of each pass, in order. Each is backpropagated before the next is asked for, and one optimiser step
+        """The losses of each pass, in order. Each is backpropagated before the next is computed, and one optimiser step
         follows the last; a term of weight 0 is only logged."""
 
     @abstractmethod
     def look(self, seen: Tensor, target: Tensor) -> Look:
-        """What the network as it is now is worth.
+        """Validate the network in its current state.
 
         Args:
-            seen: held-out images [N, C, R, R] in [-1, 1] as it sees them. target: as they are to become.
+            seen: held-out images [N, C, R, R] in [-1, 1] as the network sees them. target: the images to reconstruct.
         """
 
 
 class PictureLearner(Learner):
-    """One that is judged by pictures as they should be, and as it makes them: the squared error, mean over all."""
+    """A learner that is validated by the mean squared error between target pictures and its own."""
 
     @abstractmethod
     def reconstruct(self, images: Tensor) -> Tensor:
         """Renderings [B, C, R, R] of images [B, C, R, R], as the finished method makes them."""
 
     def examine(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures [B, C, R, R] as they should be, and as it makes them: ``target`` and the reconstructions of ``images``, unless
-        it learns something else, as an editor does."""
+        """Target pictures [B, C, R, R] and its own: ``target`` and the reconstructions of ``images``, unless it learns something
+        else, as an editor does."""
         return target, self.reconstruct(images)
 
     def look(self, seen: Tensor, target: Tensor) -> Look:

@@ -1,4 +1,4 @@
-"""What several workers of one training do together."""
+"""Collective operations of the workers of one training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
-    """Every worker's gradients become the mean of all workers', in one exchange. Does nothing for one worker.
+    """Replace every worker's gradients by the mean over all workers, in one exchange. Does nothing for a single worker.
 
     Gradients are averaged by hand, not by wrapping networks: a step of an inverter has several backward passes, and calls its
     networks by other methods than ``forward``.
@@ -28,7 +28,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
 
 
 def same_start(network: nn.Module, world: int) -> None:
-    """Every worker begins with the first one's weights."""
+    """Give every worker the weights of the first one."""
     if world == 1:
         return
     with torch.no_grad():

@@ -88,7 +88,7 @@ class LatentCritic:
         return loss.detach()
 
     def loss(self, rows: Tensor) -> Tensor:
-        """What encoded rows [N, w_dim] are to lower: to look like mapped latents."""
+        """The loss of encoded rows [N, w_dim], which are to look like mapped latents."""
         return F.softplus(-self.discriminator(rows)).mean()
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,8 +109,8 @@ class ImageCriticConfig(StrictModel):
     """Settings of an image discriminator that learns beside an inverter; by default those of In-Domain inversion."""
 
     start: Literal["generator", "scratch"] = "generator"
-    """A copy of the generator's own discriminator, which goes on learning; or one of its shape with random weights, which is all
-    that there is for a generator without one."""
+    """A copy of the generator's own discriminator, which keeps learning; or a network of its shape with random weights, the only
+    option for a generator without one."""
     lr: float = Field(1e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
     r1_weight: float = Field(10.0, ge=0)
@@ -172,7 +172,7 @@ class ImageCritic:
         return loss.detach()
 
     def loss(self, fake: Tensor) -> Tensor:
-        """What renderings [B, C, R, R] are to lower: to look real. It has a gradient towards them alone."""
+        """The loss of renderings [B, C, R, R], which are to look real. Only they receive gradients."""
         return F.softplus(-self.discriminator(fake)).mean()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What comes of trainings, and what they start from: inverters, generators, labellers."""
+"""The products of trainings, and what trainings start from: inverters, generators, labellers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ganinv.training.learner import Learner
 
 @dataclass(frozen=True)
 class Places:
-    """Where what a training starts from is: each a name or a URI.
+    """Locations of what a training starts from, each a name or a URI.
 
     Args:
-        name: of what it makes. ``start`` and ``needed`` of that name are not looked for in the store.
+        name: of the product. ``start`` and ``needed`` of that name are not looked up in the store.
     """
 
     generator: str
@@ -33,7 +33,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Given:
-    """What a training starts from, open.
+    """What a training starts from, opened.
 
     Args:
         device: where it computes.
@@ -76,8 +76,8 @@ class Product(ABC):
 
     @abstractmethod
     def pack(self, learner: Learner, given: Given, name: str, record: Mapping[str, Any]) -> dict[str, bytes]:
-        """The files of its folder by name, of the learner's network as it is now. Without the last of them the folder is
-        not taken for a product.
+        """The files of its folder by name, for the current state of the learner's network. A folder without the last of them
+        is not taken for a product.
 
         Args:
             name: what it is called. record: how it was trained.

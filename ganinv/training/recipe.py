@@ -25,9 +25,9 @@ class Schedule(StrictModel):
     rampdown: float = Field(0.3, ge=0, le=1)
     """Share of the steps, at the end, over which they fall to zero."""
     floor: float = Field(0.0, ge=0, le=1)
-    """They fall no lower than to this share of themselves."""
+    """Lowest value, as a share of the initial rate."""
     decay: float = Field(1.0, gt=0, le=1)
-    """What they fall to by the end, by the same factor at every step; 1 leaves them."""
+    """Factor by which they have decayed exponentially at the end; 1 for no decay."""
 
     def __call__(self, step: int, total: int) -> float:
         """The factor at step 0, 1, ... of ``total``."""
@@ -45,7 +45,7 @@ class Validation(StrictModel):
     images: int = Field(32, ge=2)
     """Of an inverter's half are real, where there is a data set."""
     strip: int = Field(8, ge=1)
-    """Of these, how many are drawn beside their reconstructions."""
+    """How many of them are drawn beside their reconstructions."""
     stop_at: float | None = Field(None, gt=1)
     """Stop when the error exceeds its best by this factor, and by more than chance explains; None never stops."""
 
@@ -54,8 +54,8 @@ class Recipe(StrictModel, ABC):
     """How one kind of network is trained; a subclass narrows ``kind`` and says which learner.
 
     Attributes:
-        makes: what comes of it, by its name in ``PRODUCTS``: the folder of a store where it lies, and how it is written.
-        holds_out: whether images that it is judged by are kept from training.
+        makes: its product, by its name in ``PRODUCTS``, which determines the folder in the store and how it is written.
+        holds_out: whether validation images are excluded from training.
     """
 
     makes: ClassVar[str]
@@ -63,20 +63,20 @@ class Recipe(StrictModel, ABC):
 
     kind: str
     name: str = ""
-    """What comes of it is called so in the store unless the job says otherwise; by default the kind."""
+    """Name of the product in the store, unless the job names it; by default the kind."""
     steps: int = Field(1500, ge=1)
     batch_size: int = Field(16, ge=1)
     """Images of one step, of all workers together."""
     seed: int = 0
     needed: Mapping[str, str] = Field(default_factory=dict)
-    """Frozen networks by role, each by name or URI, of a method that starts from others."""
+    """Frozen networks that the method depends on, by role, each a name or URI."""
     data: DataConfig = DataConfig()
     optimizer: AnyOptimizer = MuonConfig()
     schedule: Schedule = Schedule()
     clip_norm: float | None = Field(None, gt=0)
-    """Gradients whose norm over all parameters is larger are scaled down to it."""
+    """Maximum norm of the gradients over all parameters; larger gradients are scaled down."""
     ema: float | None = Field(None, gt=0)
-    """Half-life, in steps, of a running mean of the weights, which is then what is saved."""
+    """Half-life, in steps, of a running mean of the weights, which is then saved instead of the weights."""
     ema_rampup: float = Field(0.1, gt=0)
     """The half-life is at most this share of the steps so far."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -96,7 +96,7 @@ class Recipe(StrictModel, ABC):
         return self.schedule(step, total)
 
     def phase(self, step: int) -> int:
-        """Of a training in phases, the number of that of step 0, 1, ...: each has an optimiser and a running mean of its own."""
+        """The number of the phase at step 0, 1, ...; each phase has its own optimiser and running mean."""
         return 0
 
     def optimizers(self, network: nn.Module, phase: int) -> Optimizers:
@@ -108,11 +108,11 @@ class Recipe(StrictModel, ABC):
         return given.known_generator.resolution
 
     def check_images(self, count: int | None, sides: Callable[[], Sequence[int]] = list) -> None:
-        """Refuse a data set of so many images; None stands for no data set.
+        """Check that it can learn from a data set of this number of images; None means no data set.
 
         Args:
-            sides: looks at some of the images, and gives their smaller sides in pixels.
+            sides: reads some of the images and returns their smaller sides, in pixels.
 
         Raises:
-            ConfigError: it cannot learn from it.
+            ConfigError: it cannot.
         """

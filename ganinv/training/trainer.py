@@ -1,4 +1,4 @@
-"""The one training loop: a learner, batches, an optimiser. It knows no files and no cluster."""
+"""The training loop: a learner, batches, an optimiser. It knows neither files nor clusters."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ class TrainingStopped(ConfigError):
 
 
 class Trainer:
-    """``step()`` trains on one batch; ``state()`` and ``load()`` are its checkpoint, to the bit.
+    """``step()`` trains on one batch; ``state()`` and ``load()`` save and restore a checkpoint exactly.
 
     Args:
-        build: makes the learner. It is called with torch's global random stream seeded by the recipe, which it gets back.
+        build: makes the learner. It is called with torch's global random stream seeded by the recipe; the stream is restored
+            afterwards.
         rank, world: this worker, and how many train together; each takes its share of every batch.
     """
 
@@ -54,7 +55,7 @@ class Trainer:
         self._enter(recipe.phase(0))
 
     def _enter(self, phase: int) -> None:
-        """Begin a phase of the training, with an optimiser and a running mean of its own."""
+        """Begin a phase of the training, with a new optimiser and running mean."""
         self.phase, self.phase_began = phase, self.steps_done
         self.optimizer = self.recipe.optimizers(self.learner.network, phase)
         self.mean = self._weights() if self.recipe.ema else None
@@ -139,10 +140,10 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, images: Tensor, target: Tensor | None = None) -> Look:
-        """What the learner, as it would be saved now, makes of held-out images [N, C, R, R].
+        """Validate the learner, as it would be saved now, on held-out images [N, C, R, R].
 
         Args:
-            target: what they are to become, where something was taken away from the images.
+            target: the images to reconstruct, if the given ones are degraded.
         """
         with self.finished():
             return self.learner.look(images, images if target is None else target)

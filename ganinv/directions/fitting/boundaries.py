@@ -26,13 +26,13 @@ class Boundaries(InterFaceGanConfig, DirectionMethod):
     Args:
         space: that boundaries are fitted in. ``w+`` needs inverted images.
         conditions: attribute -> attributes to project out of its boundary (Gram solve).
-        conditions_by: what stands for a condition: ``boundary``, the normal of its own boundary, as published; or
+        conditions_by: what represents a condition: ``boundary``, the normal of its own boundary, as published; or
             ``gradient``, the mean gradient of its score (log-odds of a probability) over fresh samples, summed over the rows
-            that the direction moves. Of boundaries of correlated scores the first may leave the side effect, or turn it
-            round; the second holds the mean score still to first order. It needs the labeller's gradients, and ``space`` w
+            that the direction moves. If scores are correlated, the first may leave the side effect, or reverse
+            it; the second keeps the mean score constant to first order. It needs the labeller's gradients, and ``space`` w
             or w+.
         gradient_samples: over how many fresh samples that mean is taken.
-        layers: attribute -> W+ rows [start, end) that its direction moves; all rows where it says nothing.
+        layers: attribute -> W+ rows [start, end) that its direction moves; all rows for other attributes.
     """
 
     method: Literal["interfacegan"] = "interfacegan"

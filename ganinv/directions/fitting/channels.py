@@ -1,4 +1,4 @@
-"""The method ``stylespace``: per attribute the single channel of S that changes least else.
+"""The method ``stylespace``: for each attribute, the single channel of S with the smallest side effects.
 
 Candidates come from what positives have in common (as published) or from first derivatives; either way each is edited, rendered
 and scored, and chosen by its Attribute Dependency at one and the same response.
@@ -134,7 +134,7 @@ class _ChannelFit:
 
 
 def other_changes(channel: Direction) -> tuple[bool, bool, float]:
-    """What the best channel has least of; channels that do not reach the response come last, by their theta."""
+    """Sort key, smallest for the best channel; channels that do not reach the response come last, by their theta."""
     found = channel.report["dependency"]
     reached = found["mean_ad"] is not None
     return (

@@ -4,8 +4,8 @@ g = d BCE(C(w), target) / dw for every sample, each row of W+ scaled to length 1
 sample's own, not one for all; ``fit_classifier_gradient`` averages it into one. C is anything differentiable: a classifier
 of latents, or any labeller on rendered images.
 
-The first-order form is built. The published code's second-order form leaves a random probe of norm one per entry in the
-direction, which is a slip, and is not built.
+The first-order form is implemented. The published code's second-order form leaves a random probe of norm one per entry in the
+direction, which is a mistake, and is not implemented.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ClassifierGradient(GradientConfig, DirectionMethod):
     """The method ``classifier-gradient``: per attribute the mean gradient of the labeller's own score.
 
     Args:
-        layers: attribute -> W+ rows [start, end) that its direction moves; ``rows`` where it says nothing.
+        layers: attribute -> W+ rows [start, end) that its direction moves; ``rows`` for other attributes.
     """
 
     method: Literal["classifier-gradient"] = "classifier-gradient"
@@ -80,9 +80,9 @@ class ClassifierGradientEditor:
     """Moves latents towards (or away from) an attribute, each along its own gradient.
 
     Args:
-        scores: the classifier. attribute: what to change. protect: what to hold still, to first order.
+        scores: the classifier. attribute: what to change. protect: what to keep constant, to first order.
         target: the label to reach: 1 adds the attribute, 0 removes it.
-        steps: the gradient is evaluated anew after each of them; a step has ``strength / steps``.
+        steps: the gradient is evaluated again after each of them; a step has length ``strength / steps``.
         rows: W+ rows [start, end) that move.
     """
 

@@ -22,7 +22,7 @@ class Components(GanSpaceConfig, DirectionMethod):
     """Components ``pca-00``, ``pca-01``, ...
 
     Args:
-        components: how many. Each is edited, rendered and scored to be named, so fewer than published; 0 for none.
+        components: number of components, 0 for none. Fewer than published, since each is edited, rendered and scored to be named.
         layers: W+ rows [start, end) that they move; None is all.
     """
 

@@ -21,20 +21,20 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.labels.base import Labeller
 
 FRESH = 1_000_000_000
-"""Sample numbers from here on are for measuring: no sampling gets so far, so they were never fitted on."""
+"""Sample numbers from here on are used for measuring. No sampling reaches them, so they are never fitted on."""
 
 
 class FitContext:
-    """The inputs of a fit, each opened when it is first needed and once for all methods.
+    """The inputs of a fit, each opened when it is first needed, once for all methods.
 
     Args:
         open_samples: the labelled samples, with latents in a space.
         kept: the space that the latents are kept in: ``w`` of samples, ``w+`` of inverted images.
         origin: ``generator_name`` and ``generator_fingerprint`` of the samples; ``labeller`` and ``labeller_sha256`` of
             their scores, where there are such.
-        open_generator: the samples' generator. open_labeller: who measures what directions do.
-        attributes: to fit; empty takes all that are scored.
-        psi, seed: how the samples were truncated and drawn; fresh ones are made alike.
+        open_generator: the samples' generator. open_labeller: the labeller that measures what directions do.
+        attributes: to fit; if empty, all that are scored.
+        psi, seed: truncation and seed of the samples; fresh ones are drawn in the same way.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FitContext:
         self._samples: dict[LatentSpace, LabelledSamples] = {}
 
     def samples(self, space: LatentSpace | None = None) -> LabelledSamples:
-        """The labelled samples with latents in ``space``; by default as they are kept."""
+        """The labelled samples with latents in ``space``; by default in the space they are stored in."""
         space = space or self.kept
         if space not in self._samples:
             self._samples[space] = self._open_samples(space)
@@ -130,7 +130,7 @@ class FitContext:
             )
 
     def calibrated(self, direction: Direction, attribute: str) -> Direction:
-        """The direction with its calibration in its report, where it can be measured; as it is elsewhere."""
+        """The direction with its calibration in its report; unchanged if it cannot be measured."""
         if not self.can_measure(attribute):
             return direction
         g, labeller, (start, before) = self.generator, self.labeller, self.unedited

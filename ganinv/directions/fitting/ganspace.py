@@ -28,10 +28,10 @@ class GanSpaceConfig(StrictModel):
 
     components: int = Field(default=80, ge=1)
     samples: int | None = Field(default=None, ge=2)
-    """Draw that many samples of W for the fit, a batch at a time; None takes those that are given."""
+    """Draw this many samples of W for the fit, in batches; None uses the given ones."""
     seed: int = 0
     activations: str | None = None
-    """Components of the features at this site (``act[2]``), regressed to W, in place of components of W."""
+    """Use components of the features at this site (``act[2]``), regressed to W, instead of components of W."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def named_by(direction: Direction, moves: Mapping[str, float], least: float = 0.
 
 
 def named(direction: Direction, context: FitContext) -> Direction:
-    """A direction that was found without labels, named by what it does, where that can be measured."""
+    """A direction found without labels, named by its measured effect, if that can be measured."""
     if not context.can_measure():
         return direction
     effects = context.measured(direction, (-2.0, 2.0))

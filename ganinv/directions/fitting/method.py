@@ -1,4 +1,4 @@
-"""``DirectionMethod``: what every way to find directions has in common. A new one is one file here and a line in ``registry``."""
+"""``DirectionMethod``: the base of every method to find directions. A new one is one file here and a line in ``registry``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ganinv.directions.direction import Direction
 from ganinv.directions.fitting.context import FitContext
 
 Fit = Callable[[str], Direction]
-"""Makes one direction by its name. ``DataError``: this one cannot be fitted, the others may be."""
+"""Fits one direction by its name. ``DataError``: this one cannot be fitted, but others may be."""
 
 
 class DirectionMethod(StrictModel, ABC):
-    """The configuration of one way to find directions, which knows how to fit itself.
+    """The configuration of one method, which fits itself.
 
     ``method`` is the name in the registry; a subclass narrows it to ``Literal["its-name"] = "its-name"``.
     """
@@ -23,7 +23,7 @@ class DirectionMethod(StrictModel, ABC):
 
     @abstractmethod
     def names(self, context: FitContext) -> list[str]:
-        """What it makes of these samples, in order: cheap, nothing is fitted.
+        """Names of the directions it would fit on these samples, in order. Cheap: nothing is fitted.
 
         Raises:
             ConfigError: settings that do not fit the samples.
@@ -31,4 +31,4 @@ class DirectionMethod(StrictModel, ABC):
 
     @abstractmethod
     def fit(self, context: FitContext) -> Fit:
-        """Make ready to fit: what several directions share is computed once, when the first of them needs it."""
+        """Prepare to fit. What several directions share is computed once, when the first of them needs it."""

@@ -17,7 +17,7 @@ LatentSpace = Literal["z", "w", "w+"]
 
 @dataclass(frozen=True)
 class Block:
-    """Some samples: ids [n] (texts or numbers), scores float64 [n], and latents [n, D] where they were asked for."""
+    """Some samples: ids [n] (texts or numbers), scores float64 [n], and latents [n, D] if requested."""
 
     ids: np.ndarray
     scores: np.ndarray
@@ -25,7 +25,7 @@ class Block:
 
 
 class Samples(Protocol):
-    """A table of labelled latents. ``blocks`` may be called any number of times and gives the same rows each time."""
+    """A table of labelled latents. ``blocks`` may be called any number of times and returns the same rows each time."""
 
     def blocks(self, attribute: str, *, latents: bool) -> Iterator[Block]: ...
 

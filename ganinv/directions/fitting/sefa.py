@@ -99,7 +99,7 @@ def fit_sefa(generator: Generator, config: SefaConfig | None = None) -> Factors:
     """Factorise the affine weights, in float64 on the CPU, rounded to float32: the same on every machine.
 
     Raises:
-        ConfigError: rows or components that the generator has not.
+        ConfigError: rows or components that the generator does not have.
     """
     config = config or SefaConfig()
     rows = tuple(sorted(set(config.rows))) if config.rows is not None else tuple(range(generator.num_ws))

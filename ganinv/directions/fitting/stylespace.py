@@ -24,7 +24,7 @@ class StyleSpaceConfig(StrictModel):
     positives: int = Field(default=10, ge=2)
     """Examples that are compared with the population."""
     bank: int = Field(default=1000, ge=2)
-    """They are drawn from this many best scored samples (all of those, where there are fewer)."""
+    """They are drawn from this many samples with the best scores (or all of them, if there are fewer)."""
     channels: int = Field(default=8, ge=1)
     """How many channels to keep, best first."""
     torgb: bool = False
