@@ -95,6 +95,15 @@ def demo_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def faces(demo_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with four real faces."""
+    folder = tmp_path_factory.mktemp("faces")
+    for path in sorted(demo_pictures.rglob("*.png"))[:4]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """One Ray for the whole test run (``tests.sharing``): loopback only, two CPUs, no dashboard."""
     from tasks.pool.ray_local import connected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ganinv.codes.code import Code
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 
@@ -25,3 +26,10 @@ def random_w(g: Generator, count: int, seed: int = 1) -> torch.Tensor:
     """Mapped latents [count, num_ws, w_dim], rows equal."""
     rng = torch.Generator().manual_seed(seed)
     return g.map(torch.randn(count, g.z_dim, generator=rng).to(g.w_mean.dtype))
+
+
+def tensors(code: Code) -> list[torch.Tensor]:
+    """Every tensor of a code."""
+    found: list[torch.Tensor] = []
+    code.map(lambda t: (found.append(t), t)[1])
+    return found

@@ -46,7 +46,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         # Made to hurt, or without a meaning as pixels.
         "bomb.png": (_png(60_000, 60_000), "too_large"),
         "claim.jpg": (_claiming(jpeg, 65_500), "too_large"),
-        "text-bomb.png": (_png(8, 8, _chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(80 * 2**20)))), "truncated"),
+        "text-bomb.png": (_png(8, 8, png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(80 * 2**20)))), "truncated"),
         "not-a-number.tif": (encoded(Image.fromarray(np.full((8, 8), np.nan, np.float32)), "TIFF"), "unsupported"),
         "no-range.tif": (encoded(Image.fromarray(np.full((8, 8), 70_000, np.int32)), "TIFF"), "unsupported"),
     }
@@ -65,18 +65,18 @@ def put_bad_files(folder: Path) -> dict[str, str]:
     return codes | {"huge.png": "too_large", "leads-nowhere.png": "missing", "leads-out.png": "outside"}
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def _png(width: int, height: int, *more: bytes) -> bytes:
-    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n"
         + header
         + b"".join(more)
-        + _chunk(b"IDAT", zlib.compress(bytes(1000)))
-        + _chunk(b"IEND", b"")
+        + png_chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + png_chunk(b"IEND", b"")
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import fsspec
 import pytest
 
+from ganinv.data import Dataset, open_dataset
+
 Put = Callable[[str, bytes], None]
 
 
@@ -22,6 +24,11 @@ class Folder:
         path = f"{root}/{name}"
         fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         fs.pipe_file(path, data)
+
+
+def opened(folder: Folder, suffix: str = "", **choices: Any) -> Dataset:
+    """The data set in a folder, or in what ``suffix`` names in it."""
+    return open_dataset(folder.url + suffix, **choices, **folder.options)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import pickle
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,10 @@ from ganinv.data import Dataset, ImageRefused, open_dataset, to_resolution
 from ganinv.errors import ConfigError, DataError, DataUnavailable
 from ganinv.store import Plan, open_store
 
-from .conftest import Folder
-from .pictures import encoded, noise
+from .conftest import Folder, opened
+from .pictures import encoded, noise, tar_of
 
 PICTURES = {name: encoded(noise(20, 20, seed)) for seed, name in enumerate("abcdef")}
-
-
-def opened(folder: Folder, suffix: str = "", **choices: Any) -> Dataset:
-    return open_dataset(folder.url + suffix, **choices, **folder.options)
-
-
-def tar_of(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def parquet_of(columns: dict[str, Any], row_group_size: int = 2) -> bytes:

@@ -12,6 +12,7 @@ from PIL import Image
 from ganinv.data import ImageRefused, decode_image, to_resolution
 from ganinv.errors import DataError
 
+from .bad_images import png_chunk
 from .pictures import encoded, noise
 
 
@@ -74,16 +75,13 @@ def test_formats_with_programs_in_them_are_not_opened() -> None:
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     for side in (8001, 12_000, 60_000):
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         bomb = (
             b"\x89PNG\r\n\x1a\n"
-            + chunk(b"IHDR", header)
-            + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-            + chunk(b"IEND", b"")
+            + png_chunk(b"IHDR", header)
+            + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+            + png_chunk(b"IEND", b"")
         )
         assert refused(bomb).code == "too_large"
     assert refused(encoded(noise(40, 30)), max_pixels=1199).code == "too_large"

@@ -13,16 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ganinv.data import Dataset, decode_image, kinds, open_dataset
+from ganinv.data import decode_image, kinds, open_dataset
 from ganinv.data.decode import heif_is_there
 from ganinv.errors import DataError
 
-from .conftest import Folder
-from .pictures import encoded, noise
-
-
-def opened(folder: Folder, suffix: str = "", **choices: Any) -> Dataset:
-    return open_dataset(folder.url + suffix, **choices, **folder.options)
+from .conftest import Folder, opened
+from .pictures import encoded, noise, tar_of
 
 
 def test_images_are_told_by_their_content_where_the_suffix_says_nothing(folder: Folder) -> None:
@@ -125,30 +121,20 @@ def test_a_glob_says_which_folders_it_does_not_enter(tmp_path: Path) -> None:
     assert open_dataset(f"{tmp_path}/**").ids == ["a", "sub/b"]
 
 
-def shard(members: dict[str, bytes], sizes: dict[str, int] | None = None) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
 def test_a_shard_that_cannot_be_read_is_an_error_row_and_the_rest_goes_on(folder: Folder) -> None:
     pictures = {f"{k}.png": encoded(noise(seed=k)) for k in range(4)}
-    whole = shard(pictures)
+    whole = tar_of(pictures)
     header = whole.index(b"2.png")
     damaged = whole[:header] + b"\xff" * 200 + whole[header + 200 :]
     files = {
-        "a.tar": shard({"x.png": encoded(noise(seed=9))}),
+        "a.tar": tar_of({"x.png": encoded(noise(seed=9))}),
         "b.tar": whole[: header + 1000],  # within the third picture
         "c.tar": b"",
         "d.tar": whole[:header],  # right behind the second
         "e.tar": damaged,
         "f.tar": b"\x1f\x8b" + bytes(600),
         "g.tar": whole + whole,
-        "h.tar": shard({"readme.md": b"x"}),
+        "h.tar": tar_of({"readme.md": b"x"}),
     }
     for name, data in files.items():
         folder.put(name, data)
@@ -204,7 +190,7 @@ def test_parquet_shards_that_cannot_be_read(folder: Folder) -> None:
 def test_layouts_of_webdataset_and_img2dataset(folder: Folder) -> None:
     for part in ("train", "val"):
         members = {"000000.jpg": encoded(noise(seed=len(part)), "JPEG"), "000000.json": b"{}", "000000.txt": b"a face"}
-        folder.put(f"{part}/00000.tar", shard(members))
+        folder.put(f"{part}/00000.tar", tar_of(members))
         sink = io.BytesIO()
         pq.write_table(pa.table({"url": ["https://x.org/a.jpg"], "caption": ["a face"], "sha256": ["0"]}), sink)
         folder.put(f"{part}/00000.parquet", sink.getvalue())

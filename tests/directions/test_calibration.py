@@ -85,7 +85,7 @@ def test_the_unit_of_a_linear_response_is_the_response_over_the_slope() -> None:
 
 
 def test_it_is_not_extrapolated() -> None:
-    """docs/methods/editing-evaluation.md, check 5."""
+    """docs/methods/editing-evaluation.md, check 7."""
     assert read_calibration(world(), "a", 1.6) is None
     assert read_calibration(world(-0.5), "a", 0.5) is None  # the score goes down: there is no strength upwards
     lame = world()
@@ -94,7 +94,7 @@ def test_it_is_not_extrapolated() -> None:
 
 
 def test_swapping_the_sign_mirrors_the_response() -> None:
-    """docs/methods/editing-evaluation.md, check 6."""
+    """docs/methods/editing-evaluation.md, check 8."""
     effects = world(noise=0.1)
     mirrored = replace(effects, strengths=-effects.strengths)
     np.testing.assert_allclose(mirrored.slope(), -effects.slope())

@@ -99,9 +99,9 @@ def checks_of(name: str) -> dict[int, str]:
     """Number -> words of each check of a page."""
     text = (PAGES / f"{name}.md").read_text().partition("\n## Checks\n")[2]
     parts = re.split(r"^(\d+)\. ", text, flags=re.M)[1:]
-    found = dict(zip(map(int, parts[::2]), parts[1::2], strict=True))
-    assert list(found) == list(range(1, len(found) + 1)), f"{name}: checks are numbered from 1 on"
-    return found
+    numbers = list(map(int, parts[::2]))
+    assert numbers == list(range(1, len(numbers) + 1)), f"{name}: checks are numbered from 1 on, each once"
+    return dict(zip(numbers, parts[1::2], strict=True))
 
 
 @cache

@@ -18,6 +18,7 @@ from ganinv.data import cut_quad
 from ganinv.faces import align, open_detector, paste
 from ganinv.faces.pasting import seam
 from tests.faces.registering import found_quad
+from tests.faces.test_align import corners_off
 
 SHARED = Path(os.environ.get("GANINV_SHARED", Path(__file__).parents[3] / "shared")) / "data/real-photos"
 PHOTOS, CROPS = SHARED / "london-cc-by", SHARED / "london-cc-by-aligned256"
@@ -31,11 +32,6 @@ def names() -> list[str]:
     return sorted(path.name for path in PHOTOS.glob("*.jpg"))
 
 
-def off(quad: np.ndarray, expected: np.ndarray) -> float:
-    """The farthest corner's distance, as a share of the side."""
-    return float(np.hypot(*(quad - expected).T).max() / np.hypot(*(expected[3] - expected[0])))
-
-
 def test_every_photo_is_aligned_about_as_the_given_crop() -> None:
     pytest.importorskip("dlib", reason="the extra faces is not installed")
     detector, found = open_detector("dlib"), []
@@ -45,7 +41,7 @@ def test_every_photo_is_aligned_about_as_the_given_crop() -> None:
             quad = align(photo, detector)[0].face.quad
             given, left = found_quad(photo, crop, quad)
         assert left < 1.5, f"the place of the given crop of {name} was not found"
-        found.append(off(quad, given))
+        found.append(corners_off(quad, given))
     assert len(found) == 32
     assert np.median(found) < 0.05
     assert np.max(found) < 0.12
@@ -58,7 +54,7 @@ def test_the_corners_hang_little_on_the_size_of_the_photo() -> None:
     for name in names():
         with Image.open(PHOTOS / name) as opened:
             photo = opened.convert("RGB")
-        found.append(off(align(photo, one)[0].face.quad, align(photo, other)[0].face.quad))
+        found.append(corners_off(align(photo, one)[0].face.quad, align(photo, other)[0].face.quad))
     assert np.sum(np.array(found) <= 0.02) >= 30  # 31 of 32 when this was written
     assert np.median(found) < 0.01
 

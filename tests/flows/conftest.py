@@ -1,16 +1,17 @@
-"""Images for tests of flows."""
+"""The command line, run in this process."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
+from tests.flows.test_cli import run_here
 
-@pytest.fixture(scope="session")
-def faces(demo_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with four real faces."""
-    folder = tmp_path_factory.mktemp("faces")
-    for path in sorted(demo_pictures.rglob("*.png"))[:4]:
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """``run(*arguments)``: exit code, output and errors of ``ganinv``."""
+    return lambda *arguments: run_here(monkeypatch, capsys, *map(str, arguments))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from flows import cli
 from ganinv.codes.code import Code, LowRank
 from ganinv.data import open_dataset
 from ganinv.data.png import png_bytes
@@ -22,20 +20,10 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.records import RecordConfig, code_to_table, table_to_code
 from ganinv.store import Plan, open_store
 from ganinv.store.tensors import tensor_numpy
+from tests.flows.test_cli import run_here as ganinv
 
 IDS = ["a/b", "c", "d"]
 SIZE = 64
-
-
-def ganinv(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
-) -> tuple[int, str, str]:
-    """Run the command line in this process: (exit code, output, errors)."""
-    monkeypatch.setattr(sys, "argv", ["ganinv", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    captured = capsys.readouterr()
-    return int(stop.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

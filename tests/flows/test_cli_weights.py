@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,9 @@ from PIL import Image
 
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.reading import download
-from ganinv.reading.fetch import cache_folder
-from tests.flows.test_cli import run_here
-from tests.reading.host import PAGE, Host, serving
+from tests.flows.conftest import Run
+from tests.reading.host import PAGE, Host, cached, serving
 from tests.tiny import tiny_generator
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return lambda *arguments: run_here(monkeypatch, capsys, *map(str, arguments))
 
 
 @pytest.fixture
@@ -51,11 +43,6 @@ def catalogue(folder: Path, host: Host, **changes: Any) -> str:
     entries["gone-32"] = entry | {"url": f"{host.url}/gone.pkl"}
     (folder / "catalogue.yaml").write_text(yaml.safe_dump({"licences": {"free": licence}, "generators": entries}))
     return f"--catalogue={folder / 'catalogue.yaml'}"
-
-
-def cached() -> list[Path]:
-    there = cache_folder().iterdir() if cache_folder().is_dir() else ()
-    return [path for path in there if not path.name.startswith(".lock-")]
 
 
 @pytest.mark.parametrize("command", ["inspect", "import", "export", "catalogue"])

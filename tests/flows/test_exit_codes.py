@@ -13,14 +13,7 @@ from ganinv.errors import ConfigError
 from ganinv.generators.files import EMBEDDED, open_generator, save_generator
 from ganinv.store import open_store
 from tasks.outcome import is_too_much
-from tests.flows.test_cli import run_here
-
-Run = Any
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    return lambda *arguments: run_here(monkeypatch, capsys, *map(str, arguments))
+from tests.flows.conftest import Run
 
 
 def invert(store: Path, dataset: Path, *more: object) -> tuple[object, ...]:
@@ -161,7 +154,7 @@ def test_other_steps_open_everything_first(
     for refused, kind in (
         (("evaluate", "--latents=e4e", "--distance=lpips-alex"), "metrics"),
         (("evaluate", "--latents=e4e", "--generator=nowhere.pt"), "metrics"),
-        (("edit", "--latents=e4e", "--edit=smile=1"), "edits"),
+        (("edit", "--latents=e4e", "--edit=nothing=1"), "edits"),
         (("sample", "--labeller=nowhere"), "samples"),
         (("train", "portraits-64-e4e", "--dataset=nowhere", "--steps=2"), "training"),
         (("compress", "pti", "--to=small"), "latents/small"),

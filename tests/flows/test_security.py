@@ -6,7 +6,6 @@ import io
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import pytest
 
 from flows import runs
 from ganinv.errors import ConfigError
+from tests.chaos.processes import free_port
 from tests.flows.test_deployments import marked, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -105,12 +105,6 @@ def readable(name: str, content: bytes) -> bytes:
     table = pq.read_table(io.BytesIO(content))
     texts = [table[field.name].to_pylist() for field in table.schema if str(field.type) == "string"]
     return repr((table.schema.metadata, pq.read_metadata(io.BytesIO(content)).metadata, texts)).encode()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answer(url: str, **headers: str) -> int:

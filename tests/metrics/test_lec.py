@@ -46,7 +46,7 @@ def test_a_linear_world() -> None:
 
 
 def test_the_released_number_is_of_batch_means() -> None:
-    """docs/methods/editing-evaluation.md, check 3: 17 images make two batches; the last image is left out."""
+    """docs/methods/editing-evaluation.md, check 5: 17 images make two batches; the last image is left out."""
     table = EditingConsistency(np.arange(17.0))
     assert table.mean == 8.0
     assert table.released() == (3.5 + 11.5) / 2

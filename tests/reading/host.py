@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from ganinv.reading.fetch import cache_folder
 
 PAGE = b"<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head><body>Sorry</body></html>"
 
@@ -96,3 +99,9 @@ def serving() -> Iterator[Host]:
             host.hold.set()
         server.shutdown()
         server.server_close()
+
+
+def cached() -> list[Path]:
+    """The files in the cache of downloads."""
+    there = cache_folder().iterdir() if cache_folder().is_dir() else ()
+    return [path for path in there if not path.name.startswith(".lock-")]

@@ -15,6 +15,7 @@ from ganinv.errors import WeightsRefused
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.reading import download
 from ganinv.reading.fetch import cache_folder, fetch, path_kind
+from tests.reading.host import cached
 from tests.tiny import tiny_generator
 
 
@@ -57,11 +58,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-
-
-def cached() -> list[Path]:
-    there = cache_folder().iterdir() if cache_folder().is_dir() else ()
-    return [path for path in there if not path.name.startswith(".lock-")]
 
 
 def test_a_remote_file_is_fetched_once(host: str) -> None:

@@ -106,7 +106,7 @@ def test_a_score_that_falls_back_ends_the_curve() -> None:
 
 
 def test_swapping_the_sign_mirrors_the_curve(store: Store) -> None:
-    """docs/methods/editing-evaluation.md, check 6: of the attribute; that of the direction alone changes nothing."""
+    """docs/methods/editing-evaluation.md, check 8: of the attribute; that of the direction alone changes nothing."""
     (one,) = curves_of(store, "e4e")
     against = replace(one, change=-one.change)
     turned = replace(one, change=one.change[:, ::-1], to_source=one.to_source[:, ::-1])
@@ -116,7 +116,7 @@ def test_swapping_the_sign_mirrors_the_curve(store: Store) -> None:
 
 
 def test_the_partition_does_not_matter(store: Store) -> None:
-    """docs/methods/editing-evaluation.md, check 4."""
+    """docs/methods/editing-evaluation.md, check 6."""
     (one,) = curves_of(store, "pti")
     for units in (4, 8):
         other = empty_store()

@@ -21,7 +21,7 @@ from ganinv.stages.tune import Locality, Tune
 from ganinv.stages.variables import Latent, Variable, Weights
 from ganinv.target import Target
 from tests.garbage import left_in_cycles
-from tests.tiny import random_w, tiny_generator
+from tests.tiny import random_w, tensors, tiny_generator
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,6 @@ def same(a: StageResult, b: StageResult, of: Sequence[int] | None = None) -> Non
         assert (a.steps[i], a.stop_reason[i]) == (b.steps[k], b.stop_reason[k])
         for x, y in zip(tensors(a.code[i]), tensors(b.code[k]), strict=True):
             assert torch.equal(x, y)
-
-
-def tensors(code: Code) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    code.map(lambda t: (found.append(t), t)[1])
-    return found
 
 
 STAGES = [

@@ -23,7 +23,7 @@ from ganinv.stages.tune import Locality, Tune
 from ganinv.stages.variables import Latent
 from ganinv.target import Target
 from tests.garbage import left_in_cycles
-from tests.tiny import random_w, tiny_generator
+from tests.tiny import random_w, tensors, tiny_generator
 
 STAGES: list[Optimize | Tune] = [
     Optimize(space="w", steps=DRAWS + 4, loss=ReconstructionLoss(distance_weight=0.0)),
@@ -47,12 +47,6 @@ def plain_afterwards() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def context() -> Context:
     return Context(tiny_generator(8), lambda name: None, lanes=4)  # type: ignore[arg-type,return-value]
-
-
-def tensors(code: Code) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    code.map(lambda t: (found.append(t), t)[1])
-    return found
 
 
 def same(a: StageResult, b: StageResult) -> None:

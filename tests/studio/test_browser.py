@@ -11,9 +11,9 @@ import pytest
 
 from flows.studio.serving import serving
 from ganinv.store import open_store
+from tests.chaos.processes import free_port
 
 from .conftest import portrait
-from .test_serving import free_port
 
 pytestmark = pytest.mark.slow
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from flows.studio.serving import check_password, is_loopback, serving
 from ganinv.errors import ConfigError
+from tests.chaos.processes import free_port
 
 PASSWORD = "correct-horse"
 
@@ -51,12 +52,6 @@ def test_the_command_refuses_before_it_opens_anything(tmp_path: Path, monkeypatc
     file.write_text("\n")
     with pytest.raises(ConfigError, match="no password in its first line"):
         studio(str(tmp_path / "nowhere"), host="0.0.0.0", password_file=file)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
