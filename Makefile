@@ -18,23 +18,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: help setup demo quick test slow chaos fuzz lint format bench assets audit docs lock surface coverage dist
 
 help:
-	@echo "make setup   build .venv from requirements.lock"
-	@echo "make demo    invert, edit and evaluate with the embedded generator; writes a report"
+	@echo "make setup   create .venv from requirements.lock"
+	@echo "make demo    invert, edit and evaluate real photos; writes a report"
 	@echo "make quick   tests that take less than half a second each and need no server; under two minutes"
-	@echo "make test    these and the tests that take seconds"
+	@echo "make test    quick, and the tests that take seconds"
 	@echo "make slow    tests that take minutes"
 	@echo "make chaos   kill workers, nodes, the driver and the S3 server of one run, twenty times; SEED=n"
 	@echo "make fuzz    throw damaged and hostile weight files at the reader, for ten minutes"
 	@echo "make lint    ruff, mypy, import contracts"
-	@echo "make docs    the site, into site/, strictly: a warning ends it"
-	@echo "make surface tests/surface.txt again, after a public name, a command or a flag came or went"
-	@echo "make lock    the locks again, with hashes; needs uv; UPGRADE='name name' lets their versions move"
-	@echo "make dist    wheel and source archive, into dist/"
-	@echo "make coverage  quick tests, with the lines that none of them runs, into htmlcov/"
-	@echo "make audit   known vulnerabilities of the pinned packages, where the index tells them"
-	@echo "make format  let ruff rewrite the code"
-	@echo "make assets  what hangs on the embedded generator, made again: encoders, tables, pictures; DATA=portraits.parquet"
-	@echo "make bench   time the methods, opening a file, the synthesis; as ratios, in minutes"
+	@echo "make docs    build the website into site/; warnings are errors"
+	@echo "make surface update tests/surface.txt after a public name, command or flag was added or removed"
+	@echo "make lock    update the lock files; needs uv; UPGRADE='name name' upgrades these packages"
+	@echo "make dist    build wheel and source archive into dist/"
+	@echo "make coverage  run quick tests and report uncovered lines in htmlcov/"
+	@echo "make audit   check the pinned packages for known vulnerabilities"
+	@echo "make format  format the code with ruff"
+	@echo "make assets  rebuild everything that depends on the embedded generator; DATA=portraits.parquet"
+	@echo "make bench   benchmark methods, opening files and synthesis, as ratios; takes minutes"
 
 setup: $(STAMP)
 
