@@ -1,4 +1,4 @@
-"""Whether the Prefect server that the settings name is one, asked once and said in one sentence, before anything needs it.
+"""Check once, before anything needs it, that the configured Prefect server is one; otherwise say so in one sentence.
 
 Prefect itself finds out late: a page in place of JSON, or a 404, ends in a traceback from the middle of its client.
 """

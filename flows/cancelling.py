@@ -1,6 +1,6 @@
-"""Cancelling from inside: a run asks whether it is still wanted, so that its workers end within seconds.
+"""Cancelling from inside: a run checks whether it was cancelled, so that its workers end within seconds.
 
-A Prefect worker ends the process of a cancelled run, but only some time later, and a flow that somebody started by hand has
+A Prefect worker ends the process of a cancelled run, but only some time later, and a flow that was started by hand has
 no worker at all. Both ask here.
 """
 

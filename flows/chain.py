@@ -66,7 +66,7 @@ class ChainJob(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _share(cls, data: Any) -> Any:
-        """Hand store, generator and data set down to the jobs."""
+        """Pass store, generator and data set on to the jobs."""
         if not isinstance(data, Mapping):
             return data
         data = dict(data)
@@ -87,7 +87,7 @@ class ChainJob(StrictModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """In the schema too, a job need not say what the chain says for it: Prefect's form asks once."""
+        """The schema does not require of a job what the chain provides, so Prefect's form asks for it only once."""
         made = handler(schema)
         properties = handler.resolve_ref_schema(made)["properties"]
         for step in STEPS:

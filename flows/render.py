@@ -1,4 +1,4 @@
-"""Rendering stored inversions to files, as they are and edited."""
+"""Render stored inversions, and edits of them, to files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos with edited faces, in one go: align -> (sample -> fit) -> invert -> edit -> paste."""
+"""Edit the faces of photos in one go: align -> (sample -> fit) -> invert -> edit -> paste."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Line:
 
 
 def submit(to: str, parameters: Mapping[str, Any], flow: str) -> SubmittedRun:
-    """Hand a run to the deployment ``to`` (``flow/name``, or ``name`` alone). Returns at once.
+    """Submit a run to the deployment ``to`` (``flow/name``, or ``name`` alone). Returns at once.
 
     Raises:
         ConfigError: no server, no such deployment, one of another flow than ``flow``, or parameters that it refuses.

@@ -1,4 +1,4 @@
-"""What every job has that reads stored codes."""
+"""Settings of every job that reads stored codes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from ganinv.store import Collection, Store
 
 PLACES = {"encoders", "needed"}
-"""Fields that say where something is, and change no result: its fingerprint is compared."""
+"""Fields that hold locations and do not change results: fingerprints are compared instead."""
 
 
 class CodesJob(StrictModel):
     """A job that reads codes.
 
     Args:
-        encoders: where an inverter is now, by the name that the method gave it, if not where it was when the codes were made.
-        needed: what these start from where their files do not have it, by role (``w_encoder``).
+        encoders: current locations of inverters that have moved since the codes were made, by the name that the method used.
+        needed: networks that these depend on and their files do not contain, by role (``w_encoder``).
     """
 
     encoders: Mapping[str, str] = Field(default_factory=dict)

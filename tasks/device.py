@@ -1,4 +1,4 @@
-"""On which device a worker computes."""
+"""The device that a worker computes on."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _on_cpu = False
 
 
 def default_device() -> str:
-    """``cuda`` where this process sees a GPU and was not asked to leave it alone. Workers of Ray see those that they were
-    given, none where they were given none."""
+    """``cuda`` if this process sees a GPU and has not been told not to use it. Ray's workers see only the GPUs assigned to
+    them."""
     return "cuda" if not _on_cpu and torch.cuda.is_available() else "cpu"
 
 

@@ -1,4 +1,4 @@
-"""What every step shares: which engine runs its units, and the drive from a plan to a finished collection."""
+"""What every step shares: the engine that runs its units, and the way from a plan to a finished collection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _log = logging.getLogger("ganinv.pool")
 
 
 class Watcher(Protocol):
-    """Somebody who wants to know of every committed unit."""
+    """Receives a report of every committed unit."""
 
     def report(self, report: UnitReport) -> None: ...
 
@@ -65,11 +65,11 @@ class Pools:
         self._inline: dict[bool, Pool] = {}
 
     def get(self, sequential: bool = False, gpu: bool = True, little: str = "") -> Pool:
-        """A pool. ``sequential`` gives one with a single slot, which works on units in their order; without ``gpu`` its
-        workers get none, unless the engine says how many. Workers of the pool that was used before end, if it is another one.
+        """A pool. With ``sequential`` it has a single slot, which takes units in their order. Without ``gpu`` its workers get no
+        GPU, unless the engine sets a number. If another pool was used before, its workers end.
 
         Args:
-            little: why the work is too little for Ray, where it is: ``auto`` then works here, unless Ray runs already.
+            little: why the work is too small for Ray; ``auto`` then computes in this process, unless Ray runs already.
         """
         e = self.engine
         if little and e.kind == "auto" and e.runs == "ray" and not self._pools:
@@ -103,7 +103,7 @@ class Pools:
         return self._pools[key]
 
     def release(self) -> None:
-        """End all workers that stayed for a next step, before one that needs their cores for itself."""
+        """End all workers kept for the next step, before a step that needs their cores itself."""
         for pool in self._pools.values():
             pool.release()
 
@@ -115,7 +115,7 @@ class Pools:
         return None if self.engine.runs == "ray" else float(torch.cuda.is_available())
 
     def close(self) -> None:
-        """End the connection now. A run that was stopped need not wait until the caller that opened the pools hears of it."""
+        """Close all pools now. A stopped run need not wait until the caller that opened the pools notices."""
         self._pools.clear()
         self._inline.clear()
         self._stack.close()
@@ -263,7 +263,7 @@ def _run_pool(
 
 
 def _warn(machine: Machine, gpus_per_slot: float) -> None:
-    """Say what is otherwise than it was asked for, or promised."""
+    """Warn if a worker computes on something other than requested, or without the promised independence of batches."""
     if gpus_per_slot and not machine.gpu:
         _log.warning(
             "a worker was given %g GPU and computes on its processor, %s: PyTorch there sees no CUDA device. Install a CUDA "
@@ -275,8 +275,8 @@ def _warn(machine: Machine, gpus_per_slot: float) -> None:
 
 
 def gpus_expected(engine: Engine) -> float:
-    """GPUs of a slot, as far as it can be told without a connection to Ray; of a step that can use one. On a cluster elsewhere
-    it is joined to be asked."""
+    """GPUs per slot for a step that can use one, as far as known without a connection to Ray. A cluster elsewhere is joined and
+    asked."""
     if engine.gpus_per_slot is not None:
         return engine.gpus_per_slot
     if engine.runs == "ray" and os.environ.get("RAY_ADDRESS"):
@@ -286,6 +286,6 @@ def gpus_expected(engine: Engine) -> float:
 
 
 def provenance(generator: Generator | None, /, **more: Any) -> Mapping[str, Any]:
-    """What every collection says about its origin; None if no generator had a part in it."""
+    """The provenance of a collection. ``generator`` is None if no generator was involved."""
     of = {} if generator is None else {"generator_name": generator.name, "generator_fingerprint": generator.fingerprint}
     return {"code_version": code_version(), **of, **more}

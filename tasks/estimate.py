@@ -1,7 +1,7 @@
-"""What an inversion will cost, before it begins: images, seconds, CPU and GPU hours, bytes.
+"""Estimate the cost of an inversion before it begins: images, seconds, CPU and GPU hours, bytes.
 
-Figures come from the store itself where the same method has inverted something with the same generator there, a trial
-of 16 images for instance; else from ``configs/costs.yaml``. Without either nothing is guessed.
+Figures come from earlier inversions by the same method with the same generator in the store, such as a trial of 16 images, else
+from ``configs/costs.yaml``. Without either, nothing is guessed.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Figures:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do, and its price.
+    """The remaining work, and its cost.
 
     Args:
         images: of the data set; ``left`` of them are to be inverted.
         slots: workers; None if the cluster decides.
         seconds: from the first image to the last, with all slots busy; None without figures or slots.
-        cpu_hours, gpu_hours: that the slots hold their resources; None without figures.
-        bytes: that will be written; None without figures.
+        cpu_hours, gpu_hours: hours for which the slots hold their resources; None without figures.
+        bytes: to be written; None without figures.
         source: of the figures.
     """
 
@@ -107,12 +107,12 @@ UNKNOWN = "what one costs is not known: invert some first (--limit 16 --name tri
 
 
 RAY_SECONDS = 8.0
-"""What it takes until Ray and its workers are there (benchmarks/scale/start.py)."""
+"""Seconds until Ray and its workers have started (benchmarks/scale/start.py)."""
 
 
 def little(store: Store, collection: Collection, plan: Plan, engine: Engine) -> str:
-    """Why work on this machine is too little for Ray: one process would be through before workers are there. Empty where it is
-    not, where nobody knows, and where the engine is not to choose."""
+    """Why the work is too small for Ray on this machine: one process would finish before workers have started. Empty if it is
+    not, if that is unknown, or if the engine is fixed."""
     if engine.kind != "auto" or engine.runs == "inline" or os.environ.get("RAY_ADDRESS"):
         return ""
     cost = estimate(store, collection, plan, engine)

@@ -1,4 +1,4 @@
-"""What is stored must belong to the generator that is given."""
+"""Check that stored data belongs to the given generator."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ganinv.generators.stylegan2 import Generator
 
 
 def check_generator(origin: Mapping[str, Any], generator: Generator, what: str) -> None:
-    """Refuse what another generator made.
+    """Refuse data of another generator.
 
     Args:
         origin: provenance of a collection: ``generator_name``, ``generator_fingerprint``. what: names it in the message.
 
     Raises:
-        GeneratorMismatch: it is another one's; both are named.
+        GeneratorMismatch: it belongs to another generator; the message names both.
     """
     if origin.get("generator_fingerprint") != generator.fingerprint:
         raise GeneratorMismatch(

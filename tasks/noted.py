@@ -1,4 +1,4 @@
-"""What an inversion noted of its images, for the run that continues it; and what is done about those that changed since."""
+"""The records that an inversion keeps of its images for the run that continues it, and the treatment of changed images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ganinv.store import Collection, RowError
 from ganinv.store.succession import log_changes
 
 CHANGED = "changed"
-"""Code of the error row of an image whose content changed, where it is not to be computed again."""
+"""Code of the error row of an image whose content has changed, if it is not to be computed again."""
 
 
 class Noted:
@@ -50,13 +50,13 @@ class Noted:
 
 @dataclass(frozen=True)
 class Settlement:
-    """What a run has to do about images that changed since the one before it.
+    """What a run has to do about images that have changed since the previous run.
 
     Args:
         changed, moved: id -> where the image is now.
         mended: id -> the shard that is whole again.
-        replaced: id -> where it was, of images that went and whose content is another's now.
-        computed: images that changed before, and that a run computed which then was killed.
+        replaced: id -> where it was, for images that disappeared and whose content is now that of another.
+        computed: changed images that a run had already computed when it was killed.
     """
 
     place: Place
@@ -82,13 +82,13 @@ class Settlement:
         )
 
     def write_new(self, dataset: Dataset, collection: Collection, ids: Iterable[str]) -> None:
-        """Index what is new of ``ids``, before workers or other runs look for it."""
+        """Add new ids to the index, before workers or other runs look for them."""
         waiting = {*self.changed, *self.moved}
         write_index(dataset, collection.objects, collection.path, (i for i in ids if i not in waiting))
 
     def settle(self, dataset: Dataset, collection: Collection, ids: Iterable[str], refuse: bool) -> list[str]:
-        """Make rows, errors and index agree with what became of the images, in this order: after a process that is killed in
-        between, the next finds the same changes again. The ids of those that are to be computed again.
+        """Update rows, errors and index for changed images, in this order: if the process is killed in between, the next one
+        finds the same changes again. Returns the ids to compute again.
 
         Args:
             refuse: images that changed become error rows.
@@ -112,7 +112,8 @@ class Settlement:
         return [] if refuse else sorted(self.changed)
 
     def settled(self, collection: Collection, refuse: bool) -> None:
-        """When the run is at its end: those that changed are what they are now, and who is made of their rows hears of it."""
+        """At the end of the run: record the current versions of changed images, and pass the changes on to derived
+        collections."""
         if self.changed and not refuse:
             log_changes(collection, self.changed)
             write_index(Dataset(self.place, self.changed), collection.objects, collection.path, self.changed)

@@ -1,4 +1,4 @@
-"""How a run ended: why images failed, with counts, and whether that is more than was allowed."""
+"""The outcome of a run: why images failed, with counts, and whether too many did."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ganinv.store.plan import Manifest
 ALL = "all"
 """``allow_failed``: every image may fail."""
 SHARD = "shard"
-"""The error code of a file that holds images, and of which nobody knows how many."""
+"""The error code of a file that contains an unknown number of images."""
 
 
 def failures(collection: Collection, manifest: Manifest) -> dict[str, Any]:
@@ -88,9 +88,10 @@ def _exceeds(run: Mapping[str, Any], allowed: str | None) -> bool:
 
 
 def take_back(collection: Collection) -> None:
-    """Let go of a plan of which nothing was computed, so that its name is free: a run that did not begin leaves nothing.
+    """Withdraw a plan of which nothing was computed, to free its name: a run that did not begin leaves nothing.
 
-    The plan goes last. What another run of this name, which began at the same moment, has computed meanwhile stays, and its plan.
+    The plan is removed last. If another run of this name began at the same moment and has computed something, its results and
+    plan stay.
     """
     with contextlib.suppress(GaninvError):  # the error that ended the run is the one to be told
         if collection.done():

@@ -19,7 +19,7 @@ from tasks.steps.train_job import TrainJob
 from tasks.training import FAILURE, STOP, Stretch, TrainingWorker, stretch_of
 
 MOST_FAILURES = 20
-"""Times that workers may die; each time all resume from the last checkpoint."""
+"""How often workers may die; each time, all resume from the last checkpoint."""
 LOOK_SECONDS = 1.0
 
 
@@ -72,7 +72,7 @@ def _fit(job: TrainJob, place: Place, ended: threading.Event, raised: list[BaseE
 
 
 def _work(config: dict[str, Any]) -> None:
-    """One worker. What it refuses on purpose is not tried again: it is written down, and every later worker ends at once."""
+    """One worker. An error raised on purpose is not retried: it is recorded, and every later worker ends immediately."""
     from ray import train
 
     job = TrainJob.model_validate(config["job"])

@@ -1,4 +1,4 @@
-"""Rows of ``latents``: codes measured from the form in which they are stored, and the images they are of."""
+"""Rows of ``latents``: codes measured in the form in which they are stored, and their source images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Measurer:
     """Renders codes and compares them with images, as a method measures its own result (``Method.invert``).
 
     Args:
-        lanes: how many are rendered at once. No result depends on it.
+        lanes: how many are rendered at once; does not affect results.
     """
 
     def __init__(self, generator: Generator, distance: DistanceName, lanes: int = 1) -> None:

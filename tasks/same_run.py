@@ -1,4 +1,4 @@
-"""When two plans of an inversion are of the same run."""
+"""Whether two plans of an inversion belong to the same run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of rendered latents, as the steps that label compute and store them."""
+"""Scores of rendered latents, for the steps that compute and store them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images a step reads, and those that stored inversions are of, read again."""
+"""The images that a step reads, and access to the source images of stored inversions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["DatasetRef", "sources_of"]
 
 
 def sources_of(latents: Collection, store: Store) -> Sources:
-    """Of inversions: from the index that their run wrote, or the run of those that they were compressed from. The data set is
-    listed anew if there is none, which an older version made.
+    """The source images of inversions: from the index of their run, or of the run that they were compressed from. Without an
+    index, as in collections of older versions, the data set is listed again.
 
     Raises:
-        ConfigError: imported latents, of images that nobody named.
+        ConfigError: imported latents, whose images are unknown.
     """
     config = latents.plan().config
     if "dataset" not in config:

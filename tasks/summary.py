@@ -1,7 +1,7 @@
 """What each run did, beside its collection: a row of ``_summary.parquet``, and ``_summary.md`` for people.
 
-A collection that took several runs has a row for each. Nothing reads them back to decide anything: what is done is
-decided by the parts alone. A run that was killed leaves no row.
+There is a row for each run of a collection. Nothing depends on these rows; the parts alone determine what is done. A run that was
+killed leaves no row.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Tally:
     machines: dict[str, Machine] = field(default_factory=dict)
 
     def worker(self, machine: Machine) -> bool:
-        """Note what a worker computes on; whether it is the first of its kind."""
+        """Record what a worker computes on. Returns whether it is the first of its kind."""
         new = str(machine) not in self.machines
         self.machines.setdefault(str(machine), machine)
         return new
@@ -158,7 +158,7 @@ def ran_on_gpus(collection: Collection) -> bool | None:
 
 
 def _write(collection: Collection, row: dict[str, Any]) -> None:
-    """Add a row. The work is done: what goes wrong here is only logged."""
+    """Add a row. The work itself is done, so errors are only logged."""
     try:
         objects, path = collection.objects, f"{collection.path}/{TABLE}"
         earlier = objects.read_if_there(path)
@@ -211,7 +211,7 @@ _BESIDE = {
     "left_out": ("no image of this run, because", "files"),
     "ignored": ("damaged, and done without", "images"),
 }
-"""Of the last run: what its data set has and it did not use, and what it ignored of images that it used."""
+"""For the last run: files of the data set that it did not use, and parts of images that it ignored."""
 
 _TRACES = (
     "**On {} an image's result depends in its last digits on its batch** ({}): the promise that it depends neither on its batch "

@@ -1,4 +1,4 @@
-"""One worker of a training: from checkpoint to checkpoint, in this process or beside others. Knows no Ray."""
+"""One worker of a training: from checkpoint to checkpoint, in this process or as one of several. Does not know Ray."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from ganinv.training.trainer import Trainer, TrainingStopped
 from tasks.steps.train_job import TrainJob
 
 KEPT = 2
-"""Checkpoints that are kept."""
+"""Number of checkpoints to keep."""
 CHANCE = 3.0
-"""Standard deviations of a validation by which one has to be worse to be taken for it."""
+"""A validation counts as worse only if it is worse by this many of its standard deviations."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """What became of the steps of one checkpoint."""
+    """The results of the steps up to one checkpoint."""
 
     index: int
     steps: int
@@ -115,7 +115,7 @@ class TrainingWorker:
         return look.error
 
     def _check_course(self, look: Look) -> None:
-        """Stop where it goes wrong.
+        """Stop a training that diverges.
 
         Raises:
             TrainingStopped: the error exceeds its best by more than the recipe allows (``stop_at``).
@@ -132,7 +132,7 @@ class TrainingWorker:
 
     @cached_property
     def held_out(self) -> Tensor:
-        """Images [N, C, R, R] in [-1, 1] to be judged by: real ones first and then samples, shuffled together."""
+        """Validation images [N, C, R, R] in [-1, 1]: real ones and samples, shuffled together."""
         rng = Step(0, 1, self.recipe.seed).stream("validation")
         parts, g = [], self.given.generator
         if self.images is not None and self.held_out_positions:
@@ -149,7 +149,7 @@ class TrainingWorker:
 
     @cached_property
     def held_out_seen(self) -> Tensor:
-        """The same as the inverter sees them: degraded where the recipe says so."""
+        """The same as the inverter sees them: degraded if the recipe says so."""
         if self.recipe.data.degrade is None:
             return self.held_out
         return self.batches.degraded(self.held_out, Step(0, 1, self.recipe.seed))

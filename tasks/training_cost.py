@@ -1,4 +1,4 @@
-"""What a training will cost, before it begins: two of its steps are taken, and nothing is written."""
+"""Estimate the cost of a training before it begins, by taking two of its steps. Nothing is written."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tasks.steps.train_job import TrainJob
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """Of the steps that are left, on this machine and one worker.
+    """The cost of the remaining steps, on this machine with one worker.
 
     Args:
-        images: that these steps see; passes: how often each of the data set's is seen, None if there is none.
+        images: number of images in these steps. passes: how often each image of the data set is used; None without a data set.
         memory: peak, in bytes: of the GPU, or of this process. checkpoint: bytes of one; two are kept.
     """
 
@@ -52,7 +52,7 @@ class TrainingCost:
 
 
 def training_cost(job: TrainJob) -> TrainingCost:
-    """Measure it, on generated images or noise alone: reading real ones beside comes to little.
+    """Measure it on generated images or noise: the cost of reading real ones is small in comparison.
 
     Raises:
         ConfigError: the recipe does not fit, or something that it needs is missing.
@@ -92,7 +92,7 @@ def training_cost(job: TrainJob) -> TrainingCost:
 
 
 class _AnyImages:
-    """A thousand images of noise, for what learns from real ones alone."""
+    """A thousand images of noise, for learners that use only real images."""
 
     def __init__(self, resolution: int) -> None:
         self.resolution = resolution

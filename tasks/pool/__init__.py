@@ -50,17 +50,17 @@ def open_pool(
     """A pool; with ``ray``, a connection to a cluster that lasts as long as the block.
 
     Args:
-        engine: ``inline`` works in this process, one unit after the other, without Ray; a crash or a hanging image is
-            then the caller's. ``ray`` works in processes of their own.
+        engine: ``inline`` computes in this process, one unit after the other, without Ray; a crash or a hanging image then
+            affects the caller. ``ray`` computes in separate processes.
         slots: how many workers. None: as many as the cluster's CPUs (or GPUs, when ``gpus_per_slot`` is set) hold.
-            With one slot units are worked on in their order.
+            With one slot, units are computed in their order.
         gpus_per_slot: may be a fraction: four slots of 0.25 share a device. None: 1 where the cluster has any. Inline, 0
             works on the CPU, whatever there is.
         deadline_seconds: how long one try of one unit may take before its worker is replaced (``ray`` only). After a
             network partition calls hang without an error, so there always is a deadline.
         address: of a Ray cluster; None takes ``RAY_ADDRESS``, and without it starts Ray on this machine, loopback only.
         quiet: no progress line.
-        why: it is this engine, where that was left to the plan; told with the first line.
+        why: the reason for this engine, if it was chosen automatically; shown in the first line.
     """
     negative = cpus_per_slot < 0 or (gpus_per_slot or 0) < 0
     if deadline_seconds <= 0 or negative or (slots is not None and slots < 1):

@@ -47,18 +47,18 @@ if TYPE_CHECKING:
 
 
 class PoolError(GaninvError):
-    """The units cannot be worked on: no worker comes up, workers keep dying, or every image fails."""
+    """The units cannot be computed: no worker starts, workers keep dying, or every image fails."""
 
 
 class RunStopped(GaninvError):
-    """Somebody asked the run to stop. What it committed is kept; the same run resumes there."""
+    """The run was asked to stop. Committed units are kept; the same run resumes there."""
 
 
 class Worker(Protocol):
-    """Works on units. Built once per slot, so it may hold generators and encoders; used by one thread.
+    """Computes units. Built once per slot, so it may hold generators and encoders; used by one thread.
 
-    A unit may be worked on more than once (after a retry, or when a node was cut off and finished all the same), so
-    both methods must give equal results when they are repeated: seeds come from image ids.
+    A unit may be computed more than once (after a retry, or if a disconnected node finished it anyway), so both methods must
+    return equal results when they are repeated: seeds are derived from image ids.
     """
 
     def process(self, ids: Sequence[str]) -> list[Any]:
@@ -92,8 +92,8 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class UnitReport:
-    """What became of a unit that is committed. ``seconds`` is the time of its last, successful try, ``cpu_seconds`` that of
-    all threads in it; ``reasons`` counts the failed images by the code of their error."""
+    """The results of a committed unit. ``seconds`` is the time of its last, successful attempt, ``cpu_seconds`` that of all its
+    threads; ``reasons`` counts the failed images by the code of their error."""
 
     index: int
     ok: int
@@ -109,7 +109,7 @@ class UnitReport:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a whole run did: units and images, wall-clock seconds, tries that failed, workers that were replaced."""
+    """The results of a run: units and images, wall-clock seconds, failed attempts, replaced workers."""
 
     units: int
     ok: int
@@ -131,7 +131,7 @@ class Place:
         slots: workers, of ``cpus_per_slot`` and ``gpus_per_slot`` each.
         threads: of each; of a process that uses its own number, None.
         device: name of the GPU, or of the processor; of a cluster that does not tell it, ``CPU`` or ``GPU``.
-        why: it is this engine, where that was left to the plan.
+        why: the reason for this engine, if it was chosen automatically.
     """
 
     engine: str
@@ -154,7 +154,7 @@ class Place:
         return f"{engine}, {count}{', each' if self.slots != 1 else ','} {what}{threads}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Without ``why``, which is told when the run begins and is nothing of the machine."""
+        """Without ``why``, which is shown when the run begins and does not describe the machine."""
         return {name: value for name, value in asdict(self).items() if name != "why"}
 
 
@@ -164,7 +164,7 @@ class Pool(Protocol):
     place: Place
 
     def release(self) -> None:
-        """End workers that stayed after their run, for the next one: others need what they hold."""
+        """End workers that were kept for the next run, to free their resources."""
         ...
 
     def run(
@@ -182,10 +182,10 @@ class Pool(Protocol):
 
         Args:
             on_report: called in this process for each committed unit, in the order of completion.
-            on_worker: called in this process for each worker that came up, with what it computes on; not for workers
+            on_worker: called in this process for each worker that has started, with what it computes on; not for workers
                 that compute without torch.
-            should_stop: asked again and again; when it says yes, workers are ended. Inline, between two units.
-            label: what the progress line calls the work. what: it counts.
+            should_stop: called repeatedly; when it returns True, workers are ended. Inline, called between two units.
+            label: names the work in the progress line. what: the noun that the line counts.
 
         Raises:
             RunStopped: ``should_stop`` said so; committed units stay.

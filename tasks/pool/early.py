@@ -1,4 +1,4 @@
-"""Ray begun before there is work for it: it starts, and its workers import, while this process imports and plans.
+"""Start Ray before there is work for it: it starts, and its workers import modules, while this process imports and plans.
 
 Importing torch takes two seconds of a core, here and in each worker, Ray's own processes as long, and neither needs the other. A
 command that will run on Ray says so first (``begin``); the pools of its steps then take what there is (``claim``). Nothing here
@@ -99,7 +99,7 @@ def begin(engine: Engine, modules: Sequence[str]) -> bool:
 
 
 def claim() -> Early | None:
-    """What was begun, for the caller, who ends it. Waits for one that is being ended."""
+    """The pool that was begun, if any; the caller has to end it. Waits for a pool that is being ended."""
     global _early, _ending
     if _ending is not None:
         _ending.join()
@@ -109,7 +109,7 @@ def claim() -> Early | None:
 
 
 def drop() -> None:
-    """End what was begun, if anything was, and wait for nothing."""
+    """End the pool that was begun, if any, without waiting."""
     global _early, _ending
     begun, _early = _early, None
     if begun is not None:

@@ -24,7 +24,7 @@ class InlinePool:
 
     Args:
         gpus: 0 works on the CPU, whatever this process sees.
-        why: it is this engine, where nobody asked for it.
+        why: the reason for this engine, if it was chosen automatically.
     """
 
     def __init__(self, gpus: float = 0, *, quiet: bool = False, why: str = "") -> None:
@@ -70,7 +70,7 @@ class InlinePool:
         return ledger.summary(time.monotonic() - started)
 
     def release(self) -> None:
-        """Nothing stays between two runs."""
+        """Does nothing: no workers are kept between runs."""
 
     def _device(self) -> AbstractContextManager[None]:
         if "torch" not in sys.modules:  # a worker without it has no device either

@@ -1,4 +1,4 @@
-"""What the processes of a run do without, so that they begin sooner."""
+"""Imports that the processes of a run avoid, to start sooner."""
 
 from __future__ import annotations
 

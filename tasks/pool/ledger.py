@@ -1,4 +1,4 @@
-"""``Ledger``: which order comes next, and what an outcome means for its unit. The same for every engine."""
+"""``Ledger``: decides which order comes next, and what an outcome means for its unit. The same for every engine."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ AWAY_TRIES = 10
 LOST_TRIES = 20
 """Tries of a unit whose node went away, before it counts as a crash."""
 HOPELESS_UNITS = 3
-"""Units of which every image raises, before the run stops if no image of any unit went well."""
+"""Number of units in which every image raises before the run stops, if no image of any unit succeeded."""
 LONGEST_PAUSE = 30.0  # seconds
 MACHINES = ("died", "late", "lost", "memory")
-"""Outcomes that may be the machine's fault, or a neighbour's."""
+"""Outcomes that may be caused by the machine or by another process on it."""
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Ledger:
 
     @property
     def waiting(self) -> int:
-        """Units that nobody works on."""
+        """Number of units that are not with a slot."""
         return len(self._fresh) + len(self._again) + len(self._held)
 
     @property
@@ -108,7 +108,7 @@ class Ledger:
         return _State(self._fresh.popleft()) if self._fresh else None
 
     def put_back(self, order: Order) -> None:
-        """The order was never begun: no try is charged."""
+        """Take back an order that was never begun; this does not count as an attempt."""
         self._again.appendleft(self._out.pop(order.unit.index))
 
     def record(self, order: Order, outcome: Outcome, now: float) -> UnitReport | None:

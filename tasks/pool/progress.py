@@ -1,4 +1,4 @@
-"""``ProgressLine``: a bar on a terminal, a line now and then in a log. Images done and failed, rate, time left."""
+"""``ProgressLine``: a bar on a terminal, or occasional lines in a log: images done and failed, rate, time left."""
 
 from __future__ import annotations
 

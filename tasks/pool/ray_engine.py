@@ -1,4 +1,4 @@
-"""``RayPool``: a slot is an actor. The driver watches each of them, replaces what dies, and leaves nothing running."""
+"""``RayPool``: each slot is an actor. The driver watches the actors, replaces those that die, and leaves nothing running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``Slot``: the side of the pool that lives where the work is. Holds one worker; every error leaves it as a value."""
+"""``Slot``: the part of the pool that runs in the worker's process. Holds one worker and returns every error as a value."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an order (or of building the worker).
+    """The result of an order (or of building the worker).
 
     Args:
         kind: ``store`` failed in a way that will last, ``unavailable`` did not answer; ``died`` may be the work's fault,
@@ -170,7 +170,7 @@ def _last_line_of_ours(error: Exception) -> str:
 
 
 def _kind(error: Exception) -> Kind:
-    """What ``process`` raised: is the machine, the storage or the work to blame?"""
+    """Classify what ``process`` raised: a fault of the machine, the storage or the work."""
     if _is_out_of_memory(error):
         return "memory"
     if is_transient(error):

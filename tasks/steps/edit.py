@@ -71,11 +71,11 @@ class EditSpec(StrictModel):
             weight of one of them may be the change of a score that the whole edit is to bring about, ``{smile: 1sd}`` or
             ``{yaw: 10score}``: strength s then is s times that change, and how far an image is moved for it is found by
             rendering and scoring it.
-        conditions: directions to hold still.
-        trust: names of imported directions whose generator was only stated, to be applied all the same.
-        segment: the one segment, by name, that is edited, of codes that have segments; images without it stay as they are.
-        reference: in place of directions, an image (path or URL) whose ``attributes`` are taken over, by an ``editor`` that was
-            trained for it; all that the editor knows, where none are named. Strength s goes s times the way.
+        conditions: directions along which the edit must not move.
+        trust: names of imported directions to apply although their generator was not verified.
+        segment: name of the only segment to edit, for codes that have segments; images without it stay unchanged.
+        reference: instead of directions, an image (path or URL) whose ``attributes`` are copied by a trained ``editor``; if none
+            are named, all that the editor knows. Strength s goes s times the way.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""``evaluate``: how good inversions are, and what edits do; one frozen protocol stored with the numbers."""
+"""``evaluate``: measure inversions and edits by a fixed protocol, which is stored with the numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fill``: what is missing of each image, by any method that inverts. What is known stays as it is, to the bit."""
+"""``fill``: fill the missing region of each image with any inversion method. Known pixels stay exactly as they are."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 class FillWorker(InvertWorker):
-    """Shows a method the images without what is missing, and puts its rendering there."""
+    """Shows a method the images with their holes blanked, and composites its rendering into the holes."""
 
     columns: ClassVar[Mapping[str, pa.DataType]] = {
         "hole_share": pa.float32(),

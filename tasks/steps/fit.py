@@ -1,4 +1,4 @@
-"""``fit``: directions from labelled samples, by one or more methods, and what each is worth."""
+"""``fit``: fit directions on labelled samples, by one or more methods, and measure them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``label``: samples that are there, scored by another labeller, so that directions can be fitted on its scores."""
+"""``label``: score existing samples with another labeller, so that directions can be fitted on its scores."""
 
 from __future__ import annotations
 

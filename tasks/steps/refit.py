@@ -1,4 +1,4 @@
-"""``refit``: directions fitted again, as a schedule does it; each new version says what it changed."""
+"""``refit``: fit directions again, for instance on a schedule; each new version records what it changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.steps.sample import SampleJob, run_sample
 
 
 class RefitJob(StrictModel):
-    """Fit ``fit`` again. Refit number n fills ``fits/<fit.name>-<n>``; one that was interrupted is gone on with.
+    """Fit ``fit`` again. Refit number n fills ``fits/<fit.name>-<n>``; an interrupted refit is continued.
 
     Args:
         sample: fresh samples for every refit, with the seed raised by n, in ``samples/<sample.name>-<n>``; None fits on

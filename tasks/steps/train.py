@@ -1,4 +1,4 @@
-"""``train``: any recipe, in stretches of some steps with a checkpoint each; in this process, or as workers of a cluster."""
+"""``train``: run any recipe, with a checkpoint every few steps, in this process or as workers of a cluster."""
 
 from __future__ import annotations
 
