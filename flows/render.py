@@ -22,6 +22,7 @@ from ganinv.labels import open_labeller
 from ganinv.labels.base import Labeller
 from ganinv.records import CodeReader
 from ganinv.store import Collection, Store, open_store
+from ganinv.store.local import replace_file
 from ganinv.store.names import quoted_id
 from tasks.engine import default_device
 from tasks.generator_check import check_generator
@@ -79,8 +80,7 @@ def render_latents(
             image = _Image(image_id, code, photo, reader, scores)
             images = _strip(image, parsed) if strip else _each(image, parsed)
             for suffix, picture in images.items():
-                out.mkdir(parents=True, exist_ok=True)
-                (out / f"{quoted_id(image_id)}{suffix}.png").write_bytes(png_bytes(picture))
+                replace_file(str(out / f"{quoted_id(image_id)}{suffix}.png"), png_bytes(picture), sync=False)
                 written += 1
     return written
 

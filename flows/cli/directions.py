@@ -266,12 +266,12 @@ def _draw(
 ) -> Path:
     from ganinv.generators.files import open_generator
     from ganinv.report.direction_strips import direction_strips
+    from ganinv.store.local import replace_file
 
     loaded = open_generator(generator)
     data = direction_strips(loaded, direction, strengths, samples=samples, seed=seed, trust=trust)
     target = out or Path(f"{direction.name}-{direction.version}.png")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+    replace_file(str(target), data)
     return target
 
 

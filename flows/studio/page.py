@@ -20,6 +20,7 @@ from flows.studio.subject import Strengths
 from flows.studio.upload import Framing
 from ganinv.errors import GaninvError
 from ganinv.faces.dlib68 import dlib_installed
+from ganinv.store.names import quoted_id
 
 FARTHEST = 3.0
 """Of a slider, in units of its direction."""
@@ -276,7 +277,7 @@ class _Page:
         whole, data = self.studio.paste(now or Desk(), self._strengths(values))
         image_id = (now or Desk()).on_table().image_id
         # The name cannot be guessed: anyone who knows it may download the file.
-        path = Path(self.folder) / secrets.token_hex(16) / f"{image_id}-edited.png"
+        path = Path(self.folder) / secrets.token_hex(16) / f"{quoted_id(image_id)}-edited.png"
         path.parent.mkdir()
         path.write_bytes(data)
         size = f"{whole.width} x {whole.height} pixels"

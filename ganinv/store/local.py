@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def replace_file(path: str, data: bytes) -> None:
-    """Write a file in the place of an older one. Folders are made as needed."""
-    temporary = _write_beside(path, data)
-    _publish(temporary, lambda: os.replace(temporary, path))
+def replace_file(path: str, data: bytes, *, sync: bool = True) -> None:
+    """Write a file in the place of an older one. Folders are made as needed.
+
+    Args:
+        sync: wait until the disk has it. Without, a file can be lost when the machine stops, and many are written faster.
+    """
+    temporary = _write_beside(path, data, sync)
+    _publish(temporary, lambda: os.replace(temporary, path), sync)
 
 
 def create_file(path: str, data: bytes) -> None:
@@ -20,7 +24,7 @@ def create_file(path: str, data: bytes) -> None:
     _publish(temporary, lambda: _link(temporary, path))
 
 
-def _write_beside(path: str, data: bytes) -> Path:
+def _write_beside(path: str, data: bytes, sync: bool = True) -> Path:
     """The bytes, on disk, under a hidden name in the same folder."""
     target = Path(path)
     try:
@@ -32,18 +36,21 @@ def _write_beside(path: str, data: bytes) -> Path:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
 
 
-def _publish(temporary: Path, move: Callable[[], None]) -> None:
+def _publish(temporary: Path, move: Callable[[], None], sync: bool = True) -> None:
     try:
         move()
     finally:
         temporary.unlink(missing_ok=True)
+    if not sync:
+        return
     folder = os.open(temporary.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -21,6 +21,8 @@ from ganinv.data.holes import HoleReader, HolesConfig, check_holes
 from ganinv.editing.filling import blanked, composite, known_error, levelled, seam
 from ganinv.stages.method import MethodConfig, method_config
 from ganinv.store import Collection, open_store
+from ganinv.store.local import replace_file
+from ganinv.store.names import quoted_id
 from ganinv.target import Target
 from tasks.engine import Pools
 from tasks.steps.invert import InvertJob, InvertWorker, list_images, plan_invert, run_invert
@@ -143,12 +145,10 @@ def png(image: Tensor) -> bytes:
 
 
 def write_pictures(collection: Collection, folder: Path) -> int:
-    """The filled images as ``<image id>.png`` below a folder. Returns how many."""
+    """The filled images as ``<image id>.png`` in a folder, the id quoted, so that none leads out of it. Returns how many."""
     count = 0
     for batch in collection.scan(["image_id", "image_png"], batch_size=64):
         for row in batch.to_pylist():
-            where = folder / f"{row['image_id']}.png"
-            where.parent.mkdir(parents=True, exist_ok=True)
-            where.write_bytes(row["image_png"])
+            replace_file(str(folder / f"{quoted_id(row['image_id'])}.png"), row["image_png"], sync=False)
             count += 1
     return count

@@ -29,6 +29,7 @@ from ganinv.faces.rows import quad_of
 from ganinv.generators.channels import as_rgb
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
+from ganinv.store.local import replace_file
 from ganinv.store.names import quoted_id
 from tasks.codes import PLACES, CodesJob
 from tasks.engine import Pools, default_device, provenance, run_units
@@ -239,8 +240,7 @@ def write_pasted(store: Store, name: str, folder: Path) -> int:
             strength = "" if row["strength"] == 1 else f"@{row['strength']:+g}"
             where = folder / f"{quoted_id(row['image_id'])}@{quote(row['edit'], safe='=,+() ')}{strength}.png"
             try:
-                where.parent.mkdir(parents=True, exist_ok=True)
-                where.write_bytes(collection.objects.read(row["uri"]))
+                replace_file(str(where), collection.objects.read(row["uri"]), sync=False)
             except OSError as error:
                 raise ConfigError(f"cannot write {where}: {error}. Choose another folder with --out") from error
             count += 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,9 +25,9 @@ from ganinv.errors import ConfigError, DataError
 from ganinv.generators.files import open_generator, save_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.files import save_inverter
-from ganinv.store import open_store
+from ganinv.store import Plan, open_store
 from tasks.engine import Engine, open_pools
-from tasks.steps.fill import FillJob, run_fill
+from tasks.steps.fill import FillJob, run_fill, write_pictures
 from tests.contracts.inverters import World
 from tests.tiny import random_w, tiny_generator
 
@@ -225,6 +226,20 @@ def test_from_the_command_line(
     assert result["collection"] == "latents/few-filled"
     assert result["pictures"] == 3
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_no_picture_leaves_its_folder(tmp_path: Path) -> None:
+    collection = open_store(str(tmp_path / "store")).latents["x"]
+    ids = ["../out", "/tmp/out", "a/b"]
+    collection.start(Plan.of("invert", {}, {}, ids, 3))
+    collection.write_part(0, pa.table({"image_id": ids, "image_png": [b"1", b"2", b"3"]}), [], {})
+    assert write_pictures(collection, tmp_path / "filled/here") == 3
+    assert sorted(p.name for p in (tmp_path / "filled/here").iterdir()) == [
+        "%2Ftmp%2Fout.png",
+        "..%2Fout.png",
+        "a%2Fb.png",
+    ]
+    assert [p.name for p in (tmp_path / "filled").iterdir()] == ["here"]
 
 
 def test_a_composite_and_how_its_border_is_judged() -> None:
