@@ -25,6 +25,8 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     is measured of a result."""
     now = reread(_Planned, config)
     now.pop("measure", None)
+    if "method" in now:  # what is said of a method may be said better
+        now["method"] = {key: value for key, value in now["method"].items() if key != "summary"}
     if "dataset" in now:
         now["dataset"] = {key: value for key, value in now["dataset"].items() if key not in ("where", "limit")}
     return now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,15 +57,25 @@ def _images(there: Plan, now: Plan) -> list[str]:
 def _changed(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     absent = object()
     lines = []
-    for key in sorted({*there, *now}):
+    for key in sorted(
+        {*there, *now}, key=lambda key: (not key.endswith("name"), key)
+    ):  # what was chosen, then what follows
         old, new = there.get(key, absent), now.get(key, absent)
         if old is absent:
-            lines.append(f"{key} is new ({new!r:.60})")
+            lines.append(f"{key} is new ({_short(new)})")
         elif new is absent:
-            lines.append(f"{key} is missing ({old!r:.60} there)")
+            lines.append(f"{key} is missing ({_short(old)} there)")
         elif old != new:
-            lines.append(f"{key} is {old!r:.60} there, {new!r:.60} now")
+            lines.append(f"{key} is {_short(old)} there, {_short(new)} now")
     return lines
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return f"{text[:13]}...'" if _HASH.fullmatch(text) else text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_HASH = re.compile("'[0-9a-f]{40,}'")
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -41,6 +41,26 @@ def test_a_plan_from_before_a_key_with_a_default_goes_on(tmp_path: Path) -> None
         store.latents["e4e"].start(today(batch_size=32), reread=comparable)
 
 
+def test_what_is_said_of_a_method_may_be_said_better(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.objects.put("latents/e4e/plan.json", OLD)
+    assert store.latents["e4e"].start(today(summary="in other words"), reread=comparable) == Plan.from_json(OLD, "")
+
+
+def test_another_method_is_named_before_what_follows_from_it(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.latents["x"].start(
+        Plan.of("invert", {"encoders": {"e4e": "c1" * 32}, "method": {"name": "e4e"}}, {}, ["a"], 1)
+    )
+    now = Plan.of("invert", {"encoders": {"psp": "e4" * 32}, "method": {"name": "psp"}}, {}, ["a"], 1)
+    with pytest.raises(RunConflict) as error:
+        store.latents["x"].start(now)
+    assert (
+        "with other settings: method.name is 'e4e' there, 'psp' now; encoders.e4e is missing ('c1c1c1c1c1c1...' there); "
+        "encoders.psp is new ('e4e4e4e4e4e4...'). "
+    ) in str(error.value)
+
+
 def test_a_key_that_is_gone_is_named(tmp_path: Path) -> None:
     there = Plan.from_json(OLD, "")
     config = {**there.config, "method": {**there.config["method"], "flips": True}}
