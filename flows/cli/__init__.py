@@ -31,6 +31,10 @@ TERMINATED = 128 + signal.SIGTERM
 """The exit code of a process that is ended by SIGTERM, by convention."""
 
 
+INTERRUPTED = 128 + signal.SIGINT
+"""The same of Ctrl-C: Typer leaves with it."""
+
+
 def main() -> None:
     """Entry point: turns every deliberate error into one message, and a supervisor's SIGTERM too."""
     before = signal.signal(signal.SIGTERM, _terminated)
@@ -49,6 +53,8 @@ def main() -> None:
         if left.code in (signal.SIGTERM, TERMINATED):  # Ray's handler, while it starts, leaves with the bare number
             _complain("ended by a signal. What is done is kept: run the same command again to continue")
             sys.exit(TERMINATED)
+        if left.code == INTERRUPTED:
+            _complain("stopped. What is done is kept: run the same command again to continue")
         raise
     finally:
         if "tasks.pool.early" in sys.modules:  # of a command that ended before it came to it

@@ -98,6 +98,20 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
     assert "there is a folder where a file is needed" in err
 
 
+def test_ctrl_c_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.cli.latents.print_table", interrupted)
+    code, _, err = run_here(monkeypatch, capsys, "latents", "list", f"--store={tmp_path}")
+    assert code == 130
+    assert (
+        err.strip().splitlines()[-1] == "ganinv: stopped. What is done is kept: run the same command again to continue"
+    )
+
+
 def test_wrong_edit_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = run_here(
         monkeypatch, capsys, "edit", f"--store={tmp_path}", "--latents=x", "--edit=smile=much", "--engine=inline"
