@@ -39,7 +39,13 @@ class Generator(torch.nn.Module):
 FACTOR = 1.0
 '''
 DNNLIB = "def open_url(path):\n    return open(path, 'rb')\n"
-LEGACY = "import pickle\ndef load_network_pkl(file):\n    return pickle.load(file)\n"
+LEGACY = """
+import pickle, torch
+def load_network_pkl(file):
+    data = pickle.load(file)
+    assert all(isinstance(data[name], torch.nn.Module) for name in ("G", "D", "G_ema"))
+    return data
+"""
 PROJECTOR = '''
 import glob, hashlib, os, torch
 URL = 'https://example.org/metrics/vgg16.pt'

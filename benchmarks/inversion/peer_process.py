@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import pickle
@@ -38,7 +39,7 @@ def prepare(given: dict[str, Any]) -> dict[str, Any]:
         raise SystemExit(f"this checkout's generator has other tensors: without {absent[:3]}, besides {unexpected[:3]}")
     g = g.eval().requires_grad_(False)
     with open(given["network"], "wb") as out:
-        pickle.dump({"G": g, "D": None, "G_ema": g}, out)
+        pickle.dump({"G": g, "D": torch.nn.Module(), "G_ema": g}, out)  # loaders look whether there is one
     with torch.no_grad():
         rendered = g.synthesis(torch.load(given["latents"], weights_only=True), noise_mode="const")
     torch.save(rendered.float(), given["found"])
@@ -82,6 +83,8 @@ def nvidia(given: dict[str, Any]) -> dict[str, Any]:
 def pti(given: dict[str, Any]) -> dict[str, Any]:
     """All images by ``run_PTI``, with the settings of the checkout but for the numbers of steps."""
     sys.modules["lpips"] = _lpips_of(given["distance"], given["device"])
+    if importlib.util.find_spec("wandb") is None:  # imported in any case, used only where it is asked for
+        sys.modules["wandb"] = types.ModuleType("wandb")
     _distance_in_the_cache(Path("training/projectors/w_projector.py"), given)
     paths = importlib.import_module("configs.paths_config")
     settings = importlib.import_module("configs.hyperparameters")

@@ -3,12 +3,13 @@
     git clone https://github.com/NVlabs/stylegan2-ada-pytorch    # its licence is NVIDIA's, for non-commercial use
     python -m benchmarks.inversion.peers nvidia --checkout stylegan2-ada-pytorch --images 8 --steps 200
     git clone https://github.com/danielroich/PTI
-    python -m benchmarks.inversion.peers pti --checkout PTI --images 4
+    python -m benchmarks.inversion.peers pti --checkout PTI --networks stylegan2-ada-pytorch --images 4
 
 None of their code is in this repository. The checkout runs in a process of its own, unchanged: the generator is given to it as a
-pickle of its own class, and our distance as the perceptual net that it would download. Both sides have the same images, steps,
-device and number of threads; the checkout works on one image at a time, as it does, and this project on batches. Time is what
-the projection takes, without imports and files: processor seconds, or those of the wall on a GPU. Images are then measured alike.
+pickle of its own class (PTI has none: of NVIDIA's, whose pickles bring their code along), and our distance as the perceptual net
+that it would download. Both sides have the same images, steps, device and number of threads; the checkout works on one image at a
+time, as it does, and this project on batches. Time is what the projection takes, without imports and files: processor seconds, or
+those of the wall on a GPU. Images are then measured alike.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--method", default="pti", help="ours, against PTI")
     parser.add_argument("--distance", default="embedded")
+    parser.add_argument(
+        "--networks", type=Path, help="a checkout that has training/networks.py, where the first has none"
+    )
     parser.add_argument("--python", default=sys.executable, help="that has what the checkout needs")
     args = parser.parse_args()
     g = generator_of(args.generator)
@@ -67,7 +71,7 @@ def main() -> None:
     distance = context.distance(args.distance)
     args.steps = args.steps or (200 if args.peer == "nvidia" else 450)
     with tempfile.TemporaryDirectory() as place:
-        peer = Peer(args.checkout, Path(place), g, distance, args.python)
+        peer = Peer(args.checkout, Path(place), g, distance, args.python, args.networks)
         theirs = peer.run(args.peer, target, args.steps, args.tuning_steps)
     mse, far = measured(theirs.images.to(g.device), target, distance)
     print(f"{args.peer:14s}            {theirs.seconds:8.3f} s/image  mse {mse:.5f}  distance {far:.5f}")
@@ -121,17 +125,30 @@ class Peer:
     Args:
         checkout: its folder. place: an empty folder for what it is given and what it writes.
         python: the interpreter that has what it needs.
+        networks: the checkout whose class the generator gets, if it is another one.
 
     Raises:
         ConfigError: no such checkout, a generator that it renders otherwise, or a run of it that fails; its words are told.
     """
 
     def __init__(
-        self, checkout: Path, place: Path, g: Generator, distance: Distance, python: str = sys.executable
+        self,
+        checkout: Path,
+        place: Path,
+        g: Generator,
+        distance: Distance,
+        python: str = sys.executable,
+        networks: Path | None = None,
     ) -> None:
         self.checkout, self.place, self.g, self._python = checkout.resolve(), place, g, python
         if not (self.checkout / "dnnlib").is_dir():
             raise ConfigError(f"{checkout} is no checkout of the projector or of PTI: expected a folder dnnlib in it")
+        networks = (networks or checkout).resolve()
+        if not (networks / "training/networks.py").is_file():
+            raise ConfigError(
+                f"{networks} has no training/networks.py, where a generator's class is: name a checkout of "
+                "stylegan2-ada-pytorch with --networks"
+            )
         cfg = g.cfg
         if cfg.architecture != "skip" or cfg.c_dim or cfg.img_channels != 3:
             raise ConfigError(
@@ -145,7 +162,7 @@ class Peer:
         as_script(distance, g, side).save(self._given["distance"])
         w = g.map(torch.randn(2, g.z_dim, generator=torch.Generator().manual_seed(0)).to(g.device))
         torch.save(w.cpu(), self._given["latents"])
-        self._ask("prepare", widest=max(cfg.channels))
+        self._ask("prepare", networks, widest=max(cfg.channels))
         rendered, want = torch.load(self._given["found"], weights_only=True), g.render(Code(w=w)).cpu()
         if (off := float((rendered - want).abs().max())) > SAME:
             raise ConfigError(
@@ -160,21 +177,20 @@ class Peer:
         folder.mkdir()
         for name, image in zip(names, pixels.byte().permute(0, 2, 3, 1).numpy(), strict=True):
             Image.fromarray(image).save(folder / f"{name}.png")
-        said = self._ask(peer, steps=steps, tuning_steps=tuning_steps, names=names)
+        said = self._ask(peer, self.checkout, steps=steps, tuning_steps=tuning_steps, names=names)
         return Found(sum(said["seconds"]) / len(said["seconds"]), torch.load(self._given["found"], weights_only=True))
 
-    def _ask(self, what: str, **more: Any) -> dict[str, Any]:
+    def _ask(self, what: str, checkout: Path, **more: Any) -> dict[str, Any]:
         settings = self.place / f"{what}.json"
         settings.write_text(json.dumps({**self._given, **more}))
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(self.checkout), os.environ.get("PYTHONPATH", "")])
-        }
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(checkout), os.environ.get("PYTHONPATH", "")])}
         environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
         command = [self._python, str(PROCESS), what, str(settings)]
-        ran = subprocess.run(command, cwd=self.checkout, env=environment, capture_output=True, text=True)
+        ran = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
         if ran.returncode:
-            last = ran.stderr.strip().rpartition("\n")[2]
-            raise ConfigError(f"{self.checkout.name} ended with {ran.returncode} ({what}): {last or ran.stdout[-300:]}")
+            lines = [line.strip() for line in ran.stderr.splitlines() if line.strip(" ^~")]
+            last = "; ".join(lines[-2:])  # of an assertion without words, what it asserts
+            raise ConfigError(f"{checkout.name} ended with {ran.returncode} ({what}): {last or ran.stdout[-300:]}")
         return dict(json.loads(ran.stdout.rpartition("FOUND ")[2]))
 
 

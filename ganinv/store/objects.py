@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import threading
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from fsspec.asyn import sync
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -69,6 +71,14 @@ class Objects:
         """Read objects concurrently: reading small ones from S3 is mostly waiting."""
         if len(paths) < 2 or self.is_local:
             return [self.read(path) for path in paths]
+        fs, _ = self._at("")
+        if getattr(fs, "async_impl", False):  # in the client's own loop, a third cheaper than a thread for each
+            found = sync(fs.loop, _read_side_by_side, fs, [self._at(path)[1] for path in paths])
+            # What went wrong is read again as one alone is: with its retries, and an error that says what to do.
+            return [
+                self.read(path) if isinstance(each, BaseException) else bytes(each)
+                for path, each in zip(paths, found, strict=True)
+            ]
         with ThreadPoolExecutor(min(SIDE_BY_SIDE, len(paths))) as pool:
             return list(pool.map(self.read, paths))
 
@@ -201,6 +211,17 @@ def _modified(entry: Mapping[str, Any]) -> float | None:
     if isinstance(value, str):
         value = datetime.fromisoformat(value.replace("Z", "+00:00"))
     return value.timestamp() if isinstance(value, datetime) else value
+
+
+async def _read_side_by_side(fs: Any, keys: Sequence[str]) -> list[Any]:
+    """All bytes of each object, or what was raised."""
+    free = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def one(key: str) -> Any:
+        async with free:
+            return await fs._cat_file(key)  # as fsspec's own cat does, which takes * and [ in keys for patterns
+
+    return await asyncio.gather(*(one(key) for key in keys), return_exceptions=True)
 
 
 def _create_remote(fs: Any, key: str, data: bytes) -> None:
