@@ -66,7 +66,7 @@ def chosen(detector: str, landmarks: str | None, setting: list[str] | None) -> M
     """A detector's configuration, from what the command line says of it."""
     if landmarks is not None:
         if detector not in ("dlib", "landmarks"):
-            raise ConfigError(f"--landmarks takes the place of a detector: leave --detector {detector} away")
+            raise ConfigError(f"--landmarks takes the place of a detector: omit --detector {detector}")
         detector = "landmarks"
     return {"kind": detector, **nested(setting or []), **({} if landmarks is None else {"table": landmarks})}
 

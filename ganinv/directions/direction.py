@@ -225,7 +225,7 @@ class Direction:
             )
         own = f"{self.generator_name} ({self.generator_fingerprint[:12]})"
         raise GeneratorMismatch(
-            f"direction {self.name!r} belongs to generator {own} and was brought to {given}; "
+            f"direction {self.name!r} belongs to generator {own} but was used with {given}; "
             "fit it again on samples of the generator you edit with"
         )
 

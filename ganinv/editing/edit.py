@@ -127,7 +127,7 @@ class Edit:
         if generator is not None:
             if generator_fingerprint not in (None, generator.fingerprint):
                 raise GeneratorMismatch(
-                    f"the code belongs to generator {str(generator_fingerprint)[:12]}, and was brought to "
+                    f"the code belongs to generator {str(generator_fingerprint)[:12]}, but was used with "
                     f"{generator.name!r} ({generator.fingerprint[:12]})"
                 )
             generator_fingerprint = generator.fingerprint

@@ -38,7 +38,7 @@ def class_vectors(c_dim: int, indices: Sequence[int], classes: Sequence[int] = (
 def check_classes(c_dim: int, classes: Sequence[int]) -> None:
     """Raises ConfigError for classes that a generator does not have."""
     if classes and not c_dim:
-        raise ConfigError("this generator is not conditional: it has no classes to choose from; leave --class away")
+        raise ConfigError("this generator is not conditional: it has no classes to choose from; omit --class")
     if wrong := sorted({k for k in classes if not 0 <= k < c_dim}):
         raise ConfigError(f"there is no class {wrong[0]}: this generator has {c_dim}, numbered 0 to {c_dim - 1}")
 

@@ -90,7 +90,7 @@ class Hfgi(Inverter):
         if there != own:
             raise GeneratorMismatch(
                 f"this hfgi changes features of {own.channels}x{own.side}x{own.side} at {self.cfg.site}; those of generator "
-                f"{generator.name!r} are {there.channels}x{there.side}x{there.side}: it belongs to another one"
+                f"{generator.name!r} are {there.channels}x{there.side}x{there.side}: it belongs to another generator"
             )
 
     def begin(self) -> None:

@@ -115,7 +115,7 @@ class PadInv(Inverter):
         if (cfg.const_channels, *cfg.ring_channels) != (channels[0], *channels[: len(cfg.ring_channels)]):
             raise GeneratorMismatch(
                 f"this padinv gives a constant of {cfg.const_channels} and rings of {list(cfg.ring_channels)} channels; "
-                f"generator {generator.name!r} has layers of {list(channels)}: it belongs to another one"
+                f"generator {generator.name!r} has layers of {list(channels)}: it belongs to another generator"
             )
 
     @torch.no_grad()

@@ -133,7 +133,7 @@ class Sam(Inverter):
             if found != tuple(own):
                 raise GeneratorMismatch(
                     f"this sam changes features of {own[0]}x{own[1]}x{own[1]} at {site}; those of generator "
-                    f"{generator.name!r} are {found.channels}x{found.side}x{found.side}: it belongs to another one"
+                    f"{generator.name!r} are {found.channels}x{found.side}x{found.side}: it belongs to another generator"
                 )
         self.shapes = there
 

@@ -200,7 +200,7 @@ def _check_segments(job: EditJob, rows: pa.Table) -> None:
     if "segments" not in pc.unique(pc.list_flatten(rows[HOLDS])).to_pylist():
         raise ConfigError(
             f"edit {wanted.name!r} is of the segment {wanted.segment!r}, and no image of latents {job.latents!r} has segments: "
-            "invert with a method that makes some, or leave the segment away"
+            "invert with a method that makes some, or omit the segment"
         )
 
 

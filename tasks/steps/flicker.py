@@ -61,7 +61,7 @@ def run_flicker(job: OfFrames, pools: Pools, kind: str, name: str) -> dict[str, 
         counted[sequence_of(image_id)] += 1
     if max(counted.values(), default=0) < 2:
         raise ConfigError(
-            f"{kind} {name!r} have no folder with two frames, and flicker is between frames of one: leave --frames away"
+            f"{kind} {name!r} have no folder with two frames, and flicker is between frames of one: omit --frames"
         )
     config = {"source_digest": source.provenance()["config_digest"], "interior": INTERIOR}
     said = provenance(generator, method=source.provenance().get("method"))

@@ -188,7 +188,7 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
         config["start"] = {"latents": job.start, "config": latents.plan().config_digest}
     if job.class_column is not None:
         if not generator.c_dim:
-            raise ConfigError(f"generator {generator.name!r} is not conditional: leave --class-column away")
+            raise ConfigError(f"generator {generator.name!r} is not conditional: omit --class-column")
         read_values(dataset.place, {i: dataset.sources[i] for i in dataset.ids[:1]}, job.class_column)
         config["class_column"] = job.class_column
     origin: dict[str, Any] = {"method": method.cfg.name, "distance_name": method.cfg.distance, "seed": job.seed}

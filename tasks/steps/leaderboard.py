@@ -105,7 +105,7 @@ def _datasets(job: LeaderboardJob, store: Store, generator: Generator) -> dict[s
         given[name].open()
     if unknown := job.people.keys() - given.keys():
         raise ConfigError(
-            f"people are said of {', '.join(sorted(unknown))}, which is not a data set here: name it in --dataset"
+            f"--people names {', '.join(sorted(unknown))}, which is not one of the data sets: name it in --dataset"
         )
     own = _own_samples(store, generator, job.followed).model_copy(update={"limit": job.limit})
     return {SAMPLES: own, **given}

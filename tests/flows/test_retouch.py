@@ -77,4 +77,4 @@ def test_a_landmark_table_beside_another_detector(photo: Path) -> None:
     words = retouch(photo, "--edit", "smile=2", "--detector", "centre", "--engine", "inline")
     refused = CliRunner().invoke(app, words)
     assert isinstance(refused.exception, ConfigError)
-    assert "--landmarks takes the place of a detector: leave --detector centre away" in str(refused.exception)
+    assert "--landmarks takes the place of a detector: omit --detector centre" in str(refused.exception)

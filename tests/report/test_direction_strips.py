@@ -69,7 +69,7 @@ def test_any_direction_can_be_shown(g: Generator, more: dict) -> None:
 
 
 def test_what_cannot_be_shown(g: Generator) -> None:
-    with pytest.raises(GeneratorMismatch, match="brought to tiny"):
+    with pytest.raises(GeneratorMismatch, match="used with tiny"):
         direction_strips(g, direction(g, generator_fingerprint="0" * 64))
     stated = replace(direction(g), generator_fingerprint=UNVERIFIED)
     with pytest.raises(GeneratorMismatch, match="without its weights"):
