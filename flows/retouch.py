@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +11,12 @@ from pydantic import Field
 from ganinv.config import StrictModel, digest
 from ganinv.editing import plain_edit
 from ganinv.editing.notation import parse_reference
-from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.errors import ConfigError, GeneratorMismatch, did_you_mean
 from ganinv.faces import AnyDetector
 from ganinv.faces.aligning import Which
 from ganinv.faces.dlib68 import DlibConfig
 from ganinv.generators.files import EMBEDDED, open_generator
+from ganinv.labels import open_labeller
 from ganinv.stages.method import method_config
 from ganinv.store import Store, open_store
 from tasks.engine import Pools
@@ -59,7 +60,8 @@ def run_retouch(job: RetouchJob, pools: Pools, out: Path) -> dict[str, Any]:
     store, results = open_store(job.store), dict[str, Any]()
     edits = {text: plain_edit(text) for text in job.edits}
     specs = [EditSpec(name=text, directions=weights, strengths=(1.0,)) for text, weights in edits.items()]
-    if _lacking(job, store, edits):
+    if lacking := _lacking(job, store, edits):
+        _check_fitted(lacking, job)
         at = {"store": job.store, "generator": job.generator}
         results["sample"] = run_sample(SampleJob(**at, count=SAMPLES), pools)
         results["fit"] = run_fit(
@@ -93,6 +95,21 @@ def run_retouch(job: RetouchJob, pools: Pools, out: Path) -> dict[str, Any]:
     results["paste"] = run_paste(pasted, pools)
     results["pictures"] = write_pasted(store, pasted.collection_name, out)
     return results
+
+
+def _check_fitted(lacking: Sequence[str], job: RetouchJob) -> None:
+    """Refuse a name that no fit would make before the minutes of one.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    scored = open_labeller(FitJob.model_fields["labeller"].default).attributes
+    for name in lacking:
+        if name not in scored:
+            raise ConfigError(
+                f"there is no direction {name!r} in {job.store}{did_you_mean(name, scored)}; those that can be fitted here are "
+                f"{', '.join(scored)}: import it otherwise (ganinv directions import)"
+            )
 
 
 def _lacking(job: RetouchJob, store: Store, edits: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -73,6 +73,16 @@ def test_a_fresh_store_takes_the_directions_that_ship(photo: Path) -> None:
     assert edits.read(["edit"])["edit"].to_pylist() == ["smile@0=2", "age=1"]
 
 
+@pytest.mark.parametrize(("edit", "message"), [("smiel=1", ", did you mean 'smile'?"), ("pose=1", "; those that can")])
+def test_a_direction_that_no_fit_makes_is_refused_before_one(photo: Path, edit: str, message: str) -> None:
+    words = retouch(photo, "--edit", edit, "--engine", "inline")
+    refused = CliRunner().invoke(app, words)
+    assert isinstance(refused.exception, ConfigError)
+    assert f"there is no direction '{edit[:-2]}' in " in str(refused.exception)
+    assert message in str(refused.exception)
+    assert "samples" not in open_store(str(photo.parent / "store")).list("samples")
+
+
 def test_a_landmark_table_beside_another_detector(photo: Path) -> None:
     words = retouch(photo, "--edit", "smile=2", "--detector", "centre", "--engine", "inline")
     refused = CliRunner().invoke(app, words)
