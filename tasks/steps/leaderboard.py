@@ -28,6 +28,7 @@ from ganinv.leaderboard.protocol import CHANNEL, LeaderboardProtocol
 from ganinv.leaderboard.references import ReferenceJury
 from ganinv.stages.method import MethodConfig, method_config
 from ganinv.store import Plan, Store, open_store
+from ganinv.store.names import checked_name
 from tasks.engine import Pools, provenance, run_units
 from tasks.jobs.dataset import DatasetRef
 from tasks.pool import RunStopped, WorkerSpec
@@ -100,6 +101,7 @@ def _datasets(job: LeaderboardJob, store: Store, generator: Generator) -> dict[s
     """All data sets by name, those that are made here too. What cannot be listed is refused before anything runs."""
     given: dict[str, DatasetRef] = {}
     for name, reference in job.datasets.items():
+        checked_name("data set", name)
         at = small_faces(store) if reference.url == LOW_QUALITY else reference.url
         given[name] = reference.model_copy(update={"url": at, "limit": reference.limit or job.limit})
         given[name].open()

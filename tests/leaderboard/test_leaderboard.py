@@ -176,6 +176,8 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
         run(tmp_path, "e4e", "nonsense")
     with pytest.raises(DataError):
         run(tmp_path, "e4e", datasets={"gone": str(tmp_path / "gone")})
+    with pytest.raises(ConfigError, match="data set 'a b' cannot be used as a name in the store"):
+        run(tmp_path, "e4e", datasets={"a b": str(tmp_path)})
     with pytest.raises(ConfigError, match="--people names strangers, which is not one of the data sets"):
         run(tmp_path, "e4e", people={"strangers": "x"})
     assert open_store(str(tmp_path)).list(JUDGED) == []
