@@ -58,6 +58,8 @@ def open_dataset(
     Raises:
         DataError: nothing there, nothing of a known kind, or ids that cannot be distinguished.
     """
+    if not str(url).strip():
+        raise ConfigError("expected a folder, a glob, an image, a tar or a Parquet file, got an empty text")
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1 image, got {limit}; leave it out for all")
     place = Place(str(url), dict(storage_options))

@@ -92,6 +92,7 @@ def _plan(job: TrainJob) -> Plan:
         if recipe.data.masks is not None and isinstance(masks := open_masks(recipe.data.masks), StoredMasks):
             masks.check(ids)
         config |= {"dataset": job.dataset.model_dump(mode="json"), "images": digest(ids)}
+        recipe.check_images(len(ids), lambda: _sides(dataset, ids[:LOOKED_AT]))
         if len(ids) < recipe.batch_size:
             _log.warning(
                 "%s has %d images, fewer than a batch of %d: each is seen several times in one, and soon known by heart",
@@ -99,7 +100,6 @@ def _plan(job: TrainJob) -> Plan:
                 len(ids),
                 recipe.batch_size,
             )
-        recipe.check_images(len(ids), lambda: _sides(dataset, ids[:LOOKED_AT]))
     else:
         recipe.check_images(None)
     every = recipe.checkpoint_every

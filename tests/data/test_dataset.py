@@ -151,6 +151,12 @@ def test_bad_images_are_rows_with_a_reason(folder: Folder) -> None:
         dataset.read("gone")
 
 
+@pytest.mark.parametrize("nothing", ["", "  "])
+def test_an_empty_text_is_not_this_folder(nothing: str) -> None:
+    with pytest.raises(ConfigError, match="got an empty text"):
+        open_dataset(nothing)
+
+
 def test_a_row_without_bytes_is_a_row_with_a_reason(folder: Folder) -> None:
     rows = [{"bytes": PICTURES["a"], "path": None}, {"bytes": None, "path": "elsewhere.png"}, None]
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
