@@ -77,6 +77,7 @@ def test_wrong_value_is_shown(tmp_path: Path) -> None:
 
 def test_overrides_of_a_stage() -> None:
     assert method_config("pti", stages={1: {"steps": 7}}).stages[1].steps == 7
+    assert method_config("pti", stages={"1": {"steps": 7}}).stages[1].steps == 7  # as the command line says it
     with pytest.raises(ConfigError, match="has 3 stages, no stage 5"):
         method_config("pti", stages={5: {"steps": 7}})
 

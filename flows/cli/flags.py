@@ -15,7 +15,7 @@ field                                           flag
 ``str``, ``int``, ``float``, a ``Literal``      ``--name VALUE``
 ``bool``                                        ``--name/--no-name``; ``--name`` alone where False is the default
 ``tuple[str, ...]``                             ``--name A --name B``
-a mapping, or a model                           ``--name KEY=VALUE --name KEY=VALUE``; of a model also ``A.B=VALUE``
+a mapping, or a model                           ``--name KEY=VALUE --name KEY=VALUE``; not of texts also ``A.B=VALUE``
 a model in ``flat``                             a flag for each of its fields; its ``url`` has the name of the model's field
 a tuple of so many values                       ``--name A,B``
 anything else                                   ``--name YAML``
@@ -352,7 +352,7 @@ def _kind(annotation: Any) -> tuple[Any, Callable[[Any], Any], str | None]:
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         if get_args(inner)[1] is str:
             return list[str], pairs, "KEY=VALUE"
-        return list[str], lambda texts: {key: as_yaml(text) for key, text in pairs(texts).items()}, "KEY=VALUE"
+        return list[str], nested, "KEY=VALUE"
     if isinstance(inner, type) and hasattr(inner, "model_fields"):
         return list[str], nested, "KEY=VALUE"
     return (str, _several, "A,B") if origin is tuple else (str, as_yaml, "YAML")

@@ -27,7 +27,9 @@ OF_INVERT = {
     ),
     "needed": Flag(help="ROLE=URI: another encoder that one depends on, such as w_encoder=w.pt."),
     "start": Flag("--from", help="Latents to start from, for methods with start: code."),
-    "overrides": Flag("--override", help="Override a setting of the method, such as batch_size=4."),
+    "overrides": Flag(
+        "--override", help="Override a setting of the method, such as batch_size=4 or stages.0.steps=100."
+    ),
 }
 """Flags of ``invert``, and of ``submit``, which runs the same job elsewhere."""
 

@@ -68,6 +68,7 @@ def test_an_empty_list_says_so(
         (("invert", "--store=s", "--dataset=d", "--limit=0"), "--limit"),
         (("invert", "--store=s", "--dataset="), "--dataset"),
         (("fill", "", "--store=s", "--masks=alpha"), "DATASET"),
+        (("invert", "--store=s", "--dataset=d", "--slots=0"), "--slots"),
     ],
 )
 def test_a_wrong_value_is_told_by_its_flag(

@@ -178,6 +178,7 @@ def test_values_become_what_fields_want(said: Any) -> None:
         rows=(0, 3),
     )
     assert said("--store=s", "--rows=0,3")[0].rows == (0, 3)
+    assert said("--store=s", "--more=stages.0.steps=2")[0].more == {"stages": {"0": {"steps": 2}}}
 
 
 @pytest.mark.parametrize(
