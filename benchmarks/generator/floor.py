@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.generator.synthesis import device_words, generator_of
+from benchmarks.generator.synthesis import device_words, generator_of, wait
 from ganinv.codes.code import Code
 from ganinv.generators.fast import Mode, fast_path
 from ganinv.generators.stylegan2 import Generator
@@ -124,10 +124,10 @@ class Work:
         return {"seconds": seconds, "tflop": tflop, "of_peak": tflop * 1e12 / seconds / peak}
 
     def _seconds(self, target: Target) -> float:
-        _wait(self.g.device)
+        wait(self.g.device)
         started = time.perf_counter()
         self.run(target)
-        _wait(self.g.device)
+        wait(self.g.device)
         return time.perf_counter() - started
 
     def context(self, distances: Mapping[str, Distance], batch: int = 64) -> Context:
@@ -207,17 +207,12 @@ def peak_flops(device: torch.device, precision: Precision) -> float:
     a = torch.randn(n, n, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(4):
-        _wait(device)
+        wait(device)
         started = time.perf_counter()
         a @ a
-        _wait(device)
+        wait(device)
         best = min(best, time.perf_counter() - started)
     return 2 * n**3 / best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

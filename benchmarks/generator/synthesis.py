@@ -153,10 +153,10 @@ class Timing:
         order = random.Random(0)
         for round_ in range(rounds + 1):
             for name in order.sample(list(runs), len(runs)):
-                _wait(device)
+                wait(device)
                 started = clock()
                 runs[name]()
-                _wait(device)
+                wait(device)
                 if round_:  # the first is a warm-up
                     self.seconds[name].append(clock() - started)
 
@@ -172,7 +172,8 @@ class Timing:
         return [a / b for a, b in zip(self.seconds[name], self.seconds[to], strict=True)]
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Wait until a GPU has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 

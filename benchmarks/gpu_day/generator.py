@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.generator.synthesis import latents
 from benchmarks.gpu_day.bench import Bench, Precision, Size, arithmetic
 from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
@@ -44,10 +45,6 @@ def _rate(
         "images_s": 1 / seconds, "tflop": flop / 1e12, "tflop_s": flop / seconds / 1e12,
         "of_peak": flop / seconds / bench.peak(precision), "of_floor": floor / seconds, **bench.peak_memory(),
     }  # fmt: skip
-
-
-def latents(g: Generator, batch: int) -> Tensor:
-    return g.map(torch.randn(batch, g.z_dim, generator=torch.Generator().manual_seed(0)).to(g.device))
 
 
 def rendered(g: Generator, w: Tensor) -> Callable[[], Tensor]:
