@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL.Image import RLE
 
+from ganinv.data.png import quick_png
 from ganinv.faces.aligning import Aligned
 
 _POINTS = pa.list_(pa.list_(pa.float64()))
@@ -64,8 +63,7 @@ def quad_of(row: Mapping[str, Any]) -> np.ndarray:
 
 
 def _row(source: Source, number: int, aligned: Aligned) -> dict[str, Any]:
-    face, buffer = aligned.face, io.BytesIO()
-    aligned.crop.save(buffer, "PNG", compress_type=RLE)  # a quarter of the default's time, 8 % larger
+    face = aligned.face
     return {
         "image_id": source.image_id,
         "face_id": face_id(source.image_id, number),
@@ -83,5 +81,5 @@ def _row(source: Source, number: int, aligned: Aligned) -> dict[str, Any]:
         "detector": aligned.detector,
         "detector_version": aligned.version,
         "size": aligned.crop.width,
-        "image_png": buffer.getvalue(),
+        "image_png": quick_png(aligned.crop),
     }

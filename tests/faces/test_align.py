@@ -10,6 +10,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from benchmarks.faces.corners import corner_distance
 from ganinv.data import align_face, face_quad
 from ganinv.errors import ConfigError, DataError
 from ganinv.faces import FaceRefused, align, open_detector
@@ -30,15 +31,10 @@ def dlib() -> Detector:
     return open_detector("dlib")
 
 
-def corners_off(quad: np.ndarray, expected: np.ndarray) -> float:
-    """The farthest corner's distance, as a share of the side."""
-    return float(np.hypot(*(quad - expected).T).max() / np.hypot(*(expected[3] - expected[0])))
-
-
 @pytest.mark.seconds
 def test_dlib_finds_the_points_that_eyes_find() -> None:
     (found,) = align(astronaut(), dlib())
-    assert corners_off(found.face.quad, face_quad(*EYES_AND_MOUTH)) < 0.05
+    assert corner_distance(found.face.quad, face_quad(*EYES_AND_MOUTH)) < 0.05
     assert found.crop.size == (256, 256)
     assert found.face.landmarks.shape == (68, 2)
     assert found.face.score > 1

@@ -1,6 +1,6 @@
 """Alignment of real photos: 32 of the Face Research Lab London Set (CC BY 4.0), and crops of them that YuNet's points made.
 
-The given crops tell where they were cut out to a fraction of a pixel (tests/faces/registering.py). Their five points are of
+The given crops tell where they were cut out to a fraction of a pixel (benchmarks/faces/registering.py). Their five points are of
 another detector than dlib, and its corners, found at two sizes of one photo, lie 3 to 10 % of the side apart: nobody can be
 nearer to them than that. dlib's own, at two sizes of the photo, are within 2 % (the median is .5 %).
 """
@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.faces.corners import corner_distance
+from benchmarks.faces.registering import found_quad
 from ganinv.data import cut_quad
 from ganinv.faces import align, open_detector, paste
 from ganinv.faces.pasting import seam
-from tests.faces.registering import found_quad
-from tests.faces.test_align import corners_off
 
 SHARED = Path(os.environ.get("GANINV_SHARED", Path(__file__).parents[3] / "shared")) / "data/real-photos"
 PHOTOS, CROPS = SHARED / "london-cc-by", SHARED / "london-cc-by-aligned256"
@@ -41,7 +41,7 @@ def test_every_photo_is_aligned_about_as_the_given_crop() -> None:
             quad = align(photo, detector)[0].face.quad
             given, left = found_quad(photo, crop, quad)
         assert left < 1.5, f"the place of the given crop of {name} was not found"
-        found.append(corners_off(quad, given))
+        found.append(corner_distance(quad, given))
     assert len(found) == 32
     assert np.median(found) < 0.05
     assert np.max(found) < 0.12
@@ -54,7 +54,7 @@ def test_the_corners_hang_little_on_the_size_of_the_photo() -> None:
     for name in names():
         with Image.open(PHOTOS / name) as opened:
             photo = opened.convert("RGB")
-        found.append(corners_off(align(photo, one)[0].face.quad, align(photo, other)[0].face.quad))
+        found.append(corner_distance(align(photo, one)[0].face.quad, align(photo, other)[0].face.quad))
     assert np.sum(np.array(found) <= 0.02) >= 30  # 31 of 32 when this was written
     assert np.median(found) < 0.01
 

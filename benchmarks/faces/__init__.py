@@ -1,0 +1,1 @@
+"""How exactly faces are found."""
