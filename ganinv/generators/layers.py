@@ -27,8 +27,14 @@ def act(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tensor:
 
     ``gain`` scales further; ``clamp`` limits the magnitude, and is scaled with it (StyleGAN2-ADA).
     """
-    x = F.leaky_relu(x, LRELU_SLOPE) * (ACT_GAIN * gain)
+    x = F.leaky_relu(x, LRELU_SLOPE).mul_(ACT_GAIN * gain)
     return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+
+
+def act_(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tensor:
+    """``act`` in place, which is for tensors that nothing else holds, without gradients."""
+    x = F.leaky_relu_(x, LRELU_SLOPE).mul_(ACT_GAIN * gain)
+    return x if clamp is None else x.clamp_(-clamp * gain, clamp * gain)
 
 
 def as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -203,7 +209,10 @@ def modulated_conv2d(
     if up:
         assert fir is not None
         y = fir(y, padding=1)
-    return y if demod is None else y * demod[:, :, None, None]
+    if demod is None:
+        return y
+    demod = demod[:, :, None, None]
+    return y * demod if torch.is_grad_enabled() or demod.dtype != y.dtype else y.mul_(demod)
 
 
 def after_convolution(
@@ -228,9 +237,12 @@ def after_convolution(
         y = fir(y, padding=1)
     if demod is not None:
         y = y * demod[:, :, None, None]
-    if noise is not None:
-        y = y + noise
-    return act(y + as_dtype(bias, y.dtype)[..., None, None], gain, clamp)
+    bias = as_dtype(bias, y.dtype)[..., None, None]
+    if torch.is_grad_enabled():
+        return act((y if noise is None else y + noise) + bias, gain, clamp)
+    # The first of these is a new tensor, which the others change: a third less memory is read and written.
+    y = y + bias if noise is None else (y + noise).add_(bias)
+    return act_(y, gain, clamp)
 
 
 def convolve(x: Tensor, weight: Tensor, padding: int, up: bool, groups: int) -> Tensor:
