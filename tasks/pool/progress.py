@@ -43,6 +43,7 @@ class ProgressLine:
         self._task = TaskID(0)
         self._started = self._last_line = time.monotonic()
         self._silence = FIRST_LINE
+        self._told = -1  # what was done when the last line was printed
 
     def __enter__(self) -> ProgressLine:
         self._started = self._last_line = time.monotonic()
@@ -67,7 +68,7 @@ class ProgressLine:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif not self._quiet:
+        elif not self._quiet and not self._told == self.done == self.total:
             self._print(self.line())
 
     def add(self, ok: int, failed: int = 0) -> None:
@@ -84,6 +85,7 @@ class ProgressLine:
         now = time.monotonic()
         if self._bar is None and not self._quiet and now - self._last_line >= self._silence:
             self._last_line, self._silence = now, min(2 * self._silence, LONGEST_SILENCE)
+            self._told = self.done
             self._print(self.line())
 
     @property

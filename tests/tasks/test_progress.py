@@ -29,6 +29,16 @@ def test_a_log_gets_a_line_in_the_end() -> None:
     assert text.getvalue().startswith("invert: 100/100 images, 2 failed, ")
 
 
+def test_the_last_line_is_printed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown, text = log()
+    with shown:
+        now[0] = 20.0
+        shown.add(100)  # it is time for a line, and it is the last
+    assert text.getvalue() == "invert: 100/100 images, 5.00/s, after 20s\n"
+
+
 def test_lines_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
