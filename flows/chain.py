@@ -13,6 +13,7 @@ from flows.cancelling import cancel_watch
 from flows.runtime import ProgressArtifact, as_flow, markdown, run_as_task, table
 from ganinv.config import StrictModel, config_path, load_yaml, validate
 from ganinv.generators.files import EMBEDDED
+from ganinv.stages.method import method_config
 from ganinv.store import open_store
 from tasks.engine import Engine, Pools, open_pools
 from tasks.sources import DatasetRef
@@ -112,6 +113,8 @@ def load_chain(name: str, **shared: Any) -> ChainJob:
 def run_chain(job: ChainJob) -> dict[str, Any]:
     """The body of the flow: every step as a Prefect task, all on one pool. Returns the result of each step by its name."""
     results: dict[str, Any] = {}
+    for inversion in job.invert:  # what is quick to refuse is refused before the first step, not hours later
+        method_config(inversion.method, **inversion.overrides)
     with cancel_watch() as cancelled, open_pools(job.engine, ProgressArtifact, cancelled) as pools:
         for name, run, step_job in _steps(job):
             results[name] = run_as_task(run, step_job, pools, name)

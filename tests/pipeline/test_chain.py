@@ -225,6 +225,14 @@ def test_missing_dataset_and_unknown_method(tmp_path: Path) -> None:
             run_invert(InvertJob(store=str(tmp_path), dataset=DatasetRef(url=str(tmp_path)), method="pti-ww"), pools)
 
 
+def test_every_method_of_a_chain_is_known_before_its_first_step(tmp_path: Path) -> None:
+    invert = [{"method": "e4e"}, {"method": "nosuch", "name": "second"}]
+    job = ChainJob.model_validate({"store": str(tmp_path / "s"), "dataset": {"url": "x"}, "invert": invert})
+    with pytest.raises(ConfigError, match="unknown method 'nosuch'"):
+        run_chain(job)
+    assert not (tmp_path / "s").exists()
+
+
 def test_another_configuration_under_the_same_name_is_refused(done: tuple[ChainJob, dict[str, Any]]) -> None:
     job, _ = done
     changed = job.invert[1].model_copy(update={"seed": 7})
