@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -230,6 +231,8 @@ class Dataset:
         try:
             return self.place.read(source)
         except FileNotFoundError:
+            if self.place.is_local and os.path.islink(source.path):
+                return ImageRefused("missing", "a link to a file that is not there")
             return ImageRefused("missing", "the file was listed and is gone now")
         except PermissionError as error:
             return ImageRefused("unreadable", f"permission denied ({error})")

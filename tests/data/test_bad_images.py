@@ -40,3 +40,15 @@ def test_links_inside_the_data_set_are_followed(tmp_path: Path) -> None:
         assert batch.sha256[0] == batch.sha256[1]
         assert [(error.image_id, error.code) for error in batch.errors] == [("c", "outside")]
     assert open_dataset(f"{tmp_path}/*/*.png").load(["in/a", "in/c"], 16).ids == ["in/a", "in/c"]  # named by its folder
+
+
+def test_a_link_to_nothing_is_told_from_a_file_that_went(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("nowhere.png")
+    (tmp_path / "b.png").write_bytes(b"x")
+    dataset = open_dataset(str(tmp_path))
+    (tmp_path / "b.png").unlink()
+    errors = dataset.load(["a", "b"], 8).errors
+    assert {error.image_id: error.message.rpartition(": ")[2] for error in errors} == {
+        "a": "a link to a file that is not there",
+        "b": "the file was listed and is gone now",
+    }
