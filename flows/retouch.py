@@ -93,7 +93,7 @@ def run_retouch(job: RetouchJob, pools: Pools, out: Path) -> dict[str, Any]:
     )
     pasted = PasteJob(store=job.store, edits=name, name=f"{name}-{job.mode}", generator=job.generator, mode=job.mode)
     results["paste"] = run_paste(pasted, pools)
-    results["pictures"] = write_pasted(store, pasted.collection_name, out)
+    results |= {"pictures": write_pasted(store, pasted.collection_name, out), "out": str(out)}
     return results
 
 

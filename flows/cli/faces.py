@@ -94,7 +94,7 @@ def paste(
     with open_pools(engine.make()) as pools:
         result = run_paste(made, pools)
     if out is not None:
-        result["pictures"] = write_pasted(open_store(made.store), made.collection_name, Path(out))
+        result |= {"pictures": write_pasted(open_store(made.store), made.collection_name, Path(out)), "out": str(out)}
     end(result, as_json, engine.allow_failed)
 
 

@@ -250,7 +250,8 @@ def fill(
     with open_pools(engine.make()) as pools:
         result = run_fill(made, pools)
     if out is not None:
-        result["pictures"] = write_pictures(open_store(made.store).latents[made.collection_name], Path(out))
+        count = write_pictures(open_store(made.store).latents[made.collection_name], Path(out))
+        result |= {"pictures": count, "out": out}
     end(result, as_json, engine.allow_failed)
 
 
