@@ -36,7 +36,7 @@ class Smooth(StrictModel):
     kind: Literal["smooth"] = "smooth"
     sigma: float = Field(1.0, ge=0)
     """Of the Gaussian, in frames; 0 changes nothing."""
-    cut: float = Field(6.0, gt=1)
+    cut: float = Field(4.0, gt=1)
     """A step between two frames that is so many times the median one is a cut: nothing is smoothed across it."""
 
     def __call__(self, target: Target, code: Code | None, context: Context) -> StageResult:
