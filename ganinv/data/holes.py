@@ -24,7 +24,7 @@ from ganinv.errors import ConfigError
 from ganinv.store.plan import RowError
 
 ALPHA = "alpha"
-CODE = "mask"  # of the row of an image whose mask marks no hole
+CODE = "mask"  # of the row of an image without a hole, or how such codes begin: mask_missing, mask_size, mask_all, mask_nothing
 HALF, ANY = 128, 2  # of 255: what counts as marked in a mask of its own size, and of a pixel after it was made smaller
 
 
@@ -104,14 +104,12 @@ class HoleReader:
                     mask = self._alpha(image_id) if self.cfg.masks == ALPHA else self._file(image_id)
                     hole = at_resolution(mask, resolution)
                 if not hole.any() or hole.all():
-                    covers = (
-                        "everything: nothing is left to start from"
-                        if hole.any()
-                        else "nothing: there is no hole to fill"
-                    )
-                    raise ImageRefused(CODE, f"the mask covers {covers}")
+                    if hole.any():
+                        raise ImageRefused(f"{CODE}_all", "the mask covers everything: nothing is left to start from")
+                    raise ImageRefused(f"{CODE}_nothing", "the mask covers nothing: there is no hole to fill")
             except ImageRefused as error:
-                errors.append(RowError(image_id, CODE, f"{image_id}: {error}", attempts=1))
+                code = error.code if error.code.startswith(CODE) else CODE
+                errors.append(RowError(image_id, code, f"{image_id}: {error}", attempts=1))
             else:
                 kept.append(image_id)
                 holes.append(torch.from_numpy(hole.astype(np.float32))[None])
@@ -126,12 +124,12 @@ class HoleReader:
     def _file(self, image_id: str) -> Image.Image:
         """A mask file as 0 and 255, 255 where pixels are missing."""
         if image_id not in self.files.sources:
-            raise ImageRefused(CODE, f"{self.cfg.masks} has no mask of this id")
+            raise ImageRefused(f"{CODE}_missing", f"{self.cfg.masks} has no mask of this id")
         mask = decode_image(self.files.read(image_id)).convert("L")
         image = decode_image(self.originals.dataset([image_id]).read(image_id))
         if mask.size != image.size:
             raise ImageRefused(
-                CODE,
+                f"{CODE}_size",
                 f"the mask has {mask.width}x{mask.height} pixels and the image {image.width}x{image.height}: they must have "
                 "the same size",
             )

@@ -164,6 +164,7 @@ def test_masks_that_are_no_holes_are_rows_of_errors(root: Path, tmp_path: Path) 
     assert result["failed"] == 3
     errors = open_store(str(root / "store")).latents["none"].errors().to_pylist()
     messages = {error["image_id"]: error["message"] for error in errors}
+    assert [error["code"] for error in errors] == ["mask_nothing", "mask_all", "mask_size"]  # counted apart
     assert "covers nothing: there is no hole to fill" in messages["0"]
     assert "covers everything: nothing is left to start from" in messages["1"]
     assert "the mask has 64x64 pixels and the image 32x32: they must have the same size" in messages["2"]
