@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,3 +171,13 @@ def test_the_range_is_that_of_the_generator() -> None:
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
     tensor = to_resolution(ramp, 16)
     torch.testing.assert_close(tensor[0].flatten(), torch.arange(256) / 127.5 - 1)
+
+
+@pytest.mark.seconds
+def test_pillow_does_not_warn_of_what_is_refused_here(tmp_path: Path) -> None:
+    """In a process of its own: pytest has filters of warnings too."""
+    Image.new("1", (10_001, 10_001)).save(tmp_path / "large.png")
+    code = f"from ganinv.data import decode_image; decode_image(open({str(tmp_path / 'large.png')!r}, 'rb').read())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    assert "at most 64000000 are read" in said
+    assert "DecompressionBombWarning" not in said
