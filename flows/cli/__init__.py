@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from types import FrameType
 
 from rich.console import Console
@@ -11,7 +13,7 @@ from rich.markup import escape
 
 from flows.cli import directions, faces, flags, latents, leaderboard, pipeline, runs, studio, weights
 from flows.cli.apps import app
-from ganinv.errors import GaninvError
+from ganinv.errors import ConfigError, GaninvError
 
 __all__ = [
     "app",
@@ -40,6 +42,7 @@ def main() -> None:
     before = signal.signal(signal.SIGTERM, _terminated)
     flags.allow_ahead()
     try:
+        _check_out(sys.argv[1:])
         app()
     except GaninvError as error:
         _complain(str(error))
@@ -60,6 +63,16 @@ def main() -> None:
         if "tasks.pool.early" in sys.modules:  # of a command that ended before it came to it
             sys.modules["tasks.pool.early"].drop()
         signal.signal(signal.SIGTERM, before)
+
+
+def _check_out(words: Sequence[str]) -> None:
+    """``--out "$UNSET"`` would write into the folder that the command is called in.
+
+    Raises:
+        ConfigError: an empty text.
+    """
+    if "--out=" in words or any(flag == "--out" and not value.strip() for flag, value in pairwise(words)):
+        raise ConfigError("--out is an empty text: name a file or a folder, such as --out .")
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -99,6 +99,17 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
     assert "there is a folder where a file is needed" in err
 
 
+@pytest.mark.parametrize("out", [("--out", ""), ("--out=",), ("--out", " ")])
+def test_an_empty_text_is_no_folder_to_write_into(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, out: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run_here(monkeypatch, capsys, "render", "pti", "--store=s", *out)
+    assert code == 1
+    assert "--out is an empty text" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_ctrl_c_says_what_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
