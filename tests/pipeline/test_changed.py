@@ -146,4 +146,4 @@ def test_damaged_colour_profiles_are_counted(world: Path, caplog: pytest.LogCapt
     with Image.open(world / "data/a.png") as image:
         image.save(world / "data/a.png", icc_profile=b"no profile")
     assert invert(world)["ignored"] == {"colour profile": 1}
-    assert "of 1 images the colour profile is damaged" in caplog.text
+    assert "the colour profile of 1 images is damaged" in caplog.text
