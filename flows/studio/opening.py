@@ -20,13 +20,13 @@ def open_studio(
     encoders: Mapping[str, str] | None = None,
     needed: Mapping[str, str] | None = None,
 ) -> Studio:
-    """A studio on a store, which may be empty: then photos can be brought, and edited along what directions there are.
+    """A studio on a store. One without inversions will do: photos can be brought, and edited along what directions there are.
 
     Raises:
-        StoreError: the store cannot be read.
+        StoreError: the store cannot be read, or there is nothing at its place.
     """
     root = open_store(store)
     shelf = Shelf(root, open_generator(generator, default_device()), encoders, needed)
-    if not shelf.collections() and not shelf.directions and not root.objects.names(""):
+    if not root.objects.names(""):
         raise StoreError(f"there is nothing in the store {root.url}: make one with ganinv demo, or check the place")
     return Studio(shelf, Inverting(shelf, encoders), Saver(shelf, generator, encoders))

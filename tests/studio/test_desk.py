@@ -43,7 +43,8 @@ def difference(a: Image.Image, b: Image.Image) -> float:
 
 def test_shelf_has_what_is_of_the_generator(studio: Studio) -> None:
     assert studio.shelf.collections() == ["e4e", "sfe-refined"]
-    assert list(studio.shelf.directions) == ["mood", "pca-00"]  # what has a name first; not that of another generator
+    assert list(studio.shelf.directions) == ["age", "gender", "glasses", "mood", "smile", "yaw", "pca-00"]
+    # what has a name first, the shipped ones among them; not that of another generator
     assert studio.inverting.default == "sfe-editor"
     assert {"e4e", "sfe", "sfe-editor"} <= set(studio.inverting.at_once)
     assert "pti" in studio.inverting.on_request

@@ -40,7 +40,8 @@ def test_workers_stay_for_the_next_run_and_do_its_work(tmp_path: Path) -> None:
         pool.release()
         pool.run(spec(tmp_path / "c", seconds=0.05), units_of(4, 1))
     assert parts(tmp_path / "b")[0] == {f"img-{i}": i * i for i in range(8)}
-    assert workers(tmp_path / "b") <= workers(tmp_path / "a")
+    # Not all of them: the second may have begun too late for any unit of the first run.
+    assert workers(tmp_path / "b") & workers(tmp_path / "a")
     assert not workers(tmp_path / "c") & workers(tmp_path / "a")
 
 

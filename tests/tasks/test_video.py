@@ -69,7 +69,7 @@ def test_a_folder_is_a_unit_and_its_limit_is_told(tmp_path: Path) -> None:
         plan_invert(job_of(tmp_path))
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_frames_share_a_generator_and_smoothing_takes_flicker_away(tmp_path: Path) -> None:
     """By more than a tenth of the photos' own change, at a distance to the frames that is at most 5 % larger."""
     video(tmp_path / "frames", 12)
