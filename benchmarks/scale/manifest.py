@@ -2,6 +2,7 @@
 
     python -m benchmarks.scale.manifest                   # 10,000 rows, under a minute
     python -m benchmarks.scale.manifest --rows 100000     # the size of the bar: planning under 20 s, status under 5 s
+    python -m benchmarks.scale.manifest --rows 100000 --places s3 --rclone rclone     # on a server that is not moto
 
 Planning is what ``ganinv invert`` does before it computes: list the data set, open generator and encoder, cut units, write the
 plan. It is timed for a folder of images, for tar shards and for a Parquet file. Status is asked of a run of which all units
@@ -11,7 +12,8 @@ of 512 (encoders).
 The S3 server is moto in a process of its own, filled through its own memory, since only reading is timed. It sorts every key
 again for each page of a listing, so the seconds beside S3 are mostly the server's own. Therefore each line tells besides: the
 processor seconds that this process took, which a real server does not change; those that the server took; and the requests. A
-real server takes some 30 to 100 ms for one, a thousand keys a page; of small objects 32 are read at once.
+real server takes some 30 to 100 ms for one, a thousand keys a page; of small objects 32 are read at once. With ``--rclone`` the
+server is ``rclone serve s3`` on the local folder, which does not tell its requests.
 
 What the driver keeps in memory is told by ``benchmarks.scale.bulk --memory``.
 """
@@ -25,6 +27,8 @@ import logging
 import multiprocessing
 import os
 import shutil
+import socket
+import subprocess
 import tarfile
 import tempfile
 import threading
@@ -60,7 +64,8 @@ class Cost:
     requests: int
 
     def __str__(self) -> str:
-        split = f", server {self.server:6.2f} s, {self.requests:4d} requests" if self.requests else ""
+        split = f", server {self.server:6.2f} s" if self.server else ""
+        split += f", {self.requests:4d} requests" if self.requests else ""
         return f"{self.wall:7.2f} s (own {self.own:5.2f} s{split})"
 
 
@@ -69,14 +74,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--places", nargs="+", choices=("local", "s3"), default=["local", "s3"])
+    parser.add_argument("--rclone", help="the program; without it the S3 server is moto")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         sources = write_sources(Path(folder) / "data", args.rows)
         stores = write_runs(Path(folder) / "runs", args.rows)
-        with s3_server(Path(folder)) if "s3" in args.places else nullcontext(Server(None)) as server:
+        bucket = Path(folder).name if args.rclone else BUCKET
+        serving = rclone_server(Path(folder), args.rclone) if args.rclone else s3_server(Path(folder))
+        with serving if "s3" in args.places else nullcontext(Server(None)) as server:
             print(f"{args.rows} rows")
             for place in args.places:
-                root = {"local": folder, "s3": f"s3://{BUCKET}"}[place]
+                root = {"local": folder, "s3": f"s3://{bucket}"}[place]
                 plan(f"{root}/data/parquet", f"{root}/warm-up")  # imports and weights
                 for name in sources:
                     _, cost = server.timed(partial(plan, f"{root}/data/{name}", f"{root}/planned-{name}"))
@@ -136,10 +144,10 @@ def write_unit(collection: Collection, unit: Unit) -> None:
 
 
 class Server:
-    """What the server's process said last of its processor seconds and requests; None: there is no server."""
+    """What a server has cost so far: as its process tells through ``pipe``, or its processor seconds alone, by ``pid``."""
 
-    def __init__(self, pipe: Connection | None) -> None:
-        self._pipe = pipe
+    def __init__(self, pipe: Connection | None, pid: int | None = None) -> None:
+        self._pipe, self._pid = pipe, pid
 
     def timed(self, call: Callable[[], R]) -> tuple[R, Cost]:
         """The result of a call, and what it cost."""
@@ -150,6 +158,9 @@ class Server:
         return result, Cost(wall, own, seconds, int(requests))
 
     def _asked(self) -> tuple[float, float]:
+        if self._pid is not None:
+            ticks = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()[11:13]  # user's, system's
+            return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"), 0
         if self._pipe is None:
             return 0.0, 0
         self._pipe.send("?")
@@ -167,6 +178,32 @@ def s3_server(folder: Path) -> Iterator[Server]:
     os.environ |= {"AWS_ENDPOINT_URL": here.recv(), "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     yield Server(here)
     process.terminate()
+
+
+@contextmanager
+def rclone_server(folder: Path, program: str) -> Iterator[Server]:
+    """``rclone serve s3``, to which ``folder`` is a bucket."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    key = "benchmark"
+    flags = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{key},{key}", "--vfs-cache-mode", "writes"]
+    process = subprocess.Popen([program, "serve", "s3", *flags, str(folder.parent)], stderr=subprocess.DEVNULL)
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": key,
+    }
+    try:
+        for _ in range(100):
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield Server(None, process.pid)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def serve(pipe: Connection, folder: Path) -> None:
