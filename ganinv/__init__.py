@@ -1,11 +1,10 @@
-"""GAN inversion for whole data sets: the public API. Names are loaded when they are used, so importing this is instant."""
+"""Dataset-scale GAN inversion: the public face. Names are loaded when they are used, so importing this is instant."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ganinv.allocator import keep_freed_memory
 from ganinv.switches import prefer_reproducible_products
 
 if TYPE_CHECKING:
@@ -31,9 +30,7 @@ if TYPE_CHECKING:
     from ganinv.weights.importing import import_weights
     from ganinv.weights.inspection import inspect_weights
 
-# Before the first tensor and the first product of this process; every worker comes through here too.
-keep_freed_memory()
-prefer_reproducible_products()
+prefer_reproducible_products()  # before the first product of this process; every worker comes through here too
 
 _HOMES = {
     "ganinv.codes.code": ("Code", "Feature", "HeadCode", "LowRank", "Masked"),

@@ -26,7 +26,7 @@ from ganinv.config import digest
 from ganinv.data import open_dataset
 from ganinv.data.png import png_bytes
 from ganinv.degradations.degrade import DegradeConfig, DegradedImages, degrade
-from ganinv.generators.files import open_generator
+from ganinv.generators.files import WeightType, open_generator
 from ganinv.generators.sampling import sample_z
 from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
@@ -37,8 +37,7 @@ from ganinv.methods.registry import load_recipe
 from ganinv.store import open_store
 from tasks.summary import TABLE
 
-LIMIT = 5_000_000
-"""Bytes of one encoder: the package is downloaded by everyone."""
+MIB = 2**20
 SEED = 50_000
 """Of the samples that encoders are measured on; nothing else here uses it."""
 IMAGES = 156
@@ -47,17 +46,25 @@ IMAGES = 156
 
 @dataclass(frozen=True)
 class Shipped:
-    """One that ships: its recipe, and the minutes of its training on two quiet cores."""
+    """One that ships.
+
+    Attributes:
+        minutes: of its training, on two quiet cores.
+        weights: as which they are written.
+        limit: MiB of them at most, since everybody downloads them with the package.
+    """
 
     recipe: str
     minutes: float
+    weights: WeightType = "float16"
+    limit: float = 2.5
 
 
 SHIPPED: Mapping[str, Shipped] = {
-    "e4e": Shipped("portraits-64-e4e", 10),
-    "sfe": Shipped("portraits-64-sfe", 28),
+    "e4e": Shipped("portraits-64-e4e", 10, "int8"),
+    "sfe": Shipped("portraits-64-sfe", 28, limit=5),
     "sfe-editor": Shipped("portraits-64-sfe-editor", 12),
-    "restyle": Shipped("portraits-64-restyle", 20),
+    "restyle": Shipped("portraits-64-restyle", 20, "int8"),
     "hfgi": Shipped("portraits-64-hfgi", 25),
     "w": Shipped("portraits-64-w", 6),
     "hyperstyle": Shipped("portraits-64-hyperstyle", 50),
@@ -72,7 +79,7 @@ SHIPPED: Mapping[str, Shipped] = {
     "sam": Shipped("portraits-64-sam", 15),
     "psp-super-resolution": Shipped("portraits-64-psp-super-resolution", 10),
     "psp-inpainting": Shipped("portraits-64-psp-inpainting", 10),
-    "restyle-e4e": Shipped("portraits-64-restyle-e4e", 15),
+    "restyle-e4e": Shipped("portraits-64-restyle-e4e", 15, "int8"),
     "lsap": Shipped("portraits-64-lsap", 10),
     "reference-editor": Shipped("portraits-64-reference-editor", 5),
 }
@@ -96,30 +103,36 @@ def ship(name: str, store: str, data: str) -> None:
     seconds = sum(runs["seconds"].to_pylist())
     inverter = open_inverter(f"{store}/encoders/{name}", generator=generator)
     name_what_ships(inverter, load_recipe(recipe).needed)
-    folder = ASSETS / name
-    if isinstance(inverter, ReferenceEditor):
-        measured, drawn = (
-            measure_by_reference(inverter, generator, data),
-            picture_by_reference(inverter, generator, data),
-        )
-    else:
-        degrading = always_degraded(recipe)
-        measured, drawn = measure(inverter, generator, data, degrading), picture(inverter, generator, data, degrading)
-    origin = {
-        "recipe": recipe,
-        "recipe_digest": _recipe_digest(name),
-        "steps": load_recipe(recipe).steps,
-        "seed": load_recipe(recipe).seed,
-        "seconds": round(seconds),
-        "measured": measured,
-    }
-    # What is trained on top of it is to start from what ships, which is rounded to half precision, and not from the store's.
+    # What is trained on top of it is to start from what ships, whose weights are rounded, and not from the store's.
     open_store(store).objects.remove_folder(f"encoders/{name}")
-    save_inverter(inverter, str(folder), generator=generator, half=True, extra=origin)
+    write(name, inverter, seconds, data)
+
+
+def write(name: str, inverter: Inverter, seconds: float, data: str) -> None:
+    """Round what was trained in ``seconds``, measure what is left of it, and write it beside its model card."""
+    shipped, generator, folder = SHIPPED[name], inverter.generator, ASSETS / name
+    recipe = load_recipe(shipped.recipe)
+    origin = {
+        "recipe": shipped.recipe,
+        "recipe_digest": _recipe_digest(name),
+        "steps": recipe.steps,
+        "seed": recipe.seed,
+        "seconds": round(seconds),
+    }
+    save_inverter(inverter, str(folder), generator=generator, dtype=shipped.weights, extra=origin)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    if size > LIMIT:
-        raise ValueError(f"{folder} has {size:,} bytes of weights, more than the {LIMIT:,} that may ship")
-    (folder / "MODEL_CARD.md").write_text(card(name, inverter, origin, size))
+    if size > shipped.limit * MIB:
+        raise ValueError(f"{folder} has {size / MIB:.2f} MiB of weights, more than the {shipped.limit:g} that may ship")
+    rounded = open_inverter(name, generator=generator)
+    if isinstance(rounded, ReferenceEditor):
+        origin["measured"] = measure_by_reference(rounded, generator, data)
+        drawn = picture_by_reference(rounded, generator, data)
+    else:
+        degrading = always_degraded(shipped.recipe)
+        origin["measured"] = measure(rounded, generator, data, degrading)
+        drawn = picture(rounded, generator, data, degrading)
+    save_inverter(inverter, str(folder), generator=generator, dtype=shipped.weights, extra=origin)
+    (folder / "MODEL_CARD.md").write_text(card(name, rounded, origin, size))
     (folder / "reconstructions.png").write_bytes(drawn)
 
 
@@ -231,7 +244,9 @@ def card(name: str, inverter: Inverter, origin: Mapping[str, Any], size: int) ->
     template = Template((Path(__file__).parent / "encoder_card.md.j2").read_text(), keep_trailing_newline=True)
     about = " ".join((sys.modules[type(inverter).__module__].__doc__ or "").split("\n\n")[0].split())
     parameters = sum(p.numel() for p in inverter.parameters())
-    return template.render(name=name, about=about, size=size, parameters=parameters, **origin)
+    return template.render(
+        name=name, about=about, size=size, parameters=parameters, weights=SHIPPED[name].weights, **origin
+    )
 
 
 def _record(name: str) -> Mapping[str, Any]:

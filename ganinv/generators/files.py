@@ -27,8 +27,9 @@ from ganinv.generators.formats.build import (
     fill,
 )
 from ganinv.generators.formats.find import FoundNetworks, Network, find
-from ganinv.generators.formats.parts import TensorPart, some
+from ganinv.generators.formats.parts import some
 from ganinv.generators.formats.write import write_nvidia, write_rosinality
+from ganinv.generators.integers import as_integers, stored_parts
 from ganinv.generators.provenance import Provenance
 from ganinv.generators.stylegan2 import Generator
 from ganinv.reading.checkpoint import Checkpoint, open_checkpoint
@@ -148,10 +149,11 @@ def pack_generator(
 ) -> dict[str, bytes]:
     """The files of our folder by name; ``config.json``, without which the folder is not read as one, is the last."""
     network = {n: t for n, t in generator.state_dict().items() if not n.startswith("discriminator.")}
-    files = {"generator.safetensors": save(pack_tensors(network, half))}
+    dtype: WeightType = "float16" if half else "float32"
+    files = {"generator.safetensors": save(pack_tensors(network, dtype))}
     d = generator.discriminator
     if d is not None:
-        files["discriminator.safetensors"] = save(pack_tensors(d.state_dict(), half))
+        files["discriminator.safetensors"] = save(pack_tensors(d.state_dict(), dtype))
     meta = {
         "format": "ganinv-generator-1",
         "name": generator.name,
@@ -178,9 +180,22 @@ def load_into(module: nn.Module, uri: str) -> None:
         _fill_from(module, checkpoint)
 
 
-def pack_tensors(tensors: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
-    dtype = torch.float16 if half else torch.float32
-    return {n: t.detach().cpu().to(dtype).contiguous() for n, t in tensors.items()}
+WeightType = Literal["float32", "float16", "int8"]
+"""Of weights in a file. ``int8`` is for large tensors, with a step for each row; the others are float16 there."""
+_LARGE = 4096
+"""Numbers of a tensor from which it is written as integers: a row of fewer would need steps as large as itself."""
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], dtype: WeightType) -> dict[str, Tensor]:
+    """As they are written to a file; ``load_into`` reads them."""
+    packed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu()
+        if dtype == "int8" and value.ndim > 1 and value.numel() >= _LARGE:
+            packed |= as_integers(name, value.float(), tuple(range(1, value.ndim)))
+        else:
+            packed[name] = value.to(torch.float32 if dtype == "float32" else torch.float16).contiguous()
+    return packed
 
 
 def _open_file(uri: str, network: Network | None, sha256: str | None) -> Generator | Discriminator:
@@ -302,16 +317,18 @@ def _fill_from(module: nn.Module, checkpoint: Checkpoint) -> None:
         raise WeightsRefused(f"{uri} is not a whole safetensors file: it is a {checkpoint.container}")
     tensors = cast(dict[str, StoredTensor], checkpoint.tree)
     wanted = {n: t for n, t in module.state_dict().items() if not n.startswith("discriminator.")}
-    missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    with _naming(uri):
+        parts = stored_parts(tensors)
+    missing, unknown = sorted(wanted.keys() - parts.keys()), sorted(parts.keys() - wanted.keys())
     if missing or unknown:
         raise WeightsRefused(
             f"{uri} does not fit the network its config describes: missing {some(missing)}, unexpected {some(unknown)}"
         )
     for name, own in wanted.items():
-        if tensors[name].shape != tuple(own.shape):
-            raise WeightsRefused(f"{uri}: {name} has shape {tensors[name].shape}, expected {tuple(own.shape)}")
+        if parts[name].shape != tuple(own.shape):
+            raise WeightsRefused(f"{uri}: {name} has shape {parts[name].shape}, expected {tuple(own.shape)}")
     with _naming(uri):
-        fill(module, {name: TensorPart(name, tensor) for name, tensor in tensors.items()})
+        fill(module, parts)
 
 
 def read_json(uri: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from ganinv.config import config_names
 from ganinv.errors import GeneratorMismatch, WeightsRefused
-from ganinv.generators.files import load_into, pack_tensors, put_file
+from ganinv.generators.files import WeightType, load_into, pack_tensors, put_file
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter
 from ganinv.methods.registry import INVERTERS, inverter_config
@@ -76,17 +76,27 @@ def _opened_roles(
 
 
 def save_inverter(
-    inverter: Inverter, uri: str, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
+    inverter: Inverter,
+    uri: str,
+    *,
+    generator: Generator,
+    dtype: WeightType = "float32",
+    extra: dict[str, Any] | None = None,
 ) -> None:
-    """Write an inverter's folder, bound to ``generator`` by its fingerprint."""
+    """Write an inverter's folder, bound to ``generator`` by its fingerprint.
+
+    Args:
+        dtype: of the weights in the file. The inverter read back has the rounded weights' fingerprint.
+        extra: more keys for its ``config.json``.
+    """
     fs, path = fsspec.url_to_fs(uri.rstrip("/"))
     fs.makedirs(path, exist_ok=True)
-    for name, data in pack_inverter(inverter, generator=generator, half=half, extra=extra).items():
+    for name, data in pack_inverter(inverter, generator=generator, dtype=dtype, extra=extra).items():
         put_file(fs, f"{path}/{name}", data)
 
 
 def pack_inverter(
-    inverter: Inverter, *, generator: Generator, half: bool = False, extra: dict[str, Any] | None = None
+    inverter: Inverter, *, generator: Generator, dtype: WeightType = "float32", extra: dict[str, Any] | None = None
 ) -> dict[str, bytes]:
     """The files of our folder by name; ``config.json``, without which it is not a folder of ours, is the last."""
     files: dict[str, bytes] = {}
@@ -94,7 +104,7 @@ def pack_inverter(
         "format": FORMAT,
         "generator_name": generator.name,
         "generator_fingerprint": generator.fingerprint,
-        **_described(inverter, "inverter", files, half),
+        **_described(inverter, "inverter", files, dtype),
         **(extra or {}),
     }
     return files | {"config.json": json.dumps(meta, indent=2).encode()}
@@ -105,12 +115,14 @@ def is_shipped(name: str) -> bool:
     return bool(name) and "/" not in name and (ASSETS / name / "config.json").is_file()
 
 
-def _described(inverter: Inverter, name: str, files: dict[str, bytes], half: bool) -> dict[str, Any]:
+def _described(inverter: Inverter, name: str, files: dict[str, bytes], dtype: WeightType) -> dict[str, Any]:
     """Shape and needs of one inverter; its weights go into ``files``."""
-    files[f"{name}.safetensors"] = save(pack_tensors(inverter.state_dict(), half))
+    files[f"{name}.safetensors"] = save(pack_tensors(inverter.state_dict(), dtype))
     needs: dict[str, Any] = {}
     for role, needed in inverter.needed.items():
-        of_role = {"name": needed.uri} if is_shipped(needed.uri) else _described(needed, f"{name}.{role}", files, False)
+        of_role = (
+            {"name": needed.uri} if is_shipped(needed.uri) else _described(needed, f"{name}.{role}", files, "float32")
+        )
         needs[role] = {"fingerprint": needed.fingerprint} | of_role
     return {"inverter": inverter.cfg.model_dump(mode="json"), "needs": needs}
 

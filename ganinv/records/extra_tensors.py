@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code, Feature, HeadCode, LowRank, Masked
+from ganinv.generators.integers import INT8, STEP
 from ganinv.records.segment_tensors import PREFIX, flatten_segments, unflatten_segments
 
 _PARTS = ("left", "right", "code", "passes", "value", "kept", "mask")
-INT8, STEP = "int8", "step"
-"""Last parts of names in a file whose tensor is integers and their steps (``ganinv.records.record``)."""
 _RESERVED = (*_PARTS, INT8, STEP)
 _OPERATIONS = ("add", "replace", "image")
 _BY_NUMBER = ("noise", "padding")

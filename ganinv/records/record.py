@@ -14,7 +14,8 @@ from ganinv.codes.code import Code
 from ganinv.codes.truncation import compress
 from ganinv.config import StrictModel
 from ganinv.errors import NotFinite
-from ganinv.records.extra_tensors import INT8, STEP, flatten, unflatten
+from ganinv.generators.integers import INT8, STEP, as_integers
+from ganinv.records.extra_tensors import flatten, unflatten
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.float16}
 _METADATA = {"ganinv": "extras 1"}  # one key only: safetensors does not order them
@@ -112,7 +113,7 @@ def _stored(name: str, value: Tensor, dtype: str) -> dict[str, Tensor]:
     if value.dtype == torch.uint8:  # the bytes of a file (ganinv.records.segment_tensors)
         return {name: value}
     if dtype == "int8" and (dims := _row_dims(name, value)):
-        return _as_integers(name, value.float(), dims)
+        return as_integers(name, value.float(), dims)
     # A hypernetwork's code is small and its rounding would be multiplied.
     kind = torch.float32 if name.endswith((".code", ".passes")) else _DTYPES[dtype]
     narrow = value.to(kind)
@@ -128,12 +129,6 @@ def _row_dims(name: str, value: Tensor) -> tuple[int, ...]:
     # left [1, O, r]: a component is a column. right [1, r, N] and dense offsets [1, O, ...]: a row.
     dims = (1,) if name.endswith(".left") else tuple(range(2, value.ndim))
     return dims if math.prod(value.shape[d] for d in dims) > _STEP_BYTES else ()
-
-
-def _as_integers(name: str, value: Tensor, dims: tuple[int, ...]) -> dict[str, Tensor]:
-    step = value.abs().amax(dims, keepdim=True) / 127
-    whole = (value / step.where(step > 0, 1.0)).round().clamp(-127, 127)
-    return {f"{name}.{INT8}": whole.to(torch.int8).contiguous(), f"{name}.{STEP}": step.contiguous()}
 
 
 _STEP_BYTES = 4

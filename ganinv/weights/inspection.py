@@ -14,6 +14,7 @@ from ganinv.errors import WeightsRefused
 from ganinv.generators.discriminator import Discriminator
 from ganinv.generators.files import ASSETS, open_generator, read_json
 from ganinv.generators.formats.find import Named, Network, list_networks
+from ganinv.generators.integers import stored_parts
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.files import ASSETS as ENCODER_ASSETS
 from ganinv.methods.files import FORMAT
@@ -222,7 +223,7 @@ def _inspect_encoder_folder(folder: str, uri: str, record: Mapping[str, Any], sh
             input_size=(int(shape.get("input_height") or width), int(shape.get("input_width") or width)),
             input_channels=int(shape.get("img_channels", 3)) * (2 if shape.get("sees_rendering") else 1),
             latent_avg=None if average is None else tuple(average.shape),
-            parts={"encoder": sum(math.prod(tensor.shape) for tensor in checkpoint.tree.values())},
+            parts={"encoder": sum(math.prod(part.shape) for part in stored_parts(checkpoint.tree).values())},
             opts={},
             generator={
                 "name": str(record.get("generator_name")),

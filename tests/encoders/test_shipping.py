@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
-from benchmarks.inversion.encoders import name_what_ships
+from benchmarks.inversion.encoders import SHIPPED, name_what_ships
 from ganinv.generators.files import open_generator
 from ganinv.methods.base import Inverter
-from ganinv.methods.files import open_inverter, save_inverter
+from ganinv.methods.files import ASSETS, open_inverter, save_inverter
 from ganinv.methods.hfgi import Hfgi, HfgiConfig
 
 
@@ -21,14 +22,20 @@ def test_an_inverter_names_what_ships(tmp_path: Path) -> None:
     trained = open_inverter(str(tmp_path / "trained"), generator=g)
     torch.manual_seed(0)
     made: Inverter = Hfgi(HfgiConfig.model_validate(HfgiConfig.for_generator(g, {})), g, {"encoder": trained})
-    save_inverter(made, str(tmp_path / "before"), generator=g, half=True)
+    save_inverter(made, str(tmp_path / "before"), generator=g, dtype="float16")
     assert {path.name for path in (tmp_path / "before").glob("*.safetensors")} == {
         "inverter.safetensors",
         "inverter.encoder.safetensors",
     }
     name_what_ships(made, {"encoder": "e4e", "other": "e4e"})
-    save_inverter(made, str(tmp_path / "after"), generator=g, half=True)
+    save_inverter(made, str(tmp_path / "after"), generator=g, dtype="float16")
     assert [path.name for path in (tmp_path / "after").glob("*.safetensors")] == ["inverter.safetensors"]
     needs = json.loads((tmp_path / "after/config.json").read_text())["needs"]
     assert needs == {"encoder": {"fingerprint": shipped.fingerprint, "name": "e4e"}}
     assert open_inverter(str(tmp_path / "after"), generator=g).need("encoder").uri == "e4e"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_ships_is_small(name: str) -> None:
+    files = list((ASSETS / name).glob("*.safetensors"))
+    assert sum(file.stat().st_size for file in files) <= SHIPPED[name].limit * 2**20

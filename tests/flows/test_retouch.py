@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -33,6 +34,13 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "astronaut.png"
 
 
+def retouched(words: list[str]) -> dict[str, Any]:
+    """What the command prints as JSON when it is carried out."""
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    return cast("dict[str, Any]", json.loads(done.stdout))
+
+
 def retouch(photo: Path, *more: str) -> list[str]:
     folder = photo.parent
     points = ["--landmarks", str(folder / "points.csv")]
@@ -42,9 +50,7 @@ def retouch(photo: Path, *more: str) -> list[str]:
 @pytest.mark.seconds
 def test_a_photo_in_one_command(photo: Path) -> None:
     words = retouch(photo, "--edit", "smile=2", "--edit", "smile=-1", "--method", "e4e", "--engine", "inline", "--json")
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0, done.output
-    result = json.loads(done.stdout)
+    result = retouched(words)
     assert "fit" not in result, "the store had the direction"
     assert result["pictures"] == 2
     before = np.asarray(Image.open(photo))
@@ -54,7 +60,7 @@ def test_a_photo_in_one_command(photo: Path) -> None:
         differs = (after != before).any(-1)
         assert 0.01 < differs.mean() < 0.2
         assert not differs[300:].any()
-    again = json.loads(CliRunner().invoke(app, words).stdout)
+    again = retouched(words)
     assert {step: again[step]["units_computed"] for step in ("align", "invert", "edit", "paste")} == dict.fromkeys(
         ("align", "invert", "edit", "paste"), 0
     )
@@ -63,9 +69,7 @@ def test_a_photo_in_one_command(photo: Path) -> None:
 @pytest.mark.seconds
 def test_a_fresh_store_takes_the_directions_that_ship(photo: Path) -> None:
     words = retouch(photo, "--edit", "smile@0=2", "--edit", "age=1", "--method", "e4e", "--engine", "inline", "--json")
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0, done.output
-    result = json.loads(done.stdout)
+    result = retouched(words)
     assert not {"sample", "fit"} & set(result)
     assert result["edit"]["shipped_directions"] == ["age", "smile"]
     edits = open_store(str(photo.parent / "store")).edits[result["edit"]["collection"].partition("/")[2]]

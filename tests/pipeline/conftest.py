@@ -1,19 +1,10 @@
-"""Images for whole-pipeline tests: real faces that ship inside scikit-image, and what goes wrong in practice."""
+"""What goes wrong with images in practice."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def faces(demo_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with six real faces."""
-    folder = tmp_path_factory.mktemp("faces")
-    for path in sorted(demo_pictures.rglob("*.png"))[:6]:
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_a_new_photo_under_an_old_name_is_computed_again_in_every_step(world: Pa
     invert(world)
     assert steps_after(world) == [1, 2, 1]
     latents, edits, metrics = w_of(world, "latents/e4e"), w_of(world, "edits/edits"), rows(world, "metrics/e4e")
-    shutil.copy(sorted(faces.iterdir())[4], world / "data/a.png")
+    shutil.copy(sorted(faces.iterdir())[3], world / "data/a.png")
     result = invert(world)
     assert (result["changed"], result["moved"], result["units_computed"], result["rows"]) == (1, 0, 1, 3)
     row = rows(world, "latents/e4e")["a"]
@@ -98,7 +98,7 @@ def test_a_new_photo_under_an_old_name_is_computed_again_in_every_step(world: Pa
 def test_a_changed_image_is_an_error_row_where_that_is_asked_for(world: Path, faces: Path) -> None:
     invert(world)
     steps_after(world)
-    shutil.copy(sorted(faces.iterdir())[4], world / "data/b.png")
+    shutil.copy(sorted(faces.iterdir())[3], world / "data/b.png")
     for _ in range(2):
         result = invert(world, changed="error")
         assert (result["rows"], result["failed"], result["units_computed"]) == (2, 1, 0)
@@ -131,7 +131,7 @@ def test_a_touched_file_is_the_same_image(world: Path) -> None:
 def test_a_code_of_another_image_is_no_start(world: Path, faces: Path) -> None:
     """It had the same id once. The images of a run are distinguished by their content."""
     invert(world)
-    shutil.copy(sorted(faces.iterdir())[4], world / "data/a.png")
+    shutil.copy(sorted(faces.iterdir())[3], world / "data/a.png")
     method = world / "go-on.yaml"
     stage = "{kind: optimize, space: w+, start: code, steps: 1}"
     method.write_text(f"name: go-on\nsummary: one more step\nspace: w+\nstages:\n  - {stage}\n")

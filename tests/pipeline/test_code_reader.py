@@ -92,7 +92,7 @@ def filled(url: str, folder: Path) -> Place:
     save_generator(g, str(folder / "generator"))
     g = open_generator(str(folder / "generator"))
     for name, inverter in {"hyper": hyperstyle(g), "consult": hfgi(g)}.items():
-        save_inverter(inverter, f"{url}/encoders/{name}", generator=g, half=True)
+        save_inverter(inverter, f"{url}/encoders/{name}", generator=g, dtype="float16")
     (folder / "images").mkdir()
     for k, image in enumerate(g.render(Code(random_w(g, 3)))):
         (folder / "images" / f"face-{k}.png").write_bytes(png_bytes(image))

@@ -231,12 +231,12 @@ def test_from_the_command_line(
 
 def test_no_picture_leaves_its_folder(tmp_path: Path) -> None:
     collection = open_store(str(tmp_path / "store")).latents["x"]
-    ids = ["../out", "/tmp/out", "a/b"]
+    ids = ["../out", "/out", "a/b"]
     collection.start(Plan.of("invert", {}, {}, ids, 3))
     collection.write_part(0, pa.table({"image_id": ids, "image_png": [b"1", b"2", b"3"]}), [], {})
     assert write_pictures(collection, tmp_path / "filled/here") == 3
     assert sorted(p.name for p in (tmp_path / "filled/here").iterdir()) == [
-        "%2Ftmp%2Fout.png",
+        "%2Fout.png",
         "..%2Fout.png",
         "a%2Fb.png",
     ]

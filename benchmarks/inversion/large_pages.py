@@ -1,6 +1,6 @@
-"""Methods with freed memory kept (``ganinv.allocator``) against the C library's own way: processor seconds, system's included.
+"""Methods with large pages of memory (torch's ``THP_MEM_ALLOC_ENABLE=1``) and without: processor seconds, system's included.
 
-    python -m benchmarks.inversion.allocator e4e pti --images 64
+    python -m benchmarks.inversion.large_pages e4e sfe --images 256
 
 Each measurement is a process of its own with one thread, in turns; the results must be equal to the bit.
 """
@@ -18,9 +18,11 @@ import sys
 import torch
 
 from benchmarks.inversion.per_image import targets
-from ganinv.allocator import SWITCH
 from ganinv.generators.files import open_generator
 from ganinv.stages.method import load_method
+
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""Of torch: large tensors are aligned to pages of 2 MiB, and the kernel is asked for such pages."""
 
 
 def main() -> None:
@@ -37,10 +39,10 @@ def main() -> None:
     for name in args.methods:
         ratios, errors, peaks = [], set(), []
         for _ in range(args.rounds):
-            system, kept = (in_a_process(name, args.images, choice) for choice in ("system", "keep"))
-            ratios.append(system["seconds"] / kept["seconds"])
-            errors |= {system["mse"], kept["mse"]}
-            peaks.append(kept["peak"] / system["peak"])
+            small, large = (in_a_process(name, args.images, choice) for choice in "01")
+            ratios.append(small["seconds"] / large["seconds"])
+            errors |= {small["mse"], large["mse"]}
+            peaks.append(large["peak"] / small["peak"])
         if len(errors) != 1:
             raise SystemExit(f"{name}: results differ: {sorted(errors)}")
         low, high = min(ratios), max(ratios)
@@ -52,8 +54,10 @@ def main() -> None:
 
 
 def in_a_process(name: str, images: int, choice: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.inversion.allocator", name, "--images", str(images), "--here"]
-    done = subprocess.run(command, env={**os.environ, SWITCH: choice}, stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, "-m", "benchmarks.inversion.large_pages", name, "--images", str(images), "--here"]
+    done = subprocess.run(
+        command, env={**os.environ, LARGE_PAGES: choice}, stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
