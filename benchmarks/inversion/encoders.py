@@ -79,7 +79,7 @@ SHIPPED: Mapping[str, Shipped] = {
     "sam": Shipped("portraits-64-sam", 15),
     "psp-super-resolution": Shipped("portraits-64-psp-super-resolution", 10),
     "psp-inpainting": Shipped("portraits-64-psp-inpainting", 10),
-    "restyle-e4e": Shipped("portraits-64-restyle-e4e", 15, "int8"),
+    "restyle-e4e": Shipped("portraits-64-restyle-e4e", 15),
     "lsap": Shipped("portraits-64-lsap", 10),
     "reference-editor": Shipped("portraits-64-reference-editor", 5),
 }
