@@ -7,19 +7,21 @@
 
 None of their code is in this repository. The checkout runs in a process of its own, unchanged: the generator is given to it as a
 pickle of its own class (PTI has none: of NVIDIA's, whose pickles bring their code along), and our distance as the perceptual net
-that it would download. Both sides have the same images, steps, device and number of threads; the checkout works on one image at a
-time, as it does, and this project on batches. Time is what the projection takes, without imports and files: processor seconds, or
-those of the wall on a GPU. Images are then measured alike.
+that it would download. Both sides have the same images, device and number of threads, and the same steps but for our L-BFGS; the
+checkout works on one image at a time, as it does, and this project on batches. Time is what the projection takes, without imports
+and files: processor seconds, or those of the wall on a GPU. Images are then measured alike.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,8 @@ from ganinv.target import Target
 
 SAME = 1e-2  # of renderings in about [-1, 1], by two programs with kernels of their own
 MOST = 256  # pixels at which both projectors measure
+ADAM: Mapping[str, Any] = {"noise_maps": NoiseSettings(keep=False)}
+LBFGS: Mapping[str, Any] = {"optimizer": "lbfgs", "lr": 1.0, "latent_noise": 0.0}
 PROCESS = Path(__file__).with_name("peer_process.py")
 
 
@@ -55,6 +59,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--samples", action="store_true", help="of the generator, in place of test portraits")
     parser.add_argument("--steps", type=int, help="200 of the projector, 450 of PTI's")
+    parser.add_argument("--lbfgs-steps", type=int, default=50, help="of our projection by L-BFGS, beside ours by Adam")
     parser.add_argument("--tuning-steps", type=int, default=350)
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 16])
     parser.add_argument("--method", default="pti", help="ours, against PTI")
@@ -75,26 +80,38 @@ def main() -> None:
         theirs = peer.run(args.peer, target, args.steps, args.tuning_steps)
     mse, far = measured(theirs.images.to(g.device), target, distance)
     print(f"{args.peer:14s}            {theirs.seconds:8.3f} s/image  mse {mse:.5f}  distance {far:.5f}")
-    for batch in args.batches:
-        seconds, image = ours(args, g, target, batch)
+    own = (
+        {args.method: None}
+        if args.peer == "pti"
+        else {f"adam, {args.steps}": ADAM, f"L-BFGS, {args.lbfgs_steps}": LBFGS}
+    )
+    for batch, (name, optimizer) in itertools.product(args.batches, own.items()):
+        seconds, image = ours(args, g, target, batch, optimizer)
         own_mse, own_far = measured(image, target, distance)
         print(
-            f"ours           batch {batch:3d}  {seconds:8.3f} s/image  mse {own_mse:.5f}  distance {own_far:.5f}   "
+            f"{name:14s} batch {batch:3d}  {seconds:8.3f} s/image  mse {own_mse:.5f}  distance {own_far:.5f}   "
             f"{theirs.seconds / seconds:.2f} x as fast, distance {own_far / far - 1:+.1%}",
             flush=True,
         )
 
 
-def ours(args: argparse.Namespace, g: Generator, target: Target, batch: int) -> tuple[float, Tensor]:
-    """Seconds per image, and the renderings."""
-    if args.peer == "pti":
+def ours(
+    args: argparse.Namespace, g: Generator, target: Target, batch: int, optimizer: Mapping[str, Any] | None
+) -> tuple[float, Tensor]:
+    """Seconds per image, and the renderings.
+
+    Args:
+        optimizer: of the projection; None is ``args.method``.
+    """
+    if optimizer is None:
         method = load_method(args.method, g, batch_size=batch)
         method.invert(target[:1])
         clock = Clock(g)
         code = method.invert(target, measure=False).code
     else:
         loss = ReconstructionLoss(distance=args.distance, mse_weight=0.0, distance_resolution=MOST)
-        stage = Optimize(space="w", steps=args.steps, noise_maps=NoiseSettings(keep=False), loss=loss)
+        steps = args.lbfgs_steps if optimizer is LBFGS else args.steps
+        stage = Optimize.model_validate({"space": "w", "steps": steps, "loss": loss, **optimizer})
         context = Context(g, lambda name: None, lanes=batch)  # type: ignore[arg-type,return-value]
         stage.model_copy(update={"steps": 2})(target[: min(4, len(target))], None, context)
         clock = Clock(g)
