@@ -25,7 +25,7 @@ from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
 from ganinv.version import code_version
 from tasks.engine import Pools, run_units
 from tasks.jobs.dataset import DatasetRef
-from tasks.noted import Noted, Settlement
+from tasks.noted import Noted, Settlement, planned_place
 from tasks.pool import WorkerSpec
 
 KIND = "aligned"
@@ -100,6 +100,8 @@ def plan_align(job: AlignJob, dataset: Dataset) -> Plan:
     """Which photos, in which units, with which detector. Writes nothing."""
     detector = job.detector.open()
     config = job.model_dump(mode="json", exclude={"store", "name", "unit_size", "changed"})
+    collection = aligned(open_store(job.store), job.name)
+    config["dataset"]["url"] = planned_place(collection, dataset, job.dataset.url)
     if digest := job.detector.digest():
         config["detector_file"] = digest
     origin = {"code_version": code_version(), "detector": detector.name, "detector_version": detector.version}

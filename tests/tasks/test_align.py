@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -290,3 +291,35 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert result["rows"] == 60
     assert result["units_computed"] == 15 - len(kept)
     assert all((store / "aligned/faces" / name).read_bytes() == data for name, data in kept.items())
+
+
+def test_photos_that_were_moved_keep_their_rows(photos: Path) -> None:
+    result, store = align(photos)
+    before = aligned(store, "faces").read(["face_id", "image_png"])
+    elsewhere = {"dataset": {"url": str(photos.parent / "elsewhere")}, "store": store.url}
+    shutil.copytree(photos, photos.parent / "elsewhere")
+    with pytest.raises(RunConflict, match=r"dataset\.url is"):  # a copy is another data set
+        align(photos, **elsewhere)
+    shutil.rmtree(photos)
+    (photos.parent / "elsewhere" / "anna.png").rename(photos.parent / "away")
+    with pytest.raises(RunConflict, match=r"dataset\.url is"):  # not all of it is there
+        align(photos, **elsewhere)
+    (photos.parent / "away").rename(photos.parent / "elsewhere" / "anna.png")
+    for _ in range(2):
+        again, _ = align(photos, **elsewhere)
+        assert (again["rows"], again["failed"], again["units_computed"]) == (result["rows"], result["failed"], 0)
+    rows = aligned(store, "faces").read(["face_id", "image_png", "source_uri"])
+    assert rows.select(["face_id", "image_png"]).equals(before)
+    assert all("/elsewhere/" in uri for uri in rows["source_uri"].to_pylist())
+    noise(220, 200, seed=5).save(photos.parent / "elsewhere" / "anna.png")
+    assert align(photos, **elsewhere)[0]["changed"] == 1
+
+
+def test_other_photos_of_the_same_names_are_not_those_that_were_moved(photos: Path) -> None:
+    _, store = align(photos)
+    photos.rename(photos.parent / "away")
+    (photos.parent / "others").mkdir()
+    for path in (photos.parent / "away").iterdir():
+        noise(220, 200, seed=30).save(photos.parent / "others" / path.name)
+    with pytest.raises(RunConflict, match=r"dataset\.url is"):
+        align(photos, dataset={"url": str(photos.parent / "others")}, store=store.url)
