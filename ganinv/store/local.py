@@ -32,21 +32,23 @@ def create_file(path: str, data: bytes) -> None:
 def _write_beside(path: str, data: bytes, sync: bool = True) -> Path:
     """The bytes, on disk, under a hidden name in the same folder."""
     target = Path(path)
-    made = list(takewhile(lambda folder: not folder.exists(), target.parents))
+    temporary, made = target.parent / f".{uuid.uuid4().hex}.tmp", list[Path]()
     try:
+        made = list(takewhile(lambda folder: not folder.exists(), target.parents))
         target.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:  # not the answer "somebody was first", which this exception means elsewhere
         raise NotADirectoryError(error.errno, "a file is in the way", error.filename) from error
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
         _remove_empty(made)
+        if isinstance(error, OSError):  # a full disk names no file, others the hidden one
+            error.filename = path
         raise
     return temporary
 

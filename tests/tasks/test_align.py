@@ -234,8 +234,9 @@ def test_edits_whose_crop_or_photo_is_gone(world: Mapping[str, Any]) -> None:
     (photos / "anna.png").unlink()
     noise(220, 200, seed=30).save(photos / "bert.png")
     result, store = pasted(world)
-    found = {each["image_id"]: each["code"] for each in store.collection("pasted", "edits").errors().to_pylist()}
-    assert found == {"anna": "missing", "bert": "source_changed"}
+    failed = store.collection("pasted", "edits").errors().to_pylist()
+    assert {each["image_id"]: each["code"] for each in failed} == {"anna": "missing", "bert": "source_changed"}
+    assert all(each["message"].startswith(f"{photos}/{each['image_id']}.png: ") for each in failed)
     assert (result["rows"], result["failed"]) == (3, 2)
     # A collection that was aligned anew, of other photos: the edits of those that are not there have no crop.
     rows = (photos.parent / "points.csv").read_text().splitlines()
@@ -291,6 +292,15 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert result["rows"] == 60
     assert result["units_computed"] == 15 - len(kept)
     assert all((store / "aligned/faces" / name).read_bytes() == data for name, data in kept.items())
+
+
+def test_a_larger_limit_aligns_more_photos_in_the_same_run(photos: Path) -> None:
+    dataset = {"url": str(photos), "limit": 1}
+    assert align(photos, dataset=dataset)[0]["rows"] == 1
+    again, store = align(photos)
+    assert (again["rows"], again["failed"]) == (3, 4)
+    assert align(photos, dataset=dataset)[0]["units_computed"] == 0
+    assert len(aligned(store, "faces").read()) == 3
 
 
 def test_photos_that_were_moved_keep_their_rows(photos: Path) -> None:
