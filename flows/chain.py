@@ -16,6 +16,7 @@ from ganinv.generators.files import EMBEDDED
 from ganinv.stages.method import method_config
 from ganinv.store import open_store
 from tasks.engine import Engine, Pools, open_pools
+from tasks.outcome import check_faces
 from tasks.sources import DatasetRef
 from tasks.steps.align import AlignJob, aligned, run_align
 from tasks.steps.edit import EditJob, run_edit
@@ -118,6 +119,8 @@ def run_chain(job: ChainJob) -> dict[str, Any]:
     with cancel_watch() as cancelled, open_pools(job.engine, ProgressArtifact, cancelled) as pools:
         for name, run, step_job in _steps(job):
             results[name] = run_as_task(run, step_job, pools, name)
+            if name == "align" and job.invert:
+                check_faces(results[name])
         if job.report:
             markdown("report", f"[{results['report']['report']}]({results['report']['report']})", "The report")
     table("steps", [{"step": k, **{n: str(v) for n, v in r.items()}} for k, r in results.items()], "What was done")

@@ -21,6 +21,7 @@ from ganinv.stages.method import method_config
 from ganinv.store import Store, open_store
 from tasks.engine import Pools
 from tasks.jobs.dataset import DatasetRef
+from tasks.outcome import check_faces
 from tasks.steps.align import AlignJob, run_align
 from tasks.steps.edit import EditJob, EditSpec, run_edit
 from tasks.steps.fit import FitJob, run_fit
@@ -55,7 +56,7 @@ def run_retouch(job: RetouchJob, pools: Pools, out: Path) -> dict[str, Any]:
     """Run or resume the steps, and write the photos to ``out`` as ``<photo>@<edit>.png``. Returns their results.
 
     Raises:
-        ConfigError: an edit along a direction that neither the store has nor a fit finds.
+        ConfigError: an edit along a direction that neither the store has nor a fit finds. DataError: no photo has a face.
     """
     store, results = open_store(job.store), dict[str, Any]()
     edits = {text: plain_edit(text) for text in job.edits}
@@ -78,6 +79,7 @@ def run_retouch(job: RetouchJob, pools: Pools, out: Path) -> dict[str, Any]:
     results["align"] = run_align(
         AlignJob(store=job.store, dataset=job.dataset, name=faces, detector=job.detector, faces=job.faces), pools
     )
+    check_faces(results["align"])
     latents = f"{method_config(job.method).name}-{faces}"
     invert = InvertJob(
         store=job.store,

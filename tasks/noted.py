@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +14,7 @@ from ganinv.data.index import read_index, write_index
 from ganinv.data.source import Place
 from ganinv.store import Collection, RowError
 from ganinv.store.succession import log_changes
+from tasks.jobs.dataset import placed
 
 CHANGED = "changed"
 """Code of the error row of an image whose content has changed, if it is not to be computed again."""
@@ -46,6 +49,28 @@ class Noted:
     @cached_property
     def _index(self) -> dict[str, SourceRef]:
         return read_index(self._collection.objects, self._collection.path)
+
+
+def planned_place(collection: Collection, dataset: Dataset, url: str) -> str:
+    """The URL of a data set as the plan of a run has it: ``url``, or where it lay when the run began, if it was moved since.
+
+    It was moved if nothing is left where it lay, all its images are found now, and of those that have rows most are as they
+    were: other images may have the same names. The plan then stays as it is; where the images are, the index of sources says.
+    """
+    if not _may_be_gone(url) or not collection.exists():
+        return url
+    plan, changed = collection.plan(), dataset.changes.changed
+    was = placed(str(plan.config["dataset"]["url"]))
+    if was == url or not _may_be_gone(was) or os.path.lexists(was) or any(glob.iglob(was, recursive=True)):
+        return url
+    if not dataset.sources.keys() >= set(plan.ids) or 2 * len(changed) > len(Noted(collection).uris(plan.ids)):
+        return url
+    return was
+
+
+def _may_be_gone(url: str) -> bool:
+    """Of what is not on a local disk nobody can say that it is gone: it may be out of reach."""
+    return "://" not in url and "::" not in url
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ganinv.errors import ConfigError, GaninvError
+from ganinv.errors import ConfigError, DataError, GaninvError
 from ganinv.store import Collection
 from ganinv.store.plan import Manifest
 
@@ -60,6 +60,17 @@ def lines(result: Mapping[str, Any]) -> list[str]:
                 for reason in run["failures"]["reasons"]
             ]
     return found
+
+
+def check_faces(result: Mapping[str, Any]) -> None:
+    """Of ``align``, where other steps follow: without a face there is nothing for them.
+
+    Raises:
+        DataError: no photo has one. Says why.
+    """
+    if not result["rows"]:
+        why = "\n".join(["no photo has a face that can be used, so the steps after align are left out", *lines(result)])
+        raise DataError(why)
 
 
 def is_too_much(result: Mapping[str, Any], allowed: str | None) -> bool:

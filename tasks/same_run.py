@@ -28,5 +28,10 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     if "method" in now:  # what is said of a method may be said better
         now["method"] = {key: value for key, value in now["method"].items() if key != "summary"}
     if "dataset" in now:
-        now["dataset"] = {key: value for key, value in now["dataset"].items() if key not in ("where", "limit")}
+        now["dataset"] = chosen_alike(now["dataset"])
     return now
+
+
+def chosen_alike(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """A :class:`DatasetRef` of a plan without what only chooses images: a larger ``limit`` is more of the same run."""
+    return {key: value for key, value in dataset.items() if key not in ("where", "limit")}

@@ -11,7 +11,7 @@ import typer
 from flows.cli.apps import app
 from flows.cli.flags import Flag, Said, nested, step
 from flows.cli.jobs import end, run_step
-from flows.cli.options import AsJson
+from flows.cli.options import AsJson, out_folder
 from ganinv.errors import ConfigError
 
 DetectorOption = Annotated[
@@ -90,11 +90,11 @@ def paste(
     from tasks.engine import open_pools
     from tasks.steps.paste import run_paste, write_pasted
 
-    made = job.make()
+    made, folder = job.make(), None if out is None else out_folder(Path(out))
     with open_pools(engine.make()) as pools:
         result = run_paste(made, pools)
-    if out is not None:
-        result |= {"pictures": write_pasted(open_store(made.store), made.collection_name, Path(out)), "out": str(out)}
+    if folder is not None:
+        result |= {"pictures": write_pasted(open_store(made.store), made.collection_name, folder), "out": str(out)}
     end(result, as_json, engine.allow_failed)
 
 
@@ -131,7 +131,7 @@ def retouch(
     from flows.retouch import run_retouch
     from tasks.engine import open_pools
 
-    made = job.make(edits=edits, detector=chosen(detector, landmarks, setting))
+    made, folder = job.make(edits=edits, detector=chosen(detector, landmarks, setting)), out_folder(Path(out))
     with open_pools(engine.make()) as pools:
-        result = run_retouch(made, pools, Path(out))
+        result = run_retouch(made, pools, folder)
     end(result, as_json, engine.allow_failed)

@@ -12,7 +12,7 @@ from rich.table import Table
 from flows.cli.apps import app, latents
 from flows.cli.flags import Flag, Said, pairs, step
 from flows.cli.jobs import run_step
-from flows.cli.options import AsJson, EncoderPlaces, GeneratorUri, NeededPlaces, StoreUrl
+from flows.cli.options import AsJson, EncoderPlaces, GeneratorUri, NeededPlaces, StoreUrl, out_folder
 from flows.cli.output import print_table, show
 
 Name = Annotated[str, typer.Argument(help="Which inversions: pti, or latents/pti.")]
@@ -43,7 +43,16 @@ def render(
     from flows.render import render_latents
 
     written = render_latents(
-        store, _plain(name), out, image_id, generator, edits or (), strip, pairs(encoder), pairs(needed), labeller
+        store,
+        _plain(name),
+        out_folder(out),
+        image_id,
+        generator,
+        edits or (),
+        strip,
+        pairs(encoder),
+        pairs(needed),
+        labeller,
     )
     Console().print(f"{written} images in {out}")
 

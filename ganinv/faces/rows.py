@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +47,16 @@ class Source:
     size: tuple[int, int]
 
 
+_AS_A_FACE = re.compile(r".*~face\d+", re.DOTALL)
+
+
 def face_id(image_id: str, face: int) -> str:
-    """Of the n-th face of a photo, from 0: the largest has the photo's id."""
-    return image_id if face == 0 else f"{image_id}~face{face + 1}"
+    """Of the n-th face of a photo, from 0: the largest has the photo's id.
+
+    A photo that is itself named as a face would be: its largest face is ``photo~face2~face1``, for ``photo~face2`` is the
+    second face of ``photo``, which may be in the same folder.
+    """
+    return image_id if face == 0 and not _AS_A_FACE.fullmatch(image_id) else f"{image_id}~face{face + 1}"
 
 
 def aligned_table(photos: Sequence[tuple[Source, Sequence[Aligned]]]) -> pa.Table:

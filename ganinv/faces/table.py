@@ -96,14 +96,14 @@ class LandmarkTable(Detector):
 def _face(row: Mapping[str, Any], photo: Image.Image) -> Face:
     try:
         points = _points(row)
-        quad = face_quad(*_four(points))
-        low, high = quad.min(0), quad.max(0)
-        inside = ((points > -1) & (points < photo.size)).all(1)
-        if (high < 0).any() or (low > (photo.width - 1, photo.height - 1)).any() or not inside.any():
+        # A face at the rim may be cut in two; of one with less in the photo, or one far larger, the crop would be made up.
+        inside, longest = ((points > -1) & (points < photo.size)).all(1), max(photo.size)
+        if inside.mean() < 0.5 or (points < -longest).any() or (points > 2 * longest).any():
             raise DataError(
                 f"the points {points.round(1).tolist()} lie outside the photo of {photo.width}x{photo.height} pixels: they "
                 "may be of another size of it, or of it before its EXIF orientation was applied"
             )
+        quad = face_quad(*_four(points))
     except (DataError, ValueError, TypeError) as error:
         raise FaceRefused("bad_landmarks", f"its landmarks cannot be used: {error}") from error
     return Face(quad, points, float(row.get("score") or "nan"))

@@ -155,7 +155,9 @@ class DirectionStore:
                 if own
                 else "the store has none yet: ganinv sample, then ganinv fit, makes them"
             )
-            raise ConfigError(f"unknown direction {name!r}{did_you_mean(name, known)}; {there}")
+            ships = " in this store (the one of this name ships with its generator, and for it alone)"
+            hint = ships if name in known else did_you_mean(name, known)
+            raise ConfigError(f"unknown direction {name!r}{hint}; {there}")
         if version is not None and version not in versions:
             raise ConfigError(
                 f"direction {name!r} has no version {version}; there are: {', '.join(map(str, versions))}"

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
@@ -25,8 +24,9 @@ from ganinv.store import Collection, Plan, RowError, Store, Unit, open_store
 from ganinv.version import code_version
 from tasks.engine import Pools, run_units
 from tasks.jobs.dataset import DatasetRef
-from tasks.noted import Noted, Settlement
+from tasks.noted import Noted, Settlement, planned_place
 from tasks.pool import WorkerSpec
+from tasks.same_run import chosen_alike
 
 KIND = "aligned"
 MOST_IN_UNIT = 32
@@ -87,19 +87,27 @@ def run_align(job: AlignJob, pools: Pools) -> dict[str, Any]:
         dataset.forget()
         return again
 
-    spec, same = WorkerSpec(AlignWorker, {"job": job}), partial(reread, AlignJob)
+    spec = WorkerSpec(AlignWorker, {"job": job})
     label = f"align {plan.provenance['detector']}"
     result = run_units(
-        collection, plan, spec, pools, label, gpu=False, grows=True, reread=same, prepare=prepare, again=settle
+        collection, plan, spec, pools, label, gpu=False, grows=True, reread=_comparable, prepare=prepare, again=settle
     )
     settlement.settled(collection, refuse=job.changed == "error")
     return result | {"changed": len(changes.changed), "moved": len(changes.moved), "left_out": left_out}
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a plan as today's models read it, without what only chooses photos."""
+    now = reread(AlignJob, config)
+    return now | {"dataset": chosen_alike(now["dataset"])}
 
 
 def plan_align(job: AlignJob, dataset: Dataset) -> Plan:
     """Which photos, in which units, with which detector. Writes nothing."""
     detector = job.detector.open()
     config = job.model_dump(mode="json", exclude={"store", "name", "unit_size", "changed"})
+    collection = aligned(open_store(job.store), job.name)
+    config["dataset"]["url"] = planned_place(collection, dataset, job.dataset.url)
     if digest := job.detector.digest():
         config["detector_file"] = digest
     origin = {"code_version": code_version(), "detector": detector.name, "detector_version": detector.version}

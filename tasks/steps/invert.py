@@ -43,7 +43,7 @@ from tasks.engine import Pools, default_device, provenance, run_units
 from tasks.estimate import little
 from tasks.framing import FaceLook
 from tasks.generator_check import check_generator
-from tasks.noted import Noted, Settlement
+from tasks.noted import Noted, Settlement, planned_place
 from tasks.pool import WorkerSpec
 from tasks.records import Measurer, records_table
 from tasks.same_run import comparable
@@ -180,6 +180,7 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
         "measure": job.measure,
     }
     store, begun = open_store(job.store), None
+    config["dataset"]["url"] = planned_place(store.latents[job.collection_name], dataset, job.dataset.url)
     if job.start is not None:
         latents = store.latents[job.start]
         begun = latents.provenance()

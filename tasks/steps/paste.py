@@ -164,7 +164,8 @@ class PasteWorker:
                 rows.append(photo)
             elif faces[photo.image_id][0]["source_sha256"] != photo.sha256:
                 advice = "the photo is not the one that was aligned: run ganinv align and the steps after it again"
-                rows.append(RowError(photo.image_id, "source_changed", advice))
+                uri = faces[photo.image_id][0]["source_uri"]
+                rows.append(RowError(photo.image_id, "source_changed", f"{uri}: {advice}"))
             else:
                 rows += self._pasted(photo, faces[photo.image_id])
         return rows
@@ -212,12 +213,14 @@ class PasteWorker:
         return path
 
 
-_CROP = ["image_id", "face_id", "quad", "source_sha256"]
+_CROP = ["image_id", "face_id", "quad", "source_uri", "source_sha256"]
 
 
 def _no_crop(image_id: str, crops: Collection) -> RowError:
     return RowError(
-        image_id, "no_crop", f"{crops.url} has no crop of it: align its photo again, then invert and edit it"
+        image_id,
+        "no_crop",
+        f"{image_id}: {crops.url} has no crop of it: align its photo again, then invert and edit it",
     )
 
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from ganinv.data.index import SourceIndex
 from ganinv.data.source import Place
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, StoreError
 from ganinv.generators.files import EMBEDDED, open_generator
 from ganinv.report import ReportRequest, write_report
 from ganinv.store import RowError, Store, open_store
+from ganinv.store.local import replace_file
 from ganinv.store.names import checked_name
 from tasks.codes import CodesJob
 from tasks.engine import Pools, default_device
@@ -29,6 +30,7 @@ class ReportJob(CodesJob):
         latents: inverted collections of one data set, one per method.
         pasted: photos with edited faces, which the report opens with.
         others: inverted collections of another data set, shown below under ``others_title``.
+        out: file to write instead of ``reports/<name>.html`` in the store, which may then be one that is only read.
     """
 
     store: str
@@ -43,13 +45,14 @@ class ReportJob(CodesJob):
     others: tuple[str, ...] = ()
     others_title: str = "Other images"
     max_strips: int = 12
+    out: str | None = None
 
 
 def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
-    """Write ``reports/<name>.html`` into the store. Returns its URL.
+    """Write ``reports/<name>.html`` into the store, or the file ``out``. Returns its URL.
 
     Raises:
-        StoreError: a collection that is named and not there.
+        StoreError: a collection that is named and not there, or a store that cannot be written. ConfigError: the same of ``out``.
     """
     path = f"reports/{checked_name('report', job.name)}.html"
     store = open_store(job.store)
@@ -67,8 +70,20 @@ def run_report(job: ReportJob, pools: Pools | None = None) -> dict[str, Any]:
     sources = Sources(store, job.latents[0] if job.latents else None, generator.resolution)
     others = Sources(store, job.others[0] if job.others else None, generator.resolution)
     html = write_report(store, generator, request, sources, partial(_photos, store, job.pasted), others)
-    store.objects.put(path, html)
-    return {"report": store.objects.where(path), "bytes": len(html)}
+    _write(html, store, path, job.out)
+    return {"report": job.out or store.objects.where(path), "bytes": len(html)}
+
+
+def _write(html: bytes, store: Store, path: str, out: str | None) -> None:
+    try:
+        if out is None:
+            store.objects.put(path, html)
+        else:
+            replace_file(out, html)
+    except StoreError as error:
+        raise StoreError(f"{error}, or write the report to a file with --out") from error
+    except OSError as error:
+        raise ConfigError(f"cannot write {out}: {error}. Choose another file with --out") from error
 
 
 class Sources:

@@ -15,6 +15,7 @@ from ganinv.data import align_face, face_quad
 from ganinv.errors import ConfigError, DataError
 from ganinv.faces import FaceRefused, align, open_detector
 from ganinv.faces.base import Detector, Face
+from ganinv.faces.rows import face_id
 
 EYES_AND_MOUTH = ((203.2, 100.8), (246.8, 102.8), (205.0, 140.4), (243.6, 141.6))
 """Of the astronaut, found by eye."""
@@ -106,14 +107,19 @@ HEAD = "image_id,left_eye_x,left_eye_y,right_eye_x,right_eye_y,mouth_left_x,mout
 def test_landmarks_from_a_table(tmp_path: Path) -> None:
     numbers = ",".join(str(value) for point in EYES_AND_MOUTH for value in point)
     rows = [f"a,{numbers}", "outside,5000,5000,5040,5000,5005,5040,5035,5040", f"17,{numbers}"]
+    rows += ["one-inside,203,102,5246,100,205,5140,5243,5141", "beyond-numbers,203,102,1e300,1e300,205,140,1e300,1e300"]
+    rows += ["half,-20,102,23,100,-18,140,20,141"]
     rows += ["mirrored,246,102,203,100,243,141,205,140", "holes,203,,246,102,205,140,243,141"]
     given = open_detector("landmarks", table=str(table(tmp_path / "points.csv", "\n".join([HEAD, *rows]))))
     (found,) = align(astronaut(), given, image_id="a", supersample=1)
     expected = align_face(astronaut(), *EYES_AND_MOUTH, 256)
     np.testing.assert_array_equal(np.asarray(found.crop), np.asarray(expected))
     assert align(astronaut(), given, image_id="17")
+    assert 0.3 < align(astronaut(), given, image_id="half")[0].outside < 0.6
     for image_id, code, says in (
         ("outside", "bad_landmarks", r"lie outside the photo of 512x512 pixels: they may be of another size"),
+        ("one-inside", "bad_landmarks", r"lie outside the photo of 512x512 pixels"),
+        ("beyond-numbers", "bad_landmarks", r"lie outside the photo of 512x512 pixels"),
         ("mirrored", "bad_landmarks", r"these points mirror the face"),
         ("holes", "bad_landmarks", r"some are missing or no numbers"),
         ("nobody", "no_landmarks", r"no row whose image_id is 'nobody'"),
@@ -121,6 +127,13 @@ def test_landmarks_from_a_table(tmp_path: Path) -> None:
         with pytest.raises(FaceRefused, match=says) as refused:
             align(astronaut(), given, image_id=image_id)
         assert refused.value.code == code
+
+
+def test_faces_of_photos_that_are_named_as_faces_have_ids_of_their_own() -> None:
+    photos = ("anna", "anna~face1", "anna~face2", "anna~face2~face1", "new\nline~face3")
+    ids = [face_id(photo, face) for photo in photos for face in range(4)]
+    assert len(set(ids)) == len(ids)
+    assert ids[:5] == ["anna", "anna~face2", "anna~face3", "anna~face4", "anna~face1~face1"]
 
 
 def test_tables_that_are_none(tmp_path: Path) -> None:

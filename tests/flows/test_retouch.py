@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from ganinv.directions.direction import Direction
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, DataError
 from ganinv.generators.files import open_generator
 from ganinv.store import open_store
 
@@ -92,3 +92,25 @@ def test_a_landmark_table_beside_another_detector(photo: Path) -> None:
     refused = CliRunner().invoke(app, words)
     assert isinstance(refused.exception, ConfigError)
     assert "--landmarks takes the place of a detector: omit --detector centre" in str(refused.exception)
+
+
+def test_a_file_in_the_way_is_told_before_anything_is_computed(photo: Path) -> None:
+    words = retouch(photo, "--edit", "smile=2", "--engine", "inline")
+    words[words.index("--out") + 1] = str(photo / "out")
+    refused = CliRunner().invoke(app, words)
+    assert isinstance(refused.exception, ConfigError)
+    assert f"cannot write into {photo}/out: {photo} is a file. Choose another folder with --out" in str(
+        refused.exception
+    )
+    assert open_store(str(photo.parent / "store")).list("aligned") == []
+
+
+@pytest.mark.seconds
+def test_photos_without_a_face_say_why(photo: Path) -> None:
+    (photo.parent / "points.csv").write_text(f"{HEAD}\nsomebody,203,100,246,102,205,140,243,141\n")
+    refused = CliRunner().invoke(app, retouch(photo, "--edit", "smile=2", "--engine", "inline"))
+    assert isinstance(refused.exception, DataError)
+    assert str(refused.exception).startswith(
+        "no photo has a face that can be used, so the steps after align are left out"
+    )
+    assert "  1 no_landmarks, such as " in str(refused.exception)

@@ -145,7 +145,7 @@ def test_where_a_store_has_none_the_generators_own_is_found(store: Store) -> Non
     assert np.array_equal(store.directions.get("smile", version=0).vector, shipped.vector)
     assert store.directions.list() == []
     assert {row["name"] for row in store.directions.list(shipped=True)} >= {"smile", "age", "glasses", "gender", "yaw"}
-    with pytest.raises(ConfigError, match="unknown direction 'smile'"):
+    with pytest.raises(ConfigError, match=r"unknown direction 'smile' in this store \(the one of this name ships with"):
         store.directions.get("smile", "bbb")
     with pytest.raises(ConfigError, match="unknown direction 'smiel', did you mean 'smile'"):
         store.directions.get("smiel", own)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +91,32 @@ def test_a_damaged_claim(objects: Objects) -> None:
     objects.put(f"generators/g/{CLAIM}", b"{")
     with pytest.raises(StoreError, match="is not the record of an import: remove that folder"):
         keep(objects)
+
+
+def no_room(file: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_no_empty_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "store" / "latents").mkdir(parents=True)
+    objects = Objects(str(tmp_path / "store"))
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(StoreError, match=r"No space left on device: '.*/generators/g/import\.json'"):
+        keep(objects)
+    assert [path.name for path in tmp_path.rglob("*")] == ["store", "latents"]
+    monkeypatch.undo()
+    keep(objects)
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(StoreError, match="No space left on device"):
+        objects.put("generators/h/config.json", b"{}")
+    assert objects.names("generators") == ["g"]
+
+
+def test_what_is_there_is_not_created_again_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = Objects(str(tmp_path))
+    objects.put("latents/a/plan.json", b"{}")
+    monkeypatch.setattr(os, "fsync", no_room)
+    with pytest.raises(FileExistsError):
+        objects.create("latents/a/plan.json", b"{}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,8 +234,9 @@ def test_edits_whose_crop_or_photo_is_gone(world: Mapping[str, Any]) -> None:
     (photos / "anna.png").unlink()
     noise(220, 200, seed=30).save(photos / "bert.png")
     result, store = pasted(world)
-    found = {each["image_id"]: each["code"] for each in store.collection("pasted", "edits").errors().to_pylist()}
-    assert found == {"anna": "missing", "bert": "source_changed"}
+    failed = store.collection("pasted", "edits").errors().to_pylist()
+    assert {each["image_id"]: each["code"] for each in failed} == {"anna": "missing", "bert": "source_changed"}
+    assert all(each["message"].startswith(f"{photos}/{each['image_id']}.png: ") for each in failed)
     assert (result["rows"], result["failed"]) == (3, 2)
     # A collection that was aligned anew, of other photos: the edits of those that are not there have no crop.
     rows = (photos.parent / "points.csv").read_text().splitlines()
@@ -290,3 +292,44 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert result["rows"] == 60
     assert result["units_computed"] == 15 - len(kept)
     assert all((store / "aligned/faces" / name).read_bytes() == data for name, data in kept.items())
+
+
+def test_a_larger_limit_aligns_more_photos_in_the_same_run(photos: Path) -> None:
+    dataset = {"url": str(photos), "limit": 1}
+    assert align(photos, dataset=dataset)[0]["rows"] == 1
+    again, store = align(photos)
+    assert (again["rows"], again["failed"]) == (3, 4)
+    assert align(photos, dataset=dataset)[0]["units_computed"] == 0
+    assert len(aligned(store, "faces").read()) == 3
+
+
+def test_photos_that_were_moved_keep_their_rows(photos: Path) -> None:
+    result, store = align(photos)
+    before = aligned(store, "faces").read(["face_id", "image_png"])
+    elsewhere = {"dataset": {"url": str(photos.parent / "elsewhere")}, "store": store.url}
+    shutil.copytree(photos, photos.parent / "elsewhere")
+    with pytest.raises(RunConflict, match=r"dataset\.url is"):  # a copy is another data set
+        align(photos, **elsewhere)
+    shutil.rmtree(photos)
+    (photos.parent / "elsewhere" / "anna.png").rename(photos.parent / "away")
+    with pytest.raises(RunConflict, match=r"dataset\.url is"):  # not all of it is there
+        align(photos, **elsewhere)
+    (photos.parent / "away").rename(photos.parent / "elsewhere" / "anna.png")
+    for _ in range(2):
+        again, _ = align(photos, **elsewhere)
+        assert (again["rows"], again["failed"], again["units_computed"]) == (result["rows"], result["failed"], 0)
+    rows = aligned(store, "faces").read(["face_id", "image_png", "source_uri"])
+    assert rows.select(["face_id", "image_png"]).equals(before)
+    assert all("/elsewhere/" in uri for uri in rows["source_uri"].to_pylist())
+    noise(220, 200, seed=5).save(photos.parent / "elsewhere" / "anna.png")
+    assert align(photos, **elsewhere)[0]["changed"] == 1
+
+
+def test_other_photos_of_the_same_names_are_not_those_that_were_moved(photos: Path) -> None:
+    _, store = align(photos)
+    photos.rename(photos.parent / "away")
+    (photos.parent / "others").mkdir()
+    for path in (photos.parent / "away").iterdir():
+        noise(220, 200, seed=30).save(photos.parent / "others" / path.name)
+    with pytest.raises(RunConflict, match=r"dataset\.url is"):
+        align(photos, dataset={"url": str(photos.parent / "others")}, store=store.url)

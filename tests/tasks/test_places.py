@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ganinv.errors import ConfigError
+from ganinv.errors import ConfigError, StoreError
 from ganinv.store import Plan, open_store
 from tasks.engine import Engine, open_pools, run_units
 from tasks.jobs.dataset import DatasetRef
@@ -15,6 +15,7 @@ from tasks.pool import WorkerSpec
 from tasks.same_run import comparable
 from tasks.steps.report import ReportJob, run_report
 from tests.tasks.workers import StoringWorker
+from tests.tiny import tiny_generator
 
 
 @pytest.mark.parametrize("said", ["{0}", "{0}/", "file://{0}", "file://{0}/", "photos", "./photos/"])
@@ -68,3 +69,20 @@ def test_a_report_of_nothing_is_refused_and_makes_no_store(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"there is nothing to report on in .*nowhere: no inversions"):
         run_report(ReportJob(store=str(tmp_path / "nowhere")))
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_report_can_be_written_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a store that is only read."""
+    store = open_store(str(tmp_path / "store"))
+    store.latents["x"].start(Plan.of("invert", {}, {}, ["a"], 1))
+    monkeypatch.setattr("tasks.steps.report.write_report", lambda *given: b"<html>")
+    monkeypatch.setattr("tasks.steps.report.open_generator", lambda *given: tiny_generator())
+    job = ReportJob(store=store.url, latents=("x",), out=str(tmp_path / "pages" / "x.html"))
+    assert run_report(job) == {"report": job.out, "bytes": 6}
+    assert (tmp_path / "pages" / "x.html").read_bytes() == b"<html>"
+    assert store.objects.names("reports") == []
+    with pytest.raises(ConfigError, match=r"cannot write .*pages: .* Choose another file with --out"):
+        run_report(job.model_copy(update={"out": str(tmp_path / "pages")}))
+    (tmp_path / "store" / "reports").touch()
+    with pytest.raises(StoreError, match=r"cannot write .*, or write the report to a file with --out"):
+        run_report(job.model_copy(update={"out": None}))
