@@ -74,7 +74,9 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def done(faces: Path, local_prefect: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[ChainJob, dict[str, Any]]:
+def done(
+    faces: Path, local_prefect: None, faces_are_looked_at: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ChainJob, dict[str, Any]]:
     store = str(tmp_path_factory.mktemp("chain") / "store")
     job = validate(ChainJob, {**SMALL, "store": store, "dataset": {"url": str(faces), "limit": 4}}, "test")
     return job, run_chain(job)
