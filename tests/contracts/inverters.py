@@ -30,7 +30,7 @@ from ganinv.methods.base import Inverter
 from ganinv.methods.files import open_inverter, save_inverter
 from ganinv.methods.learning import begin_at_mean
 from ganinv.methods.psp import Psp, PspConfig
-from ganinv.methods.registry import INVERTERS, AnyRecipe
+from ganinv.methods.registry import INVERTERS, RECIPES, AnyRecipe
 from ganinv.methods.sfe import Sfe, SfeConfig
 from ganinv.store import Store, open_store
 from ganinv.training.batches import MixedBatches
@@ -242,6 +242,8 @@ def recipe_of(kind: str, **other: Any) -> Recipe:
         "optimizer": {"kind": "muon", "lr": 0.02, "adam_lr": 0.002},
         "validation": {"every": 20, "images": 4},
         "checkpoint_every": 10,
+        # Two passes show what several do.
+        **({"passes": 2} if "passes" in RECIPES[kind].model_fields else {}),
         **other,
     }
     return validate(AnyRecipe, given, kind)  # type: ignore[type-abstract,arg-type]

@@ -127,7 +127,8 @@ def encoder(g: Generator, seed: int) -> Psp:
 def hyperstyle(g: Generator) -> HyperStyle:
     torch.manual_seed(1)
     layers = {n: tuple(g.synthesis.get_parameter(f"{n}.weight").shape) for n in ("convs.3",)}
-    cfg = HyperStyleConfig.model_validate({"layers": layers, "num_ws": g.num_ws, "w_dim": g.w_dim, "steps": 2})
+    small = {"trunk": "small", "resolution": 64, "base_channels": 8, "pyramid_channels": 8}
+    cfg = HyperStyleConfig.model_validate({**small, "layers": layers, "num_ws": g.num_ws, "w_dim": g.w_dim, "steps": 2})
     made = HyperStyle(cfg, g, {"w_encoder": encoder(g, 2)})
     made.latent_avg.copy_(g.w_mean)
     return made.eval().requires_grad_(False)

@@ -152,7 +152,7 @@ def test_a_photo_without_a_face_says_so(studio: Studio) -> None:
 def test_two_who_bring_photos_at_once_do_not_mix(studio: Studio) -> None:
     def visit(flip: bool) -> tuple[Desk, Image.Image | None]:
         desk = Desk()
-        for _ in range(3):
+        for _ in range(2):
             desk = studio.bring(desk, portrait(flip), "photo.jpg", "whole")
             edited = studio.stage(desk, {"mood": -1.0 if flip else 1.0})[2].picture
         return desk, edited
