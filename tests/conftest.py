@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 # Compiled modules are kept, whatever the environment says: else every process of the tests, and every one that a test starts,
 # compiles all modules of ours anew, and pytest writes its assertions into all tests once more.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 # Several processes on a small machine would otherwise start cores x cores threads.
 os.environ["OMP_NUM_THREADS"] = threads()
 # A thread that waits for another sleeps. On a machine with more work than cores, spinning costs ten times the work itself.
@@ -40,6 +39,7 @@ os.environ.pop("RAY_ADDRESS", None)  # tests start a Ray of their own, or join t
 from flows.runtime import prepare_environment as prepare_prefect
 from tasks.pool.ray_local import prepare_environment as prepare_ray
 
+sys.dont_write_bytecode = False  # the same of this process, which has read its environment
 prepare_ray(local=True)
 prepare_prefect()
 

@@ -287,13 +287,13 @@ def training_lowers_the_error_and_beats_the_mean_latent(kind: str, world: World)
 
 def training_goes_on_to_the_bit(kind: str, world: World) -> None:
     whole, cut = trainer_of(kind, world), trainer_of(kind, world)
-    curve = [whole.step() for _ in range(4)]
-    assert [cut.step() for _ in range(2)] == curve[:2]
+    curve = [whole.step() for _ in range(3)]
+    assert cut.step() == curve[0]
     file = io.BytesIO()
     torch.save(cut.state(), file)
     again = trainer_of(kind, world)
     again.load(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
-    assert [again.step() for _ in range(2)] == curve[2:]
+    assert [again.step() for _ in range(2)] == curve[1:]
     for name, tensor in whole.learner.network.state_dict().items():
         assert torch.equal(tensor, again.learner.network.state_dict()[name]), name
 
