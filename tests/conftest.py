@@ -6,9 +6,10 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ from tests.threads import threads
 if TYPE_CHECKING:
     import torch
 
+# Compiled modules are kept, whatever the environment says: else every process of the tests, and every one that a test starts,
+# compiles all modules of ours anew, and pytest writes its assertions into all tests once more.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Several processes on a small machine would otherwise start cores x cores threads.
 os.environ["OMP_NUM_THREADS"] = threads()
 # A thread that waits for another sleeps. On a machine with more work than cores, spinning costs ten times the work itself.
@@ -35,6 +39,7 @@ os.environ.pop("RAY_ADDRESS", None)  # tests start a Ray of their own, or join t
 from flows.runtime import prepare_environment as prepare_prefect
 from tasks.pool.ray_local import prepare_environment as prepare_ray
 
+sys.dont_write_bytecode = False  # the same of this process, which has read its environment
 prepare_ray(local=True)
 prepare_prefect()
 
@@ -67,6 +72,29 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         pytest.exit(f"--device {named} is not here: {error}", returncode=4)
     return named
+
+
+@pytest.fixture(scope="session", autouse=True)
+def faces_are_not_looked_at() -> Iterator[Callable[..., None]]:
+    """Runs look in the background at where the faces of their photos lie, for a word of advice (``tasks.framing``): most of a
+    second of a processor for each of some hundred inversions here, few of them of photos of faces. Tests of it, and some of whole
+    runs, take ``faces_are_looked_at``."""
+    from tasks.framing import FaceLook
+
+    begin = FaceLook.begin
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FaceLook, "begin", lambda *_: None)
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def faces_are_looked_at(faces_are_not_looked_at: Callable[..., None]) -> Iterator[None]:
+    """As users have it: runs of this module say so if their photos' faces lie elsewhere than the generator's."""
+    from tasks.framing import FaceLook
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FaceLook, "begin", faces_are_not_looked_at)
+        yield
 
 
 @pytest.fixture(scope="session")

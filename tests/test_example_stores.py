@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from ganinv.directions.measuring.calibration import CalibrationConfig
 from ganinv.generators.files import open_generator
 from ganinv.store import open_store, tensor_numpy
 from tasks.engine import Engine, open_pools
@@ -38,7 +39,7 @@ def make(folder: Path, pictures: Path) -> None:
         for method in ("e4e", "sfe"):
             run_invert(InvertJob(store=store, dataset=DatasetRef(url=str(pictures), limit=12), method=method), pools)
         run_sample(SampleJob(store=store, count=300), pools)
-        run_fit(FitJob(store=store, attributes=("smile",)), pools)
+        run_fit(FitJob(store=store, attributes=("smile",), calibration=CalibrationConfig(samples=4)), pools)
         smiles = EditSpec(name="smile", directions={"smile": 1.0}, strengths=(-2.0, 0.0, 2.0))
         run_edit(EditJob(store=store, latents="e4e", name="smiles", edits=(smiles,)), pools)
 

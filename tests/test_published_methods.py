@@ -34,6 +34,15 @@ def target(g: Generator) -> Target:
     return Target(g.render(Code(w=random_w(g, 1, seed=3))))
 
 
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where torch looks for the weights, written once."""
+    folder = tmp_path_factory.mktemp("hub")
+    for file, weights in WEIGHTS.items():
+        write_hub(folder, weights(), file)
+    return folder
+
+
 def short(name: str, g: Generator, target: Target, steps: int = 2) -> Inversion:
     """The method with ``steps`` steps in each stage that makes any."""
     changes: dict[int, dict[str, Any]] = {}
@@ -78,7 +87,7 @@ def shipped(name: str, g: Generator) -> bool:
 @pytest.mark.seconds
 @pytest.mark.parametrize("name", config_names("methods"))
 def test_every_method_runs_and_says_what_is_missing(
-    name: str, g: Generator, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, g: Generator, target: Target, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     if untrained := [each for each in method_config(name).inverters if not shipped(each, g)]:
@@ -92,8 +101,7 @@ def test_every_method_runs_and_says_what_is_missing(
             ConfigError, match=f"({'|'.join(needs)}) needs the torchvision weights ({'|'.join(WEIGHTS)})"
         ):
             short(name, g, target)
-    for file, weights in WEIGHTS.items():
-        write_hub(tmp_path, weights(), file)
+        monkeypatch.setenv("TORCH_HOME", str(hub))
     result = short(name, g, target)
     assert result.error == [None]
     stages = method_config(name).stages

@@ -47,7 +47,7 @@ def target(s3_options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.seconds
 @pytest.mark.parametrize(
     "shares",
-    [{"slow_down": 0.3}, {"cut": 0.3}, {"lost": 0.2}, {"slow_down": 0.2, "cut": 0.15, "lost": 0.1}],
+    [{"lost": 0.2}, {"slow_down": 0.2, "cut": 0.15, "lost": 0.1}],
     ids=lambda shares: "-".join(shares),
 )
 def test_no_row_is_lost_and_no_image_blamed(s3_options: dict[str, str], target: str, shares: dict[str, float]) -> None:

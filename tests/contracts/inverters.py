@@ -30,7 +30,7 @@ from ganinv.methods.base import Inverter
 from ganinv.methods.files import open_inverter, save_inverter
 from ganinv.methods.learning import begin_at_mean
 from ganinv.methods.psp import Psp, PspConfig
-from ganinv.methods.registry import INVERTERS, AnyRecipe
+from ganinv.methods.registry import INVERTERS, RECIPES, AnyRecipe
 from ganinv.methods.sfe import Sfe, SfeConfig
 from ganinv.store import Store, open_store
 from ganinv.training.batches import MixedBatches
@@ -242,6 +242,8 @@ def recipe_of(kind: str, **other: Any) -> Recipe:
         "optimizer": {"kind": "muon", "lr": 0.02, "adam_lr": 0.002},
         "validation": {"every": 20, "images": 4},
         "checkpoint_every": 10,
+        # Two passes show what several do.
+        **({"passes": 2} if "passes" in RECIPES[kind].model_fields else {}),
         **other,
     }
     return validate(AnyRecipe, given, kind)  # type: ignore[type-abstract,arg-type]
@@ -285,13 +287,13 @@ def training_lowers_the_error_and_beats_the_mean_latent(kind: str, world: World)
 
 def training_goes_on_to_the_bit(kind: str, world: World) -> None:
     whole, cut = trainer_of(kind, world), trainer_of(kind, world)
-    curve = [whole.step() for _ in range(4)]
-    assert [cut.step() for _ in range(2)] == curve[:2]
+    curve = [whole.step() for _ in range(3)]
+    assert cut.step() == curve[0]
     file = io.BytesIO()
     torch.save(cut.state(), file)
     again = trainer_of(kind, world)
     again.load(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
-    assert [again.step() for _ in range(2)] == curve[2:]
+    assert [again.step() for _ in range(2)] == curve[1:]
     for name, tensor in whole.learner.network.state_dict().items():
         assert torch.equal(tensor, again.learner.network.state_dict()[name]), name
 

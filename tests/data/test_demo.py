@@ -72,8 +72,8 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.seconds
-def test_portraits_are_upright(tmp_path: Path) -> None:
+def test_portraits_are_upright(demo_pictures: Path) -> None:
     """In the astronaut's portrait both eyes, at FFHQ's places, are darker than the cheeks below."""
-    image = open_dataset(str(demo_dataset(tmp_path))).load(["portrait-astronaut"], 128).images[0].mean(0).numpy()
+    image = open_dataset(str(demo_pictures)).load(["portrait-astronaut"], 128).images[0].mean(0).numpy()
     eyes, cheeks = image[56:64, [46, 47, 48, 79, 80, 81]], image[68:76, [46, 47, 48, 79, 80, 81]]
     assert np.mean(eyes) < np.mean(cheeks) - 0.1

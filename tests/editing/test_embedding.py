@@ -30,7 +30,7 @@ def g() -> Generator:
 
 @pytest.fixture(scope="module")
 def embedder(g: Generator) -> Embedder:
-    return Embedder(g, EmbeddingConfig(steps=25, noise_steps=25), lanes=4)
+    return Embedder(g, EmbeddingConfig(steps=12, noise_steps=12), lanes=4)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_scribbles_move_the_drawn_region_and_few_rows(embedder: Embedder, g: Gen
     start = embedder.latent([ImagePart(x)])
     where = box(R, 0.4, 0.25, 0.5, 0.75)
     drawn = torch.where(where > 0, -0.9, x)
-    code = scribble(embedder, x, drawn, start, rows=(2, 6), steps=25)
+    code = scribble(embedder, x, drawn, start, rows=(2, 6), steps=12)
     assert torch.equal(code.w[:, :2], start.w[:, :2])
     assert torch.equal(code.w[:, 6:], start.w[:, 6:])
     assert (error(g.render(code), drawn, where) < error(g.render(start), drawn, where)).all()
@@ -214,7 +214,7 @@ def test_a_generator_without_noise_gets_a_strength(x: Tensor) -> None:
     g = tiny_generator(R)
     for conv in g.synthesis.convs:
         conv.noise_strength.data.zero_()
-    embedder = Embedder(g, EmbeddingConfig(steps=10, noise_steps=40), lanes=4)
+    embedder = Embedder(g, EmbeddingConfig(steps=10, noise_steps=25), lanes=4)
     hole = box(R, 0.5, 0.25, 0.8, 0.75)
     code = inpaint(embedder, x, hole)
     plain = g.render(replace(code, noise=None, weights=None))

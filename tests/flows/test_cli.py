@@ -159,6 +159,7 @@ def test_sample_fit_list_show(
         "--tails=0.25",
         "--components=1",
         "--attributes=smile",
+        "--calibration=samples=8",
         "--engine=inline",
         "--json",
     )

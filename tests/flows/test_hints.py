@@ -58,11 +58,14 @@ def messages() -> Iterator[tuple[str, str]]:
         source = path.read_text()
         if "argparse" in source or path.name == "figure.py":  # options of its own; CSS
             continue
+        if "ganinv " not in source and "--" not in source:  # what is looked for
+            continue
         tree = ast.parse(source)
-        skipped = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        inside = {id(v) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for v in node.values}
-        for node in ast.walk(tree):
-            if id(node) in skipped | inside:
+        nodes = list(ast.walk(tree))
+        skipped = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        skipped |= {id(v) for node in nodes if isinstance(node, ast.JoinedStr) for v in node.values}
+        for node in nodes:
+            if id(node) in skipped:
                 continue
             if isinstance(node, ast.JoinedStr):
                 text = "".join(str(v.value) if isinstance(v, ast.Constant) else GAP for v in node.values)

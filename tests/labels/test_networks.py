@@ -219,7 +219,7 @@ def test_onnx_without_the_runtime_says_what_to_install(tmp_path: Path, monkeypat
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize("nesting", ["plain", "state_dict", "module"])
+@pytest.mark.parametrize("nesting", ["plain", "module"])
 def test_family_c_resnet_with_two_logits_per_attribute(tmp_path: Path, images: Tensor, nesting: str) -> None:
     """docs/methods/attribute-labelling.md, check 4: a random resnet50 with 80 outputs, CelebA's 40 names, softmax of pairs."""
     images = images[:2]

@@ -33,7 +33,7 @@ INLINE = Engine(kind="inline", quiet=True)
 
 SMALL: dict[str, Any] = {
     "engine": {"kind": "inline", "quiet": True},
-    "sample": {"count": 240, "unit_size": 100},
+    "sample": {"count": 150, "unit_size": 60},
     "fit": {
         "methods": [
             {"method": "interfacegan", "tails": 0.2, "layers": {"glasses": [0, 4]}},
@@ -74,7 +74,9 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def done(faces: Path, local_prefect: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[ChainJob, dict[str, Any]]:
+def done(
+    faces: Path, local_prefect: None, faces_are_looked_at: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ChainJob, dict[str, Any]]:
     store = str(tmp_path_factory.mktemp("chain") / "store")
     job = validate(ChainJob, {**SMALL, "store": store, "dataset": {"url": str(faces), "limit": 4}}, "test")
     return job, run_chain(job)
@@ -83,7 +85,7 @@ def done(faces: Path, local_prefect: None, tmp_path_factory: pytest.TempPathFact
 def test_every_step_filled_its_table(done: tuple[ChainJob, dict[str, Any]]) -> None:
     job, result = done
     store = open_store(job.store)
-    assert store.samples["samples"].read().num_rows == 240
+    assert store.samples["samples"].read().num_rows == 150
     assert {d["name"] for d in store.directions.list()} == {"smile", "glasses", "pca-00", "pca-01"}
     assert store.directions.get("glasses").layers == (0, 4)
     assert store.directions.get("smile").layers is None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-SECONDS = 12
+SECONDS = 6
 
 
 @pytest.mark.seconds

@@ -76,8 +76,17 @@ def test_no_tensor_waits_for_the_collector(context: Context, stage: Optimize | T
     assert not left_in_cycles(lambda: short(target, pivot, context))
 
 
+# With two threads, those whose arithmetic differs: the operations themselves are looked at with both (test_company.py).
+WITH_TWO_THREADS = [STAGES[0], STAGES[-1], TUNINGS[0], TUNINGS[2]]
+
+
 @pytest.mark.seconds
-@pytest.mark.parametrize("stage", [*STAGES, *TUNINGS], ids=lambda s: f"{s.kind}-{getattr(s, 'space', None) or s.form}")
+@pytest.mark.parametrize(
+    ("each_number_of_threads", "stage"),
+    [*((1, stage) for stage in (*STAGES, *TUNINGS)), *((2, stage) for stage in WITH_TWO_THREADS)],
+    ids=lambda v: f"{v}-threads" if isinstance(v, int) else f"{v.kind}-{getattr(v, 'space', None) or v.form}",
+    indirect=["each_number_of_threads"],
+)
 @pytest.mark.usefixtures("each_number_of_threads")
 def test_company_leaves_no_trace(context: Context, stage: Optimize | Tune) -> None:
     """More images than lanes, in another order, and fewer of them: the same bits."""
@@ -125,9 +134,9 @@ def test_stops_by_distance_and_by_plateau_do_not_wait_for_the_look(
 ) -> None:
     target = targets(context, 6)
     start = Code(w=random_w(context.generator, 6, seed=5))
-    free = Tune(steps=60, lr=0.01)(target, start, context)
-    threshold = sorted(curve[20] for curve in free.loss)[2]
-    stage = Tune(steps=60, lr=0.01, stop=Stop(below=threshold, patience=5, tolerance=0.05))
+    free = Tune(steps=11, lr=0.01)(target, start, context)
+    threshold = sorted(curve[10] for curve in free.loss)[2]
+    stage = Tune(steps=30, lr=0.01, stop=Stop(below=threshold, patience=3, tolerance=0.1))
     seldom = _looking_every(monkeypatch, 7, lambda: stage(target, start, context))
     always = stage(target, start, context)
     same(always, seldom)
@@ -188,11 +197,11 @@ def test_lanes_are_refilled(context: Context, monkeypatch: pytest.MonkeyPatch) -
 
     with monkeypatch.context() as m:
         m.setattr(g, "synthesize", counted)
-        result = Tune(steps=30, lr=1e-3, stop=Stop(below=1e-6))(
+        result = Tune(steps=14, lr=1e-3, stop=Stop(below=1e-6))(
             Target(images, list("abcdefgh")), Code(w=start), context
         )
     assert result.stop_reason == ["threshold", "cap"] * 4
-    assert passes[0] <= 35
+    assert passes[0] <= 19
 
 
 @pytest.mark.seconds
@@ -286,7 +295,7 @@ def test_lbfgs_finds_minima_row_by_row() -> None:
 def test_lbfgs_beats_adam_at_equal_evaluations(context: Context) -> None:
     target = targets(context, 4)
     loss = ReconstructionLoss(distance_weight=0.0)
-    plain = {"space": "w+", "steps": 60, "latent_noise": 0.0, "loss": loss}
+    plain = {"space": "w+", "steps": 30, "latent_noise": 0.0, "loss": loss}
     adam = Optimize(lr=0.05, **plain)(target, None, context)
     lbfgs = Optimize(lr=1.0, optimizer="lbfgs", **plain)(target, None, context)
     assert sum(min(c) for c in lbfgs.loss) < sum(c[-1] for c in adam.loss)

@@ -67,11 +67,11 @@ def test_the_first_loss_is_the_formula(context: Context) -> None:
 def test_gradients_are_for_w_only_and_the_loss_falls(context: Context) -> None:
     g = context.generator
     weights = {name: value.clone() for name, value in g.state_dict().items()}
-    result = Optimize(space="w+", steps=150, lr=0.02, **CONSTANT)(hard_target(g), None, context)
+    result = Optimize(space="w+", steps=60, lr=0.04, **CONSTANT)(hard_target(g), None, context)
     assert all(torch.equal(value, weights[name]) for name, value in g.state_dict().items())
     assert result.code.noise is None
     assert result.code.weights is None
-    smooth = torch.tensor(result.loss).unfold(1, 50, 1).mean(2)
+    smooth = torch.tensor(result.loss).unfold(1, 20, 1).mean(2)
     assert (smooth[:, 1:] <= smooth[:, :-1] * (1 + 1e-3)).all()
     assert (smooth[:, -1] < 0.5 * smooth[:, 0]).all()
 
@@ -82,10 +82,9 @@ def test_more_freedom_fits_better(context: Context) -> None:
     target = hard_target(context.generator)
     final = {}
     for space, lr in (("z", 0.05), ("w", 0.05), ("w+", 0.05)):
-        stage = Optimize(space=space, steps=60, lr=lr, latent_noise=0.0)
-        final[space] = [curve[-1] for curve in stage(target, None, context).loss]
-        start = [curve[0] for curve in stage.model_copy(update={"steps": 1})(target, None, context).loss]
-        assert all(a < b for a, b in zip(final[space], start, strict=True))
+        curves = Optimize(space=space, steps=40, lr=lr, latent_noise=0.0)(target, None, context).loss
+        final[space] = [curve[-1] for curve in curves]
+        assert all(curve[-1] < curve[0] for curve in curves)  # the first loss is that of the mean
     assert all(a < b for a, b in zip(final["w+"], final["w"], strict=True))
     assert all(a < b for a, b in zip(final["w+"], final["z"], strict=True))
 
@@ -110,8 +109,8 @@ def test_a_random_start_is_uniform_and_of_each_image_its_own(context: Context) -
 def test_two_stages_go_on_where_the_first_ended(context: Context) -> None:
     """The hierarchical variant: W, then its copies part, with a fresh optimiser."""
     g, target = context.generator, hard_target(context.generator)
-    first = Optimize(space="w", steps=40, lr=0.05, latent_noise=0.0)(target, None, context)
-    second = Optimize(space="w+", start="code", steps=40, lr=0.05, latent_noise=0.0)(target, first.code, context)
+    first = Optimize(space="w", steps=12, lr=0.05, latent_noise=0.0)(target, None, context)
+    second = Optimize(space="w+", start="code", steps=12, lr=0.05, latent_noise=0.0)(target, first.code, context)
     rendered = g.render(first.code)
     distance = context.distance("embedded")
     far = between(distance.features(rendered), distance.features(target.images))
@@ -127,10 +126,10 @@ def test_noise_after_the_latent(context: Context, silent: Context, strength: flo
     given = silent if strength else context
     g = given.generator
     target = hard_target(g)
-    first = Optimize(space="w+", steps=40, lr=0.05, latent_noise=0.0)(target, None, given)
+    first = Optimize(space="w+", steps=12, lr=0.05, latent_noise=0.0)(target, None, given)
     assert first.code.noise is None
     settings = FREE.model_copy(update={"strength": strength})
-    stage = Optimize(space=None, start="code", steps=150, lr=0.1, noise_maps=settings, loss=PIXELS, **CONSTANT)
+    stage = Optimize(space=None, start="code", steps=60, lr=0.1, noise_maps=settings, loss=PIXELS, **CONSTANT)
     second = stage(target, first.code, given)
     assert torch.equal(second.code.w, first.code.w)
 
@@ -141,7 +140,7 @@ def test_noise_after_the_latent(context: Context, silent: Context, strength: flo
 
     assert [curve[0] for curve in second.loss] == pytest.approx((4 / 10 ** (before / 10)).tolist(), rel=1e-4)
     assert torch.equal(g.render(original_noise(second.code, g)), g.render(first.code))
-    dropped = stage.model_copy(update={"noise_maps": settings.model_copy(update={"keep": False})})
+    dropped = stage.model_copy(update={"steps": 3, "noise_maps": settings.model_copy(update={"keep": False})})
     code = dropped(target, first.code, given).code
     assert code.plain
     assert torch.equal(g.render(code), g.render(first.code))
@@ -171,11 +170,11 @@ def test_lent_strength_needs_maps_that_start_from_zero() -> None:
 def test_a_method_reports_both_pairs_of_numbers(silent: Context) -> None:
     g, target = silent.generator, hard_target(silent.generator)
     stages = (
-        Optimize(space="w+", steps=20, lr=0.05, latent_noise=0.0),
+        Optimize(space="w+", steps=10, lr=0.05, latent_noise=0.0),
         Optimize(
             space=None,
             start="code",
-            steps=30,
+            steps=15,
             lr=0.1,
             noise_maps=FREE.model_copy(update={"strength": 0.1}),
             loss=PIXELS,

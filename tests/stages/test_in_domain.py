@@ -23,7 +23,7 @@ def context() -> Context:
     torch.manual_seed(0)
     encoder = InDomainEncoder(InDomainConfig(resolution=32, w_dim=16, base_channels=8, max_channels=16))
     encoder.train()
-    for seed in range(20):
+    for seed in range(5):
         encoder(g.render(Code(w=random_w(g, 16, seed=seed))))
     encoder.eval().requires_grad_(False)
     return Context(g, lambda name: encoder, lanes=4)
@@ -34,7 +34,7 @@ def target(context: Context) -> Target:
     return Target(context.generator.render(Code(w=random_w(context.generator, 4, seed=31))))
 
 
-def refine(weight: float, steps: int = 40, of: str = "rendering") -> Optimize:
+def refine(weight: float, steps: int = 15, of: str = "rendering") -> Optimize:
     loss = ReconstructionLoss(domain=DomainLoss(weight=weight, of=of))
     return Optimize(space="w+", start="code", steps=steps, lr=0.01, loss=loss, **CONSTANT)
 
@@ -102,7 +102,7 @@ def test_the_loss_falls_on_every_image(context: Context, target: Target) -> None
 def test_more_weight_more_agreement(context: Context, target: Target) -> None:
     """||w - E(G(w))|| does not grow over lambda_dom 0, 2, 10. (``test_on_faces``: and the squared error does not fall.)"""
     start = context.inverter("e4e")(target.images)
-    opinions = [float(opinion(context, refine(w)(target, start, context).code).mean()) for w in (0.0, 2.0, 10.0)]
+    opinions = [float(opinion(context, refine(w, 40)(target, start, context).code).mean()) for w in (0.0, 2.0, 10.0)]
     assert opinions == sorted(opinions, reverse=True)
     assert opinions[2] < 0.9 * opinions[0]
 
@@ -112,7 +112,7 @@ def test_a_batch_equals_single_runs(context: Context, target: Target) -> None:
     start = context.inverter("e4e")(target.images)
     stage = refine(2.0, steps=5)
     together = stage(target, start, context)
-    for i in range(4):
+    for i in (0, 3):
         alone = stage(target[i : i + 1], start[i], context)
         assert torch.equal(together.code.w[i], alone.code.w[0])
         assert together.loss[i] == alone.loss[0]

@@ -47,10 +47,10 @@ def test_latent_noise_schedule() -> None:
 @pytest.mark.seconds
 @pytest.mark.parametrize("space", ["w", "w+"])
 def test_results_do_not_depend_on_the_batch(context: Context, space: str) -> None:
-    stage = Optimize(space=space, steps=20, lr=0.01, noise_maps=NoiseSettings())
+    stage = Optimize(space=space, steps=10, lr=0.01, noise_maps=NoiseSettings())
     target = target_of(context, 4)
     together = stage(target, None, context)
-    for i in range(4):
+    for i in (0, 3):
         alone = stage(target[i : i + 1], None, context)
         assert (together.code.w[i] - alone.code.w[0]).abs().max() < 1e-3
         assert (together.code.noise[2][i] - alone.code.noise[2][0]).abs().max() < 1e-2
@@ -73,7 +73,7 @@ def test_w_plus_reconstructs_better_than_w_better_than_the_mean(context: Context
     loss = ReconstructionLoss(distance_weight=0.0)
     errors = []
     for space in ("w", "w+"):
-        stage = Optimize(space=space, steps=150, lr=0.05, latent_noise=0.0, loss=loss)
+        stage = Optimize(space=space, steps=40, lr=0.05, latent_noise=0.0, loss=loss)
         rendered = g.render(stage(target, None, context).code)
         errors.append((rendered - target.images).square().mean(dim=(1, 2, 3)))
     mean = g.render(Code(w=g.w_mean.expand(4, g.num_ws, -1)))

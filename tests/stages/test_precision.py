@@ -44,7 +44,7 @@ def test_features_are_bfloat16_and_the_image_is_float32() -> None:
 def test_methods_in_bfloat16_come_as_close() -> None:
     g = tiny_generator()
     target = Target(g.render(Code(w=random_w(g, 4))))
-    stages = {0: {"steps": 20}, 1: {"steps": 20}}
+    stages = {0: {"steps": 10}, 1: {"steps": 10}}
     full = load_method("pti-w", g, stages=dict(stages), precision="float32").invert(target)
     method = load_method("pti-w", g, stages=dict(stages), precision="bfloat16")
     half = method.invert(target)
@@ -127,11 +127,11 @@ def test_a_method_says_what_auto_became(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.seconds
-def test_a_run_goes_on_as_it_was_begun(tmp_path: Path, demo_pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_goes_on_as_it_was_begun(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on a processor that would choose otherwise."""
     job = InvertJob(
         store=str(tmp_path),
-        dataset=DatasetRef(url=str(demo_pictures), limit=2),
+        dataset=DatasetRef(url=str(faces), limit=2),
         method="e4e",
         overrides={"precision": "auto"},
     )

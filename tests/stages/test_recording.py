@@ -27,14 +27,14 @@ from tests.tiny import random_w, tensors, tiny_generator
 
 STAGES: list[Optimize | Tune] = [
     Optimize(space="w", steps=DRAWS + 4, loss=ReconstructionLoss(distance_weight=0.0)),
-    Optimize(space="w", steps=6, noise_maps=NoiseSettings(), features=(FeatureSettings(site="act[1]", lr=0.05),)),
+    Optimize(space="w", steps=4, noise_maps=NoiseSettings(), features=(FeatureSettings(site="act[1]", lr=0.05),)),
     Optimize(space="s", steps=6),
     Optimize(space="z+", steps=6),
-    Optimize(space="w+", steps=12, latent_noise=0.0, optimizer="lbfgs", lr=1.0),
+    Optimize(space="w+", steps=8, latent_noise=0.0, optimizer="lbfgs", lr=1.0),
     Tune(steps=6, lr=0.01, stop=Stop(patience=2, tolerance=0.05)),
-    Tune(steps=6, lr=0.01, form="low-rank", rank=4, optimizer="muon", lr_rampdown=0.5),
-    Tune(steps=6, lr=0.01, form="styles"),
-    Tune(steps=6, lr=0.01, locality=Locality(alpha=3.0)),
+    Tune(steps=4, lr=0.01, form="low-rank", rank=4, optimizer="muon", lr_rampdown=0.5),
+    Tune(steps=4, lr=0.01, form="styles"),
+    Tune(steps=4, lr=0.01, locality=Locality(alpha=3.0)),
 ]
 
 

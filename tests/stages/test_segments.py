@@ -75,7 +75,7 @@ def test_a_batch_is_single_runs_to_the_bit(context: Context, space: str) -> None
 def test_a_joint_batch_is_single_runs_to_the_bit(context: Context) -> None:
     target = targets(context, 5)
     start = Segment(masks=MaskSource(grid=(2, 2)), dilation=3, optimize=quick(steps=2))(target, None, context)
-    stage = JointSegments(steps=5)
+    stage = JointSegments(steps=3)
     full = stage(target, start.code, context)
     for order in ([3, 0], [2]):
         same(full, stage(some(target, order), start.code[order], replace(context, lanes=8)), order)
@@ -192,7 +192,7 @@ def test_a_broken_image_ends_alone(context: Context) -> None:
 @pytest.mark.seconds
 def test_it_goes_on_from_a_code(context: Context) -> None:
     target = targets(context, 2)
-    first = Segment(masks=GRID, dilation=3, optimize=quick(steps=30))(target, None, context)
+    first = Segment(masks=GRID, dilation=3, optimize=quick(steps=10))(target, None, context)
     again = Segment(masks=GRID, dilation=3, optimize=quick(start="code", lr_rampup=0.0, lr=1e-6, steps=1))
     result = again(target, first.code, context)
     for a, b in zip(result.loss, first.loss, strict=True):
@@ -231,13 +231,13 @@ def test_joint_descent_lowers_the_loss_and_learns_masks(context: Context) -> Non
     half[:, 0, :, :, :16] = half[:, 1, :, :, 16:] = 1
     start = replace(truth, segments=replace(truth.segments, masks=half))
     loss = ReconstructionLoss(distance_weight=0.0)
-    result = JointSegments(space=None, steps=60, mask_lr=0.3, loss=loss)(target, start, context)
+    result = JointSegments(space=None, steps=30, mask_lr=0.6, loss=loss)(target, start, context)
     learned = result.code.segments
     assert result.loss[0][-1] < 0.2 * result.loss[0][0]
     assert learned.masks[0, 0, 0, :, 17:22].mean() > 0.8  # was 0
     torch.testing.assert_close(learned.masks.sum(1), torch.ones(1, 1, 32, 32))
     torch.testing.assert_close(learned.w, truth.segments.w, atol=1e-5, rtol=0)
-    moved = JointSegments(mask_lr=None, steps=20, loss=loss)(target, start, context).code.segments
+    moved = JointSegments(mask_lr=None, steps=10, loss=loss)(target, start, context).code.segments
     assert torch.equal(moved.masks, half)
     assert (moved.w - truth.segments.w).abs().max() > 0.01
 

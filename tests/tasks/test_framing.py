@@ -19,7 +19,10 @@ from tasks.framing import FaceLook
 from tests.tiny import tiny_generator
 
 HERE = all(find_spec(package) is not None for package in ("dlib", "face_recognition_models"))
-pytestmark = pytest.mark.skipif(not HERE, reason="no detector: pip install 'ganinv[faces]'")
+pytestmark = [
+    pytest.mark.skipif(not HERE, reason="no detector: pip install 'ganinv[faces]'"),
+    pytest.mark.usefixtures("faces_are_looked_at"),
+]
 
 
 def photos(shared: Path, kind: str, count: int = 4) -> list[Path]:

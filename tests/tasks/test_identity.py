@@ -253,7 +253,7 @@ def go_through_local_files(data: st.DataObject) -> None:
 
 @pytest.mark.seconds
 @pytest.mark.usefixtures("hashing")
-@settings(max_examples=40, **_QUIET)
+@settings(max_examples=20, **_QUIET)
 @given(data=st.data())
 def test_random_operations_on_local_files(data: st.DataObject) -> None:
     go_through_local_files(data)

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ganinv.data.demo import demo_dataset
-
 HEAVY = ("pandas", "sympy", "scipy", "sklearn", "matplotlib", "torchvision", "torch._dynamo", "ray", "prefect")
 
 
@@ -29,15 +27,14 @@ def test_arrow_works_without_pandas_and_with_it_when_it_is_wanted() -> None:
 
 
 @pytest.mark.seconds
-def test_an_inversion_in_one_process_imports_nothing_heavy_but_torch(tmp_path: Path) -> None:
+def test_an_inversion_in_one_process_imports_nothing_heavy_but_torch(faces: Path, tmp_path: Path) -> None:
     """Each of these takes a tenth of a second to a second, before the first image."""
-    images = demo_dataset(tmp_path / "images")
     words = [
         "invert",
         "--engine",
         "inline",
         "--dataset",
-        str(images),
+        str(faces),
         "--store",
         str(tmp_path / "store"),
         "--method",

@@ -86,7 +86,7 @@ def test_every_method_can_be_planned_without_a_discriminator_or_names_one_that_c
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize(("channels", "discriminator"), [(1, True), (1, False), (4, True), (4, False)])
+@pytest.mark.parametrize(("channels", "discriminator"), [(1, True), (1, False), (4, False)])
 def test_grey_and_opacity_go_through_all_steps(
     tmp_path: Path, faces: Path, caplog: pytest.LogCaptureFixture, channels: int, discriminator: bool
 ) -> None:

@@ -20,6 +20,8 @@ from tasks.steps.evaluate import EvaluateJob, run_evaluate
 from tasks.steps.invert import InvertJob, plan_invert, run_invert
 
 FEW = {"stages": {1: {"steps": 12}, 3: {"steps": 6}}}
+BRIEF = {"stages": {1: {"steps": 2}, 3: {"steps": 2}}}
+"""Where what comes of it is not looked at."""
 
 
 def video(folder: Path, count: int, seed: int = 0) -> None:
@@ -96,7 +98,7 @@ def test_a_frame_that_fails_or_comes_later_is_not_tuned_apart(tmp_path: Path) ->
     good = (tmp_path / "frames/anna/frame-2.png").read_bytes()
     (tmp_path / "frames/anna/frame-2.png").write_bytes(good[:200])
     Image.new("RGB", (40, 80)).save(tmp_path / "frames/anna/frame-4.png")
-    job = job_of(tmp_path, name="few")
+    job = job_of(tmp_path, name="few", overrides=BRIEF)
     done = invert(job)
     assert (done["rows"], done["failed"]) == (3, 1)
     (tmp_path / "frames/anna/frame-2.png").write_bytes(good)
@@ -109,7 +111,7 @@ def test_a_frame_that_fails_or_comes_later_is_not_tuned_apart(tmp_path: Path) ->
     video(tmp_path / "frames/ben", 1)
     with pytest.raises(RunConflict, match="1 images came and 0 went"):
         invert(job)
-    invert(job_of(tmp_path, name="ben", dataset=DatasetRef(url=str(tmp_path / "frames/ben"))))
+    invert(job_of(tmp_path, name="ben", overrides=BRIEF, dataset=DatasetRef(url=str(tmp_path / "frames/ben"))))
     with pytest.raises(ConfigError, match="no folder with two frames"):
         evaluate(EvaluateJob(store=job.store, latents="ben", frames=True))
 

@@ -59,6 +59,6 @@ def test_anchored_training_keeps_the_images() -> None:
 
     trained.begin(trainer.batches.images)
     before = error()
-    for _ in range(140):
+    for _ in range(30):
         trainer.step()
     assert error() < 0.6 * before
