@@ -60,7 +60,10 @@ def planned_place(collection: Collection, dataset: Dataset, url: str) -> str:
     if not _may_be_gone(url) or not collection.exists():
         return url
     plan, changed = collection.plan(), dataset.changes.changed
-    was = placed(str(plan.config["dataset"]["url"]))
+    planned = plan.config.get("dataset")  # latents that were imported, or made by another command, have none
+    if not isinstance(planned, Mapping):
+        return url
+    was = placed(str(planned["url"]))
     if was == url or not _may_be_gone(was) or os.path.lexists(was) or any(glob.iglob(was, recursive=True)):
         return url
     if not dataset.sources.keys() >= set(plan.ids) or 2 * len(changed) > len(Noted(collection).uris(plan.ids)):
