@@ -30,6 +30,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["OMP_NUM_THREADS"] = threads()
 # A thread that waits for another sleeps. On a machine with more work than cores, spinning costs ten times the work itself.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Ray's workers would wait until nothing else has work, that is for the tests in other processes, and a test for them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "PREFECT_HOME" not in os.environ:  # not the user's own data base
     os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="ganinv-prefect-")

@@ -22,7 +22,7 @@ summary: W projection that takes long enough to be killed
 space: w
 batch_size: 2
 stages:
-  - {kind: optimize, space: w, steps: 30, lr: 0.1}
+  - {kind: optimize, space: w, steps: 16, lr: 0.1}
 """
 INVERT = """
 import sys
