@@ -45,8 +45,6 @@ from ganinv.target import Target
 
 SAME = 1e-2  # of renderings in about [-1, 1], by two programs with kernels of their own
 MOST = 256  # pixels at which both projectors measure
-ADAM: Mapping[str, Any] = {"noise_maps": NoiseSettings(keep=False)}
-LBFGS: Mapping[str, Any] = {"optimizer": "lbfgs", "lr": 1.0, "latent_noise": 0.0}
 PROCESS = Path(__file__).with_name("peer_process.py")
 
 
@@ -80,13 +78,9 @@ def main() -> None:
         theirs = peer.run(args.peer, target, args.steps, args.tuning_steps)
     mse, far = measured(theirs.images.to(g.device), target, distance)
     print(f"{args.peer:14s}            {theirs.seconds:8.3f} s/image  mse {mse:.5f}  distance {far:.5f}")
-    own = (
-        {args.method: None}
-        if args.peer == "pti"
-        else {f"adam, {args.steps}": ADAM, f"L-BFGS, {args.lbfgs_steps}": LBFGS}
-    )
-    for batch, (name, optimizer) in itertools.product(args.batches, own.items()):
-        seconds, image = ours(args, g, target, batch, optimizer)
+    own = {args.method: None} if args.peer == "pti" else adam(args.steps) | lbfgs(args.lbfgs_steps)
+    for batch, (name, settings) in itertools.product(args.batches, own.items()):
+        seconds, image = ours(args, g, target, batch, settings)
         own_mse, own_far = measured(image, target, distance)
         print(
             f"{name:14s} batch {batch:3d}  {seconds:8.3f} s/image  mse {own_mse:.5f}  distance {own_far:.5f}   "
@@ -95,23 +89,32 @@ def main() -> None:
         )
 
 
+def adam(*steps: int) -> dict[str, dict[str, Any]]:
+    """Settings of ``Optimize`` by name: as the projector takes its steps, without the noise maps that it drops."""
+    return {f"Adam, {n}": {"steps": n, "noise_maps": NoiseSettings(keep=False)} for n in steps}
+
+
+def lbfgs(*steps: int) -> dict[str, dict[str, Any]]:
+    """The same by L-BFGS, as in ``w-lbfgs``."""
+    return {f"L-BFGS, {n}": {"steps": n, "optimizer": "lbfgs", "lr": 1.0, "latent_noise": 0.0} for n in steps}
+
+
 def ours(
-    args: argparse.Namespace, g: Generator, target: Target, batch: int, optimizer: Mapping[str, Any] | None
+    args: argparse.Namespace, g: Generator, target: Target, batch: int, settings: Mapping[str, Any] | None
 ) -> tuple[float, Tensor]:
     """Seconds per image, and the renderings.
 
     Args:
-        optimizer: of the projection; None is ``args.method``.
+        settings: of the projection; None is ``args.method``.
     """
-    if optimizer is None:
+    if settings is None:
         method = load_method(args.method, g, batch_size=batch)
         method.invert(target[:1])
         clock = Clock(g)
         code = method.invert(target, measure=False).code
     else:
         loss = ReconstructionLoss(distance=args.distance, mse_weight=0.0, distance_resolution=MOST)
-        steps = args.lbfgs_steps if optimizer is LBFGS else args.steps
-        stage = Optimize.model_validate({"space": "w", "steps": steps, "loss": loss, **optimizer})
+        stage = Optimize.model_validate({"space": "w", "loss": loss, **settings})
         context = Context(g, lambda name: None, lanes=batch)  # type: ignore[arg-type,return-value]
         stage.model_copy(update={"steps": 2})(target[: min(4, len(target))], None, context)
         clock = Clock(g)

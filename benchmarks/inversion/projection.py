@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.inversion.peers import MOST, measured
+from benchmarks.inversion.peers import MOST, adam, lbfgs, measured
 from benchmarks.inversion.per_image import targets
 from ganinv.codes.code import Code
 from ganinv.generators.files import open_generator
@@ -28,20 +27,13 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.labels import open_labeller
 from ganinv.stages.base import Context
 from ganinv.stages.objective import ReconstructionLoss
-from ganinv.stages.optimize import NoiseSettings, Optimize
+from ganinv.stages.optimize import Optimize
 from ganinv.store import open_store
 
 LATENTS = 4000
 STRENGTH = 2
 ATTRIBUTES = ("smile", "glasses", "age")
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "Adam, 100": {"steps": 100, "noise_maps": NoiseSettings(keep=False)},
-    "Adam, 200": {"steps": 200, "noise_maps": NoiseSettings(keep=False)},
-    **{
-        f"L-BFGS, {steps}": {"steps": steps, "optimizer": "lbfgs", "lr": 1.0, "latent_noise": 0.0}
-        for steps in (30, 40, 60)
-    },
-}
+SETTINGS = adam(100, 200) | lbfgs(30, 40, 60)
 
 
 def main() -> None:
@@ -59,7 +51,7 @@ def main() -> None:
     print(f"latents of the mapping network: from the mean {known.mean():.1f}, 99 % under {known.quantile(0.99):.1f}")
     for samples in (False, True):
         target = targets(g, args.images, samples)
-        for name, settings in OPTIMIZERS.items():
+        for name, settings in SETTINGS.items():
             stage = Optimize.model_validate({"space": "w", "loss": loss, **settings})
             begun = time.process_time()
             w = stage(target, None, context).code.w

@@ -183,7 +183,7 @@ def load_into(module: nn.Module, uri: str) -> None:
 WeightType = Literal["float32", "float16", "int8"]
 """Of weights in a file. ``int8`` is for large tensors, with a step for each row; the others are float16 there."""
 _LARGE = 4096
-"""Numbers of a tensor from which it is written as integers: a row of fewer would need steps as large as itself."""
+"""Numbers of a tensor from which it is written as integers: of smaller ones there is little to save."""
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], dtype: WeightType) -> dict[str, Tensor]:
