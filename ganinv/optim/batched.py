@@ -125,11 +125,11 @@ class BatchedMuon:
         s["mean"].lerp_(gradient, 1 - self.momentum)
         ahead = gradient.lerp(s["mean"], self.momentum)
         size = lr * move[:, None]
-        for at, rows, columns in matrices:
-            part = slice(at, at + rows * columns)
-            step = orthogonalize(ahead[:, part].reshape(-1, rows, columns)).flatten(1)
+        parts = [slice(at, at + rows * columns) for at, rows, columns in matrices]
+        shaped = [ahead[:, p].reshape(-1, rows, columns) for p, (_, rows, columns) in zip(parts, matrices, strict=True)]
+        for part, step in zip(parts, orthogonalize(shaped), strict=True):
             # An orthogonal [m, n] matrix has elements of root mean square 1 / sqrt(max(m, n)).
-            x[:, part] = before[:, part] - size * max(rows, columns) ** 0.5 * step
+            x[:, part] = before[:, part] - size * max(step.shape[1:]) ** 0.5 * step.flatten(1)
 
     def result(self, x: Tensor, s: State) -> Tensor:
         return x

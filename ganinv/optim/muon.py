@@ -35,9 +35,9 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
+            moved = [weight for weight in group["params"] if weight.grad is not None]
+            ahead = []
+            for weight in moved:
                 state = self.state[weight]
                 if not state:
                     size = float(weight.square().mean().sqrt())
@@ -45,10 +45,11 @@ class Muon(torch.optim.Optimizer):
                     state["mean"] = torch.zeros_like(weight)
                 mean = state["mean"]
                 mean.lerp_(weight.grad, 1 - group["momentum"])
-                ahead = weight.grad.lerp(mean, group["momentum"])
-                step = orthogonalize(ahead.flatten(1))
+                ahead.append(weight.grad.lerp(mean, group["momentum"]).flatten(1))
+            for weight, step in zip(moved, orthogonalize(ahead), strict=True):
                 # An orthogonal [m, n] matrix has elements of root mean square 1 / sqrt(max(m, n)).
-                weight.add_(step.view_as(weight), alpha=-group["lr"] * state["size"] * max(step.shape) ** 0.5)
+                size = group["lr"] * self.state[weight]["size"] * max(step.shape) ** 0.5
+                weight.add_(step.reshape(weight.shape), alpha=-size)
 
 
 class Optimizers:

@@ -67,10 +67,16 @@ def test_a_checkpoint_holds_all_critics() -> None:
 
 def test_orthogonalize() -> None:
     torch.manual_seed(0)
-    for shape in ((6, 20), (20, 6)):
-        singular = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
-        assert singular.min() > 0.5
+    given = [torch.randn(shape) for shape in ((6, 20), (20, 6), (3, 6, 6), (4, 9))]
+    given[0][5] = given[0][4] + 1e-6  # almost of rank 5: its last direction may be of any length up to one
+    for matrix, orthogonal in zip(given, orthogonalize(given), strict=True):
+        singular = torch.linalg.svdvals(orthogonal)
+        assert orthogonal.shape == matrix.shape
+        assert singular[..., :-1].min() > 0.5
         assert singular.max() < 1.3
+        by_itself = orthogonalize([matrix])[0]
+        assert torch.equal(orthogonal, by_itself)
+    assert not orthogonalize([torch.zeros(2, 6, 20)])[0].any()
 
 
 def test_every_parameter_learns_once() -> None:
