@@ -3,7 +3,7 @@ target's features computed again in every step. Written from the papers and this
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ def fused_modulation() -> Iterator[None]:
 
 def _fused(
     x: Tensor, weight: Tensor, style: Tensor, *, demodulate: bool = True, up: bool = False, fir: FIR | None = None,
-    ring: Tensor | None = None, offset: object = None,
+    ring: Tensor | None = None, offset: object = None, then: Callable[[Tensor, None], Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
     assert ring is None
     assert offset is None
@@ -47,6 +47,8 @@ def _fused(
         x.reshape(1, batch * in_ch, *x.shape[2:]), w.reshape(-1, in_ch, kernel, kernel), kernel // 2, up, groups=batch
     )
     y = y.reshape(batch, -1, *y.shape[2:])
+    if then is not None:
+        return then(y, None)
     if up:
         assert fir is not None
         y = fir(y, padding=1)

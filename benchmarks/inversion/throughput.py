@@ -1,12 +1,14 @@
 """How well encoders use the processor through ``ganinv invert --no-measure``: images per second times operations per image.
 
-    python -m benchmarks.inversion.throughput                          # the encoders of one or a few passes: five minutes
-    python -m benchmarks.inversion.throughput --methods e4e hyperstyle --images 512
+    python -m benchmarks.inversion.throughput                          # the encoders of one or a few passes: ten minutes
+    python -m benchmarks.inversion.throughput --methods e4e hyperstyle --rounds 3
 
 An encoder that computes more is slower. What it computes is counted (FlopCounterMode, renderings between passes included), and
 each line has the operations per processor second of the whole run, planning, decoding, Parquet and all, beside e4e's. The bar is
-at least 90 % of e4e's. One process of one thread; each method runs once before it is timed. Images are PNGs of 64 pixels that the
-embedded generator made; seconds are processor seconds, the median of ``--rounds`` rounds in which the methods take turns.
+at least 90 % of e4e's. A run's start is in it, some half a second: with few images it is most of what a fast encoder takes
+(``benchmarks.scale.start`` is about it). One process of one thread; each method runs once before it is timed. Images are PNGs of
+64 pixels that the embedded generator made; seconds are processor seconds, the median of ``--rounds`` rounds in which the methods
+take turns.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--measure", action="store_true", help="render and compare each result too")
     args = parser.parse_args()
     torch.set_num_threads(1)

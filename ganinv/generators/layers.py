@@ -31,12 +31,6 @@ def act(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tensor:
     return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
 
 
-def act_(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tensor:
-    """``act`` in place, which is for tensors that nothing else holds, without gradients."""
-    x = F.leaky_relu_(x, LRELU_SLOPE).mul_(ACT_GAIN * gain)
-    return x if clamp is None else x.clamp_(-clamp * gain, clamp * gain)
-
-
 def as_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
     """``x.to(dtype)``, without a call into torch in the usual case: a pass has dozens of them, a microsecond each."""
     return x if x.dtype == dtype else x.to(dtype)
@@ -124,15 +118,18 @@ class EqualConv2d(nn.Module):
         self.fir = FIR() if down else None
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight * self.weight_gain
+        # As in after_convolution, the gain of the activation is taken before it.
+        gain = ACT_GAIN if self.activate else 1.0
+        weight = self.weight * (self.weight_gain * gain)
+        bias = None if self.bias is None else self.bias * gain
         if self.fir is not None:
             if self.kernel == 1:  # filter and drop first: the 1x1 convolution then sees a quarter of the pixels
-                y = F.conv2d(self.fir(x, padding=1, stride=2), weight, self.bias)
+                y = F.conv2d(self.fir(x, padding=1, stride=2), weight, bias)
             else:
-                y = F.conv2d(self.fir(x, padding=2), weight, self.bias, stride=2)
+                y = F.conv2d(self.fir(x, padding=2), weight, bias, stride=2)
         else:
-            y = F.conv2d(x, weight, self.bias, padding=self.kernel // 2)
-        return act(y) if self.activate else y
+            y = F.conv2d(x, weight, bias, padding=self.kernel // 2)
+        return F.leaky_relu(y, LRELU_SLOPE) if self.activate else y
 
 
 def modulated_conv2d(
@@ -211,8 +208,7 @@ def modulated_conv2d(
         y = fir(y, padding=1)
     if demod is None:
         return y
-    demod = demod[:, :, None, None]
-    return y * demod if torch.is_grad_enabled() or demod.dtype != y.dtype else y.mul_(demod)
+    return y * demod[:, :, None, None]
 
 
 def after_convolution(
@@ -235,14 +231,18 @@ def after_convolution(
     """
     if fir is not None:
         y = fir(y, padding=1)
-    if demod is not None:
-        y = y * demod[:, :, None, None]
-    bias = as_dtype(bias, y.dtype)[..., None, None]
-    if torch.is_grad_enabled():
-        return act((y if noise is None else y + noise) + bias, gain, clamp)
-    # The first of these is a new tensor, which the others change: a third less memory is read and written.
-    y = y + bias if noise is None else (y + noise).add_(bias)
-    return act_(y, gain, clamp)
+    # A leaky ReLU commutes with positive factors. So its gain goes into what is added and multiplied, most of which is small,
+    # and the features are read and written twice in place of five times.
+    scale = ACT_GAIN * gain
+    added = as_dtype(bias * scale, y.dtype)[..., None, None]
+    if noise is not None:
+        added = added + as_dtype(noise * scale, y.dtype)
+    if demod is None:
+        y = torch.add(added, y, alpha=scale)
+    else:
+        y = torch.addcmul(added, y, as_dtype(demod * scale, y.dtype)[:, :, None, None])
+    y = F.leaky_relu(y, LRELU_SLOPE) if torch.is_grad_enabled() else F.leaky_relu_(y, LRELU_SLOPE)
+    return y if clamp is None else y.clamp(-clamp * gain, clamp * gain)
 
 
 def convolve(x: Tensor, weight: Tensor, padding: int, up: bool, groups: int) -> Tensor:

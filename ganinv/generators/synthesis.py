@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from functools import partial
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -81,10 +80,11 @@ class StyledConv(nn.Module):
             bias = extras.parameter(bias, f"{self.name}.bias")
             strength = extras.parameter(strength, f"{self.name}.noise_strength")[..., None, None, None]
         noise = None if noise is None else as_dtype(noise * strength, x.dtype)
-        convolve = partial(modulated_conv2d, x, weight, style_of(self, w, extras), up=self.up, ring=ring, offset=offset)
-        if fast.fast_path() != "compile":
-            return after_convolution(convolve(fir=self.fir), None, noise, bias, None, gain, self.clamp)
-        return convolve(then=lambda y, demod: fast.after_convolution(y, demod, noise, bias, self.fir, gain, self.clamp))
+        after = fast.after_convolution if fast.fast_path() == "compile" else after_convolution
+        return modulated_conv2d(
+            x, weight, style_of(self, w, extras), up=self.up, ring=ring, offset=offset,
+            then=lambda y, demod: after(y, demod, noise, bias, self.fir, gain, self.clamp),
+        )  # fmt: skip
 
 
 class ToRGB(nn.Module):

@@ -8,8 +8,9 @@ iBUG 300-W, whose licence leaves out commercial use.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -114,8 +115,21 @@ class FaceJudge:
         return DescriptorNet(DESCRIPTOR.path())
 
 
-def face_detector() -> Any:
-    """dlib's frontal detector, which needs no weights.
+class FaceDetector:
+    """dlib's frontal detector, which needs no weights: for one image at a time, whichever thread asks."""
+
+    def __init__(self, detector: Any) -> None:
+        self._detector, self._lock = detector, threading.Lock()
+
+    def run(self, image: np.ndarray, upsample: int, threshold: float) -> tuple[Any, Any, Any]:
+        """Boxes, confidences and views of the faces in an image [H, W, 3] of bytes."""
+        with self._lock:
+            return self._detector.run(image, upsample, threshold)  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1)
+def face_detector() -> FaceDetector:
+    """The process's detector: making one takes most of a second.
 
     Raises:
         ConfigError: dlib is not installed.
@@ -124,7 +138,7 @@ def face_detector() -> Any:
         import dlib
     except ImportError as error:
         raise ConfigError(f"judging faces needs the package dlib-bin (or dlib): {INSTALL}") from error
-    return dlib.get_frontal_face_detector()
+    return FaceDetector(dlib.get_frontal_face_detector())
 
 
 def identity_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.generators.channels import as_rgb
 from ganinv.generators.stylegan2 import Generator
-from ganinv.judges.faces import SIDE, FaceJudge, enlarged, face_detector
+from ganinv.judges.faces import SIDE, FaceDetector, FaceJudge, enlarged, face_detector
 
 FAR, LARGER, TILTED = 0.6, 1.35, 20.0
 """How far the middle of the eyes may be from its place, in distances between the eyes; by what factor this distance may differ;
@@ -79,7 +78,7 @@ def about_alike(images: Tensor, generator: Generator) -> bool:
     return sum(close) > (1 - SHARE) * len(boxes)
 
 
-def _box(detect: Any, image: np.ndarray) -> np.ndarray | None:
+def _box(detect: FaceDetector, image: np.ndarray) -> np.ndarray | None:
     """Middle and width of the face that the detector is surest of."""
     found, scores, _ = detect.run(image, 0, 0.0)
     if not scores:

@@ -263,8 +263,8 @@ def lpips_model(net: str, backbone: dict[str, Tensor] | None) -> Any:
 
 def _normalized(features: Tensor, eps: float = 1e-8) -> Tensor:
     """Unit length over channels at each position, divided by the square root of the number of positions."""
-    norm = features.square().sum(dim=1, keepdim=True).add(eps).sqrt()
-    return features / norm / math.sqrt(features.shape[2] * features.shape[3])
+    power = features.square().sum(dim=1, keepdim=True).add(eps)
+    return features * (power * (features.shape[2] * features.shape[3])).rsqrt()
 
 
 def _of_photos(make: Callable[[torch.device], Distance]) -> Callable[[Generator], Distance]:

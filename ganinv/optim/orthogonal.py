@@ -21,7 +21,7 @@ def orthogonalize(matrices: Sequence[Tensor], rounds: int = 5) -> list[Tensor]:
     wide = [m.mT if m.shape[-2] > m.shape[-1] else m for m in matrices]
     wide = [x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7) for x in wide]
     grams = [(x @ x.mT).flatten(0, -3) if x.ndim > 2 else (x @ x.mT)[None] for x in wide]
-    factors: list[Tensor] = [g for g in grams]
+    factors: list[Tensor] = list(grams)
     for side in {g.shape[-1] for g in grams}:
         mine = [i for i, g in enumerate(grams) if g.shape[-1] == side]
         made = _factor(torch.cat([grams[i] for i in mine]), rounds).split([len(grams[i]) for i in mine])
