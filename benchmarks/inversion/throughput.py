@@ -3,12 +3,12 @@
     python -m benchmarks.inversion.throughput                          # the encoders of one or a few passes: ten minutes
     python -m benchmarks.inversion.throughput --methods e4e hyperstyle --rounds 3
 
-An encoder that computes more is slower. What it computes is counted (FlopCounterMode, renderings between passes included), and
-each line has the operations per processor second of the whole run, planning, decoding, Parquet and all, beside e4e's. The bar is
-at least 90 % of e4e's. A run's start is in it, some half a second: with few images it is most of what a fast encoder takes
-(``benchmarks.scale.start`` is about it). One process of one thread; each method runs once before it is timed. Images are PNGs of
-64 pixels that the embedded generator made; seconds are processor seconds, the median of ``--rounds`` rounds in which the methods
-take turns.
+An encoder that computes more is slower. What it computes is counted (FlopCounterMode, with the renderings between passes and
+those that say what rounding a code costs), and each line has the operations per processor second of the whole run, planning,
+decoding, Parquet and all, beside e4e's. The bar is at least 90 % of e4e's. A run's start is in it, some half a second: with few
+images it is most of what a fast encoder takes (``benchmarks.scale.start`` is about it). One process of one thread; each method
+runs once before it is timed, to be counted. Images are PNGs of 64 pixels that the embedded generator made; seconds are processor
+seconds, the median of ``--rounds`` rounds in which the methods take turns.
 """
 
 from __future__ import annotations
@@ -26,12 +26,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganinv.codes.code import Code
-from ganinv.data import open_dataset
 from ganinv.data.png import png_bytes
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.stages.method import method_config, open_method
-from ganinv.target import Target
 from tasks.engine import Engine, open_pools
 from tasks.sources import DatasetRef
 from tasks.steps.invert import InvertJob, run_invert
@@ -54,13 +51,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "images")
         write_images(open_generator(), folder, args.images)
-        operations = {method: counted(method, folder, args.measure) for method in methods}
+        operations = {method: counted(method, folder, args, Path(place, method)) for method in methods}
         seconds: dict[str, list[float]] = {method: [] for method in methods}
-        for number in range(args.rounds + 1):
+        for number in range(args.rounds):
             for method in methods:
-                took = timed(method, folder, args, Path(place, f"{method}-{number}"))
-                if number > 0:
-                    seconds[method].append(took)
+                seconds[method].append(timed(method, folder, args, Path(place, f"{method}-{number}")))
     report(args.images, operations, {method: statistics.median(took) for method, took in seconds.items()})
 
 
@@ -73,15 +68,11 @@ def write_images(generator: Generator, folder: Path, count: int) -> None:
         (folder / f"{k:05d}.png").write_bytes(png_bytes(image))
 
 
-def counted(method: str, folder: Path, measure: bool) -> float:
-    """Floating-point operations per image (twice the multiplications) of what ``timed`` does with a batch."""
-    generator = open_generator()
-    dataset = open_dataset(str(folder))
-    images = dataset.load(dataset.ids[:BATCH], generator.resolution).images
-    opened = open_method(method_config(method), generator)
+def counted(method: str, folder: Path, args: argparse.Namespace, out: Path) -> float:
+    """Floating-point operations per image (twice the multiplications) of a whole run."""
     with FlopCounterMode(display=False) as counter:
-        opened.invert(Target(images), measure=measure)
-    return float(counter.get_total_flops()) / len(images)
+        timed(method, folder, args, out)
+    return float(counter.get_total_flops()) / args.images
 
 
 def timed(method: str, folder: Path, args: argparse.Namespace, out: Path) -> float:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.scale.manifest                   # 10,000 rows, under a minute
     python -m benchmarks.scale.manifest --rows 100000     # the size of the bar: planning under 20 s, status under 5 s
+    python -m benchmarks.scale.manifest --rows 100000 --only status
     python -m benchmarks.scale.manifest --rows 100000 --places s3 --rclone rclone     # on a server that is not moto
 
 Planning is what ``ganinv invert`` does before it computes: list the data set, open generator and encoder, cut units, write the
@@ -74,18 +75,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--places", nargs="+", choices=("local", "s3"), default=["local", "s3"])
+    parser.add_argument("--only", choices=("planning", "status"))
     parser.add_argument("--rclone", help="the program; without it the S3 server is moto")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        sources = write_sources(Path(folder) / "data", args.rows)
-        stores = write_runs(Path(folder) / "runs", args.rows)
+        sources = write_sources(Path(folder) / "data", args.rows) if args.only != "status" else []
+        stores = write_runs(Path(folder) / "runs", args.rows) if args.only != "planning" else []
         bucket = Path(folder).name if args.rclone else BUCKET
         serving = rclone_server(Path(folder), args.rclone) if args.rclone else s3_server(Path(folder))
         with serving if "s3" in args.places else nullcontext(Server(None)) as server:
             print(f"{args.rows} rows")
             for place in args.places:
                 root = {"local": folder, "s3": f"s3://{bucket}"}[place]
-                plan(f"{root}/data/parquet", f"{root}/warm-up")  # imports and weights
+                if sources:
+                    plan(f"{root}/data/parquet", f"{root}/warm-up")  # imports and weights
                 for name in sources:
                     _, cost = server.timed(partial(plan, f"{root}/data/{name}", f"{root}/planned-{name}"))
                     print(f"  {place:5s} planning, {name:8s}          {cost}")
