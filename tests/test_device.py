@@ -55,6 +55,7 @@ def test_inverters(kind: str, device: torch.device, tmp_path: Path) -> None:
     close(here, there.double(), device, 5e-3)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", FEW)
 def test_methods_lower_the_error_and_leave_their_code_there(name: str, device: torch.device) -> None:
     g = tiny_generator()

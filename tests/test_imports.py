@@ -51,6 +51,7 @@ def test_no_two_modules_need_each_other() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+@pytest.mark.seconds
 def test_private_names_stay_in_their_module() -> None:
     known = modules()
     reached = [f"{n}: {m}.{x}" for n, path in known.items() for m, x in imported(path, known) if x.startswith("_")]

@@ -127,17 +127,24 @@ class FaceDetector:
             return self._detector.run(image, upsample, threshold)  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=1)
 def face_detector() -> FaceDetector:
-    """The process's detector: making one takes most of a second.
+    """The process's detector.
 
     Raises:
         ConfigError: dlib is not installed.
     """
     try:
-        import dlib
+        import dlib  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"judging faces needs the package dlib-bin (or dlib): {INSTALL}") from error
+    return _made()
+
+
+@lru_cache(maxsize=1)
+def _made() -> FaceDetector:
+    """Once: it takes most of a second."""
+    import dlib
+
     return FaceDetector(dlib.get_frontal_face_detector())
 
 

@@ -29,7 +29,7 @@ def test_a_run_that_everything_happens_to(tmp_path: Path) -> None:
     assert report.own_ends == 0
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_workers_and_the_s3_server_killed_at_once(tmp_path: Path) -> None:
     ids = [f"img-{k:02d}" for k in range(40)]

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="the site needs the extra docs: pip install 'ganinv[docs]'")
     pytest.importorskip("mkdocstrings_handlers.python", reason="the site needs the extra docs")

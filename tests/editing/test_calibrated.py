@@ -118,6 +118,7 @@ def test_an_image_does_not_depend_on_the_others(
         torch.testing.assert_close(alone.strength[0], together.strength[k], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.seconds
 def test_what_is_out_of_reach_is_said(
     g: Generator, labeller: Labeller, directions: dict[str, Direction], code: Code
 ) -> None:

@@ -249,6 +249,7 @@ def generator() -> Generator:
     return g.eval().requires_grad_(False)
 
 
+@pytest.mark.seconds
 def test_damaged_values_are_refused_with_file_and_name(in_domain: Path, tmp_path: Path) -> None:
     state = torch.load(in_domain, weights_only=True)
     state["block2.conv1.weight"][0, 0, 0, 0] = float("nan")

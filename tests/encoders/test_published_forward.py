@@ -38,6 +38,7 @@ def test_prefixes_of_data_parallel_may_be_gone() -> None:
     assert describe(tree).method == "style-transformer"
 
 
+@pytest.mark.seconds
 def test_counts_of_the_papers_code() -> None:
     with torch.device("meta"):
         e2style = E2Style(E2StyleConfig(resolution=256, num_ws=18, w_dim=512, split=(9, 5, 4), backbone="ir-se-50"))

@@ -133,6 +133,7 @@ def test_in_domain() -> None:
     assert round((parameters(encoder) - norms) / 1e6, 1) == 165.3
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("trunk", "channels"), [(IRSE50, 3), (ResNet34, 6)])
 def test_maps(trunk: Any, channels: int) -> None:
     with torch.device("meta"):

@@ -79,6 +79,7 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return say
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_missing_api_is_named_by_every_command(said: Said, command: str) -> None:
     with serving({"/": LOST, "/api/admin/version": VERSION}) as address:
@@ -100,6 +101,7 @@ def test_a_page_of_the_interface_is_told_from_the_api(said: Said) -> None:
             assert f"set PREFECT_API_URL to {address}/api" in said(address + path)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("answer", [PAGE, LOST, (200, "application/json", "{}"), (302, "text/html", "")])
 def test_another_program_is_not_taken_for_prefect(said: Said, answer: tuple[int, str, str]) -> None:
     with serving({"/": answer}) as address:

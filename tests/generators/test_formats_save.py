@@ -66,6 +66,7 @@ def test_conditional_networks_of_every_architecture(tmp_path: Path, format: Any,
     same(g.eval().to(memory_format=torch.channels_last), again)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", ["ada_r64_cond3_fp16", "ada_r32_arch_resnet"])
 def test_an_nvidia_file_keeps_its_values_through_our_formats(shared: Path, tmp_path: Path, name: str) -> None:
     g = open_generator(str(shared / f"golden/nvidia/{name}.pkl"))

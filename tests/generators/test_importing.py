@@ -158,7 +158,7 @@ def encoder_with_decoder(file: Path) -> Generator:
     return g
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_an_encoder_comes_with_its_decoder(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "psp.pt"
     decoder = encoder_with_decoder(file)

@@ -78,6 +78,7 @@ def test_both_memory_layouts_give_the_same_and_stay(form: dict[str, Any]) -> Non
     torch.testing.assert_close(*outputs, atol=1e-12, rtol=1e-12, check_stride=False)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("form", FORMS[:3], ids=str)
 def test_gradients_against_finite_differences(form: dict[str, Any]) -> None:
     (x, style, left, right), weight, options = layer(**form)

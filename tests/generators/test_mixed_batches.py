@@ -11,6 +11,7 @@ from ganinv.codes.code import Code, HeadCode, LowRank
 from tests.generators.narrow import CHANNELS, extras_of, full_code, narrow_generator, normal, w_plus
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_a_mixed_batch_equals_single_runs(dtype: torch.dtype, tolerance: float) -> None:
     g = narrow_generator(dtype)

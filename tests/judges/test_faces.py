@@ -35,6 +35,7 @@ def test_a_person_stays_one_when_blurred_and_two_are_two(face_judge: FaceJudge, 
     assert identity_distance(sharp[:1], sharp[1:]) > SAME_PERSON
 
 
+@pytest.mark.seconds
 def test_mirroring_negates_yaw_and_keeps_mouth_and_eyes(face_judge: FaceJudge, people: Tensor) -> None:
     here, there = (measure_faces(face_judge.look(images)) for images in (people, people.flip(3)))
     np.testing.assert_allclose(here["yaw"], -there["yaw"], atol=0.06)

@@ -219,7 +219,7 @@ def test_small_faces_are_a_data_set_by_name(tmp_path: Path) -> None:
     assert contents(tmp_path) == names
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_without_edits_nothing_is_fitted(tmp_path: Path) -> None:
     """For generators of what has no smile, and where time is short."""
     small = PROTOCOL.model_copy(update={"samples": 2})

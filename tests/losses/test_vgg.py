@@ -83,6 +83,7 @@ def test_large_images_are_measured_at_256(with_file: None) -> None:
         assert torch.equal(x, y)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", ["vgg16-features", "gram-vgg16", "gram-embedded"])
 def test_gradients_do_not_depend_on_the_batch(with_file: None, name: str) -> None:
     distance = open_distance(name, tiny_generator())

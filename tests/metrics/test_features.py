@@ -64,6 +64,7 @@ def test_cubic_kernel_equals_brute_force_loops() -> None:
     assert squared_mmd(a, b) == pytest.approx(np.mean(aa) + np.mean(bb) - 2 * np.mean(ab), rel=1e-10)
 
 
+@pytest.mark.seconds
 def test_kernel_distance_is_unbiased() -> None:
     """docs/methods/metrics.md, check 4: zero on average for two samples of one law, also at a small size; else positive."""
     rng = np.random.default_rng(6)

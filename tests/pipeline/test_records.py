@@ -306,6 +306,7 @@ def test_a_strip_needs_edits(tuned: Path, tmp_path: Path) -> None:
         render_latents(str(tuned), "short-pti", tmp_path, None, "portraits-64", strip=True)
 
 
+@pytest.mark.seconds
 def test_edits_share_the_weights_of_their_image(tuned: Path) -> None:
     """One image's extras beside many latents give what each latent gives alone."""
     g, root = open_generator(), open_store(str(tuned))

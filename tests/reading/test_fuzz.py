@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-SECONDS = 6
+SECONDS = 3
 
 
 @pytest.mark.seconds

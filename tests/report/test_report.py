@@ -73,6 +73,7 @@ def test_all_sections_are_there_in_order(page: Page) -> None:
     ]
 
 
+@pytest.mark.seconds
 def test_nothing_is_fetched_and_nothing_runs(html: bytes, page: Page) -> None:
     names = [name for name, _ in page.tags]
     assert not {"script", "link", "iframe", "object", "base", "form"}.intersection(names)
@@ -169,6 +170,7 @@ def test_nothing_asked_for_gives_a_page(generator: Generator) -> None:
     assert page.ids() == ["overview", "provenance"]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("fill", "request_", "sections"),
     [
@@ -201,6 +203,7 @@ def test_without_an_evaluation_the_methods_own_numbers_are_shown(generator: Gene
     assert "was not evaluated" in page.text
 
 
+@pytest.mark.seconds
 def test_a_method_that_failed_on_every_image_is_listed(generator: Generator) -> None:
     store = empty_store()
     add_inversions(store, generator, "pti", [FAILED])

@@ -35,6 +35,7 @@ def test_rows_have_the_same_bits_in_any_company(name: str, width: int, out: int)
         assert not leaves_a_trace(OPERATIONS[name], *example(name, width, out), has_own_weights(name)), where()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("up", [False, True], ids=["plain", "up"])
 @pytest.mark.parametrize(
     ("channels", "own"), [(64, False), (64, True), (128, False), (128, True), (512, False)], ids=lambda v: str(v)

@@ -68,6 +68,7 @@ TUNINGS = [
 ]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("stage", [STAGES[0], STAGES[-1], TUNINGS[2], TUNINGS[5]])
 def test_no_tensor_waits_for_the_collector(context: Context, stage: Optimize | Tune) -> None:
     """Over many images they were a hundred megabytes: the collector looks when many objects came, however large they are."""
@@ -113,6 +114,7 @@ def test_company_leaves_no_trace_at_real_widths(embedded: Context) -> None:
         same(full, stage(some, start[3:5], embedded), [3, 4])
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("stage", [STAGES[0], TUNINGS[0]], ids=["optimize", "tune"])
 @pytest.mark.usefixtures("each_number_of_threads")
 def test_a_broken_image_ends_alone(context: Context, stage: Optimize | Tune) -> None:

@@ -61,6 +61,7 @@ def quick(space: str = "w+", steps: int = 5, dispersion: float = 10.0, **more: o
     return Optimize(**{"space": space, "steps": steps, "latent_noise": 0.0, "loss": loss, **more})
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("space", ["w", "w+", "s", "z"])
 def test_a_batch_is_single_runs_to_the_bit(context: Context, space: str) -> None:
     stage = Segment(masks=GRID, dilation=3, optimize=quick(space))

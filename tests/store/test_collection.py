@@ -39,6 +39,7 @@ def test_a_run_from_plan_to_manifest(store: Store) -> None:
     assert list(store.edits) == []
 
 
+@pytest.mark.seconds
 def test_an_unfinished_collection_is_readable(store: Store) -> None:
     collection = store.latents["half"]
     plan = collection.start(small_plan())
@@ -187,6 +188,7 @@ def test_a_changed_plan_is_noticed(store: Store) -> None:
         store.latents["edited"].plan()
 
 
+@pytest.mark.seconds
 def test_failed_images_are_tried_again_on_request(store: Store) -> None:
     collection = store.latents["again"]
     collection.start(small_plan())

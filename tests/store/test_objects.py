@@ -39,6 +39,7 @@ def test_one_of_many_creators_wins(store: Store) -> None:
     assert store.objects.read("folder/one") == str(won.index(True)).encode()
 
 
+@pytest.mark.seconds
 def test_listing_sees_what_others_wrote(store: Store) -> None:
     assert store.objects.names("folder") == []
     open_store(store.url, **store.options).objects.put("folder/x", b"1")

@@ -45,6 +45,7 @@ def test_workers_stay_for_the_next_run_and_do_its_work(tmp_path: Path) -> None:
     assert not workers(tmp_path / "c") & workers(tmp_path / "a")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_workers_of_a_run_that_failed_do_not_stay(tmp_path: Path) -> None:
     with open_pool("ray", slots=1, quiet=True) as pool:

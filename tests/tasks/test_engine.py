@@ -56,7 +56,7 @@ def row(collection: Collection) -> dict[str, Any]:
     return last
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_a_slot_asks_for_the_gpu_that_ray_sees_and_computes_on_the_cpu_where_torch_sees_none(tmp_path: Path) -> None:
     """Ray is told of one GPU. A step that can use it gets it, one that cannot gets two slots of one CPU."""
     code = (

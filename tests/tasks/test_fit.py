@@ -111,6 +111,7 @@ def moves(g: Generator, labeller: Labeller, direction: Direction, attribute: str
     return float((labeller(g.render(edited(g, direction, start, strength)))[attribute] - before).mean())
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("name", "method", "settings", "space", "found_by"),
     [

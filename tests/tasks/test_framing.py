@@ -90,6 +90,7 @@ def test_the_advice_can_be_followed(shared: Path, tmp_path: Path, caplog: pytest
     assert said(tmp_path / "aligned", caplog) == []
 
 
+@pytest.mark.seconds
 def test_a_generator_of_other_things_is_not_asked_for_faces(
     shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -39,6 +39,7 @@ def table(root: Path, rows: str) -> str:
     return str(root / "table.yaml")
 
 
+@pytest.mark.seconds
 def test_a_network_scores_what_sampling_scored(root: Path) -> None:
     store = open_store(str(root / "store"))
     with open_pools(INLINE) as pools:

@@ -112,6 +112,7 @@ def test_grey_and_opacity_go_through_all_steps(
     assert report["bytes"] > 10_000
 
 
+@pytest.mark.seconds
 def test_a_generator_of_two_channels_is_refused_by_what_it_is(tmp_path: Path, faces: Path) -> None:
     with pytest.raises(ConfigError, match="images of 2 channels; those of 1"):
         plan_invert(job(tmp_path / "store", made(tmp_path, 2), faces))

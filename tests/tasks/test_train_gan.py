@@ -101,6 +101,7 @@ def test_stopped_and_run_again_it_ends_with_the_same_weights(images: str, undist
     assert run(train)["units_computed"] == 0
 
 
+@pytest.mark.seconds
 def test_a_second_training_goes_on_from_the_first(images: str, undisturbed: Store, tmp_path: Path) -> None:
     recipe = {**RECIPE, "warm_start": None, "steps": 1, "validation": {"every": 1, "images": 12}, "ema": None}
     worker = TrainJob.model_validate(

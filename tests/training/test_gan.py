@@ -66,6 +66,7 @@ def test_what_goes_on_from_a_checkpoint_equals_an_undisturbed_run_to_the_bit() -
             assert torch.equal(tensor, learner(resumed).d.state_dict()[name]), name
 
 
+@pytest.mark.seconds
 def test_a_checkpoint_of_another_recipe_is_refused() -> None:
     trainer = gan(**SMALL)
     with pytest.raises(ConfigError, match=r"this checkpoint is of a e4e training, the recipe is for gan"):
