@@ -15,7 +15,7 @@ import torch
 from benchmarks.gpu_day.__main__ import day
 from benchmarks.gpu_day.bench import published_shape
 from benchmarks.gpu_day.generator import activations
-from benchmarks.gpu_day.items import ITEMS, Item
+from benchmarks.gpu_day.items import DRY, ITEMS, Item
 from benchmarks.gpu_day.methods import extended
 from ganinv.generators.stylegan2 import Generator
 from ganinv.transfer import Sender
@@ -30,6 +30,15 @@ def python(program: str, *arguments: str) -> list[str]:
 def test_limits_add_up_to_ten_minutes_and_names_are_each_once() -> None:
     assert sum(item.seconds for item in ITEMS) <= 600
     assert len({item.name for item in ITEMS}) == len(ITEMS)
+
+
+def test_a_dry_run_leaves_no_function_mode_or_size_out() -> None:
+    by_name = {item.name: item for item in DRY}
+    for item in ITEMS:
+        same = by_name[item.same_code_as or item.name]
+        assert (same.run, same.settings.get("mode")) == (item.run, item.settings.get("mode"))
+    for key in ("size", "precision"):  # TF32 is float32 on a processor
+        assert {i.settings.get(key) for i in ITEMS} - {i.settings.get(key) for i in DRY} <= {"tf32"}
 
 
 @pytest.mark.seconds
@@ -88,7 +97,7 @@ def test_a_dry_run_of_all_items(tmp_path: Path, shared: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu_day", "--tiny", "--to", str(to), "--shared", str(shared)]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "2"}, check=True, capture_output=True)
     results = json.loads(to.read_text())["items"]
-    assert [(r["item"], r["ended"]) for r in results] == [(item.name, "well") for item in ITEMS]
+    assert [(r["item"], r["ended"]) for r in results] == [(item.name, "well") for item in DRY]
     lines = {r["item"]: r["lines"] for r in results}
     failed = [(name, line) for name, found in lines.items() for line in found if "failed" in line]
     assert not failed

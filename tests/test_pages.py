@@ -50,7 +50,7 @@ def test_the_bars_hold(tmp_path: Path) -> None:
     """Measured here on fewer samples than the page has: edits of age, smile and yaw are monotone on 80 % of fresh samples, and a
     condition takes away half of the side effect it names or more. A page is made of what was measured, without the rest."""
     numbers, parts = tmp_path / "numbers", ("fit-published", "fit-ridge", "samples", "effects", "conditions")
-    command = [sys.executable, "-m", "benchmarks.directions.run", "measure", "--samples=3000", "--fresh=64"]
+    command = [sys.executable, "-m", "benchmarks.directions.run", "measure", "--samples=2000", "--fresh=40"]
     command += [f"--store={tmp_path / 'store'}", f"--numbers={numbers}", "--only", *parts]
     subprocess.run(command, cwd=ROOT, check=True, timeout=2400)
     found = {path.stem: json.loads(path.read_text()) for path in numbers.glob("*.json")}

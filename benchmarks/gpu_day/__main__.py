@@ -1,7 +1,7 @@
 """Everything that waits for a GPU, in one command of at most ten minutes, into one JSON.
 
     python -m benchmarks.gpu_day --to benchmarks/results/gpu-day.json
-    python -m benchmarks.gpu_day --tiny --to runs/dry.json          # a dry run at tiny sizes, on whatever there is
+    python -m benchmarks.gpu_day --tiny --to runs/dry.json          # a dry run: all code, tiny sizes, on whatever there is
     python -m benchmarks.gpu_day --only parity-float32 machine      # some items, by name; --list tells them
 
 Parity with golden cases (float32, TF32, bfloat16), images per second of the generator and of every method at 64 and at 1,024
@@ -27,7 +27,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_day.items import ITEMS, Item
+from benchmarks.gpu_day.items import DRY, ITEMS, Item
 
 LEAST = 3.0  # seconds that must be left for another item
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("gpu-day.json"))
     parser.add_argument("--minutes", type=float, default=10.0, help="of all items together")
     parser.add_argument("--only", nargs="+", metavar="ITEM", default=[])
-    parser.add_argument("--tiny", action="store_true", help="sizes of a dry run")
+    parser.add_argument("--tiny", action="store_true", help="a dry run: tiny sizes, items of the same code once")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("GANINV_SHARED", "../shared")))
     parser.add_argument("--item", nargs=2, help=argparse.SUPPRESS)  # one of them, and where its lines go
@@ -46,7 +46,8 @@ def main() -> None:
     if args.item:
         work(args.item[0], Path(args.item[1]), args)
         return
-    chosen = [item for item in ITEMS if not args.only or item.name in args.only]
+    of_the_day = DRY if args.tiny else ITEMS
+    chosen = [item for item in ITEMS if (item.name in args.only if args.only else item in of_the_day)]
     if unknown := set(args.only) - {item.name for item in ITEMS}:
         parser.error(f"no items {sorted(unknown)}; there are: {', '.join(item.name for item in ITEMS)}")
     if args.list:

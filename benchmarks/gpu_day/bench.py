@@ -41,6 +41,8 @@ class Scale:
     copied: int
     widest: int = 512
     """Most channels of the published shape."""
+    pairs: bool = True
+    """Stages are timed with few steps and with twice as many. A dry run, whose times mean nothing, takes the larger number."""
     methods: tuple[str, ...] | None = None
     jobs: tuple[str, ...] = ("e4e", "w-projection", "pti-w", "pti")
     """What users run: an encoder, a projection, tuning around both."""
@@ -52,8 +54,9 @@ class Scale:
 
 FULL = Scale(large=1024, batches=(1, 4, 16, 64), steps=6, rounds=3, images=32, product=8192, copied=1 << 30)
 TINY = Scale(
-    large=32, widest=32, batches=(2,), steps=1, rounds=1, images=2, product=128, copied=1 << 20, jobs=("e4e", "w-projection"),
-    methods=("e4e", "w-projection", "psp"), golden=("ada_r32_uncond", "ros_r32_narrow"), close=("e4e", "sfe"),
+    large=32, widest=32, batches=(2,), steps=1, rounds=1, images=2, product=128, copied=1 << 20, pairs=False,
+    jobs=("e4e", "w-projection"), methods=("e4e", "w-projection", "psp"),
+    golden=("ada_r32_uncond", "ros_r32_narrow"), close=("e4e", "sfe"),
 )  # fmt: skip
 
 

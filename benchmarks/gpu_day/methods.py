@@ -120,7 +120,8 @@ def _stage(
 ) -> tuple[float, float, Code]:
     """Seconds and operations of a whole stage, from some of its steps, and the code after these."""
     full = steps_of(stage)
-    some = [stage] if full is None else [with_steps(stage, min(full, n * bench.scale.steps)) for n in (1, 2)]
+    multiples = (1, 2) if bench.scale.pairs else (2,)
+    some = [stage] if full is None else [with_steps(stage, min(full, n * bench.scale.steps)) for n in multiples]
     seconds, counted, made = list[float](), list[float](), code
     for each in some:
 

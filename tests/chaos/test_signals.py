@@ -71,7 +71,7 @@ def test_a_run_with_its_own_ray_ends_with_all_its_processes(tmp_path: Path, sent
 def test_a_flow_with_its_own_server_ends_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "slow.yaml").write_text(METHOD.replace("batch_size: 1", "batch_size: 4"))
     arguments = ["submit", str(pictures(tmp_path / "in", 80)), f"--store={tmp_path / 's'}", "--slots=2"]
-    arguments += [f"--method={tmp_path / 'slow.yaml'}"]
+    arguments += [f"--method={tmp_path / 'slow.yaml'}", "--unit-size=4"]  # a first part soon
     environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PREFECT_API_URL")}
     environment |= {"OMP_NUM_THREADS": "1", "PREFECT_HOME": str(tmp_path / "prefect")}
     with (tmp_path / "said").open("wb") as said:

@@ -65,7 +65,7 @@ def test_in_domain_inversion(g: Generator, context: Context, faces: Target) -> N
     errors, opinions = [], []
     for weight in (0.0, 2.0, 10.0):
         loss = ReconstructionLoss(domain=DomainLoss(weight=weight))
-        stage = Optimize(space="w+", start="code", steps=100, lr=0.01, loss=loss, **CONSTANT)
+        stage = Optimize(space="w+", start="code", steps=60, lr=0.01, loss=loss, **CONSTANT)
         result = stage(faces, start, context)
         assert all(curve[-1] < curve[0] for curve in result.loss)
         rendered = g.render(result.code)
@@ -73,11 +73,11 @@ def test_in_domain_inversion(g: Generator, context: Context, faces: Target) -> N
         with torch.no_grad():
             opinions.append(float((result.code.w - encoder(rendered).w).square().mean()))
         if weight == 2.0:
-            # The paper's generator would give about 0.5. Measured here: 0.67, and 0.64 on portraits like those it was trained on.
+            # The paper's generator would give about 0.5. Measured here: 0.61.
             assert float(mse(rendered, faces.images).mean()) <= 0.75 * float(before.mean())
     assert errors == sorted(errors)
     assert opinions == sorted(opinions, reverse=True)
-    from_mean = Optimize(space="w+", start="mean", steps=100, lr=0.01, **CONSTANT)(faces, None, context)
+    from_mean = Optimize(space="w+", start="mean", steps=60, lr=0.01, **CONSTANT)(faces, None, context)
     assert errors[1] < float(mse(g.render(from_mean.code), faces.images).mean())
 
 
