@@ -53,6 +53,7 @@ def example(name: str) -> dict[str, Any]:
     return runpy.run_path(str(EXAMPLES / f"{name}.py"))
 
 
+@pytest.mark.slow
 def test_hard_images_by_duckdb(store: str) -> None:
     rows = open_store(store).latents["e4e"].read(["image_id", "mse"])
     worst = rows.sort_by([("mse", "descending")])["image_id"].to_pylist()

@@ -25,7 +25,7 @@ def beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_image2stylegan_plus_plus(tmp_path: Path) -> None:
     example = runpy.run_path(str(EXAMPLES / "image2stylegan_plus_plus.py"))
     example["run"](tmp_path, EmbeddingConfig(steps=3, noise_steps=1))
@@ -36,7 +36,7 @@ def test_image2stylegan_plus_plus(tmp_path: Path) -> None:
             assert image.size == (count * 256, 16 + 256)
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_padinv(tmp_path: Path) -> None:
     g = open_generator("portraits-64")
     config = PadInvConfig.for_generator(g, {"encoder": {"base_channels": 8, "pyramid_channels": 8}})
@@ -49,7 +49,7 @@ def test_padinv(tmp_path: Path) -> None:
             assert image.size == (count * 256, 256)
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_hyperstyle_domain(tmp_path: Path) -> None:
     g = open_generator("portraits-64")
     sizes = {"base_channels": 8, "pyramid_channels": 8}

@@ -107,7 +107,7 @@ stages:
 """
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_prefect")
 def test_a_run_started_by_hand_is_cancelled_from_elsewhere(faces: Path, tmp_path: Path) -> None:
     """No worker watches over it: the run itself asks whether it is still wanted."""

@@ -77,7 +77,7 @@ def test_glasses_of_two_people(face_judge: FaceJudge, squeezenet: SqueezeNet, pe
     assert np.isnan(says[2])
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_glasses_on_held_out_portraits(face_judge: FaceJudge, squeezenet: SqueezeNet, shared: Path) -> None:
     table = shared / "data" / "official-portraits" / "portraits.parquet"
     images, labels, _ = read_labels(str(table), "test", 64)

@@ -25,7 +25,7 @@ def judges(face_judge: FaceJudge, squeezenet: SqueezeNet) -> Judges:
     return Judges()  # the fixtures skip where a package is missing
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_numbers_of_a_set_and_of_a_worse_one(judges: Judges, tmp_path: Path) -> None:
     g = open_generator("portraits-64")
     z = torch.randn(40, g.z_dim, generator=torch.Generator().manual_seed(3))

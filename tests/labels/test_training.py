@@ -182,7 +182,7 @@ def test_a_veil_lies_over_some_images_and_keeps_them_in_range() -> None:
     assert torch.equal(veiled(images, 0.0, torch.Generator()), images)
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_glasses_at_the_eyes_are_learned_and_calibrated() -> None:
     test = toy_faces(96, 1, glasses_at=15)
     trainer, learner = training(toy_faces(256, 0, 15), test, eye_channels=(8, 16))

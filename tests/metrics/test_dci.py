@@ -19,7 +19,7 @@ def rotation(dim: int) -> np.ndarray:
     return np.linalg.qr(np.random.default_rng(1).normal(size=(dim, dim)))[0]
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_identity_and_rotation() -> None:
     """docs/methods/stylespace.md, check 4: N = 50,000, K = D = 10, tails of 2 %."""
     codes, scores = world(50_000)

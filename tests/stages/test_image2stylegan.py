@@ -76,7 +76,7 @@ def test_gradients_are_for_w_only_and_the_loss_falls(context: Context) -> None:
     assert (smooth[:, -1] < 0.5 * smooth[:, 0]).all()
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_more_freedom_fits_better(context: Context) -> None:
     """W+ < W < mean, and W+ < Z, in the final loss, on every image."""
     target = hard_target(context.generator)

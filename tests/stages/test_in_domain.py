@@ -98,7 +98,7 @@ def test_the_loss_falls_on_every_image(context: Context, target: Target) -> None
     assert all(curve[-1] < curve[0] for curve in refine(2.0)(target, start, context).loss)
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_more_weight_more_agreement(context: Context, target: Target) -> None:
     """||w - E(G(w))|| does not grow over lambda_dom 0, 2, 10. (``test_on_faces``: and the squared error does not fall.)"""
     start = context.inverter("e4e")(target.images)

@@ -35,8 +35,8 @@ def test_from_the_table_where_the_store_knows_nothing(tmp_path: Path, faces: str
     job = job_of(store, faces, 6, method="pti")
     found = ask(store, job, Engine(kind="ray", slots=2))
     assert (found.images, found.left, found.units, found.slots) == (6, 6, 3, 2)
-    assert found.seconds == pytest.approx(6 * 2.21 / 2)
-    assert found.cpu_hours == pytest.approx(6 * 2.21 / 3600)
+    assert found.seconds == pytest.approx(6 * 1.5 / 2)
+    assert found.cpu_hours == pytest.approx(6 * 1.5 / 3600)
     assert found.gpu_hours == 0
     assert found.bytes == 6 * 165000
     assert "docs/leaderboard" in found.line()

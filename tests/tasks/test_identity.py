@@ -251,7 +251,7 @@ def go_through_local_files(data: st.DataObject) -> None:
         go_through(world, f"{folder}/store", data.draw)
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 @pytest.mark.usefixtures("hashing")
 @settings(max_examples=20, **_QUIET)
 @given(data=st.data())
