@@ -129,9 +129,9 @@ def write_runs(root: Path, rows: int) -> list[str]:
     """Runs of which all units but the last are done, and one that is finished."""
     ids, latents = [f"{k:09d}" for k in range(rows)], open_store(str(root)).latents
     for name, size in (("units-of-512", 512), ("units-of-16", 16)):
-        plan = latents[name].start(Plan.of("invert", {"size": size}, {"method": "none"}, ids, size))
-        for unit in plan.units[:-1]:
-            write_unit(latents[name], unit)
+        collection = latents[name]  # opened once: each opening reads the plan
+        for unit in collection.start(Plan.of("invert", {"size": size}, {"method": "none"}, ids, size)).units[:-1]:
+            write_unit(collection, unit)
     finished = latents["finished-of-16"]
     shutil.copytree(latents["units-of-16"].url, finished.url)
     write_unit(finished, finished.plan().units[-1])
