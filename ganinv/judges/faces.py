@@ -137,12 +137,12 @@ def face_detector() -> FaceDetector:
         import dlib  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"judging faces needs the package dlib-bin (or dlib): {INSTALL}") from error
-    return _made()
+    return _detector()
 
 
 @lru_cache(maxsize=1)
-def _made() -> FaceDetector:
-    """Once: it takes most of a second."""
+def _detector() -> FaceDetector:
+    """Made once: that takes most of a second."""
     import dlib
 
     return FaceDetector(dlib.get_frontal_face_detector())
