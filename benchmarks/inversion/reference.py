@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.generators import synthesis
-from ganinv.generators.layers import DEMOD_EPS, FIR, convolve
+from ganinv.generators.layers import DEMOD_EPS, FIR, grouped
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import Distance, between
 from ganinv.stages.optimize import Optimize
@@ -38,15 +38,10 @@ def _fused(
 ) -> Tensor:  # fmt: skip
     assert ring is None
     assert offset is None
-    batch, in_ch = style.shape
     w = (weight if weight.ndim == 5 else weight[None]) * style[:, None, :, None, None]
     if demodulate:
         w = w * (w.square().sum(dim=(2, 3, 4), keepdim=True) + DEMOD_EPS).rsqrt()
-    kernel = w.shape[-1]
-    y = convolve(
-        x.reshape(1, batch * in_ch, *x.shape[2:]), w.reshape(-1, in_ch, kernel, kernel), kernel // 2, up, groups=batch
-    )
-    y = y.reshape(batch, -1, *y.shape[2:])
+    y = grouped(x, w, w.shape[-1] // 2, up)
     if then is not None:
         return then(y, None)
     if up:

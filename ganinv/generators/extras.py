@@ -56,7 +56,7 @@ class Extras:
             return base
         out = base
         if scale is not None:
-            out = base * (1 + dense(scale, base.shape).to(base.dtype))
+            out = torch.addcmul(base, base, dense(scale, base.shape).to(base.dtype))
         if offset is not None:
             out = out + dense(offset, base.shape).to(base.dtype)
         return out[0] if len(out) == 1 else out

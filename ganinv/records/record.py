@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import load, save
+from safetensors.numpy import save
+from safetensors.torch import load
 from torch import Tensor
 
 from ganinv.codes.code import Code
@@ -76,7 +77,7 @@ def encode(code: Code, record: RecordConfig | None = None) -> bytes | None:
     record = record or RecordConfig()
     given = flatten(code.detach().to("cpu"))
     for name, tensor in given.items():
-        if not torch.isfinite(tensor).all():
+        if not math.isfinite(_largest(tensor)):
             count = int((~torch.isfinite(tensor)).sum())
             raise NotFinite(
                 f"{name} cannot be stored: expected finite numbers, {count} of {tensor.numel()} are NaN or infinite; "
@@ -88,7 +89,7 @@ def encode(code: Code, record: RecordConfig | None = None) -> bytes | None:
     tensors: dict[str, Tensor] = {}
     for name, tensor in given.items():
         tensors |= _stored(name, tensor, record.dtype)
-    return save(tensors, _METADATA) if tensors else None
+    return save({name: tensor.numpy() for name, tensor in tensors.items()}, _METADATA) if tensors else None
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -116,10 +117,14 @@ def _stored(name: str, value: Tensor, dtype: str) -> dict[str, Tensor]:
         return as_integers(name, value.float(), dims)
     # A hypernetwork's code is small and its rounding would be multiplied.
     kind = torch.float32 if name.endswith((".code", ".passes")) else _DTYPES[dtype]
-    narrow = value.to(kind)
-    if not torch.isfinite(narrow).all():
-        narrow = value.float()
-    return {name: narrow.contiguous().clone()}  # safetensors refuses tensors that share memory
+    if _largest(value) > torch.finfo(kind).max:
+        kind = torch.float32
+    return {name: value.to(kind)}
+
+
+def _largest(value: Tensor) -> float:
+    """The largest magnitude: NaN or infinity if one of the numbers is. A single pass, as each tensor of each image has one."""
+    return float(value.abs().max()) if value.numel() else 0.0
 
 
 def _row_dims(name: str, value: Tensor) -> tuple[int, ...]:

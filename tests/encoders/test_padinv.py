@@ -6,13 +6,14 @@ import re
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.errors import ConfigError, GeneratorMismatch, WeightsRefused
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.learning import begin_at_mean
-from ganinv.methods.padinv import PadInv, PadInvConfig, PadInvRecipe
+from ganinv.methods.padinv import PadInv, PadInvConfig, PadInvRecipe, enlarged
 from ganinv.methods.published.describe import describe
 from ganinv.methods.published.padinv import PADINV
 from tests.contracts.inverters import disturbed
@@ -64,6 +65,11 @@ def test_rings_are_concentric_cuts_of_one_map(g: Generator) -> None:
     for k, half in ((0, 2.5), (2, 4.5)):
         left = rings[k][0, 0, -2 * (4 * 2 ** (k // 2)) :][: 4 * 2 ** (k // 2)]
         torch.testing.assert_close(left, torch.full_like(left, -half), atol=0.05, rtol=0)
+
+
+def test_the_map_is_enlarged_as_torch_does() -> None:
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(enlarged(x, 18), F.interpolate(x, (18, 18), mode="bicubic", align_corners=True))
 
 
 def test_rings_change_the_image_and_edits_keep_them(g: Generator) -> None:

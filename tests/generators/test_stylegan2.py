@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ganinv.codes.code import Code, LowRank
-from ganinv.generators.layers import FIR, modulated_conv2d
+from ganinv.generators.layers import FIR, grouped, modulated_conv2d, one_by_one
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
 from tests.tiny import random_w, tiny_generator
 
@@ -88,9 +88,16 @@ def test_shared_and_per_sample_weights_are_one_function(up: bool, demodulate: bo
     weight = torch.randn(5, 6, 3, 3)
     fir = FIR(4.0) if up else None
     dense = modulated_conv2d(x, weight, style, demodulate=demodulate, up=up, fir=fir)
-    grouped = modulated_conv2d(x, weight.expand(3, -1, -1, -1, -1), style, demodulate=demodulate, up=up, fir=fir)
+    each = modulated_conv2d(x, weight.expand(3, -1, -1, -1, -1), style, demodulate=demodulate, up=up, fir=fir)
     assert dense.shape == ((3, 5, 16, 16) if up else (3, 5, 8, 8))
-    torch.testing.assert_close(dense, grouped, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(dense, each, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_weights_of_each_image_in_both_ways(up: bool) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(3, 6, 8, 8), torch.randn(3, 5, 6, 3, 3)
+    torch.testing.assert_close(one_by_one(x, weight, 1, up), grouped(x, weight, 1, up), atol=1e-5, rtol=1e-5)
 
 
 def all_offsets(g: Generator, batch: int, scale: float = 0.05) -> dict[str, torch.Tensor | LowRank]:
