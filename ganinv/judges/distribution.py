@@ -1,4 +1,4 @@
-"""How a set of generated images lies beside a set of real ones, in any feature space (Frechet distance and KID:
+"""How close a set of generated images is to a set of real ones, in any feature space (Frechet distance and KID are in
 ``ganinv.metrics``)."""
 
 from __future__ import annotations
@@ -11,30 +11,31 @@ from ganinv.errors import DataError
 
 
 class PrecisionRecall(NamedTuple):
-    """``precision``: share of generated images among the real ones. ``recall``: share of real images among the generated."""
+    """``precision``: share of generated images that lie among the real ones. ``recall``: share of real images that lie among
+    the generated ones."""
 
     precision: float
     recall: float
 
 
 class Neighbours(NamedTuple):
-    """Of each row, the distance to its nearest reference [N], and which one that is [N]."""
+    """For each row, the distance to its nearest reference [N], and the index of that reference [N]."""
 
     distance: np.ndarray
     which: np.ndarray
 
 
 def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall (Kynkaanniemi et al. 2019): an image is among a set when it is nearer to one of the set than
-    that one's ``k``-th neighbour in the set.
+    """Improved precision and recall (Kynkaanniemi et al. 2019).
 
-    Both depend on the number of images: compare only numbers of equal numbers.
+    An image lies among a set if it is nearer to one image of the set than that image's ``k``-th neighbour in the set. Both
+    numbers depend on the number of images: compare only results for the same number of images.
 
     Args:
-        real: features [N, D]. generated: [M, D].
+        real: features [N, D]. generated: features [M, D].
 
     Raises:
-        DataError: shapes do not fit, or a set has not more than ``k`` rows.
+        DataError: shapes do not fit, or a set does not have more than ``k`` rows.
     """
     _check(real, generated)
     if min(len(real), len(generated)) <= k:

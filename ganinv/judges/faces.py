@@ -1,9 +1,9 @@
 """Faces as dlib sees them: whether there is one, where its 68 landmarks are, and whose it is.
 
-The detector is dlib's frontal one (histograms of gradients, no weights), the landmarks are the regression trees of Kazemi and
-Sullivan (2014), the descriptor is dlib's residual network of 128 dimensions (King 2017; 0.6 is the distance under which two
-images are taken for one person). All were trained on photographs, none on anything here. The landmark model was trained on
-iBUG 300-W, whose licence leaves out commercial use.
+The detector is dlib's frontal one (histograms of gradients, no weights). The landmarks are from the regression trees of Kazemi
+and Sullivan (2014). The descriptor is from dlib's residual network and has 128 dimensions (King 2017); two images nearer than
+0.6 count as the same person. All were trained on photographs, and on nothing made here. The landmark model was trained on iBUG
+300-W, whose licence excludes commercial use.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ganinv.judges.descriptor import AROUND, CHIP, DIMENSIONS, DescriptorNet
 from ganinv.judges.weights import INSTALL, Judge, PackagedWeights
 
 SIDE = 256
-"""Images are enlarged to this many pixels a side: the detector's window has 80."""
+"""Images are enlarged to this many pixels a side, because the detector's window has 80."""
 SAME_PERSON = 0.6
-"""Descriptors nearer than this are one person's, says who trained them."""
+"""Descriptors nearer than this belong to the same person, according to the author of the network."""
 AT_ONCE = 16
-"""Faces that are described at once."""
+"""Number of faces that are described at once."""
 
 LANDMARKS = PackagedWeights(*MODEL)
 DESCRIPTOR = PackagedWeights(
@@ -44,8 +44,8 @@ class Faces:
     """What was found in N images.
 
     Args:
-        pixels: uint8 [N, S, S, 3], the images as they were looked at. boxes: the faces, None if there is none.
-        confidence: [N], the detector's (0 is its threshold; NaN without a face).
+        pixels: uint8 [N, S, S, 3], the images as the detector saw them. boxes: the faces, None if there is none.
+        confidence: [N], of the detector (0 is its threshold; NaN without a face).
         landmarks: [N, 68, 2], x and y as fractions of the side; NaN without a face.
     """
 
@@ -56,15 +56,15 @@ class Faces:
 
     @property
     def found(self) -> np.ndarray:
-        """[N] bool."""
+        """[N] bool: whether there is a face."""
         return ~np.isnan(self.confidence)
 
 
 class FaceJudge:
-    """``FaceJudge().look(images)``: one face per image, the one that the detector is surest of.
+    """``FaceJudge().look(images)``: one face per image, the one with the highest confidence.
 
     Raises:
-        ConfigError: dlib or the models are not installed. WeightsRefused: other models than expected.
+        ConfigError: dlib or the models are not installed. WeightsRefused: the models are not the expected ones.
     """
 
     def __init__(self) -> None:
@@ -76,14 +76,14 @@ class FaceJudge:
 
     @property
     def judges(self) -> tuple[Judge, Judge]:
-        """Of landmarks, and of descriptors."""
+        """The judge of landmarks, and the judge of descriptors."""
         return LANDMARKS.judge(), DESCRIPTOR.judge()
 
     def look(self, images: Tensor) -> Faces:
         """Find faces and landmarks in images [N, 3, R, R] in [-1, 1] (clamped, as a saved image would be).
 
         Raises:
-            DataError: not a batch of colour images.
+            DataError: the input is not a batch of colour images.
         """
         pixels = enlarged(images, SIDE)
         boxes: list[Any] = []
@@ -116,7 +116,7 @@ class FaceJudge:
 
 
 class FaceDetector:
-    """dlib's frontal detector, which needs no weights: for one image at a time, whichever thread asks."""
+    """dlib's frontal detector, which needs no weights. It takes one image at a time; threads may share it."""
 
     def __init__(self, detector: Any) -> None:
         self._detector, self._lock = detector, threading.Lock()
@@ -128,7 +128,7 @@ class FaceDetector:
 
 
 def face_detector() -> FaceDetector:
-    """The process's detector.
+    """The one detector of this process.
 
     Raises:
         ConfigError: dlib is not installed.
@@ -142,21 +142,21 @@ def face_detector() -> FaceDetector:
 
 @lru_cache(maxsize=1)
 def _detector() -> FaceDetector:
-    """Made once: that takes most of a second."""
+    """Made once, because it takes most of a second."""
     import dlib
 
     return FaceDetector(dlib.get_frontal_face_detector())
 
 
 def identity_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[N]: how far descriptors [N, 128] are apart; under ``SAME_PERSON`` they are one person's. NaN without a face."""
+    """Distances [N] of descriptors [N, 128]; below ``SAME_PERSON``, two images show the same person. NaN without a face."""
     distance: np.ndarray = np.linalg.norm(a - b, axis=-1)
     return distance
 
 
 def enlarged(images: Tensor, side: int) -> np.ndarray:
-    """Images [N, 3, R, R] in [-1, 1] as uint8 [N, side, side, 3]: rounded to 8 bits first, as saved ones are, then resized
-    (bicubic, antialiased where they shrink)."""
+    """Images [N, 3, R, R] in [-1, 1] as uint8 [N, side, side, 3]: rounded to 8 bits first, as saved images are, then resized
+    (bicubic; antialiased when they become smaller)."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise DataError(f"a judge takes images [N, 3, R, R] in [-1, 1], got {tuple(images.shape)}")
     rgb = ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

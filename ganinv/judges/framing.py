@@ -1,7 +1,8 @@
-"""Whether the faces of photos lie where a generator has faces: what it never saw at another place it cannot invert.
+"""Whether the faces in photos are where a generator has faces. A generator cannot reproduce faces at places where it never saw
+any.
 
-The generator itself says where: the landmarks of its mean image. A generator whose mean image has no face is of other things,
-and nothing is said.
+The expected place is that of the landmarks of the generator's mean image. If the mean image has no face, the generator is one
+of other things, and nothing is reported.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.judges.faces import SIDE, FaceDetector, FaceJudge, enlarged, face_detector
 
 FAR, LARGER, TILTED = 0.6, 1.35, 20.0
-"""How far the middle of the eyes may be from its place, in distances between the eyes; by what factor this distance may differ;
-and by how many degrees it may be turned. Of 68 aligned photos (London, and those of the demo) all are within 0.5, 1.23 and 13 of
-the embedded generator's, and all 32 of London's as the camera gave them are smaller by 1.39 and more."""
+"""How far the middle of the eyes may be from its expected place, in distances between the eyes; by what factor this distance
+may differ; and by how many degrees it may be turned. Of 68 aligned photos (London, and those of the demo), all are within 0.5,
+1.23 and 13 of the embedded generator's; all 32 of London's as the camera took them are smaller, by 1.39 or more."""
 SHARE = 0.25
-"""Of the photos that were looked at: where fewer are otherwise, it is the detector, or those photos."""
+"""Share of the photos from which a difference is reported. With fewer, the detector may be wrong, or only those photos
+differ."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where eyes are in an image, as fractions of its side."""
+    """Where the eyes are in an image, as fractions of its side."""
 
     middle: np.ndarray
     between: np.ndarray
 
     @classmethod
     def of(cls, landmarks: np.ndarray) -> Frame:
-        """Of 68 landmarks [68, 2]."""
+        """The frame of 68 landmarks [68, 2]."""
         left, right = landmarks[36:42].mean(0), landmarks[42:48].mean(0)
         return cls((left + right) / 2, right - left)
 
@@ -60,9 +62,11 @@ class Frame:
 
 
 def about_alike(images: Tensor, generator: Generator) -> bool:
-    """Whether the boxes of dlib's detector alone, which costs a tenth of the landmarks' model, leave no question: the faces of
-    images [N, 3, R, R] are where the generator's mean image has one, up to the detector's steps in size of 1.2. True as well
-    where that has none.
+    """Whether the boxes of dlib's detector show clearly that the faces of images [N, 3, R, R] are where the generator's mean
+    image has one.
+
+    The detector alone costs a tenth of what the landmark model costs; its steps in size are 1.2. True as well if the mean image
+    has no face.
 
     Raises:
         ConfigError: dlib is not installed.
@@ -79,7 +83,7 @@ def about_alike(images: Tensor, generator: Generator) -> bool:
 
 
 def _box(detect: FaceDetector, image: np.ndarray) -> np.ndarray | None:
-    """Middle and width of the face that the detector is surest of."""
+    """Middle and width of the face with the highest confidence."""
     found, scores, _ = detect.run(image, 0, 0.0)
     if not scores:
         return None
@@ -99,16 +103,16 @@ def to_side(images: Tensor) -> Tensor:
 
 
 def generator_frame(generator: Generator, judge: FaceJudge) -> Frame | None:
-    """Where a generator has the eyes; None where its mean image has no face."""
+    """Where a generator has the eyes; None if its mean image has no face."""
     found = judge.look(_mean_image(generator))
     return Frame.of(found.landmarks[0]) if found.found[0] else None
 
 
 def misframed(images: Tensor, ids: Sequence[str], place: Frame, judge: FaceJudge) -> str:
-    """What to say of photos of a data set, or nothing.
+    """A message about photos of a data set whose faces are framed differently; empty if there is nothing to report.
 
     Args:
-        images: [N, 3, R, R] in [-1, 1], cropped as they are inverted; ``ids``: their N ids.
+        images: [N, 3, R, R] in [-1, 1], cropped as they are for inversion. ids: their N ids.
     """
     found = judge.look(images)
     there = {ids[int(n)]: Frame.of(found.landmarks[n]).differs(place) for n in np.flatnonzero(found.found)}

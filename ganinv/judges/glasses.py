@@ -1,7 +1,7 @@
-"""Does a face wear glasses? A judge that shares nothing with the net that directions are fitted on.
+"""Does a face wear glasses? This judge shares nothing with the network that directions are fitted with.
 
-A logistic regression on SqueezeNet's features of the eye region, which dlib's landmarks frame: ImageNet's features, and a few
-thousand coefficients fitted to real portraits (``glasses_fit.py`` fits them, and says how well).
+It is a logistic regression on SqueezeNet's features of the eye region, which is found by dlib's landmarks: features from
+ImageNet, and a few thousand coefficients fitted to real portraits (``glasses_fit.py`` fits them, and measures how well).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class GlassesProbe:
     """``probe.probability(images, faces)``.
 
     Args:
-        net: whose features are taken. coefficients: [D], bias: of the regression on them.
+        net: the network whose features are used. coefficients: [D], and bias: of the regression.
         slope, offset: turn a score into calibrated log-odds (Platt 1999).
     """
 
@@ -56,16 +56,16 @@ class GlassesProbe:
         return out
 
     def probability(self, images: Tensor, faces: Faces) -> np.ndarray:
-        """[N], NaN if no face was found."""
+        """Probability [N] that a face wears glasses, NaN if no face was found."""
         probability: np.ndarray = 1 / (1 + np.exp(-self.score(images, faces)))
         return probability
 
 
 def open_glasses_probe(folder: Path = ASSETS, net: SqueezeNet | None = None) -> GlassesProbe:
-    """The shipped probe, or another that ``glasses_fit`` wrote.
+    """Open the shipped probe, or another one that ``glasses_fit`` wrote.
 
     Raises:
-        ConfigError: no probe there, one that was fitted on other features, or SqueezeNet's weights are missing.
+        ConfigError: there is no probe, it was fitted on other features, or SqueezeNet's weights are missing.
     """
     if not (folder / "probe.json").is_file():
         raise ConfigError(f"no glasses probe in {folder}: fit one with python -m ganinv.judges.glasses_fit")

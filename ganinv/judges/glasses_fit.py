@@ -1,7 +1,8 @@
 """Fit the glasses probe: ``python -m ganinv.judges.glasses_fit --data portraits.parquet --out ganinv/judges/assets/glasses``.
 
-The train split's labels (hand-made where there are any, else a prediction; doubtful ones are left out), each portrait as it is,
-mirrored, and blurred: generated faces are softer than photographs. Calibrated, and measured, on the test split.
+The probe is fitted on the train split. Labels are hand-made where there are any, else predictions; doubtful ones are left out.
+Each portrait is used as it is, mirrored, and blurred, because generated faces are softer than photographs. The probe is
+calibrated and measured on the test split.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def fit_probe(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, flo
     """(coefficients [D], bias) of a logistic regression on features [N, D] and labels [N] of 0 and 1.
 
     Raises:
-        DataError: labels of one kind only.
+        DataError: all labels are the same.
     """
     if len(set(labels.tolist())) < 2:
         raise DataError(f"a probe needs faces with and without glasses, got {len(labels)} labels of one kind")
@@ -56,12 +57,12 @@ def calibrate_probe(scores: np.ndarray, labels: np.ndarray) -> tuple[float, floa
 
 
 def blurred(images: Tensor) -> Tensor:
-    """Images [N, 3, R, R] with the detail of half their pixels a side."""
+    """Images [N, 3, R, R] reduced to the detail of half as many pixels a side."""
     return F.interpolate(F.avg_pool2d(images, 2), images.shape[-2:], mode="bicubic", align_corners=False).clamp(-1, 1)
 
 
 def measure_probe(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Area under the ROC curve, accuracy, and how many wearers and non-wearers are told rightly."""
+    """Area under the ROC curve, accuracy, and how many wearers and non-wearers are classified correctly."""
     wears = labels > 0.5
     said = scores > 0
     return {
@@ -139,7 +140,7 @@ def write_probe(
     measured: dict[str, Any],
     version: int = 1,
 ) -> None:
-    """``probe.safetensors`` and ``probe.json``."""
+    """Write ``probe.safetensors`` and ``probe.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     data = save({"coefficients": coefficients.astype(np.float32)})
     (folder / "probe.safetensors").write_bytes(data)

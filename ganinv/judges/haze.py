@@ -1,7 +1,8 @@
-"""A veil over an image: what an edit that whitens instead of ageing does. Plain numbers of pixels, no net.
+"""A veil over an image, which an edit makes if it whitens faces instead of making them older. Plain numbers from pixels,
+without a network.
 
-``detail``: root mean square of what blocks of 4x4 pixels cannot hold. ``brightness``, ``contrast``, ``saturation``: mean,
-standard deviation and colourfulness of the face. A haze raises brightness and lowers the other three.
+``detail``: root mean square of what remains after blocks of 4x4 pixels are averaged. ``brightness``, ``contrast``,
+``saturation``: mean, standard deviation and colourfulness of the face. A haze raises brightness and lowers the other three.
 """
 
 from __future__ import annotations

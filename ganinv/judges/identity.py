@@ -2,8 +2,8 @@
 
     python -m ganinv.judges.identity --images photos --person '(\\d+)_.*' --size 64
 
-Each image's person is what ``--person`` captures of its id; all pairs of images are compared. Under an area of .95 an identity
-number at that size says little.
+``--person`` is a regular expression that captures the person in an image's id; all pairs of images are compared. If the area
+under the curve is less than .95, identity at that size means little.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ganinv.errors import DataError
 from ganinv.judges.faces import SAME_PERSON, FaceJudge, identity_distance
 
 ENOUGH = 0.95
-"""Area under the curve from which the judge may be believed."""
+"""Area under the curve from which the judge can be trusted."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Distances between images of one person, and of two.
+    """Distances between images of one person, and between images of two.
 
     Args:
-        same: [P]. different: [Q].
+        same: [P], of pairs of one person. different: [Q], of pairs of two.
     """
 
     same: np.ndarray
@@ -52,10 +52,10 @@ class Verification:
 
 
 def verify(descriptors: np.ndarray, people: Sequence[str]) -> Verification:
-    """Compare all pairs of descriptors [N, 128]; those of images without a face (NaN) are left out.
+    """Compare all pairs of descriptors [N, 128]; images without a face (NaN) are left out.
 
     Raises:
-        DataError: no two images of one person, or of two.
+        DataError: there are no two images of one person, or none of two people.
     """
     seen = [n for n in range(len(people)) if not np.isnan(descriptors[n]).any()]
     pairs = list(combinations(seen, 2))

@@ -1,6 +1,7 @@
-"""What landmarks say of a face: yaw, mouth, eyes. In units of the distance between the eyes, so that size does not matter.
+"""What landmarks say about a face: yaw, mouth, eyes. Lengths are in units of the distance between the eyes, so the size of the
+face does not matter.
 
-Landmarks are in the order of iBUG 300-W, as ``Faces.landmarks`` has them; NaN stays NaN.
+Landmarks are in the order of iBUG 300-W, as in ``Faces.landmarks``; NaN stays NaN.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ LIPS = ((61, 67), (62, 66), (63, 65))  # inner, upper and lower
 def measure_faces(faces: Faces) -> dict[str, np.ndarray]:
     """Measures [N] of each face.
 
-    ``yaw``: the nose's offset towards the right edge of the image. ``mouth_width``: corner to corner. ``mouth_opening``: between
-    the inner lips. ``smile``: how far the mouth's corners lie above the middle of the lower lip's edge. ``eye_opening``: height
-    over width, mean of both eyes (Soukupova and Cech 2016). ``confidence``: the detector's.
+    ``yaw``: offset of the nose towards the right edge of the image. ``mouth_width``: distance of the corners of the mouth.
+    ``mouth_opening``: distance of the inner lips. ``smile``: how far the corners of the mouth lie above the middle of the lower
+    lip's edge. ``eye_opening``: height over width, mean of both eyes (Soukupova and Cech 2016). ``confidence``: of the
+    detector.
     """
     points = faces.landmarks
     left, right = (points[:, eye].mean(1) for eye in EYES)

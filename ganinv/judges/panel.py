@@ -47,11 +47,11 @@ class Panel:
 
     @property
     def judges(self) -> tuple[Judge, ...]:
-        """To be named beside every number."""
+        """The judges, to be named with every number."""
         return self.net.judge, *self.faces.judges, self.probe.judge
 
     def judge(self, images: Tensor, describe: bool = True) -> Judged:
-        """Of images [N, 3, R, R] in [-1, 1]. Descriptors are most of the work; without ``describe`` they are NaN."""
+        """Judge images [N, 3, R, R] in [-1, 1]. Descriptors are most of the work; without ``describe`` they are NaN."""
         faces = self.faces.look(images)
         measures = {"face": faces.found.astype(float), "glasses": self.probe.probability(images, faces)}
         descriptors = self.faces.describe(faces) if describe else np.full((len(images), 128), np.nan)

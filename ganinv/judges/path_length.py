@@ -24,10 +24,11 @@ def path_length(
     batch_size: int = 16,
 ) -> float:
     """Perceptual path length in W (Karras et al. 2019, section 4.1): E[d(G(w(t)), G(w(t + epsilon)))] / epsilon^2 at a random
-    point of the line between two samples. The largest and smallest hundredth are left out, as there.
+    point of the line between two samples. As in the paper, the largest and the smallest hundredth are left out.
 
-    The distance d is between SqueezeNet's activations after each fire module, normalised over channels, squared, summed over
-    channels and modules, mean over positions: LPIPS without its fitted weights, so that numbers are not those that others print.
+    The distance d compares SqueezeNet's activations after each fire module: normalised over channels, squared differences,
+    summed over channels and modules, mean over positions. This is LPIPS without its fitted weights, so the numbers are not
+    comparable with published ones.
     """
     w = generator.map_all(sample_z(seed, range(2 * samples), generator.z_dim).to(generator.device))
     t = torch.rand(samples, 1, 1, generator=torch.Generator().manual_seed(seed)).to(w.device)

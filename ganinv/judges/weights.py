@@ -1,4 +1,4 @@
-"""Where a judge's weights are, and that they are the ones its numbers are quoted for."""
+"""Where a judge's weights are, and the check that they are the weights that its numbers were measured with."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ INSTALL = "pip install 'ganinv[judges]'"
 
 
 class Judge(NamedTuple):
-    """Which judge a number is from: to be written beside it.
+    """The judge that a number comes from, to be written beside it.
 
     Args:
-        name: what is judged with. version: of the package that brings the weights. sha256: of the weight file.
+        name: of the network or model. version: of the package that contains the weights. sha256: of the weight file.
     """
 
     name: str
@@ -28,5 +28,5 @@ class PackagedWeights(packaged.PackagedWeights):
     """Weights of a judge."""
 
     def judge(self) -> Judge:
-        """Name, version and hash."""
+        """Name, version and hash of the weights."""
         return Judge(self.name, self.release(), self.sha256)

@@ -1,1 +1,1 @@
-"""The leaderboard: every method on the same images, before judges that no method was trained with."""
+"""The leaderboard: every method on the same images, measured by judges that no method was trained with."""

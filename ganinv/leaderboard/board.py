@@ -1,4 +1,4 @@
-"""The board that a store holds: rows of methods by data set, with means, intervals and ratios."""
+"""The board of a store: for each data set, a row for each method, with means, intervals and ratios."""
 
 from __future__ import annotations
 
@@ -23,34 +23,35 @@ from ganinv.stages.method import MethodConfig
 from ganinv.store import Collection, Store
 
 BOARD, JUDGED = "board", "leaderboard"
-"""Folder of what belongs to the board as a whole; kind of the collections of judged images."""
+"""Folder of records about the board as a whole; kind of the collections of judged images."""
 CONSISTENCY, CHANNELS = "leaderboard-consistency", "leaderboard-channels"
-"""Kinds of the collections of what else is said of these images: each is joined to their rows by image."""
+"""Kinds of the collections with further numbers about these images: they are joined to the rows by image."""
 REFERENCES = "leaderboard-references"
-"""Kind of the collections of edits by references, one for each data set, of the reference method's images."""
+"""Kind of the collections of edits by references: one for each data set, of the reference method's images."""
 HALVES = "leaderboard-halves"
-"""Kind of the collections of features of photos, and of edits of one half of them."""
+"""Kind of the collections of features of photos, and of edits of one half of the photos."""
 BOTH = "@both"
-"""End of the names of numbers that are of the images in which an edit in W and one by a channel both get there."""
+"""Suffix of the names of numbers that use only images in which an edit in W and an edit by a channel both reach the asked
+change."""
 SUMMARY = "_summary.parquet"
-"""What each run did, beside its collection."""
+"""The file beside a collection that says what each run did."""
 CONTROL = "control-"
-"""What the names of methods begin with that are bad on purpose: rows like others, but no rank is made with them."""
+"""Prefix of the names of methods that are bad on purpose. They have rows like other methods, but are left out of ranks."""
 
 
 def collection_name(dataset: str, method: str) -> str:
-    """Of a method's inversions of a data set, and of what the jury said of them."""
+    """Name of the collection of a method's inversions of a data set, and of the collection of what judges say about them."""
     return f"{dataset}.{method}"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an image takes.
+    """What a method costs for each image.
 
     Args:
-        seconds: of a processor, everything from reading to writing. wall: by the clock, of the whole run over its images.
-        batch: images worked on at once. device: what on.
-        bytes: of its row and its extras.
+        seconds: processor seconds, from reading to writing. wall: wall-clock seconds of the whole run, divided by its images.
+        batch: images processed at once. device: what the run computed on.
+        bytes: of the row and its extras.
     """
 
     seconds: float
@@ -66,7 +67,7 @@ class Row:
 
     Args:
         values: name -> [N], by image, in the order of ``ids``.
-        judges: named with version and hash; absent: what they could not say -> why.
+        judges: named with version and hash. absent: what could not be judged -> why.
         holds: what its codes have beside W+. again: whether it inverts its own edits again.
     """
 
@@ -83,7 +84,7 @@ class Row:
 
     @property
     def control(self) -> bool:
-        """Whether it is bad on purpose."""
+        """Whether the method is bad on purpose."""
         return self.method.startswith(CONTROL)
 
 
@@ -91,7 +92,7 @@ class Board:
     """What was judged in ``store``.
 
     Raises:
-        StoreError: nothing was.
+        StoreError: nothing was judged there.
     """
 
     def __init__(self, store: Store) -> None:
@@ -108,7 +109,7 @@ class Board:
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Row]]:
-        """Data set -> method -> its row; the methods with the smallest error first."""
+        """Data set -> method -> its row; methods with the smallest error come first."""
         out: dict[str, dict[str, Row]] = {}
         for name in self.store.list(JUDGED):
             dataset, _, method = name.partition(".")
@@ -122,42 +123,42 @@ class Board:
         }
 
     def references(self, dataset: str) -> dict[str, np.ndarray]:
-        """Numbers by image of edits by references, by name (``<row>:<attribute>_<what>``); none where they were not run."""
+        """Numbers by image of edits by references, by name (``<row>:<attribute>_<what>``); empty if there were none."""
         found = self.store.collection(REFERENCES, collection_name(dataset, self.protocol.reference))
         return _columns(found.read()) if found.manifest() is not None else {}
 
     def no_references(self, dataset: str) -> str:
-        """Why there are none, where that is known."""
+        """Why there are none, if that is known."""
         known: dict[str, str] = json.loads(self.store.objects.read_if_there(f"{BOARD}/{REFERENCES}.json") or b"{}")
         return known.get(dataset, "")
 
     def not_run(self, dataset: str) -> dict[str, str]:
-        """Method -> why it has no row there."""
+        """Method -> why it has no row for this data set."""
         named = {name.partition(".")[2]: why for name, why in self._not_run.items() if name.startswith(f"{dataset}.")}
         return dict(sorted((method, why) for method, why in named.items() if method not in self.rows.get(dataset, {})))
 
     @property
     def datasets(self) -> list[str]:
-        """Those with a row, or with a reason for having none."""
+        """Data sets that have a row, or a reason for having none."""
         return sorted({*self.rows, *(name.partition(".")[0] for name in self._not_run)})
 
     @property
     def judges(self) -> list[str]:
-        """All that said something here."""
+        """All judges that were used."""
         return sorted({judge for methods in self.rows.values() for row in methods.values() for judge in row.judges})
 
     @property
     def absent(self) -> dict[str, str]:
-        """What no row has, for want of a judge -> why."""
+        """What no row has because a judge is missing -> why."""
         rows = [row for methods in self.rows.values() for row in methods.values()]
         return {what: why for row in rows for what, why in row.absent.items() if all(what in r.absent for r in rows)}
 
     def mean(self, row: Row, measure: str) -> Estimate:
-        """Over images."""
+        """The mean over images."""
         return estimate(row.values[measure], self.protocol.resamples)
 
     def to_reference(self, row: Row, measure: str = "mse") -> Estimate | None:
-        """Ratio of the mean to the reference method's on the same images; None if that was not run."""
+        """Ratio of the mean to the reference method's mean on the same images; None if the reference method was not run."""
         reference = self.rows[row.dataset].get(self.protocol.reference)
         if reference is None:
             return None
@@ -169,7 +170,8 @@ class Board:
         return ratio(row.values[measure][mine], reference.values[measure][theirs], self.protocol.resamples)
 
     def table(self) -> pa.Table:
-        """Every number of the board, a row each: data set, method, measure, mean, low, high, images. Costs are among them."""
+        """Every number of the board, one row for each: data set, method, measure, mean, low, high, images. Costs are
+        included."""
         lines: list[dict[str, Any]] = []
         for dataset, methods in self.rows.items():
             for method, row in methods.items():
@@ -195,11 +197,12 @@ def published() -> Mapping[str, Mapping[str, Any]]:
 
 
 CHEAP = 10
-"""Steps for an image up to which a method is asked to invert edits of its own inversions: more are an hour for a board."""
+"""A method with at most this many steps for an image inverts edits of its own inversions; more steps would take an hour for a
+board."""
 
 
 def inverts_again(method: MethodConfig) -> bool:
-    """Whether it is asked to invert edits of its own inversions: encoders are, and what takes no more than ``CHEAP`` steps."""
+    """Whether a method inverts edits of its own inversions: encoders do, and methods that take at most ``CHEAP`` steps."""
     return all(getattr(stage, "steps", CHEAP + 1) <= CHEAP for stage in method.stages if stage.iterative)
 
 
@@ -230,8 +233,8 @@ def _row(store: Store, dataset: str, method: str, judged: Collection) -> Row | N
 
 
 def beside(values: Mapping[str, np.ndarray], protocol: LeaderboardProtocol) -> dict[str, np.ndarray]:
-    """Of edits in W and by a channel with the same measure: side effects and identity at the asked change, of the images in
-    which both get there, so that neither is judged on the easier ones. By name, ending in ``BOTH``."""
+    """Side effects and identity at the asked change, of edits in W and of edits by a channel with the same measure. Only images
+    in which both reach the change are used, so that neither is judged on easier ones. The names end in ``BOTH``."""
     out: dict[str, np.ndarray] = {}
     for channel in protocol.channels:
         pair = [channel, *(edit for edit in protocol.edits if edit.measure == channel.measure)]
@@ -250,7 +253,7 @@ def _columns(table: pa.Table) -> dict[str, np.ndarray]:
 
 
 def _joined(table: pa.Table, ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """Columns of another table of these images, in the order of ``ids``; NaN of an image that it has not."""
+    """Columns of another table of these images, in the order of ``ids``; NaN for images that the other table lacks."""
     place = {image_id: n for n, image_id in enumerate(table["image_id"].to_pylist())}
     rows = np.array([place.get(image_id, -1) for image_id in ids])
     return {name: np.where(rows < 0, np.nan, column[rows]) for name, column in _columns(table).items() if len(column)}

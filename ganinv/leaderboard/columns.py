@@ -1,4 +1,4 @@
-"""What the columns of a board mean, and what measures each."""
+"""What the columns of a board mean, and who measures each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ganinv.report.words import Measure
 
 FACES = ("dlib face descriptor", "dlib landmarks")
 PIXELS = "no net"
-"""Of a measure that no judge says."""
+"""Who measures it, for measures without a judge."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Column(Measure):
     """A measure of a board.
 
     Args:
-        judges: who says it, with version and hash.
-        along: where along the range of an edit, in a number, if it is one of several.
-        ranked: whether one is better than another.
+        judges: who measures it, with version and hash.
+        along: if it is one of several along the range of an edit: the position, as a number.
+        ranked: whether a value can be better than another one.
     """
 
     judges: str
@@ -70,13 +70,13 @@ def fidelity(board: Board) -> list[Column]:
 
 
 def editability(board: Board) -> list[Column]:
-    """What becomes of a photo's person when the inversion is edited, at equal response of the judge."""
+    """What is left of a photo's person when the inversion is edited, at equal response of the judge."""
     return _there(board, [column for edit in board.protocol.edits for column in _of_edit(board, edit)])
 
 
 def channels(board: Board) -> list[Column]:
-    """The same of edits by one channel of S, each beside the direction in W that has the same measure, on the images in which
-    both get there."""
+    """The same for edits by one channel of S, each beside the direction in W with the same measure, on images in which both
+    reach the asked change."""
     out, said = [], _named(board, FACES)
     for channel in board.protocol.channels:
         same = [edit.direction for edit in board.protocol.edits if edit.measure == channel.measure]
@@ -194,7 +194,7 @@ def _of_edit(board: Board, edit: AskedEdit) -> list[Column]:
 
 
 def _there(board: Board, columns: Sequence[Column]) -> list[Column]:
-    """Those that some row has."""
+    """Columns that at least one row has."""
     known = {name for methods in board.rows.values() for row in methods.values() for name in row.values}
     return [column for column in columns if column.key in known]
 

@@ -11,22 +11,22 @@ Numbers = dict[str, np.ndarray]
 
 
 def consistency(w: Tensor, again: Tensor, unedited: Tensor, step: Tensor) -> Numbers:
-    """Of the W+ of images, and of what their edited renderings were inverted to.
+    """Compare the W+ of images with the W+ that their edited renderings were inverted to.
 
-    The paper's distance ``||w - (again - step)||`` grows with the edit, so it is told in lengths of the edit here. An inversion
-    that sees nothing of an edit, because it gives all images one code or because the rendering did not change, has 1.
+    The paper's distance ``||w - (again - step)||`` grows with the edit, so here it is divided by the length of the edit. An
+    inversion that sees nothing of an edit, because it gives all images one code or because the rendering did not change, has 1.
 
     Args:
-        w, again, unedited: [B, rows, w_dim], of the image, of the edited rendering, and of the rendering as it is. step: what
-            the edit adds to w.
+        w, again, unedited: [B, rows, w_dim], of the image, of the edited rendering, and of the unedited rendering.
+        step: what the edit adds to w.
 
     Returns:
-        ``lec`` [B], that distance over the step's length: 0 is an inversion that finds every edit. ``found`` [B]: how far the
-        code went along the edit, 1 is all of it. ``cycle`` [B]: the distance without an edit, ``||w - unedited||``, in the same
-        lengths: what the method loses by inverting its own rendering.
+        ``lec`` [B]: that distance over the step's length; 0 is an inversion that finds every edit. ``found`` [B]: how far the
+        code went along the edit; 1 is all of it. ``cycle`` [B]: the distance without an edit, ``||w - unedited||``, also over
+        the step's length: what the method loses by inverting its own rendering.
 
     Raises:
-        DataError: shapes differ, or a step of no length.
+        DataError: shapes differ, or the step has no length.
     """
     shapes = [tuple(x.shape) for x in (w, again, unedited, step)]
     if len(set(shapes)) > 1:

@@ -1,4 +1,4 @@
-"""Edits of stored inversions, rendered as each method's edits are."""
+"""Edits of stored inversions, rendered by the editing rule of each method."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from ganinv.store import Store
 
 
 def directions_of(store: Store, protocol: LeaderboardProtocol, generator: Generator) -> dict[str, Direction]:
-    """Those that the protocol asks for, by name.
+    """The directions that the protocol asks for, by name.
 
     Raises:
-        GaninvError: the store has none of that name for this generator.
+        GaninvError: the store has no direction of that name for this generator.
     """
     names = [edit.direction for edit in protocol.edits]
     return {name: store.directions.get(name, generator=generator.fingerprint) for name in names}
 
 
 def channels_of(store: Store, protocol: LeaderboardProtocol) -> LeaderboardProtocol | None:
-    """The protocol with its channels in the place of its edits, of those that could be fitted; None if none could."""
+    """The protocol with its channels instead of its edits, as far as channels could be fitted; None if there are none."""
     there = {entry["name"] for entry in store.directions.list()}
     channels = tuple(edit for edit in protocol.channels if edit.direction in there)
     return protocol.model_copy(update={"channels": channels}).of_channels if channels else None
 
 
 class Editor:
-    """``editor(code, photos, direction, strength)`` -> images [B, 3, R, R] of codes [B] moved along a direction, with all that
-    the method does to an edited code besides.
+    """``editor(code, photos, direction, strength)`` -> images [B, 3, R, R] of codes [B] that were moved along a direction, with
+    everything that the method itself does to an edited code.
 
     Args:
-        reader: of the codes: it knows their inverter.
+        reader: of the codes; it knows their inverter.
     """
 
     def __init__(self, reader: CodeReader, generator: Generator, directions: Mapping[str, Direction]) -> None:
@@ -53,7 +53,7 @@ class Editor:
 
     @torch.no_grad()
     def of_mean(self, direction: str, strength: float) -> Tensor:
-        """What the edit changes in the picture of the generator's mean face, [1, 3, R, R]."""
+        """What the edit changes in the image of the generator's mean face, [1, 3, R, R]."""
         key = direction, strength
         if key not in self._of_mean:
             g = self.generator

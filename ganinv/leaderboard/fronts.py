@@ -1,4 +1,4 @@
-"""What a method costs against what it gives: seconds and bytes against fidelity, identity and editability."""
+"""What a method costs against what it achieves: seconds and bytes against fidelity, identity and editability."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ _COSTS = (("seconds", "processor seconds per image"), ("bytes", "bytes per image
 
 
 def front(cost: Sequence[float], quality: Sequence[float]) -> list[int]:
-    """Of points whose quality is better when smaller: those that nothing as cheap beats, the cheapest first.
-    NaN is never among them.
-    """
+    """Indices of the points that no point of equal or lower cost beats, the cheapest first. Smaller quality is better; NaN is
+    never among them."""
     best, out = np.inf, list[int]()
     for k in sorted(range(len(cost)), key=lambda k: (cost[k], quality[k])):
         if quality[k] < best:
@@ -27,7 +26,8 @@ def front(cost: Sequence[float], quality: Sequence[float]) -> list[int]:
 
 
 def fronts(board: Board, dataset: str) -> str:
-    """An inline SVG with six plots, each method a dot, those of the front named and joined. Controls are left out."""
+    """An inline SVG with six plots. Each method is a dot; the methods on the front are named and connected. Controls are left
+    out."""
     rows = {name: row for name, row in board.rows[dataset].items() if not row.control}
     qualities = _qualities(board, rows)
 
@@ -45,7 +45,7 @@ def fronts(board: Board, dataset: str) -> str:
 
 
 def _qualities(board: Board, rows: Mapping[str, Row]) -> dict[str, list[float]]:
-    """Label -> of each method, smaller is better."""
+    """Label -> a number for each method; smaller is better."""
 
     def mean(row: Row, measure: str) -> float:
         return board.mean(row, measure).mean if measure in row.values else np.nan

@@ -1,8 +1,8 @@
-"""Distance of edited halves (StyleFeatureEditor, Bobkov et al. 2024, section 4): images without an attribute, edited to have it,
-against real ones that have it.
+"""Distance of edited halves (StyleFeatureEditor, Bobkov et al. 2024, section 4): images without an attribute, edited to have
+it, against real images that have it.
 
-Published is FID by Inception. Here it is KID in the features of SqueezeNet, a judge: Inception's weights do not ship, and a
-Frechet distance of fewer images than features says first how many there were.
+The published measure is FID by Inception. Here it is KID in the features of SqueezeNet, which is a judge: Inception's weights
+do not ship, and a Frechet distance of fewer images than features mostly measures how many images there are.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from ganinv.metrics.features import cubic_kernels, mmd_of_kernels
 from ganinv.report.intervals import Estimate
 
 PHOTOS = "photos"
-"""In the place of a method's name: the real images."""
+"""Name of the row of real images, where other rows have the name of a method."""
 DRAWS = 60
-"""Random halves of both sets, from which the error of a distance is told."""
+"""Number of random halves of both sets, from which the error of a distance is estimated."""
 THOUSANDS = 1000
-"""KID is printed times this, as usual."""
+"""KID is printed times this number, as usual."""
 
 
 class HalvesDistance(NamedTuple):
-    """KID times 1000 to the real half: ``unedited``; ``best``, at whichever strength it is smallest, as published; ``gain``, the
-    first less the second; ``asked``, at a given strength; and the ``strength`` of the best."""
+    """KID times 1000 to the real half.
+
+    ``unedited``; ``best``: at the strength where it is smallest, as published; ``gain``: the first minus the second; ``asked``:
+    at a given strength; ``strength``: of the best.
+    """
 
     unedited: Estimate
     best: Estimate
@@ -35,12 +38,14 @@ class HalvesDistance(NamedTuple):
 
 
 def lower_half(measure: np.ndarray) -> np.ndarray:
-    """[N] True for the half that has least of the measure [N]; images without a number are in neither half."""
+    """[N] bool: the half of the images with the lowest values of the measure [N]. Images without a value are in neither
+    half."""
     return measure < np.nanmedian(measure)
 
 
 def random_halves(photos: np.ndarray, seed: int = 0) -> float:
-    """KID times 1000 that 95 % of random splits of these photos' features [N, D] in two stay under: of no attribute at all."""
+    """KID times 1000 of two random halves of these photos' features [N, D], which is not exceeded in 95 % of splits: what
+    splitting without any attribute gives."""
     size = np.sqrt(np.square(photos, dtype=np.float64).mean())
     (within, _, _), rng, found = cubic_kernels(photos / size, photos[:1] / size), np.random.default_rng(seed), []
     for _ in range(DRAWS * 5):
@@ -54,16 +59,16 @@ def halves_distance(
 ) -> HalvesDistance:
     """Distance of the edited half to the real one.
 
-    Intervals are of 95 %: the spread of the same distance over random halves of both sets (the jackknife that leaves half out;
-    resampling with replacement would count an image as its own neighbour). They are up to 1.7 times too wide where both sets are
-    nearly of one law, and never too narrow.
+    Intervals are of 95 %, from the spread of the same distance over random halves of both sets (the jackknife that leaves half
+    out; resampling with replacement would count an image as its own neighbour). They are up to 1.7 times too wide if both sets
+    have nearly the same distribution, and never too narrow.
 
     Args:
-        edited: features [S, N, D] at strength 0 and at each of ``strengths``. real: [M, D]. asked: a strength between, NaN for
-            none.
+        edited: features [S, N, D] at strength 0 and at each of ``strengths``. real: [M, D].
+        asked: a strength within their range, or NaN for none.
 
     Raises:
-        DataError: other shapes, or fewer than four images in a half.
+        DataError: the shapes are different, or a half has fewer than four images.
     """
     tried = (0.0, *strengths)
     if edited.ndim != 3 or real.ndim != 2 or len(edited) != len(tried) or edited.shape[2] != real.shape[1]:

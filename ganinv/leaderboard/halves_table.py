@@ -1,4 +1,4 @@
-"""The table of edited halves of a board: which numbers it has, and what they are worth."""
+"""The table of edited halves of a board: its numbers, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ganinv.leaderboard.halves import PHOTOS, HalvesDistance, halves_distance, l
 from ganinv.report.intervals import Estimate
 
 FEWEST = 4
-"""Methods of which a rank correlation says anything."""
+"""Smallest number of methods for which a rank correlation is given."""
 
 
 def columns(board: Board) -> list[Column]:
-    """What is said of a half that was edited."""
+    """The columns: what is measured on an edited half."""
     edit = board.protocol.halves
     said = "; ".join(judge for judge in board.judges if judge.startswith("SqueezeNet"))
     measure = next((each.measure for each in board.protocol.edits if each.direction == edit), edit)
@@ -45,8 +45,8 @@ def columns(board: Board) -> list[Column]:
 
 @lru_cache(maxsize=16)
 def halves_of(board: Board, dataset: str) -> dict[str, HalvesDistance]:
-    """Method -> the distance of its edited half to the real one; of the photos of that half as they are under ``PHOTOS``. None
-    where the data set has too few images, or nothing was edited."""
+    """Method -> the distance of its edited half to the real one; under ``PHOTOS``, that of the unedited photos of this half.
+    None if the data set has too few images, or nothing was edited."""
     photos = board.store.collection(HALVES, collection_name(dataset, PHOTOS))
     if not board.protocol.halves or photos.manifest() is None:
         return {}
@@ -69,13 +69,13 @@ def halves_of(board: Board, dataset: str) -> dict[str, HalvesDistance]:
 
 
 def by_chance(board: Board, dataset: str) -> float:
-    """KID times 1000 that random halves of the photos have at most, of 95 % of splits."""
+    """KID times 1000 that two random halves of the photos do not exceed in 95 % of splits."""
     photos = board.store.collection(HALVES, collection_name(dataset, PHOTOS)).read()
     return random_halves(_features(photos)[np.isfinite(photos["measure"].to_numpy()), 0])
 
 
 def estimates(found: HalvesDistance, method: str) -> dict[str, Estimate]:
-    """By the column's key; of photos nothing was edited."""
+    """Estimates by the column's key; photos have none for edits."""
     out = {f"halves_{name}": getattr(found, name) for name in ("unedited", "best", "gain", "asked")}
     if method == PHOTOS:
         return {"halves_unedited": out["halves_unedited"]}
@@ -83,10 +83,10 @@ def estimates(found: HalvesDistance, method: str) -> dict[str, Estimate]:
 
 
 def worth(found: dict[str, HalvesDistance], control: str, chance: float) -> list[str]:
-    """Sentences: how many images there are, what flatters the number, and whether it is one of edits at all.
+    """Sentences on how many images there are, what flatters the number, and whether it depends on the edits at all.
 
     Args:
-        control: what the names of methods begin with that are bad on purpose. chance: of :func:`by_chance`.
+        control: prefix of the names of methods that are bad on purpose. chance: result of :func:`by_chance`.
     """
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""What judges say of an inversion, and of edits of it."""
+"""What judges measure on an inversion, and on edits of it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ganinv.losses.distance import Distance, between
 from ganinv.metrics import mse, ssim
 
 Numbers = dict[str, np.ndarray]
-"""Name -> [B] float; NaN if a judge has nothing to say."""
+"""Name -> [B] float; NaN if a judge has no answer."""
 Measures = Mapping[str, np.ndarray]
 
 REMEMBERED = 4096
-"""Photos whose descriptors a process keeps: each method is compared with the same ones."""
+"""Number of photos whose descriptors a process keeps: every method is compared with the same photos."""
 
 
 class Jury:
-    """Judges of one board.
+    """The judges of one board.
 
-    Faces are judged where the packages of the extra ``judges`` are; without them identity and edits are left out.
+    Faces are judged if the packages of the extra ``judges`` are installed; otherwise identity and edits are left out.
 
     Args:
-        distance: what methods minimise here, to be seen beside what judges say; None leaves it out.
+        distance: what methods minimise here, to be shown beside the judges' numbers; None leaves it out.
     """
 
     def __init__(self, protocol: LeaderboardProtocol, distance: Distance | None = None) -> None:
@@ -41,16 +41,16 @@ class Jury:
 
     @property
     def judges(self) -> tuple[Judge, ...]:
-        """Named beside the numbers."""
+        """The judges, to be named with the numbers."""
         return (*(() if self.net is None else (self.net.judge,)), *(() if self.faces is None else self.faces.judges))
 
     @torch.no_grad()
     def fidelity(self, source: Tensor, rendered: Tensor) -> Numbers:
-        """Of renderings beside their sources, both [B, 3, R, R] in [-1, 1].
+        """Compare renderings with their sources, both [B, 3, R, R] in [-1, 1].
 
-        ``mse`` and ``ssim`` on clamped pixels; ``distance``: what methods minimise; ``features``: distance in SqueezeNet's
-        features; ``identity``: distance of dlib's descriptors, ``same``: whether it is one person's; ``grain``: see
-        :func:`grain`, and ``speckled``: whether it is more than the protocol's.
+        ``mse`` and ``ssim`` are on clamped pixels; ``distance``: what methods minimise; ``features``: distance in SqueezeNet's
+        features; ``identity``: distance of dlib's descriptors, ``same``: whether they belong to one person; ``grain``: see
+        :func:`grain`, and ``speckled``: whether it is above the protocol's limit.
         """
         source, rendered = source.float().clamp(-1, 1), rendered.float().clamp(-1, 1)
         out = {"mse": mse(source, rendered), "ssim": ssim(source, rendered), "grain": grain(source, rendered)}
@@ -73,23 +73,23 @@ class Jury:
         edit: Callable[[str, float, Sequence[int]], Tensor],
         of_mean: Callable[[str, float], Tensor] | None = None,
     ) -> Numbers:
-        """Whether an inversion can be edited into somebody who is still the person of the photo.
+        """Whether an inversion can be edited while it still shows the person in the photo.
 
-        For each edit of the protocol, strengths are tried until the judge sees the asked change; how far the face then is
-        from the *source* is what counts. A method that keeps a face by not reacting never gets there, and one that reacts but
-        never was that person is far from the source. Pixels that lie over another face keep the person and show that face's
-        edit: it changes all pictures alike.
+        For each edit of the protocol, strengths are tried until the judge sees the asked change. What counts is the distance of
+        the face at that strength to the *source*. A method that keeps a face by not reacting never reaches the change; a method
+        that reacts but did not show that person is far from the source. Pixels that were copied over another face keep the
+        person but show that face's edit, which changes all pictures in the same way.
 
         Args:
-            edit: (direction, strength, which of the B images) -> these, rendered as the method's edits are. Those that have
-                changed by all of the range, or have lost their face, are not asked for again.
-            of_mean: what an edit changes in the picture of the generator's mean face, [1, 3, R, R].
+            edit: (direction, strength, which of the B images) -> these images, rendered by the method's editing rule. Images
+                that have changed by the whole range, or have lost their face, are not asked for again.
+            of_mean: what an edit changes in the image of the generator's mean face, [1, 3, R, R].
 
         Returns:
-            Per edit ``<direction>_reached`` (0 or 1), ``_kept``: reached, still the source's person, and the picture's own edit;
-            at the asked change, and NaN if it was not reached: ``_strength``, ``_side`` (mean change of what was not asked
-            for, in spreads of photographs), ``_borrowed`` (correlation of what changed with ``of_mean``); and for each change of
-            the range ``_identity_<change>``, the distance to the source there.
+            For each edit, ``<direction>_reached`` (0 or 1), and ``_kept``: reached, still the source's person, and the
+            picture's own edit. At the asked change, NaN if it was not reached: ``_strength``, ``_side`` (mean change of other
+            measures, in spreads of photographs) and ``_borrowed`` (correlation of what changed with ``of_mean``). For each
+            change of the range, ``_identity_<change>``: the distance to the source there.
         """
         if self.faces is None:
             return {}
@@ -118,7 +118,7 @@ class Jury:
         return measure_faces(found) | measure_haze(images), self.faces.describe(found)
 
     def _person(self, images: Tensor) -> np.ndarray:
-        """Descriptors [B, 128], each image's computed once in a process."""
+        """Descriptors [B, 128]; each image's is computed once in a process."""
         assert self.faces is not None
         images = images.float().clamp(-1, 1).cpu()
         keys = [sha256(image.contiguous().numpy()).digest() for image in images]
@@ -136,7 +136,7 @@ _PEOPLE: OrderedDict[bytes, np.ndarray] = OrderedDict()
 
 
 class _Path:
-    """What is seen of B images along one edit, at one strength after the other.
+    """What is seen of B images along one edit, strength by strength.
 
     Args:
         of_source: descriptors of the photos. measures, people: of the unedited renderings.
@@ -160,11 +160,11 @@ class _Path:
         self.alike = [np.full(len(start), np.nan)]
 
     def left(self) -> list[int]:
-        """Images with a face that have not changed by all of the range."""
+        """Images with a face that have not yet changed by the whole range."""
         return [n for n, change in enumerate(self.changes[-1]) if change < self.farthest]
 
     def add(self, rows: Sequence[int], measures: Measures, people: np.ndarray, alike: np.ndarray | None) -> None:
-        """What is seen of ``rows`` at the next strength. ``alike``: correlations with the mean face's change."""
+        """Add what is seen of ``rows`` at the next strength. ``alike``: correlations with the mean face's change."""
         rows = list(rows)
         moved = {name: measures[name] - self.before[name][rows] for name in (*self.others, self.asked.measure)}
         beside = [np.abs(moved[name]) / spread for name, spread in self.others.items()]
@@ -182,7 +182,7 @@ class _Path:
             self.alike[0] = self.alike[1]  # of no change at all it is not defined
 
     def numbers(self) -> Numbers:
-        """As ``Jury.edits`` says."""
+        """The numbers that ``Jury.edits`` describes."""
         changes, apart, side, alike = (np.array(each) for each in (self.changes, self.apart, self.side, self.alike))
         strengths = (0.0, *self.protocol.strengths)[: len(changes)]
         strength, (there, beside, borrowed) = at_change(changes, (apart, side, alike), strengths, self.asked.change)
@@ -205,9 +205,11 @@ class _Path:
 def at_change(
     changes: np.ndarray, values: Sequence[np.ndarray], strengths: tuple[float, ...], wanted: float
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The strength [B] at which the change first is ``wanted``, and each of ``values`` there, between tried strengths by
-    interpolation; NaN if it never is. ``changes`` and ``values`` are [S, B]; a NaN is a rendering without a face, which ends
-    the search."""
+    """The strength [B] at which the change first is ``wanted``, and each of ``values`` there, interpolated between tried
+    strengths; NaN if the change is never reached.
+
+    ``changes`` and ``values`` are [S, B]. A NaN is a rendering without a face, which ends the search.
+    """
     strength = np.full(changes.shape[1], np.nan)
     there = [np.full(changes.shape[1], np.nan) for _ in values]
     for image in range(changes.shape[1]):
@@ -225,15 +227,16 @@ def at_change(
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Over all pixels and colours, of images [B, C, R, R] with others, or with one: [B]; 0 where one does not vary."""
+    """Correlation [B] over all pixels and colours of images [B, C, R, R] with other images, or with one; 0 if one of them does
+    not vary."""
     a, b = (x.flatten(1) - x.flatten(1).mean(1, keepdim=True) for x in (a.double(), b.double()))
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-9)
 
 
 def grain(source: Tensor, rendered: Tensor) -> Tensor:
-    """Speckles: how much more energy the error has in its finest detail than the source's own finest detail, in dB [B].
+    """Speckles: how much more energy the error has in the finest detail than the source itself, in dB [B].
 
-    The finest detail is what a 3x3 binomial filter takes away. A blurred reconstruction has 0 (its error *is* the source's
+    The finest detail is what a 3x3 binomial filter removes. A blurred reconstruction has 0 (its error *is* the source's
     detail), a sharp one less, a noisy one more. Detail as strong as the source's, but in the wrong place, has 3.
     """
     kernel = torch.tensor([1.0, 2.0, 1.0], device=source.device)
@@ -247,7 +250,7 @@ def grain(source: Tensor, rendered: Tensor) -> Tensor:
 
 
 def feature_distance(net: SqueezeNet, a: Tensor, b: Tensor) -> Tensor:
-    """Squared difference of SqueezeNet's features, normalised over channels, mean over positions and layers: [B]. LPIPS
+    """Squared difference of SqueezeNet's features, normalised over channels, mean over positions and layers: [B]. This is LPIPS
     without its fitted weights (Zhang et al. 2018, section 3)."""
     of_a, of_b = (net(F.interpolate(x.cpu(), size=(128, 128), mode="bilinear", antialias=True)) for x in (a, b))
     layers = [(F.normalize(of_a[name]) - F.normalize(of_b[name])).square().sum(1).mean((1, 2)) for name in of_a]
@@ -260,7 +263,8 @@ def _where_known(known: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def installed() -> tuple[FaceJudge | None, SqueezeNet | None, Mapping[str, str]]:
-    """The judges that are installed, opened once in a process, and why others are not: what they would say -> reason."""
+    """The judges that are installed, opened once in a process, and for the others: what they would measure -> why they are
+    missing."""
     absent: dict[str, str] = {}
     net: SqueezeNet | None = None
     faces: FaceJudge | None = None

@@ -1,4 +1,4 @@
-"""The page of a board: Markdown for the docs, HTML with pictures and tables that sort, and every number as Parquet."""
+"""The page of a board: Markdown for the docs, HTML with pictures and sortable tables, and every number as Parquet."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ganinv.report.figure import standalone
 from ganinv.report.images import data_uri
 
 NAME = "leaderboard"
-"""What the files of a page begin with."""
+"""Prefix of the names of a page's files."""
 
 
 def markdown(board: Board, pictures: bool = False) -> str:
-    """All tables, with the text beside them. ``pictures``: with links to those that ``write`` makes."""
+    """All tables, with the text beside them. ``pictures``: with links to the pictures that ``write`` makes."""
     lines = [_head(board), "", "| column | what it is | by |", "|---|---|---|"]
     lines += [
         f"| {', '.join(labels)} {arrow} | {words} | {judges} |" for labels, arrow, words, judges in _explained(board)
@@ -42,7 +42,7 @@ def markdown(board: Board, pictures: bool = False) -> str:
 
 def write(board: Board, folder: Path, generator: str | None = None) -> dict[str, str]:
     """Write ``leaderboard.md``, ``.html`` and ``.parquet``, and for each data set ``leaderboard-<name>.jpg`` and ``.svg``, into
-    ``folder``; the paths of the first three. The same board gives the same files."""
+    ``folder``. Returns the paths of the first three. The same board gives the same files."""
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for dataset in board.datasets:
@@ -94,7 +94,7 @@ def _head(board: Board) -> str:
 
 
 def _notes(board: Board) -> list[str]:
-    """What holds for all data sets."""
+    """Notes that hold for all data sets."""
     out = identity_check(board)
     if not board.protocol.edits:
         out.append("Edits were left out (--no-edits).")
@@ -108,7 +108,7 @@ def _notes(board: Board) -> list[str]:
 
 
 def _explained(board: Board) -> list[tuple[list[str], str, str, str]]:
-    """(labels, arrow, words, judges) of all columns; those along an edit's range together."""
+    """(labels, arrow, words, judges) of all columns; columns along the range of an edit are joined into one."""
     out: list[tuple[list[str], str, str, str]] = []
     last = [
         *editability(board),

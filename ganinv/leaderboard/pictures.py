@@ -1,4 +1,4 @@
-"""Photos and what each method makes of them, edited too."""
+"""Photos, what each method makes of them, and edits of it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from ganinv.report.images import pixels
 from ganinv.store import Collection
 
 SHOWN, EDITED, STRENGTH = 6, 3, 2.0
-"""Images that are shown, how many of them edited too, and how strongly."""
+"""Number of images that are shown, how many of them are edited too, and how strongly."""
 MARGIN = 150
-"""Pixels for the names of methods."""
+"""Width in pixels for the names of methods."""
 
 
 def strips(board: Board, dataset: str, generator: str | None = None) -> dict[str, np.ndarray]:
-    """ "" -> the photos, method -> its renderings of them and of edits of the first: uint8 [R, W, 3] each."""
+    """Method -> its renderings of the photos, and of edits of the first ones; the photos themselves under "": uint8 [R, W, 3]
+    each."""
     methods = board.rows[dataset]
     first = board.store.latents[collection_name(dataset, next(iter(methods)))]
     g = open_generator(generator or str(first.provenance()["generator_name"]))
@@ -50,7 +51,7 @@ def strips(board: Board, dataset: str, generator: str | None = None) -> dict[str
 
 
 def legend(board: Board) -> str:
-    """What the columns of the pictures are."""
+    """What the columns of the pictures show."""
     edits = ", ".join(edit.direction for edit in board.protocol.edits)
     if not edits:
         return f"{SHOWN} photos and their renderings"
@@ -60,7 +61,7 @@ def legend(board: Board) -> str:
 
 
 def sheet(found: dict[str, np.ndarray]) -> Image.Image:
-    """All strips below each other, each with its name."""
+    """All strips, one below the other, each with its name."""
     rows = []
     for name, strip in found.items():
         label = Image.new("RGB", (MARGIN, strip.shape[0]), "white")
@@ -89,7 +90,8 @@ def _rendered(board: Board, latents: Collection, ids: Sequence[str], photos: Ten
 
 
 def _asked(board: Board) -> list[tuple[LeaderboardProtocol, float]]:
-    """Edits in W, then those by channels, each with the strength at which they are shown: channels as strongly as judged."""
+    """Edits in W, then those by channels, with the strength at which they are shown; channels at the strength at which they are
+    judged."""
     channels = channels_of(board.store, board.protocol)
     return [(board.protocol, STRENGTH), *([(channels, channels.strengths[-1])] if channels is not None else [])]
 
@@ -104,7 +106,7 @@ def _directions(board: Board, g: Generator) -> dict[str, Direction]:
 
 
 def _photos(latents: Collection, ids: Sequence[str], g: Generator, side: int | None = None) -> Tensor:
-    """The photos of some images [N, 3, R, R], as their inversion read them; white where one is gone."""
+    """The photos of some images [N, 3, R, R], as the inversion read them; white if a photo is gone."""
     size = side or g.resolution
     loaded = SourceIndex(Place(latents.plan().config["dataset"]["url"]), latents.objects, latents.path).load(ids, size)
     found = dict(zip(loaded.ids, loaded.images, strict=True))

@@ -1,4 +1,5 @@
-"""The protocol: all that moves a number of the leaderboard. Change a value, and give it another name."""
+"""The protocol: everything that influences a number of the leaderboard. If you change a value, give the protocol another
+name."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from pydantic import Field
 from ganinv.config import StrictModel, digest
 
 CHANNEL = "channel-"
-"""What the names of directions begin with that are one channel of S."""
+"""Prefix of the names of directions that are one channel of S."""
 BEFORE = {"leaderboard-3": "leaderboard-2"}
-"""What is new in a protocol adds numbers and moves none: rows that were judged by the one before stay."""
+"""The protocol before this one. What is new adds numbers and changes none, so rows that were judged by it stay."""
 
 SPREADS: Mapping[str, float] = {
     "yaw": 0.095,
@@ -22,16 +23,16 @@ SPREADS: Mapping[str, float] = {
     "detail": 0.017,
     "saturation": 0.088,
 }
-"""Standard deviations of the judges' measures over 426 portraits of the official ones, every fifth."""
+"""Standard deviations of the judges' measures over 426 of the official portraits (every fifth)."""
 
 
 class AskedEdit(StrictModel):
-    """An edit that every method has to take, and whose effect a judge reads off the picture.
+    """An edit that every method has to make, and whose effect a judge measures in the picture.
 
     Args:
         direction: of the store, fitted on samples of the generator.
         measure: of ``ganinv.judges``: what has to change.
-        change: by how much, in the measure's own unit, for the edit to count as made.
+        change: by how much it has to change, in the measure's own unit, for the edit to count as made.
         changes: the range over which identity is followed.
     """
 
@@ -42,11 +43,11 @@ class AskedEdit(StrictModel):
 
 
 class AskedReference(StrictModel):
-    """What is to be taken over from a reference.
+    """An attribute that is to be taken over from a reference.
 
     Args:
-        attribute: as the editor calls it. measure: of ``ganinv.judges``: where it is seen.
-        gap: difference of two photos in the measure from which a pair counts.
+        attribute: the editor's name for it. measure: of ``ganinv.judges``, which shows it.
+        gap: smallest difference of two photos in the measure for which a pair counts.
     """
 
     attribute: str
@@ -55,30 +56,32 @@ class AskedReference(StrictModel):
 
 
 class LeaderboardProtocol(StrictModel):
-    """Two boards may be compared when the digests of their protocols are equal.
+    """Two boards are comparable if the digests of their protocols are equal.
 
     Args:
-        reference: the method that ratios are to.
-        edits: what every method has to take; yaw and the width of the mouth are in units of the distance between the eyes.
-        same_person: distance of face descriptors under which two images are one person's. dlib says 0.6, which is for photographs
-            of many pixels and of all kinds of people: at 64 pixels, portraits of one person are 0.21 apart (0.28 at most) and
-            those of two at least 0.45, while the generator's mean face is nearer than 0.6 to nearly everybody.
-        strengths: of the directions, tried from weak to strong; between two of them is interpolated.
+        reference: the method that ratios refer to.
+        edits: edits that every method has to make; yaw and the width of the mouth are in units of the distance between the
+            eyes.
+        same_person: distance of face descriptors below which two images show one person. dlib's value is 0.6, for photographs
+            of many pixels and of all kinds of people. At 64 pixels, portraits of one person are 0.21 apart (0.28 at most) and
+            portraits of two at least 0.45, while the generator's mean face is nearer than 0.6 to nearly everybody.
+        strengths: of the directions, tried from weak to strong; values between two of them are interpolated.
         borrowed: correlation of what an edit changes in a picture with what it changes in the generator's mean face, from which
-            it counts as that face's and not the picture's own. Methods that invert have 0.6 at most, pixels copied over the mean
-            face 0.9 and more.
-        spreads: of measures, standard deviations over photographs: side effects are told in them.
+            the change counts as that face's and not the picture's own. Methods that invert have 0.6 at most; pixels copied over
+            the mean face have 0.9 and more.
+        spreads: standard deviations of the measures over photographs; side effects are in these units.
         speckled: dB of grain from which a rendering counts as speckled. Detail as strong as the source's own, all of it in the
             wrong place, has 3.
-        samples, truncation_psi, seed: of the generator's own images that are inverted beside photographs, whose true code exists.
-        fitted_on: samples that directions are fitted on.
+        samples, truncation_psi, seed: of the generator's own images, which are inverted beside photographs because their true
+            code exists.
+        fitted_on: number of samples that directions are fitted on.
         resamples: of the bootstrap behind the intervals.
-        consistency: strength of the edits that an inversion is to find again (e4e's LEC).
-        channels: edits by one channel of S each, beside those in W. None for yaw: the channel that is fitted for it reached
-            what is asked in none of 320 inversions. channel_strengths: of these, which do less.
+        consistency: strength of the edits that an inversion has to find again (e4e's LEC).
+        channels: edits by one channel of S each, beside those in W. There is none for yaw: the channel that is fitted for it
+            reached the asked change in none of 320 inversions. channel_strengths: for these edits, which have less effect.
         references: what the editor ``reference_editor`` takes over from another photo.
-        halves: the edit of ``edits`` that is asked of the half of a data set that has least of its measure. halves_from: images
-            that a data set needs for it.
+        halves: the edit of ``edits`` that is made to the half of a data set with the lowest values of its measure. halves_from:
+            number of images that a data set needs for it.
     """
 
     name: str = "leaderboard-3"
@@ -117,21 +120,22 @@ class LeaderboardProtocol(StrictModel):
 
     @property
     def judged_digest(self) -> str:
-        """sha256 of what moves the numbers by image that a board of ``leaderboard-2`` has too: as it was there."""
+        """sha256 of the settings that influence numbers which a board of ``leaderboard-2`` has too, computed as it was for that
+        protocol."""
         name = next((self.name.replace(now, was) for now, was in BEFORE.items() if now in self.name), self.name)
         return digest({**self.model_dump(mode="json", exclude=set(ADDED)), "name": name})
 
     @property
     def without_edits(self) -> LeaderboardProtocol:
-        """For generators of what has no yaw and no smile."""
+        """The protocol for generators of images that have no yaw and no smile."""
         none = {"edits": (), "channels": (), "references": (), "halves": ""}
         return self.model_copy(update={**none, "name": f"{self.name}-without-edits"})
 
     @property
     def of_channels(self) -> LeaderboardProtocol:
-        """The same with the channels in the place of the directions in W."""
+        """The protocol with the channels instead of the directions in W."""
         return self.model_copy(update={"edits": self.channels, "strengths": self.channel_strengths})
 
 
 ADDED = ("consistency", "channels", "channel_strengths", "reference_editor", "references", "halves", "halves_from")
-"""Settings that ``leaderboard-2`` had not."""
+"""Settings that ``leaderboard-2`` did not have."""

@@ -1,4 +1,4 @@
-"""Edits by a reference before judges: is an attribute taken over from another photo, and nothing else? (Hu et al. 2022, "Style
+"""Edits by a reference, judged: is an attribute taken over from another photo, and nothing else? (Hu et al. 2022, "Style
 Transformer", section 3.3)"""
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from ganinv.leaderboard.jury import Numbers, installed
 from ganinv.leaderboard.protocol import AskedReference
 
 EDITOR, KEEP, SWAP = "reference-editor", "control-keep", "control-swap"
-"""Rows of the table: the editor, its source as it is, and the reference's whole code in its place."""
+"""Rows of the table: the editor, the unedited source, and the reference's whole code instead of the source's."""
 SAID = ("taken", "closed", "side", "identity", "to_reference")
 """Numbers of each row and attribute, in the table's order."""
 
 
 def partners(measure: np.ndarray) -> np.ndarray:
-    """Which image [N] each takes over from: the one half the order of the measure [N] away, so that most pairs differ in it."""
+    """For each image the reference [N] to take over from: the one half of the images further in the order of the measure [N],
+    so that most pairs differ in it."""
     order, out = np.argsort(measure, kind="stable"), np.empty(len(measure), int)
     out[order] = np.roll(order, -(len(order) // 2))
     return out
 
 
 class ReferenceJury:
-    """Judges of the attributes that are taken over, glasses too, and of whose face it is.
+    """Judges of the attributes that are taken over (glasses included), and of whose face it is.
 
     Raises:
-        ConfigError: the packages of the extra ``judges`` are not there.
+        ConfigError: the packages of the extra ``judges`` are missing.
     """
 
     def __init__(self) -> None:
@@ -56,11 +57,12 @@ def taken_over(
     before: Mapping[str, np.ndarray],
     edited: tuple[Mapping[str, np.ndarray], np.ndarray],
 ) -> Numbers:
-    """Of B edits, each with photo ``which`` [B] as its reference; NaN of pairs whose photos do not differ by ``asked.gap``.
+    """Numbers of B edits, each with photo ``which`` [B] as its reference; NaN for pairs whose photos do not differ by
+    ``asked.gap``.
 
-    ``closed``: share of the photos' difference by which the edit changed the rendering (``before``), ``taken``: whether it
-    is half or more; ``side``: mean change of other measures, in spreads of photos; ``identity``, ``to_reference``:
-    distance of descriptors to the source's photo and to the reference's.
+    ``closed``: share of the photos' difference by which the edit changed the rendering (``before``). ``taken``: whether that is
+    half or more. ``side``: mean change of other measures, in spreads of photos. ``identity``, ``to_reference``: distance of
+    descriptors to the source's photo and to the reference's.
     """
     (measures, people), (after, faces) = photos, edited
     gap = measures[asked.measure][which] - measures[asked.measure]

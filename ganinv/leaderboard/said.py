@@ -1,4 +1,4 @@
-"""What the numbers of a board say about the judges, the literature, and themselves: sentences beside the tables."""
+"""What the numbers of a board say about the judges, the literature and themselves, as sentences beside the tables."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from ganinv.leaderboard.board import Board, Row, published
 from ganinv.report.intervals import FEW
 
 FLATTERS = 0.9
-"""Rank correlation of two measures over methods, under which it is said whom the one flatters."""
+"""If the rank correlation of two measures over methods is lower than this, a sentence says which methods one of them
+flatters."""
 FEWEST = 4
-"""Methods of which a rank correlation says anything."""
+"""Smallest number of methods for which a rank correlation is given."""
 APART = 1.5
-"""Factor between our ratio and the published one from which a sentence says so."""
+"""If our ratio and the published one differ by more than this factor, a sentence says so."""
 
 
 def sentences(board: Board, dataset: str) -> list[str]:
-    """All of one data set."""
+    """All sentences on one data set."""
     methods = board.rows.get(dataset, {})
     ranked = {name: row for name, row in methods.items() if not row.control}
     out = [line for measure in ("distance", "mse") for line in _ranks(board, ranked, measure)]
@@ -69,7 +70,8 @@ def _ranks(board: Board, methods: Mapping[str, Row], measure: str) -> list[str]:
 
 
 def _flattered(names: list[str], ours: np.ndarray, judged: np.ndarray, label: str, judge: str) -> str:
-    """Methods that our measure ranks higher than the judge does: by a fifth of the methods, or else those it lifts most."""
+    """Methods that our measure ranks higher than the judge does, by a fifth of the methods; if there are none, those with the
+    largest difference."""
     a, b = ours.argsort().argsort(), judged.argsort().argsort()
     gain = b - a
     enough = max(min(len(names) // 5, int(gain.max())), 1)
@@ -80,7 +82,7 @@ def _flattered(names: list[str], ours: np.ndarray, judged: np.ndarray, label: st
 
 
 def _within(methods: Mapping[str, Row]) -> list[str]:
-    """Whether the images that a method has nearest by distance are those whose person it keeps."""
+    """Whether the images that a method has nearest by distance are also those whose person it preserves."""
     ranks = []
     for row in methods.values():
         if "distance" in row.values and "identity" in row.values:

@@ -1,4 +1,4 @@
-"""The tables of a board: for each data set, what was measured of every method."""
+"""The tables of a board: for each data set, what was measured on every method."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Table:
 
 
 def tables(board: Board, dataset: str) -> list[Table]:
-    """Fidelity with what it costs, editability, and what is behind it, of one data set."""
+    """All tables of one data set: fidelity and cost, editability, and the further measures."""
     methods, missing = board.rows.get(dataset, {}), board.not_run(dataset)
     near, edited = fidelity(board), editability(board)
     measured = _means(board, methods, near)
@@ -53,7 +53,8 @@ def tables(board: Board, dataset: str) -> list[Table]:
 
 
 def numbers(board: Board) -> pa.Table:
-    """Every number of the board, those of no single method too: ``Board.table`` with the rows of the last two tables."""
+    """Every number of the board, including those that belong to no single method: ``Board.table`` with the rows of the last two
+    tables."""
     lines = []
     for dataset in board.rows:
         for found in (_by_reference(board, dataset), _halves(board, dataset)):
@@ -85,13 +86,13 @@ def _plain(
     found: Mapping[str, Mapping[str, Estimate]],
     missing: dict[str, str] | None = None,
 ) -> Table:
-    """Of rows that are not methods, of which none is marked as the best."""
+    """A table of rows that are not methods; none is marked as the best."""
     lines = mean_cells(columns, list(found.values()), mark=False, digits=3)
     return Table(title, columns, {name: list(line) for name, line in zip(found, lines, strict=True)}, missing or {})
 
 
 def _references(board: Board, dataset: str) -> Table:
-    """Edits by another photo: the editor beside its controls."""
+    """Edits by another photo: the editor and its controls."""
     rows = _by_reference(board, dataset)
     why = board.no_references(dataset) or "it was not asked for: run the board again"
     missing = {} if rows else {board.protocol.reference_editor: why}
@@ -99,7 +100,7 @@ def _references(board: Board, dataset: str) -> Table:
 
 
 def _consistency(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) -> Table:
-    """Of methods that invert again; the others say why they do not."""
+    """Methods that invert again; for the others, why they do not."""
     again = {name: row for name, row in methods.items() if row.again and columns[0].key in row.values}
     rows = _means(board, again, columns)
     for name, row in again.items():
@@ -116,7 +117,7 @@ NOT_AGAIN = "its inversion is an optimisation of many steps, and LEC is of encod
 
 
 def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) -> dict[str, list[Value]]:
-    """Of each method; the best are marked, and not among those that are bad on purpose."""
+    """Means of each method. The best are marked, except among methods that are bad on purpose."""
     out: dict[str, list[Value]] = {}
     for control in (False, True):
         some = {name: row for name, row in methods.items() if row.control is control}
@@ -128,7 +129,7 @@ def _means(board: Board, methods: Mapping[str, Row], columns: Sequence[Column]) 
 
 
 def cost_columns(board: Board) -> list[Column]:
-    """What an image takes, and the error beside the reference method's."""
+    """What an image costs, and the error relative to the reference method's."""
     reference = board.protocol.reference
     said = [
         ("seconds", "s/image", "processor seconds per image of the whole run, from opening networks to writing rows"),

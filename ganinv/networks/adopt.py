@@ -1,4 +1,4 @@
-"""Take over tensors of a published checkpoint under our parameter names, checked one by one and without a copy."""
+"""Load tensors of a published checkpoint under our parameter names. Each is checked, and none is copied."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _COUNTER = "num_batches_tracked"  # torch counts batches in it, nothing reads it
 
 
 def from_file(source: str | Mapping[str, Lazy], what: str, adopted: Callable[[Any, str], M]) -> M:
-    """The network of a published file. Nothing in the file runs.
+    """The network in a published file. Nothing in the file runs.
 
     Args:
-        source: path or fsspec URL of the file, or what would be in it.
-        what: names it in messages where it is not a file.
-        adopted: (what the file holds, its name) -> the network. Tensors of a file can be read only within this call.
+        source: path or fsspec URL of the file, or the content of such a file.
+        what: name for messages if ``source`` is not a file.
+        adopted: (content of the file, its name) -> the network. Tensors of a file can be read only within this call.
     """
     if isinstance(source, str):
         with open_checkpoint(source) as checkpoint:
@@ -40,17 +40,17 @@ def from_file(source: str | Mapping[str, Lazy], what: str, adopted: Callable[[An
 
 
 def adopt(module: M, tensors: Mapping[str, Lazy], rules: Rules, where: str, ignore: Sequence[str] = ()) -> M:
-    """Fill ``module`` (usually built on the meta device) with published tensors; it is returned frozen, in eval mode.
+    """Fill ``module`` (usually built on the meta device) with published tensors, and return it frozen, in eval mode.
 
     Args:
-        tensors: by their published names. They become the module's own, without a copy where they are float32 in
-            memory; those that lie in a file are read one by one.
+        tensors: by their published names. They become the module's own. Tensors that are float32 in memory are not copied;
+            tensors in a file are read one by one.
         where: names the file and the part in messages.
         ignore: published names that may be there and are not used.
 
     Raises:
-        WeightsRefused: missing or unexpected tensors, another shape, or values that are not finite. Every message
-            carries the published names.
+        WeightsRefused: tensors are missing or unexpected, have another shape, or have values that are not finite. Every message
+            gives the published names.
     """
     own = module.state_dict()
     published = {name: published_name(name, rules) for name in own}
@@ -74,14 +74,14 @@ def adopt(module: M, tensors: Mapping[str, Lazy], rules: Rules, where: str, igno
 def adopt_new(
     build: Callable[[], M], tensors: Mapping[str, Lazy], rules: Rules, where: str, ignore: Sequence[str] = ()
 ) -> M:
-    """``adopt`` for a network that ``build`` makes: no memory is taken for weights that are about to be replaced."""
+    """``adopt`` for a network that ``build`` makes, without allocating memory for weights that will be replaced."""
     with torch.device("meta"):
         network = build()
     return adopt(network, tensors, rules, where, ignore)
 
 
 def published_name(name: str, rules: Rules) -> str:
-    """Our parameter name as the published file calls it."""
+    """The name that the published file has for our parameter."""
     for pattern, replacement in rules:
         renamed, hits = re.subn(f"^{pattern}", replacement, name)
         if hits:
@@ -96,7 +96,7 @@ def loaded(tensor: Lazy) -> Tensor:
 
 
 def finite(tensor: Tensor, where: str) -> Tensor:
-    """The tensor itself, unless it holds NaN or infinity."""
+    """The tensor itself; refused if it holds NaN or infinity."""
     if not is_finite(tensor):
         raise WeightsRefused(f"{where} holds values that are not finite (NaN or infinity); take an undamaged file")
     return tensor

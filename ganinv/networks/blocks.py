@@ -10,7 +10,7 @@ from ganinv.generators.layers import EqualLinear
 
 
 class ResidualBlock(nn.Module):
-    """GroupNorm -> SiLU -> 3x3, twice, around a shortcut. Group normalisation keeps images independent of their batch."""
+    """GroupNorm -> SiLU -> 3x3, twice, with a shortcut. With group normalisation, images do not depend on their batch."""
 
     def __init__(self, in_ch: int, out_ch: int, stride: int = 1) -> None:
         super().__init__()
@@ -72,7 +72,8 @@ class RowHead(nn.Module):
 
 
 class LatentDiscriminator(nn.Module):
-    """Tells mapped latents from encoded ones (e4e, section 3.2; Nitzan et al. 2020): an MLP on single rows [N, w_dim]."""
+    """Distinguishes mapped latents from encoded ones (e4e, section 3.2; Nitzan et al. 2020): an MLP on single rows [N,
+    w_dim]."""
 
     def __init__(self, w_dim: int, hidden: int = 512) -> None:
         super().__init__()
@@ -96,6 +97,6 @@ def _up(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def zero_(linear: EqualLinear) -> None:
-    """Let a head start at zero."""
+    """Set a head to zero, so that training starts with zero outputs."""
     linear.weight.zero_()
     linear.bias.zero_()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ganinv.networks.resnet50 import EXPANSION, Bottleneck, Stages
 
 STAGES = ((64, 3), (128, 4), (256, 23))
-"""Width and blocks of the stages that are as in ResNet-101; the last one keeps its resolution."""
+"""Width and number of blocks of the stages that are the same as in ResNet-101; the last one keeps its resolution."""
 LAST = (512, (2, 4, 8))
 """Width of the last stage, and the dilation of each of its blocks."""
 RATES = (1, 6, 12, 18)

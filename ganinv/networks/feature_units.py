@@ -1,6 +1,6 @@
 """Networks that read and write generator features: residual units, fusers of two maps, and the trunk of the Feature-Style
-encoder (Yao et al. 2022, "A Style-Based GAN Encoder for High Fidelity Reconstruction of Images and Videos", section 3.2),
-which StyleFeatureEditor (Bobkov et al. 2024, section 4.1) takes over."""
+encoder (Yao et al. 2022, "A Style-Based GAN Encoder for High Fidelity Reconstruction of Images and Videos", section 3.2), which
+StyleFeatureEditor uses too (Bobkov et al. 2024, section 4.1)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from ganinv.networks.blocks import ResidualBlock
 from ganinv.networks.irse import UNITS, stem
 
 POOLED = 3
-"""Height and width that each map is averaged down to before the style heads."""
+"""Height and width to which each map is averaged before the style heads."""
 
 
 class PlainUnit(nn.Module):
-    """Norm -> 3x3 -> norm -> PReLU -> 3x3 with the stride -> norm, beside a shortcut (He et al. 2016, as ArcFace's iResNet)."""
+    """Norm -> 3x3 -> norm -> PReLU -> 3x3 with the stride -> norm, with a shortcut (He et al. 2016, as in ArcFace's
+    iResNet)."""
 
     def __init__(self, in_ch: int, out_ch: int, stride: int = 1) -> None:
         super().__init__()
@@ -39,8 +40,8 @@ class PlainUnit(nn.Module):
 
 
 class FeatureStyleTrunk(nn.Module):
-    """iResNet-50 whose third stage keeps its size: images [B, C, H, W] to maps of 64, 128, 256 and 512 channels, at 1/2, 1/4,
-    1/4 and 1/8 of the size."""
+    """iResNet-50 whose third stage keeps its size: from images [B, C, H, W] to maps with 64, 128, 256 and 512 channels, at 1/2,
+    1/4, 1/4 and 1/8 of the size."""
 
     widths = tuple(width for width, _ in UNITS)
 
@@ -64,12 +65,12 @@ class FeatureStyleTrunk(nn.Module):
 
     @classmethod
     def pooled(cls, maps: list[Tensor]) -> Tensor:
-        """What the style heads read: [B, 8640]."""
+        """The input of the style heads: [B, 8640]."""
         return torch.cat([F.adaptive_avg_pool2d(x, POOLED).flatten(1) for x in maps], dim=1)
 
 
 def content_layers(in_ch: int, out_ch: int) -> nn.Sequential:
-    """A map to features of ``out_ch`` channels: norm -> 3x3 -> norm -> PReLU -> 3x3 -> norm."""
+    """From a map to features with ``out_ch`` channels: norm -> 3x3 -> norm -> PReLU -> 3x3 -> norm."""
     return nn.Sequential(
         nn.BatchNorm2d(in_ch),
         nn.Conv2d(in_ch, out_ch, 3, 1, 1, bias=False),
@@ -81,8 +82,8 @@ def content_layers(in_ch: int, out_ch: int) -> nn.Sequential:
 
 
 class PublishedFuser(nn.Module):
-    """Two maps [B, C, r, r], stacked, to one: 1x1 convolution, then residual units (StyleFeatureEditor's feature fuser, and
-    its feature editor)."""
+    """From two maps [B, C, r, r], stacked, to one: 1x1 convolution, then residual units (StyleFeatureEditor's feature fuser,
+    and its feature editor)."""
 
     def __init__(self, in_ch: int, out_ch: int, units: int = 5) -> None:
         super().__init__()
@@ -99,7 +100,7 @@ class PublishedFuser(nn.Module):
 class SmallFuser(nn.Module):
     """The same without batch statistics: 1x1 convolution, residual blocks, and a last convolution that starts at zero.
 
-    This project's own form. What it gives is a correction, so an untrained one corrects nothing.
+    This form is this project's own. Its output is a correction, so an untrained one corrects nothing.
     """
 
     def __init__(self, in_ch: int, out_ch: int, width: int, units: int = 3) -> None:
@@ -116,9 +117,9 @@ class SmallFuser(nn.Module):
 
 
 class SmallContent(nn.Module):
-    """A map of the small backbone and the image itself to features of the site's size: [B, width, side, side].
+    """From a map of the small backbone, and the image itself, to features of the site's size: [B, width, side, side].
 
-    The image is laid out in depth (Shi et al. 2016), so that no pixel is lost on the way to a small map.
+    The image's pixels are moved into channels (Shi et al. 2016), so that no pixel is lost when the map is small.
     """
 
     def __init__(self, in_ch: int, img_channels: int, resolution: int, side: int, width: int) -> None:
@@ -138,7 +139,7 @@ DEEPEST = 8  # pixels of the image, in a row, that one cell of the map holds; la
 
 
 def to_side(x: Tensor, side: int) -> Tensor:
-    """A map [B, C, r, r] at another size, bilinear; of a larger one, means."""
+    """A map [B, C, r, r] at another size: bilinear if it becomes larger, means if it becomes smaller."""
     if x.shape[-1] == side:
         return x
     if x.shape[-1] > side:

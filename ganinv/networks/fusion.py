@@ -1,4 +1,5 @@
-"""HFGI's networks (Wang et al. 2022, "High-Fidelity GAN Inversion", section 3): align a residual, make conditions of it."""
+"""HFGI's networks (Wang et al. 2022, "High-Fidelity GAN Inversion", section 3): one aligns a residual, the other turns it into
+a scale and a shift of features."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from ganinv.networks.irse import ResidualUnit, stem
 
 
 class ResidualAligner(nn.Module):
-    """Adaptive distortion alignment: a residual and a rendering [B, 2 C, H, W] to the residual where it belongs.
+    """Adaptive distortion alignment: from a residual and a rendering [B, 2 C, H, W] to the residual, moved to where it belongs.
 
     A U-Net of residual units without squeeze-excite. Output [B, C, H, W], without activation.
     """
@@ -43,9 +44,9 @@ class ResidualAligner(nn.Module):
 
 
 class ConsultationEncoder(nn.Module):
-    """Aligned residual [B, C, H, W] to scale and shift of generator features, [B, channels, H/4, W/4] each.
+    """From an aligned residual [B, C, H, W] to scale and shift of generator features, [B, channels, H/4, W/4] each.
 
-    Untrained, both are zero: training starts from the rendering as it is.
+    Both are zero before training, so training starts from the unchanged rendering.
     """
 
     def __init__(self, channels: int = 512, img_channels: int = 3) -> None:

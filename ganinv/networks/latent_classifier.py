@@ -14,11 +14,11 @@ from ganinv.networks.adopt import Lazy, adopt_new, from_file
 
 
 class LatentClassifier(nn.Module):
-    """Two shared layers, then for each attribute an embedding and, linear in it, a log-odds.
+    """Two shared layers; then, for each attribute, an embedding and a log-odds that is linear in the embedding.
 
     Args:
-        num_ws, w_dim: of the latents. attributes: their names; 40 in the original.
-        hidden: widths of the shared layers. embedding: of each attribute's embedding.
+        num_ws, w_dim: of the latents. attributes: their names; the original has 40.
+        hidden: widths of the shared layers. embedding: width of each attribute's embedding.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LatentClassifier(nn.Module):
         return torch.cat(logits, 1), embeddings
 
     def scores(self, w: Tensor) -> Mapping[str, Tensor]:
-        """Attribute -> log-odds [B], as ``ClassifierGradientEditor`` takes them."""
+        """Attribute -> log-odds [B], in the form that ``ClassifierGradientEditor`` takes."""
         logits, _ = self(w)
         return {name: logits[:, i] for i, name in enumerate(self.attributes)}
 
@@ -60,22 +60,22 @@ CELEBA = (
     "Wearing_Necklace", "Wearing_Necktie", "Young",
 )
 # fmt: on
-"""The 40 attributes of CelebA (Liu et al. 2015), in its order, which is the published classifier's."""
+"""The 40 attributes of CelebA (Liu et al. 2015), in its order, which is also that of the published classifier."""
 
 
 def published_names(count: int) -> tuple[str, ...]:
-    """Names of a published classifier's attributes: CelebA's where there are 40, else numbers."""
+    """Names of a published classifier's attributes: CelebA's if there are 40, else numbers."""
     return CELEBA if count == len(CELEBA) else tuple(str(number) for number in range(count))
 
 
 def open_latent_classifier(source: str | Mapping[str, Lazy]) -> LatentClassifier:
-    """The classifier of a published file of its own, frozen. Nothing in the file runs.
+    """The frozen classifier of a published file that contains only the classifier. Nothing in the file runs.
 
     Args:
         source: path or fsspec URL of the file, or its state dict.
 
     Raises:
-        WeightsRefused: not that network, tensors are missing, of another shape, or not finite.
+        WeightsRefused: it is not that network, or tensors are missing, have another shape, or are not finite.
     """
     return from_file(source, "the classifier", _adopted)
 

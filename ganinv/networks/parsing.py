@@ -21,8 +21,10 @@ class DoubleConv(nn.Module):
 
 
 class ParsingTrunk(nn.Module):
-    """Images [B, 3, H, W] to five maps: after each of four halvings, and of the centre. The expanding half, which gives the 19
-    classes, is not built: no loss looks at it."""
+    """From images [B, 3, H, W] to five maps: one after each of four halvings, and the one in the centre.
+
+    The expanding half, which gives the 19 classes, is not built, because no loss uses it.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,11 +10,11 @@ from ganinv.networks.resnet import ResNet34
 
 
 class FeaturePyramid(nn.Module):
-    """Images to maps of one width at 1/16 (coarse), 1/8 (medium) and 1/4 (fine) of their size.
+    """From images to maps of equal width at 1/16 (coarse), 1/8 (medium) and 1/4 (fine) of their size.
 
     Args:
-        laterals: without them only the coarse map is given, three times: the simplified encoder of ReStyle
-            (Alaluf et al. 2021, section 3.3), in which every head reads it.
+        laterals: if False, only the coarse map is given, three times: the simplified encoder of ReStyle (Alaluf et al. 2021,
+            section 3.3), in which every head reads it.
     """
 
     def __init__(self, trunk: IRSE50 | ResNet34, *, laterals: bool = True) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
-"""Width and number of the blocks of each stage. The first block of every stage but the first halves the map."""
+"""Width and number of blocks of each stage. The first block of every stage except the first halves the map."""
 
 
 class BasicBlock(nn.Module):
-    """3x3 with the stride -> norm -> ReLU -> 3x3 -> norm, a shortcut, and a ReLU after the sum."""
+    """3x3 with the stride -> norm -> ReLU -> 3x3 -> norm, with a shortcut, and a ReLU after the sum."""
 
     def __init__(self, in_ch: int, out_ch: int, stride: int = 1) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet34(nn.Module):
-    """Images [B, C, H, W] to three maps, coarse first: 512 at 1/16, 256 at 1/8, 128 at 1/4 of the size."""
+    """From images [B, C, H, W] to three maps, coarse first: 512 channels at 1/16, 256 at 1/8 and 128 at 1/4 of the size."""
 
     widths = (512, 256, 128)
 

@@ -1,4 +1,4 @@
-"""ResNet-50 (He et al. 2016, with the stride in the 3x3 convolution), up to its pooled feature of 2048 values."""
+"""ResNet-50 (He et al. 2016, with the stride in the 3x3 convolution), up to its pooled features, 2048 values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1x1 -> 3x3 with the stride -> 1x1, each with norm, beside a shortcut; a ReLU after the sum.
+    """1x1 -> 3x3 with the stride -> 1x1, each with norm, with a shortcut; a ReLU after the sum.
 
     Args:
-        dilation: between the taps of the 3x3 convolution.
+        dilation: of the 3x3 convolution.
     """
 
     def __init__(self, in_ch: int, width: int, stride: int, dilation: int = 1) -> None:
@@ -36,7 +36,8 @@ class Bottleneck(nn.Module):
 
 
 class Stages(nn.Module):
-    """The stem and the stages of a ResNet of bottlenecks, ``layer1`` and on; each but the first halves the resolution.
+    """The stem and the stages of a ResNet of bottlenecks, named ``layer1`` and so on; each stage except the first halves the
+    resolution.
 
     Args:
         stages: width and number of blocks of each.
@@ -64,7 +65,7 @@ class Stages(nn.Module):
 
 
 class ResNet50(Stages):
-    """Images [B, 3, H, W] to features [B, 2048]. Parameters have torchvision's names, without the last layer's."""
+    """From images [B, 3, H, W] to features [B, 2048]. Parameters have torchvision's names; there is no last layer."""
 
     def __init__(self) -> None:
         super().__init__(STAGES)

@@ -1,4 +1,5 @@
-"""The decoder layer of a transformer (Vaswani et al. 2017, section 3.1), normalised after each sum, without positions."""
+"""The decoder layer of a transformer (Vaswani et al. 2017, section 3.1), with normalisation after each sum and without
+positions."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 class Attention(nn.Module):
     """Multi-head attention of queries [B, N, width] to a memory [B, M, width].
 
-    Queries, keys and values have matrices of their own (the published files stack them): each is one step of Muon's.
+    Queries, keys and values have separate matrices (the published files stack them), so that Muon makes a separate step for
+    each.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
@@ -29,11 +31,12 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Tokens look at one another, then at a memory, then pass a two-layer network; each time sum, then layer norm.
+    """Tokens attend to one another, then to a memory, then pass through a two-layer network. After each of these come a sum and
+    a layer norm.
 
     Args:
         width: of tokens and memory. hidden: of the two-layer network.
-        dropout: of attention weights, of each branch, and within the two-layer network; in training.
+        dropout: of attention weights, of each branch, and within the two-layer network; only in training.
     """
 
     def __init__(self, width: int, heads: int = 4, hidden: int = 1024, dropout: float = 0.1) -> None:
@@ -46,7 +49,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
-        """Tokens [B, N, width] and a memory [B, M, width] to tokens."""
+        """From tokens [B, N, width] and a memory [B, M, width] to tokens."""
         x = self.norms[0](tokens + self.dropout(self.self_attention(tokens, tokens)))
         x = self.norms[1](x + self.dropout(self.cross_attention(x, memory)))
         hidden = self.dropout(self.linear1(x).relu())

@@ -1,7 +1,7 @@
-"""The heads of HyperStyle's hypernetwork (Alaluf et al. 2022, section 3): vectors to offsets of convolution weights.
+"""The heads of HyperStyle's hypernetwork (Alaluf et al. 2022, section 3): from vectors to offsets of convolution weights.
 
-Each head is affine in its vector. The offsets of T refinement passes add up, so their sum is the head of the summed vectors
-``S`` with its bias taken T times: what ``ganinv.codes.parts.HeadCode`` keeps instead of the offsets themselves.
+Each head is affine in its vector. The offsets of T refinement passes add up. So their sum is the head applied to the summed
+vectors ``S``, with its bias taken T times. ``ganinv.codes.parts.HeadCode`` stores these instead of the offsets.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class KernelHead(nn.Module):
         self.b2 = nn.Parameter(torch.randn(out_ch * code_dim) / 40)
 
     def forward(self, code: Tensor, passes: Tensor) -> Tensor:
-        """Summed codes [B, D] of ``passes`` [B] passes to the sum of their offsets [B, O, I, k, k]."""
+        """From summed codes [B, D] of ``passes`` [B] passes to the sum of their offsets [B, O, I, k, k]."""
         code, passes = code.to(self.w2.dtype), passes.to(self.w2.dtype)
         rows = (code @ self.w2 + passes[:, None] * self.b2).reshape(len(code), self.shape[0], -1)
         return (rows @ self.w1 + passes[:, None, None] * self.b1).reshape(-1, *self.shape)
 
 
 class ChannelHead(nn.Module):
-    """The head of one layer: ``W S + T b``, one number per pair of channels, at all taps of its kernel.
+    """The head of one layer: ``W S + T b``, one number per pair of channels, the same at all taps of its kernel.
 
     Args:
         shape: (O, I, k, k) of the weight whose offset it gives.
@@ -49,7 +49,7 @@ class ChannelHead(nn.Module):
         self.linear = nn.Conv2d(code_dim, shape[0] * shape[1], 1)
 
     def forward(self, code: Tensor, passes: Tensor) -> Tensor:
-        """Summed codes [B, D] of ``passes`` [B] passes to the sum of their offsets [B, O, I, k, k]."""
+        """From summed codes [B, D] of ``passes`` [B] passes to the sum of their offsets [B, O, I, k, k]."""
         bias = self.linear.bias
         assert bias is not None
         code, passes = code.to(bias.dtype), passes.to(bias.dtype)

@@ -1,4 +1,4 @@
-"""The zip archive as ``torch.save`` writes it: entries lie uncompressed in the file, so they are read in place."""
+"""The zip archive that ``torch.save`` writes. Its entries are uncompressed, so they are read in place."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Archive:
         return name in self._entries or (name.endswith("/") and any(n.startswith(name) for n in self._entries))
 
     def root_of(self, name: str) -> str:
-        """The folder (with its slash) that holds ``name``; torch names it after the file."""
+        """The folder (with its slash) that contains ``name``; torch names the folder after the file."""
         roots = [n[: -len(name)] for n in self._entries if n == name or (n.endswith(f"/{name}") and n.count("/") == 1)]
         if len(roots) == 1:
             return roots[0]
@@ -54,11 +54,11 @@ class Archive:
         )
 
     def read(self, name: str, limit: int) -> bytes:
-        """A small entry."""
+        """The bytes of a small entry."""
         return self.span(name, None, limit).read()
 
     def span(self, name: str, budget: Budget | None, limit: int | None = None) -> Span:
-        """An entry's bytes: in place, or unpacked within ``budget`` where somebody packed the archive again."""
+        """An entry's bytes: in place, or unpacked within ``budget`` if the archive was packed again with compression."""
         info = self._entries.get(name)
         if info is None:
             raise WeightsRefused(f"incomplete: its archive has no entry {name[:100]}")
@@ -93,7 +93,7 @@ class Archive:
 
 
 class _Readable(io.RawIOBase):
-    """A span as the file object that ``zipfile`` wants; no single read is longer than a directory may be."""
+    """A span in the form of the file object that ``zipfile`` needs; no single read may be longer than a directory."""
 
     def __init__(self, span: Span) -> None:
         self._span = span

@@ -25,13 +25,13 @@ _SAFETENSORS_DTYPES = {
 
 
 class Checkpoint:
-    """An open weight file. Close it (or use ``with``) when the tensors that are wanted have been loaded.
+    """An open weight file. Close it (or use ``with``) when the tensors that you need are loaded.
 
     Attributes:
-        uri: as it was asked for. size: bytes.
+        uri: as it was given. size: in bytes.
         container: ``pickle``, ``torch zip``, ``torch stream`` (torch.save before 1.6) or ``safetensors``.
-        tree: dicts, lists, tuples, sets, numbers, texts and bytes; ``StoredTensor`` and ``StoredArray`` leaves, read
-            by their ``load()``, and ``Span`` for long byte strings, by ``read()``; ``Stub`` for any other object.
+        tree: dicts, lists, tuples, sets, numbers, texts and bytes. Its leaves are ``StoredTensor`` and ``StoredArray``, which
+            ``load()`` reads, ``Span`` for long byte strings, which ``read()`` reads, and ``Stub`` for any other object.
     """
 
     def __init__(self, uri: str, source: Source, container: str, tree: Any, digest: Digest) -> None:
@@ -44,7 +44,7 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
-        """Of the whole file; computed beside the reading from the start, so ask late."""
+        """Hash of the whole file. It is computed in parallel with reading, so ask for it late."""
         return self._digest.result()
 
     def close(self) -> None:
@@ -59,16 +59,16 @@ class Checkpoint:
 
 
 def read_checkpoint(uri: str, *, sha256: str | None = None) -> Any:
-    """Everything in a weight file, loaded: tensors and arrays on the CPU, plain containers, stubs for the rest.
+    """Everything in a weight file, loaded: tensors and arrays on the CPU, plain containers, and stubs for the rest.
 
     Tensors that share a storage in the file do not share memory afterwards. Nothing in the file runs.
 
     Args:
-        uri: local path or any fsspec URL; the format is found by content.
-        sha256: refuse the file if its hash is another.
+        uri: local path or any fsspec URL; the format is recognised by content.
+        sha256: expected hash; a file with another hash is refused.
 
     Raises:
-        WeightsRefused: not a checkpoint, damaged, incomplete, forbidden calls in it, or the wrong hash.
+        WeightsRefused: the file is not a checkpoint, is damaged or incomplete, contains forbidden calls, or has the wrong hash.
     """
     with open_checkpoint(uri, sha256=sha256) as checkpoint:
         try:
@@ -97,10 +97,11 @@ def open_checkpoint(uri: str, *, sha256: str | None = None) -> Checkpoint:
 
 
 def load_tensors(tree: Any) -> Any:
-    """A copy of a checkpoint's tree with its tensors, arrays and byte strings loaded; what was one object stays one.
+    """A copy of a checkpoint's tree with its tensors, arrays and byte strings loaded. What was one object in the tree is one
+    object in the copy.
 
     Raises:
-        WeightsRefused: damaged, or tensors that repeat their storages so often that they would fill the memory.
+        WeightsRefused: the file is damaged, or tensors repeat their storages so often that they would fill the memory.
     """
     try:
         return _Loader().load(tree, 0)
@@ -162,7 +163,7 @@ class _Loader:
 
 
 def _load(source: Source) -> tuple[str, Any]:
-    """Container and tree; whatever a damaged file makes go wrong is a refusal."""
+    """Container and tree. Any error that a damaged file causes becomes a refusal."""
     try:
         return _load_container(Span(source, 0, source.size))
     except DAMAGE as error:
@@ -185,7 +186,7 @@ def _load_container(span: Span) -> tuple[str, Any]:
 
 
 def _load_safetensors(span: Span) -> dict[str, StoredTensor]:
-    """The header gives the place of each tensor; together they must fill the rest of the file without a gap."""
+    """The header gives the place of each tensor; together the tensors must fill the rest of the file without a gap."""
     try:
         length = int.from_bytes(span.sub(0, 8).read(), "little")
         if length > MAX_SAFETENSORS_HEADER:

@@ -1,4 +1,4 @@
-"""The sha256 of a file, computed in a thread beside the reading: hashing releases Python's lock."""
+"""The sha256 of a file, computed in a thread while the file is read: hashing releases Python's lock."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _CHUNK = 4 << 20
 
 
 class Digest:
-    """Starts hashing at once. ``result`` waits for it, ``stop`` gives up.
+    """Starts hashing at once. ``result`` waits for the hash, ``stop`` ends the computation.
 
-    It hashes the source that the tensors are read from, not the path again: that could be another file by now.
+    It hashes the source that the tensors are read from. It does not open the path again, because the file there could be
+    another one by now.
     """
 
     def __init__(self, source: Source) -> None:

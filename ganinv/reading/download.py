@@ -1,5 +1,5 @@
-"""Download one file over HTTP. It goes on after a broken connection and after a killed process, and ends whole or not
-at all (ranges: RFC 9110, section 14)."""
+"""Download one file over HTTP. The download continues after a broken connection or a killed process, and leaves the whole file
+or none (ranges: RFC 9110, section 14)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from ganinv.errors import WeightsRefused
 from ganinv.reading.part import PartialDownload
 
 DownloadProgress = Callable[[int, int | None], None]
-"""Called with the bytes that are there and the bytes in all; None when the host does not say how many."""
+"""Called with the number of bytes received and the total number of bytes; None if the host does not say the total."""
 Check = Callable[[bytes, int | None], None]
-"""Called with the first bytes (up to ``HEAD``) and the bytes in all; raises what the file is refused with."""
+"""Called with the first bytes (up to ``HEAD``) and the total number of bytes; raises the error with which the file is
+refused."""
 
 WAITS = (1.0, 3.0, 10.0)
-"""Seconds before the next try, when one got no further than those before it; after the last, the download gives up."""
+"""Seconds before the next try, if a try received no more bytes than the ones before. After the last of them, the download gives
+up."""
 HEAD = 1024
 _TIMEOUT, _LONGEST_WAIT, _CHUNK = 60.0, 60.0, 1 << 18
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that a later try may not meet
@@ -30,7 +32,7 @@ _Response = http.client.HTTPResponse
 
 
 class _Broken(Exception):
-    """This connection gave no more. ``wait``: seconds that the host asks for."""
+    """This connection gave no more bytes. ``wait``: seconds that the host asks to wait."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -45,19 +47,19 @@ def download(
     check: Check | None = None,
     progress: DownloadProgress | None = None,
 ) -> None:
-    """Fetch ``url`` into ``target``, which appears when it is whole and checked.
+    """Fetch ``url`` into ``target``, which appears when it is complete and checked.
 
-    What has come is kept beside it (``.part-...``) and continued by the next call, if the host can send ranges and
-    says which version of the file it sends; otherwise the file is sent again from its start. Several processes may ask
-    for the same target: one downloads, the others wait for it.
+    Received bytes are kept beside it (``.part-...``). The next call continues them if the host can send ranges and says which
+    version of the file it sends; otherwise the file is fetched again from its start. Several processes may ask for the same
+    target: one downloads, the others wait for it.
 
     Args:
-        sha256: what the file must hash to.
+        sha256: hash that the file must have.
         check: refuses a file by its first bytes, before the rest is downloaded.
 
     Raises:
         FileNotFoundError: the host has no such file.
-        WeightsRefused: the host refuses, the connection breaks again and again, the hash is another, no space left.
+        WeightsRefused: the host refuses, the connection breaks repeatedly, the hash is wrong, or no space is left.
     """
     with PartialDownload.of(target) as part:
         if target.is_file():
@@ -79,7 +81,8 @@ def download(
 
 
 def _check_hash(url: str, part: PartialDownload, wanted: str, again: Callable[[], object] | None) -> None:
-    """``again`` fetches it from its start, where its bytes may be of two versions: a host need not say that it changed."""
+    """Refuse a wrong hash. If ``again`` is given, it first fetches the file once more from its start, because the bytes may be
+    of two versions: a host need not say that the file changed."""
     got = part.sha256()
     if got != wanted and again is not None:
         part.begin("", None)
@@ -93,7 +96,7 @@ def _check_hash(url: str, part: PartialDownload, wanted: str, again: Callable[[]
 
 
 def _receive(url: str, part: PartialDownload, check: Check | None, progress: DownloadProgress | None) -> bool:
-    """Fill ``part`` over as many connections as it takes. True when all of it came over a single one."""
+    """Fill ``part`` over as many connections as necessary. True if everything came over a single connection."""
     most, connections, fresh = part.size, 0, not part.size
     waits = iter(WAITS)
     while not part.complete:
@@ -118,7 +121,7 @@ def _receive(url: str, part: PartialDownload, check: Check | None, progress: Dow
 
 
 def _answer(url: str, part: PartialDownload) -> _Response:
-    """The host's answer, with the part ready for its body: what there is stays when the answer continues it."""
+    """The host's answer, with the part ready for its body: bytes that are there stay if the answer continues them."""
     start = part.size
     headers = {"User-Agent": "ganinv"}
     if start and part.validator:
@@ -166,7 +169,7 @@ def _append(response: _Response, part: PartialDownload, check: Check | None, pro
 
 
 def _goes_on(response: _Response, part: PartialDownload) -> bool:
-    """Whether a partial answer begins where the part ends and is of the same version."""
+    """Whether a partial answer begins where the part ends and has the same version."""
     said = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
     if said is None or int(said[1]) != part.size:
         return False

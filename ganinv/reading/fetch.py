@@ -1,4 +1,4 @@
-"""A weight file on this machine: local ones where they are, remote ones from a cache."""
+"""A weight file on this machine: local files in place, remote ones from a cache."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from ganinv.reading.source import MemorySource, Span
 
 @dataclass(frozen=True)
 class Fetched:
-    """Either ``path`` or ``data`` holds the file. ``cached``: the path is a copy of ours."""
+    """Either ``path`` or ``data`` holds the file. ``cached``: whether the path is a copy in our cache."""
 
     path: str = ""
     data: bytes | None = None
     cached: bool = False
 
     def forget(self) -> None:
-        """Remove a cached copy that turned out to be no checkpoint, so that the next try fetches it anew."""
+        """Remove a cached copy that turned out not to be a checkpoint, so that the next try fetches it again."""
         if self.cached:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
 
 def cache_folder() -> Path:
-    """Where copies of remote weight files lie: ``$GANINV_CACHE``, or ``ganinv/weights`` in the user's cache folder."""
+    """The folder with copies of remote weight files: ``$GANINV_CACHE``, or ``ganinv/weights`` in the user's cache folder."""
     if own := os.environ.get("GANINV_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -46,12 +46,12 @@ def cache_folder() -> Path:
 def fetch(uri: str, sha256: str | None = None, *, progress: DownloadProgress | None = None) -> Fetched:
     """``uri`` as a local file (or as bytes, for ``memory://``).
 
-    A copy is kept for each URL and for each version of it (size, time or tag, where the file system tells); with a
-    ``sha256`` the copy that has it is used without asking the file system. What comes over HTTP is refused by its first
-    bytes if it is not a checkpoint, and an interrupted download is resumed.
+    A copy is kept for each URL and for each version of it (size, time or tag, if the file system has them). With ``sha256``, a
+    copy with this hash is used without asking the file system. A file from HTTP is refused by its first bytes if it is not a
+    checkpoint, and an interrupted download is resumed.
 
     Args:
-        progress: called during a download over HTTP with the bytes that are there and the bytes in all, if known.
+        progress: called during a download over HTTP with the number of bytes received and the total number, if known.
 
     Raises:
         WeightsRefused: there is no such file, or it cannot be read.
@@ -76,7 +76,8 @@ def fetch(uri: str, sha256: str | None = None, *, progress: DownloadProgress | N
 
 
 def path_kind(uri: str, sha256: str | None = None) -> Literal["file", "folder", "missing"]:
-    """What is at ``uri``; a folder must have a ``config.json``. A cached file is not looked up again.
+    """``file``, ``folder`` or ``missing``: what is at ``uri``. A folder counts only with a ``config.json``. A cached file is
+    not looked up again.
 
     Raises:
         WeightsRefused: the file system cannot be asked.
@@ -100,7 +101,7 @@ def path_kind(uri: str, sha256: str | None = None) -> Literal["file", "folder", 
 
 @contextlib.contextmanager
 def refusing(uri: str) -> Iterator[None]:
-    """Every file system has errors of its own; each becomes a refusal that names the file."""
+    """Turns the errors of any file system into a refusal that names the file."""
     try:
         yield
     except WeightsRefused:
@@ -114,7 +115,7 @@ def refusing(uri: str) -> Iterator[None]:
 
 
 def _copy_of(sha256: str | None) -> Path | None:
-    """Where a copy with this hash is cached, if anywhere."""
+    """The cached copy with this hash, if there is one."""
     return cache_folder() / f"sha256-{re.sub('[^0-9a-f]', '', sha256.lower())[:64]}" if sha256 else None
 
 
@@ -127,7 +128,7 @@ def _protocol(fs: Any) -> str:
 
 
 def _plain_http(fs: Any) -> bool:
-    """Without headers or a login that somebody has set for fsspec; it knows what to do with those."""
+    """Whether the URL is HTTP without headers or a login that were set for fsspec; with those, fsspec fetches it."""
     return _protocol(fs) in ("http", "https") and not fs.kwargs and not fs.client_kwargs
 
 
@@ -142,7 +143,7 @@ def _version(fs: Any, path: str) -> str:
 
 
 def _write_whole(target: Path, write: Callable[[str], None]) -> None:
-    """Write under another name, then rename: a copy that has its name is complete."""
+    """Write under another name, then rename: a copy under its final name is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
     os.close(handle)

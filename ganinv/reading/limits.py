@@ -1,4 +1,4 @@
-"""How much a file may ask for. A file that asks for more is refused, whatever it claims to be."""
+"""Limits for what a file may ask for. A file that asks for more is refused, whatever it claims to be."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ INLINE_BYTES = 4096  # longer byte strings stay in the file until somebody reads
 
 
 class Budget:
-    """What one file has used so far, nested pickles included.
+    """What one file has used so far, including nested pickles.
 
     Args:
-        size: bytes of the file. Tensor data beyond that comes from compression or from one region that is named
-            twice; a little is normal, a multiple is an attack.
+        size: bytes of the file. Tensor data beyond that can only come from compression, or from one region that is used twice.
+            A little is normal; a multiple is an attack.
     """
 
     def __init__(self, size: int) -> None:
@@ -49,7 +49,7 @@ class Budget:
             raise WeightsRefused(f"the pickle has more than {MAX_TUPLE_KEYS} tuples as dictionary keys")
 
     def copy(self, count: int) -> None:
-        """Bytes or entries that a call was given, and may copy."""
+        """Count bytes or entries that a call was given and may copy."""
         self.copied += count
         if self.copied > MAX_OPCODES + 2 * self.max_stored:
             raise WeightsRefused(

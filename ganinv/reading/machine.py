@@ -1,7 +1,7 @@
-"""A pickle machine that can only build data: protocols 0 to 5, no imports, no calls outside ``rebuild.py``.
+"""A pickle machine that can only build data: protocols 0 to 5, no imports, and no calls outside ``rebuild.py``.
 
-Opcodes as in the standard library's ``pickletools`` documentation. Byte strings beyond a few kilobytes are not read but
-noted (``Span``), so a pickle full of weights takes as long as its opcodes.
+Opcodes are those of the standard library's ``pickletools`` documentation. Byte strings of more than a few kilobytes are not
+read; their place is noted (``Span``). So a pickle full of weights takes only as long as its opcodes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ DAMAGE = (
 
 
 class Machine:
-    """Builds one pickle.
+    """Builds the object of one pickle.
 
     Args:
-        cursor: at the pickle's first byte; afterwards after its last.
-        persistent: gives the object of a persistent id (torch's storages).
+        cursor: at the pickle's first byte; afterwards behind its last.
+        persistent: returns the object of a persistent id (torch's storages).
     """
 
     def __init__(self, cursor: Cursor, rebuild: Rebuild, persistent: Callable[[Any], Any] | None = None) -> None:
@@ -216,7 +216,7 @@ class Machine:
 
 
 def _string8(m: Machine, count: int) -> None:
-    """Python 2's byte strings: text where they are text."""
+    """Byte strings of Python 2: as text, if they are text."""
     raw = m.raw(count)
     if isinstance(raw, bytes):
         try:

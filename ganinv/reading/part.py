@@ -1,4 +1,4 @@
-"""What has come of a download so far: the bytes, and which version of the file they are of."""
+"""The received part of a download: its bytes, and the version of the file that they belong to."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from filelock import FileLock
 
 @dataclass
 class PartialDownload:
-    """``.part-<name>`` beside the file that it becomes, with a note of its version in ``.part-<name>.json``.
+    """``.part-<name>`` beside the file that it will become, with a note of its version in ``.part-<name>.json``.
 
-    Both outlive the process. Bytes whose version is not known are never continued: they could be another file's.
+    Both remain when the process ends. Bytes whose version is not known are never continued: they could belong to another file.
 
     Attributes:
-        validator: the ``ETag`` or ``Last-Modified`` that the host gave with these bytes; "" when it gave none.
-        total: bytes of the whole file; None when the host does not say.
+        validator: the ``ETag`` or ``Last-Modified`` that the host gave with these bytes; "" if it gave none.
+        total: bytes of the whole file; None if the host does not say.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class PartialDownload:
 
     @property
     def size(self) -> int:
-        """Bytes that are there."""
+        """Number of bytes received."""
         return self.path.stat().st_size
 
     @property
@@ -62,7 +62,7 @@ class PartialDownload:
         return self.total is not None and self.size == self.total
 
     def begin(self, validator: str, total: int | None) -> None:
-        """Start over, with bytes of this version."""
+        """Start again, with bytes of this version."""
         self.path.open("wb").close()  # before the note: bytes of an old version must not be beside a new one
         self.validator, self.total = validator, total
         self._note.write_text(json.dumps({"validator": validator, "total": total}))
@@ -77,7 +77,7 @@ class PartialDownload:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def become(self, target: Path) -> None:
-        """The whole file gets its name."""
+        """Give the complete file its name."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(self.path, target)
@@ -90,7 +90,8 @@ class PartialDownload:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the empty file at ``path``, which is made if need be and stays. The lock ends with the process, whatever ends it."""
+    """Lock the empty file at ``path``, which is created if necessary and stays. The lock ends with the process, however it
+    ends."""
     lock = FileLock(path)
     with contextlib.suppress(OSError):  # file systems without locks
         lock.acquire()

@@ -1,4 +1,4 @@
-"""The closed list of names that a pickle may call. Each is a function of ours; the name itself is never looked up."""
+"""The closed list of names that a pickle may call. Each stands for a function of ours; the name itself is never looked up."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Known:
 
 
 class Rebuild:
-    """Names of one file, nested pickles included.
+    """The names of one file, including nested pickles.
 
     Args:
-        load_nested: opens the bytes of a ``torch.save`` that lie inside the pickle.
+        load_nested: opens the bytes of a ``torch.save`` inside the pickle.
     """
 
     def __init__(self, budget: Budget, load_nested: Callable[[bytes | Span], Any]) -> None:
@@ -39,7 +39,7 @@ class Rebuild:
         self._known = {path: Known(path, build) for path, build in self._table().items()}
 
     def find(self, module: str, name: str) -> Any:
-        """What stands for ``module.name`` while the pickle is built."""
+        """The object that stands for ``module.name`` while the pickle is built."""
         path = f"{module}.{name}"
         if module == "torch" and name in DTYPES:
             return DTYPES[name]
@@ -61,7 +61,7 @@ class Rebuild:
         return Stub(getattr(function, "path", type(function).__name__), args, kwargs)
 
     def check_key(self, key: Any) -> Any:
-        """A key whose hash is quick and cannot be made to collide with many others."""
+        """Accept a key only if its hash is quick to compute and cannot be made to collide with many others."""
         if key is None or type(key) in (str, bytes, bool, float, Known, GlobalName, Stub, StoredTensor):
             return key
         if type(key) is int and -(2**61) < key < 2**61:
@@ -123,7 +123,7 @@ class Rebuild:
         return self.fill(self.fill({}, _sequence(pairs)), entries.items())
 
     def _reconstruct(self, cls: Any, _base: Any = None, state: Any = None) -> Any:
-        """How protocols 0 and 1 make an instance."""
+        """The way in which protocols 0 and 1 make an instance."""
         made = self.call(cls, ())
         if isinstance(made, Stub) and state is not None:
             made.args = (state,)
@@ -148,7 +148,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, dtype: Any = Non
 
 
 def _tensor_of_type(function: Any, _type: Any, args: Any, _state: Any) -> Any:
-    """A tensor with attributes, or of a subclass: the tensor alone."""
+    """A tensor with attributes, or of a subclass: only the tensor is kept."""
     if isinstance(function, Known) and function.path.startswith("torch._utils._rebuild_"):
         return function.build(*args)
     return Stub(getattr(function, "path", "torch.Tensor"), args if isinstance(args, tuple) else ())
@@ -161,14 +161,14 @@ def _scalar(dtype: Any, data: Any = b"") -> Any:
 
 
 def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any = "C", *_: Any) -> StoredArray:
-    """Protocol 5's form of an array."""
+    """An array in the form of protocol 5."""
     out = StoredArray()
     out.set_state((shape, dtype, order == "F", data))
     return out
 
 
 def _encode(text: Any, encoding: Any = "utf-8") -> bytes:
-    """How protocols 0 to 2 write bytes: as text to be encoded."""
+    """The way in which protocols 0 to 2 write bytes: as text that has to be encoded."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "iso-8859-1", "utf-8", "ascii"):
         raise WeightsRefused("damaged: bytes written in an unknown encoding")
     return text.encode(encoding)

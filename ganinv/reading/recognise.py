@@ -30,7 +30,7 @@ _OTHERS = {
 
 
 def recognise(span: Span) -> Container:
-    """The container that ``span`` is. Raises WeightsRefused with what it is instead."""
+    """The container of ``span``. If it is something else, raises WeightsRefused with a message that says what it is."""
     if span.size == 0:
         raise WeightsRefused("it is empty (0 bytes): the download or the copy failed; fetch it again")
     head = span.sub(0, min(span.size, 1024)).read()

@@ -1,4 +1,5 @@
-"""Random access to the bytes of a file, so that large tensors are read once, into their place, and only when wanted."""
+"""Random access to the bytes of a file, so that large tensors are read only when they are needed, once, and directly into their
+place."""
 
 from __future__ import annotations
 
@@ -15,12 +16,13 @@ from ganinv.reading.limits import MAX_STRING
 
 
 def aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A buffer of ``size`` bytes as torch aligns it: a read into memory that is not aligned can take four times as long."""
+    """A buffer of ``size`` bytes with torch's alignment: reading into memory that is not aligned can take four times as
+    long."""
     return torch.empty(size, dtype=torch.uint8).numpy()
 
 
 class Source(Protocol):
-    """Bytes with a length. ``read_into`` fills the whole buffer or refuses."""
+    """Bytes with a length. ``read_into`` fills the whole buffer, or refuses."""
 
     size: int
 
@@ -58,7 +60,7 @@ class FileSource:
 
 
 class MemorySource:
-    """Bytes that are in memory already."""
+    """Bytes that are already in memory."""
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
@@ -77,7 +79,7 @@ class MemorySource:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a source: a byte string that is not read yet."""
+    """A range of a source: a byte string that has not been read yet."""
 
     source: Source
     start: int
@@ -103,7 +105,7 @@ class Span:
 
 
 class Cursor:
-    """Reads a span from front to back, through a small buffer; ``skip`` leaves long stretches unread."""
+    """Reads a span from front to back through a small buffer; ``skip`` passes over long ranges without reading them."""
 
     BUFFER = 1 << 16
 
@@ -133,7 +135,7 @@ class Cursor:
         return out
 
     def readline(self) -> bytes:
-        """Up to and without the next newline."""
+        """The bytes up to the next newline, without it."""
         parts, total = [], 0
         while True:
             if self._at == len(self._buffer):
@@ -151,7 +153,7 @@ class Cursor:
                 return b"".join(parts)
 
     def skip(self, count: int) -> Span:
-        """The next ``count`` bytes as a span; nothing is read."""
+        """The next ``count`` bytes as a span, without reading them."""
         self._need(count)
         position = self.position
         out = self.span.sub(position, count)

@@ -27,7 +27,7 @@ _PYTHON_2 = {"__builtin__", "commands", "copy_reg", "cPickle", "popen2", "urllib
 
 
 def brief(value: object) -> str:
-    """A value in an error message: numbers and short texts as they are, of anything else the type alone."""
+    """A value for an error message: numbers and short texts as they are, otherwise only the type."""
     if value is None or type(value) in (bool, int, float, str):
         return f"{value!r:.60}"
     return f"a {type(value).__name__}"
@@ -50,7 +50,7 @@ class GlobalName:
         return f"<name {self.path}>"
 
     def refuse_call(self) -> None:
-        """Loading the file the ordinary way would call this name. Say so if it has no business in a checkpoint."""
+        """Refuse a name that has no business in a checkpoint: loading the file in the ordinary way would call it."""
         top = self.module.split(".")[0]
         if top not in sys.stdlib_module_names and top not in _PYTHON_2:
             return
@@ -63,13 +63,13 @@ class GlobalName:
 
 
 class Stub:
-    """An object of a class that is not rebuilt: what it is, what it was made from, what it held.
+    """An object of a class that is not rebuilt: what it is, what it was made from, and what it contained.
 
     Attributes:
-        cls: path of the class or of the function that would have made it (``argparse.Namespace``).
-        args, kwargs: what that would have been called with.
-        state: what ``__setstate__`` would have got; usually the instance's ``__dict__``.
-        items: entries that were set (of a dict subclass). elements: values that were appended (of a list subclass).
+        cls: path of the class, or of the function that would have made it (``argparse.Namespace``).
+        args, kwargs: arguments of that call.
+        state: what ``__setstate__`` would have received; usually the instance's ``__dict__``.
+        items: entries that were set (in a dict subclass). elements: values that were appended (in a list subclass).
     """
 
     __slots__ = ("args", "cls", "elements", "items", "kwargs", "state")

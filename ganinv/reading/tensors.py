@@ -1,4 +1,4 @@
-"""Tensors and arrays as a file describes them: checked against the bytes they lie in, read when they are wanted."""
+"""Tensors and arrays as a file describes them: checked against the bytes that hold them, and read only when needed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FLOATS = {torch.float16: "f2", torch.float32: "f4", torch.float64: "f8"}
 
 
 class Storage:
-    """A flat piece of memory that tensors are views of. ``span`` is unknown until its container says where it is."""
+    """A flat piece of memory that tensors are views of. ``span`` is unknown until the container says where it is."""
 
     def __init__(self, dtype: torch.dtype, count: int) -> None:
         if type(count) is not int or not 0 <= count < 2**48:
@@ -95,18 +95,18 @@ class StoredTensor:
 
     @property
     def extent(self) -> int:
-        """Elements from the first to the last one of the view, those between included."""
+        """Number of elements from the first to the last one of the view, including those between."""
         if 0 in self.shape:
             return 0
         return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
 
     @property
     def nbytes(self) -> int:
-        """What ``load`` takes."""
+        """Memory that ``load`` takes, in bytes."""
         return self.extent * self.dtype.itemsize
 
     def load(self) -> Tensor:
-        """The values, in memory of their own."""
+        """The values, in newly allocated memory."""
         raw = torch.empty(self.nbytes, dtype=torch.uint8)
         self._bytes().read_into(raw.numpy().data)
         if self.storage.swapped:
@@ -115,7 +115,8 @@ class StoredTensor:
         return flat.as_strided(self.shape, self.stride)
 
     def reads_into(self, target: Tensor) -> bool:
-        """Whether ``read_into`` can fill ``target``: elements in row order, floating types that numpy has, on the CPU."""
+        """Whether ``read_into`` can fill ``target``: elements in row order, a floating-point type that numpy has, on the
+        CPU."""
         step = 1
         for length, stride in zip(reversed(self.shape), reversed(self.stride), strict=True):
             if length != 1 and stride != step:
@@ -125,9 +126,10 @@ class StoredTensor:
         return known and self.numel == target.numel() and target.device.type == "cpu"
 
     def read_into(self, target: Tensor) -> None:
-        """Fill ``target``, for which ``reads_into`` holds: in place where the bytes are its own, else through a buffer.
+        """Fill ``target``, for which ``reads_into`` is true: directly if it has the same type as the file, else through a
+        buffer.
 
-        The buffer is small, for memory that is touched for the first time costs more than reading it does.
+        The buffer is small, because touching memory for the first time costs more than reading into it.
         """
         if not self.numel:
             return
@@ -157,7 +159,7 @@ class StoredTensor:
 
 
 class NumpyType:
-    """A pickled ``numpy.dtype``: made from its code, then told its byte order. Plain numbers and text only."""
+    """A pickled ``numpy.dtype``: made from its code, then given its byte order. Only plain numbers and text are allowed."""
 
     def __init__(self, code: object) -> None:
         if isinstance(code, NumpyType):
@@ -181,7 +183,7 @@ class NumpyType:
 
 
 class StoredArray:
-    """A pickled numpy array: empty when the pickle makes it, given shape, type and bytes by the state that follows."""
+    """A pickled numpy array: the pickle first makes it empty; the state that follows gives shape, type and bytes."""
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = (0,)
@@ -201,7 +203,7 @@ class StoredArray:
             raise WeightsRefused(f"a numpy array of shape {self.shape} and type {self.dtype} has {len(data)} bytes")
 
     def at(self, *index: int) -> StoredArray:
-        """``array[index]``, where the array is not in Fortran's order: a part of its bytes."""
+        """``array[index]``, which is a range of its bytes. The array must not be in Fortran's order."""
         assert not self.fortran
         inner = self.shape[len(index) :]
         size = math.prod(inner) * self.dtype.itemsize
@@ -212,7 +214,7 @@ class StoredArray:
         return out
 
     def load(self) -> np.ndarray[Any, Any]:
-        """The values in native byte order, in memory of their own."""
+        """The values in native byte order, in newly allocated memory."""
         raw = aligned(len(self.data))
         if isinstance(self.data, Span):
             self.data.read_into(raw.data)
@@ -227,7 +229,7 @@ class StoredArray:
 
 
 def lengths(values: Any, what: str) -> tuple[int, ...]:
-    """Integers that a file gives, as a tuple; few and not too large."""
+    """Integers from a file as a tuple; refused if there are too many or they are too large."""
     if not isinstance(values, tuple | list) or len(values) > MAX_DIMENSIONS:
         raise WeightsRefused(f"a tensor's {what} is not a list of at most {MAX_DIMENSIONS} integers")
     for value in values:

@@ -20,7 +20,7 @@ LEGACY_PROTOCOL = 1001
 
 
 def new_rebuild(budget: Budget) -> Rebuild:
-    """The names of one file; torch streams inside its pickles are opened with the same names and the same budget."""
+    """The names for one file. Torch streams inside its pickles are opened with the same names and the same budget."""
 
     def nested(data: bytes | Span) -> Any:
         span = data if isinstance(data, Span) else Span(MemorySource(data), 0, len(data))
@@ -68,10 +68,10 @@ def load_zip(span: Span, budget: Budget, rebuild: Rebuild) -> Any:
 
 
 def load_legacy(cursor: Cursor, budget: Budget, rebuild: Rebuild) -> Any:
-    """The object in a stream of ``torch.save`` before 1.6; the magic number has been read already.
+    """The object in a stream of ``torch.save`` before 1.6; the magic number has already been read.
 
-    Protocol version, system information, the object, the storages' keys: four pickles; then each storage's length and
-    bytes.
+    The stream has four pickles: protocol version, system information, the object, and the keys of the storages. Then come the
+    length and bytes of each storage.
     """
     version = Machine(cursor, rebuild).load()
     if version != LEGACY_PROTOCOL:

@@ -24,7 +24,7 @@ class Training:
 
 
 def read_training(collection: Collection) -> Training | None:
-    """The curves of a training run by ascending step, None when there are none."""
+    """The curves of a training run by ascending step; None if there are none."""
     if not columns_of(collection):
         return None
     table = collection.read()

@@ -33,12 +33,12 @@ def direction_strips(
     seed: int = 0,
     trust: bool = False,
 ) -> bytes:
-    """One row per sample, one column per strength; the unedited column is framed. PNG bytes.
+    """PNG bytes of a picture with one row per sample and one column per strength; the unedited column is framed.
 
     Args:
-        strengths: in units of the direction; 0 takes its place among them.
+        strengths: in units of the direction; 0 is added if it is missing.
         seed: of the samples, which are truncated to 0.7.
-        trust: show a direction whose generator was only stated.
+        trust: show a direction even if its generator was only stated.
 
     Raises:
         GeneratorMismatch: the direction belongs to another generator.
@@ -106,7 +106,7 @@ def _meaning(direction: Direction) -> str:
 
 
 def _fit(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float) -> str:
-    """The text, cut to a width in pixels."""
+    """The text, shortened to a width in pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}...") > width:

@@ -1,4 +1,4 @@
-"""What edits did: the score of the attribute they are meant for, and of all the others."""
+"""The effects of edits: on the score of the attribute that they are meant for, and on all other scores."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ganinv.store import Collection
 
 @dataclass(frozen=True)
 class EffectCurve:
-    """How the score of one attribute follows the strength of one edit.
+    """How the score of one attribute depends on the strength of one edit.
 
     Args:
-        attribute: the one the edit is meant for. assumed: True when no name says so and it is the one that moves most.
+        attribute: the one the edit is meant for. assumed: True if no name says so, and it is the one that changes most.
         strengths: [S], ascending, with 0 for the unedited image. scores: [N, S], NaN where missing. ids: [N].
-        monotone: images whose score never falls from one strength to the next and ends higher.
-        of: images with two or more scores.
+        monotone: number of images whose score never falls from one strength to the next and is higher at the end.
+        of: number of images with two or more scores.
     """
 
     edit: str
@@ -38,8 +38,8 @@ class EffectCurves:
     """All edits of a collection.
 
     Args:
-        side_effects: [edits, attributes], mean change of a score per unit strength, in standard deviations of it.
-        scale: what the deviations were taken over, in words.
+        side_effects: [edits, attributes], mean change of a score per unit strength, in standard deviations of that score.
+        scale: the images over which the deviations were taken, in words.
     """
 
     edits: tuple[str, ...]
@@ -52,11 +52,11 @@ class EffectCurves:
 def read_effects(
     collection: Collection, spread: Mapping[str, float], targets: Mapping[str, str]
 ) -> EffectCurves | None:
-    """The effects in an ``edit-metrics`` collection, None when it has no rows or no scores.
+    """The effects in an ``edit-metrics`` collection; None if it has no rows or no scores.
 
     Args:
-        spread: attribute -> standard deviation of its score over the samples. The unedited images fill in.
-        targets: edit -> attribute its direction was fitted for.
+        spread: attribute -> standard deviation of its score over the samples. For missing ones, the unedited images are used.
+        targets: edit -> attribute that its direction was fitted for.
     """
     columns = columns_of(collection)
     attributes = score_names(columns)
@@ -83,7 +83,7 @@ def read_effects(
 
 
 def is_monotone(scores: np.ndarray) -> bool:
-    """True when the finite scores never fall and the last is above the first."""
+    """True if the finite scores never fall and the last is above the first."""
     present = scores[np.isfinite(scores)]
     return len(present) > 1 and bool((np.diff(present) >= 0).all() and present[-1] > present[0])
 

@@ -1,7 +1,8 @@
-"""HyperStyle's curve: how much of a person is left along an edit, per inversion method (Alaluf et al. 2022, figure 6).
+"""HyperStyle's curve: how much of a person is preserved along an edit, for each inversion method (Alaluf et al. 2022, figure
+6).
 
-The same step changes inversions by different amounts, so similarity is read against the change of the attribute that was
-*obtained*, and methods are compared at an equal change, within the range that all of them reach; nothing is extrapolated.
+The same step changes inversions by different amounts. So similarity is plotted against the change of the attribute that was
+*obtained*, and methods are compared at an equal change, within the range that all of them reach. Nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class EditCurve:
 
     Args:
         strengths: [S], ascending, in units of the direction.
-        change: [N, S], of the attribute's score against the unedited inversion, in standard deviations.
-        to_source, to_inversion: [N, S], similarity of the edited image to the photograph and to the inversion. The first
-            counts what the inversion lost as well.
-        scale: what one standard deviation was taken over, in words.
+        change: [N, S], of the attribute's score from the unedited inversion, in standard deviations.
+        to_source, to_inversion: [N, S], similarity of the edited image to the photograph and to the inversion. The first also
+            counts what the inversion lost.
+        scale: the images over which the standard deviation was taken, in words.
     """
 
     method: str
@@ -42,7 +43,7 @@ class EditCurve:
     scale: str = ""
 
     def mean(self) -> tuple[np.ndarray, np.ndarray]:
-        """[S] each: mean change, and mean similarity to the source."""
+        """Mean change [S], and mean similarity to the source [S]."""
         return self.change.mean(0), self.to_source.mean(0)
 
     def reach(self) -> tuple[float, float]:
@@ -51,8 +52,8 @@ class EditCurve:
         return float(x[0]), float(x[-1])
 
     def path(self) -> tuple[np.ndarray, np.ndarray]:
-        """The mean curve as (change, similarity), ascending: from the smallest change outwards, on both sides, as long
-        as the change grows."""
+        """The mean curve as (change, similarity), ascending. It starts at the smallest change and goes outwards on both sides,
+        as long as the change grows."""
         change, similarity = self.mean()
         if (self.strengths * change).sum() < 0:  # a direction against its attribute
             change, similarity = change[::-1], similarity[::-1]
@@ -80,7 +81,7 @@ class EditCurve:
         return float(np.trapezoid(np.interp(grid, x, y), grid) / (high - low))
 
     def interval(self, number: Callable[[EditCurve], float], seed: int = 0) -> tuple[float, float]:
-        """95 % bootstrap interval of a number over the images; NaN if a resample in forty has none."""
+        """95 % bootstrap interval of a number over the images; NaN if more than one resample in forty has no value."""
         rng, found = np.random.default_rng(seed), []
         for _ in range(RESAMPLES):
             rows = rng.integers(0, len(self.change), len(self.change))
@@ -92,13 +93,13 @@ class EditCurve:
 
 
 def read_curves(store: Store, edits: Mapping[str, Collection]) -> list[EditCurve]:
-    """The curves of every edit in some evaluated collections of edits.
+    """The curves of every edit in evaluated collections of edits.
 
     Args:
-        edits: method -> its ``edit-metrics``, evaluated with a similarity.
+        edits: method -> its ``edit-metrics``, which were evaluated with a similarity.
 
     Raises:
-        DataError: measured without similarity, or with different ones. StoreError: not evaluated yet.
+        DataError: evaluated without a similarity, or with different ones. StoreError: not evaluated yet.
     """
     named = {method: collection.provenance().get("similarity_name") for method, collection in edits.items()}
     if missing := [method for method, name in named.items() if name is None]:
@@ -126,7 +127,7 @@ def _of_method(store: Store, method: str, collection: Collection) -> list[EditCu
 
 
 def _grid(table: pa.Table, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Columns as [N, S]: images that have every strength."""
+    """Columns as [N, S], for images that have every strength."""
     images, row = np.unique(np.array(table["image_id"].to_pylist()), return_inverse=True)
     strengths, column = np.unique(floats(table, "strength"), return_inverse=True)
     arrays = {}
@@ -140,7 +141,7 @@ def _grid(table: pa.Table, columns: Mapping[str, np.ndarray]) -> tuple[np.ndarra
 
 
 def _measure(store: Store, collection: Collection, edit: str, table: pa.Table) -> tuple[str, float, str]:
-    """The attribute that an edit is meant for, its standard deviation, and over what."""
+    """The attribute that an edit is meant for, the standard deviation of its score, and the images it was taken over."""
     plan = store.edits[collection.name].plan().config
     spec = next((spec for spec in plan.get("edits", ()) if spec["name"] == edit), None)
     first = next(iter(spec["directions"]), edit).partition("(")[0] if spec else edit

@@ -1,4 +1,4 @@
-"""The curves of ``editability`` as a page: a plot and a table per edit, in Markdown and SVG."""
+"""The curves of ``editability`` as a page in Markdown and SVG: a plot and a table for each edit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def editability_page(curves: Sequence[EditCurve], similarity: str) -> dict[str, 
     """File name -> text: ``editability.md``, and ``editability-<edit>.svg`` for each edit.
 
     Args:
-        similarity: the name of what was measured.
+        similarity: name of the similarity that was measured.
     """
     edits = list(dict.fromkeys(curve.edit for curve in curves))
     methods = list(dict.fromkeys(curve.method for curve in curves))

@@ -1,4 +1,4 @@
-"""Strips of edited images: strength from negative to positive, the unedited image in the middle."""
+"""Strips of edited images: strengths from negative to positive, with the unedited image in the middle."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MOST_STRENGTHS = 7
 MOST_ROWS = 6
 MOST_EDITS = 20
 MOST_IMAGES = 180
-"""Edited images in a report, all edits together: they are most of its bytes."""
+"""Largest number of edited images in a report, over all edits: they are most of its bytes."""
 
 Rendered = Mapping[tuple[str, float], tuple[str | None, str]]
 
 
 @dataclass(frozen=True)
 class EditStrips:
-    """One edit: column headings and a strip per image."""
+    """One edit: column headings, and a strip for each image."""
 
     edit: str
     headings: tuple[str, ...]
@@ -41,10 +41,10 @@ def edit_strips(
     effects: EffectCurves | None,
     most: int,
 ) -> tuple[list[EditStrips], int]:
-    """The edits on the same few images, evenly spaced over the data set, and how many edits there are.
+    """The edits of a few images, the same for all edits and evenly spaced over the data set; and how many edits there are.
 
     Args:
-        unedited: where the codes without an edit are, when the collection has none of strength 0.
+        unedited: collection with the codes without an edit, used if the collection of edits has none of strength 0.
     """
     index = read_columns(collection, ["edit", "strength"])
     if index is None or not {"edit", "strength"}.issubset(index.schema.names):
@@ -80,7 +80,8 @@ def edit_strips(
 
 
 def find_unedited(store: Store, collection: Collection, latents: Sequence[str]) -> Collection | None:
-    """The latents that were edited: those its records name, the only ones of the report, or those of its name."""
+    """The latents that were edited: those named in its records, else the only ones of the report, else those of the same
+    name."""
     known = store.list("latents")
     records = [collection.provenance(), collection.plan().config]
     texts = [value for record in records for _, value in walk(record) if isinstance(value, str)]
@@ -90,7 +91,7 @@ def find_unedited(store: Store, collection: Collection, latents: Sequence[str]) 
 
 
 def _grid(strengths: np.ndarray) -> list[float]:
-    """Strengths to show, with 0: all of them, or some evenly spaced ones with both ends."""
+    """Strengths to show, including 0: all of them, or some evenly spaced ones with both ends."""
     every = np.unique(np.concatenate([strengths, [0.0]]))
     if len(every) <= MOST_STRENGTHS:
         return [float(s) for s in every]

@@ -1,4 +1,5 @@
-"""Matplotlib figures as inline SVG with the colours of the page, so one drawing serves light, dark and paper."""
+"""Matplotlib figures as inline SVG in the colours of the page, so that one drawing works in light mode, in dark mode and on
+paper."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#010101", "#020202", "#030303", "#040404"
 SERIES = tuple(f"#05050{i}" for i in range(8))
-"""Stand-ins: colours no drawing would use, replaced by CSS variables of the page."""
+"""Placeholder colours that no drawing would use; they are replaced by CSS variables of the page."""
 
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--panel"}
 _VARIABLES |= {color: f"--series-{i}" for i, color in enumerate(SERIES)}
@@ -58,11 +59,11 @@ _STYLE: dict[str, Any] = {
 
 
 def draw(paint: Callable[[Axes], None], width: int, height: int, title: str) -> str:
-    """An ``<svg>`` of ``width`` x ``height`` CSS pixels. The same painting gives the same text.
+    """An ``<svg>`` of ``width`` x ``height`` CSS pixels. The same drawing gives the same text.
 
     Args:
-        paint: draws into the axes, in ``INK``, ``MUTED``, ``LINE``, ``PAPER`` and ``SERIES`` only.
-        title: also what a screen reader says.
+        paint: draws into the axes, only in the colours ``INK``, ``MUTED``, ``LINE``, ``PAPER`` and ``SERIES``.
+        title: also used by screen readers.
     """
     # Drawn with the figure's own canvas: pyplot would choose a backend and keep global state.
     style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": title}
@@ -79,7 +80,7 @@ def draw(paint: Callable[[Axes], None], width: int, height: int, title: str) -> 
 
 
 def standalone(svg: str) -> str:
-    """What ``draw`` made as a file of its own: in the colours of the page on paper, with white behind it."""
+    """The result of ``draw`` as a file of its own: in the colours that the page has on paper, on a white background."""
     colored = re.sub(r"var\((--[a-z0-9-]+)\)", lambda match: _PLAIN[match[1]], svg)
     return colored.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
         ">", '><rect width="100%" height="100%" fill="#ffffff"/>', 1

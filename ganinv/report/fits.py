@@ -21,7 +21,7 @@ QUALITY = (
     ("stability", "Stability", "mean cosine with bootstrap refits"),
     ("variance_ratio", "Variance", "share of the samples' variance in W"),
 )
-"""Key in the report of a fit, its name, and what it is."""
+"""Key in the report of a fit, its label, and what it means."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Fit:
 
     @property
     def rows(self) -> str:
-        """W+ rows that move, in words."""
+        """W+ rows that the direction moves, in words."""
         layers = self.direction.layers
         return "all" if layers is None else f"{layers[0]}–{layers[1] - 1}"
 
@@ -49,7 +49,7 @@ class Fit:
 
 
 def read_fits(store: Store, fingerprint: str, notes: list[str]) -> list[Fit]:
-    """The newest version of each direction of one generator that is not deprecated, the best separated first."""
+    """The newest version of each direction of one generator, without deprecated ones; the best separated come first."""
     newest: dict[str, int] = {}
     try:
         for record in store.directions.list():
@@ -63,19 +63,20 @@ def read_fits(store: Store, fingerprint: str, notes: list[str]) -> list[Fit]:
 
 
 def measured(fits: Sequence[Fit]) -> list[tuple[str, str, str]]:
-    """Those of ``QUALITY`` that any fit has."""
+    """The entries of ``QUALITY`` that at least one fit has."""
     return [entry for entry in QUALITY if any(entry[0] in fit.quality for fit in fits)]
 
 
 def cosines(fits: Sequence[Fit]) -> np.ndarray:
-    """[N, N]: cosine of every two directions; a direction with one vector per row counts with the mean of its rows."""
+    """[N, N]: cosine of every pair of directions. A direction with one vector per row is represented by the mean of its
+    rows."""
     vectors = [fit.direction.vector.reshape(-1, fit.direction.vector.shape[-1]).mean(0) for fit in fits]
     unit = np.stack([vector / max(float(np.linalg.norm(vector)), 1e-12) for vector in vectors])
     return np.asarray(unit @ unit.T)
 
 
 def comparable(fits: Sequence[Fit]) -> list[Fit]:
-    """Directions that live in one space and so have cosines: the first ``MOST_COMPARED`` in W or W+."""
+    """Directions in one space, which therefore have cosines: the first ``MOST_COMPARED`` in W or W+."""
     plain = [fit for fit in fits if fit.direction.space in ("w", "w+")]
     width = plain[0].direction.vector.shape[-1] if plain else 0
     return [fit for fit in plain if fit.direction.vector.shape[-1] == width][:MOST_COMPARED]

@@ -20,19 +20,19 @@ from ganinv.report.inversions import columns_of
 from ganinv.store import Collection
 
 SourceImages = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
-"""Image ids to uint8 [H, W, 3] images; ids that cannot be read may be missing."""
+"""Maps image ids to uint8 [H, W, 3] images; ids that cannot be read may be missing."""
 
 ReaderOf = Callable[[Collection], CodeReader]
-"""A collection of latents or edits to the reader of its codes, which has the generator that renders them."""
+"""Maps a collection of latents or edits to the reader of its codes, which has the generator that renders them."""
 
 LARGEST_PNG, LARGEST = 96, 192
-"""Sides in pixels: up to the first an image is kept as it is, above the second it is made smaller."""
+"""Sides in pixels. Images up to the first are kept as they are; images above the second are made smaller."""
 
 _CODE_COLUMNS = ("image_id", "w", "extras_uri", "extras_sha256", "extras_bytes", "style_offsets", "segment_move")
 
 
 def data_uri(image: np.ndarray, largest: int = LARGEST) -> str:
-    """A uint8 [H, W, 3] image as a data URI: PNG when small, else JPEG of at most ``largest`` pixels a side."""
+    """A uint8 [H, W, 3] image as a data URI: PNG if it is small, else JPEG of at most ``largest`` pixels a side."""
     picture, sink = Image.fromarray(image), io.BytesIO()
     if max(picture.size) <= LARGEST_PNG:
         picture.save(sink, "PNG", optimize=True)
@@ -60,7 +60,7 @@ def render_w(generator: Generator, w: np.ndarray) -> list[str]:
 
 
 def read_codes(collection: Collection, ids: Sequence[str], extra: Sequence[str] = ()) -> pa.Table | None:
-    """Rows of some images with all that their codes need; None when there are none. Unplanned ids have no row."""
+    """Rows of some images with all columns that their codes need; None if there are none. Unplanned ids have no row."""
     planned = sorted(set(ids).intersection(collection.plan().ids))
     columns = [name for name in columns_of(collection) if name in _CODE_COLUMNS or name in extra]
     if not planned or "w" not in columns:
@@ -70,7 +70,8 @@ def read_codes(collection: Collection, ids: Sequence[str], extra: Sequence[str] 
 
 
 def render_rows(reader: CodeReader, table: pa.Table) -> list[tuple[str | None, str]]:
-    """(data URI, "") for every row, or (None, reason). One row at a time: tuned weights of many images are large."""
+    """(data URI, "") for every row, or (None, reason). Rows are rendered one at a time, because tuned weights of many images
+    are large."""
     rendered: list[tuple[str | None, str]] = []
     for row in range(table.num_rows):
         try:
@@ -82,7 +83,7 @@ def render_rows(reader: CodeReader, table: pa.Table) -> list[tuple[str | None, s
 
 
 def read_sources(source_images: SourceImages, ids: Sequence[str], side: int) -> dict[str, str]:
-    """Image id -> data URI of the source at the generator's resolution; what cannot be read is left out."""
+    """Image id -> data URI of the source at the generator's resolution; images that cannot be read are left out."""
     found: dict[str, np.ndarray] = {}
     try:
         found.update(source_images(list(ids)))

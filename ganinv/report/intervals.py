@@ -1,4 +1,4 @@
-"""How sure a mean is: the bootstrap over images."""
+"""How certain a mean is: the bootstrap over images."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 FEW = 8
-"""Of fewer images no interval is told."""
+"""With fewer images, no interval is given."""
 MANY = 2000
-"""Of more, a mean is as good as normal, and nothing is drawn."""
+"""With more images, the mean is close to normally distributed, and the interval is computed without resampling."""
 RESAMPLES = 1000
 AT_ONCE = 100
-"""Resamples that are drawn together, for memory's sake."""
+"""Resamples that are drawn together, to limit memory."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``count`` images, and the interval that 95 % of resampled ones fall into; NaN if there are too few."""
+    """A mean over ``count`` images, and its 95 % interval from resampled images; NaN if there are too few."""
 
     mean: float
     low: float
@@ -27,14 +27,14 @@ class Estimate:
 
     @property
     def text(self) -> str:
-        """In words: the interval, and of how many images."""
+        """In words: the interval, and the number of images."""
         if np.isnan(self.low):
             return f"of {self.count}: too few for an interval" if self.count else ""
         return f"{self.low:.4g} to {self.high:.4g}, of {self.count}"
 
 
 def estimate(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Of the values [N] that are not NaN."""
+    """Mean and interval of the values [N] that are not NaN."""
     known = values[~np.isnan(values)]
     if not len(known):
         return Estimate(np.nan, np.nan, np.nan, 0)
@@ -47,7 +47,8 @@ def estimate(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> E
 
 
 def ratio(values: np.ndarray, reference: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Ratio of means of two methods on the same images [N]: pairs are drawn, so that what is hard about an image cancels."""
+    """Ratio of the means of two methods on the same images [N]. Pairs are resampled, so that the difficulty of an image cancels
+    out."""
     both = ~(np.isnan(values) | np.isnan(reference))
     a, b = values[both], reference[both]
     if not len(a) or not b.mean():

@@ -1,4 +1,4 @@
-"""``InversionRun``: one collection of inverted images with everything that was measured of it."""
+"""``InversionRun``: one collection of inverted images, with everything that was measured on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganinv.report.words import find_protocol, find_text
 from ganinv.store import Collection, Status, Store
 
 MOST_CURVES = 500
-"""Loss curves read of one method: quartiles do not change visibly with more."""
+"""Largest number of loss curves that are read for a method: with more, the quartiles do not change visibly."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class InversionRun:
     """A method on a data set.
 
     Args:
-        label: name of the method, or of the collection where two methods are called the same.
+        label: name of the method, or of the collection if two methods have the same name.
         ids: measured images, sorted. numbers: measure -> float64 [len(ids)], NaN where missing.
-        measured: True when the numbers come from an evaluation, False when the method measured itself.
-        seconds: image id -> time, of all images that were tried. failures: image id -> reason.
+        measured: True if the numbers come from an evaluation, False if they are the method's own.
+        seconds: image id -> time, for all images that were tried. failures: image id -> reason.
         loss: loss curves of some images.
-        protocol, distance: how the numbers were made.
+        protocol, distance: how the numbers were measured.
     """
 
     label: str
@@ -46,7 +46,7 @@ class InversionRun:
     distance: str
 
     def value(self, key: str, image_id: str) -> float:
-        """One number of one image, NaN when there is none."""
+        """One number of one image; NaN if there is none."""
         place = self._places.get(image_id)
         return float("nan") if place is None or key not in self.numbers else float(self.numbers[key][place])
 
@@ -60,7 +60,7 @@ class InversionRun:
 
 
 def read_runs(store: Store, names: Sequence[str], notes: list[str]) -> list[InversionRun]:
-    """The runs that exist; what is missing is said in ``notes``."""
+    """The runs that exist; missing ones are named in ``notes``."""
     runs = []
     for name in dict.fromkeys(names):
         collection = existing(store, "latents", name, notes)
@@ -74,7 +74,7 @@ def read_runs(store: Store, names: Sequence[str], notes: list[str]) -> list[Inve
 
 
 def existing(store: Store, kind: str, name: str | None, notes: list[str] | None = None) -> Collection | None:
-    """A collection that was started and has at least one finished unit, else None and a note."""
+    """A collection that was started and has at least one finished unit; otherwise None, and a note."""
     if name is None:
         return None
     try:
@@ -90,12 +90,12 @@ def existing(store: Store, kind: str, name: str | None, notes: list[str] | None 
 
 
 def columns_of(collection: Collection) -> list[str]:
-    """Column names of the first row; none when there is no row."""
+    """Column names of the first row; empty if there is no row."""
     return next((list(batch.schema.names) for batch in collection.scan(batch_size=1)), [])
 
 
 def read_columns(collection: Collection, wanted: Sequence[str]) -> pa.Table | None:
-    """Those of the ``wanted`` columns that exist, with ``image_id``; None when there is no row."""
+    """Those of the ``wanted`` columns that exist, with ``image_id``; None if there is no row."""
     there = columns_of(collection)
     if not there:
         return None
@@ -103,7 +103,7 @@ def read_columns(collection: Collection, wanted: Sequence[str]) -> pa.Table | No
 
 
 def floats(table: pa.Table, name: str) -> np.ndarray:
-    """A column as float64, NaN if it is null."""
+    """A column as float64; null becomes NaN."""
     return np.array(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 

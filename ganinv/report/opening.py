@@ -1,4 +1,4 @@
-"""What a report opens with: photos as they were, and with edited faces back in them."""
+"""The beginning of a report: photos as they were, and with edited faces pasted back into them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ganinv.report.words import signed
 from ganinv.store import Collection
 
 Photos = Callable[[Sequence[str]], Mapping[str, Image.Image]]
-"""Ids of photos to the photos, upright; what cannot be read may be missing."""
+"""Maps ids of photos to the photos, turned upright; photos that cannot be read may be missing."""
 
 MOST_PHOTOS, MOST_EDITS, SIDE = 4, 4, 480
 
 
 @dataclass(frozen=True)
 class PhotoRow:
-    """A photo, and the same after some edits: (caption, data URI), the photo itself first."""
+    """A photo and its edited versions, as (caption, data URI); the photo itself comes first."""
 
     label: str
     pictures: tuple[tuple[str, str], ...]
 
 
 def photo_rows(pasted: Collection | None, photos: Photos) -> list[PhotoRow]:
-    """Some photos with the edits that were pasted into them: of each edit its greatest strength."""
+    """Some photos with the edits that were pasted into them; for each edit, its greatest strength."""
     if pasted is None or not pasted.done():
         return []
     table = pasted.read(["image_id", "edit", "strength", "uri"]).to_pylist()

@@ -16,12 +16,12 @@ MOST_POINTS = 300
 
 
 def color(index: int) -> str:
-    """The colour of a series; it comes round again after eight."""
+    """The colour of a series; colours repeat after eight."""
     return SERIES[index % len(SERIES)]
 
 
 def violins(values: Mapping[str, np.ndarray], title: str, unit: str, log: bool = False) -> str:
-    """One horizontal violin per method, its images as dots, its median as a line."""
+    """One horizontal violin per method, with images as dots and the median as a line."""
     shown = {label: _usable(v, log) for label, v in values.items()}
 
     def paint(axes: Axes) -> None:
@@ -54,7 +54,7 @@ def violins(values: Mapping[str, np.ndarray], title: str, unit: str, log: bool =
 
 
 def cost(seconds: Mapping[str, float], quality: Mapping[str, float], title: str, unit: str) -> str:
-    """What a method costs against what it gives, one labelled dot per method."""
+    """Cost of methods against what they achieve, one labelled dot per method."""
 
     def paint(axes: Axes) -> None:
         for index, label in enumerate(seconds):
@@ -72,7 +72,7 @@ def cost(seconds: Mapping[str, float], quality: Mapping[str, float], title: str,
 
 
 def loss_bands(curves: Mapping[str, Sequence[np.ndarray]], title: str) -> str:
-    """Median and quartile band of the loss at every step, per method, over the images still running."""
+    """For each method, median and quartile band of the loss at every step, over the images that are still being optimised."""
 
     def paint(axes: Axes) -> None:
         positive = True
@@ -102,7 +102,7 @@ def loss_bands(curves: Mapping[str, Sequence[np.ndarray]], title: str) -> str:
 
 
 def response(strengths: np.ndarray, scores: np.ndarray, title: str, attribute: str, tone: int) -> str:
-    """An attribute's score against the strength of an edit: an image is a faint line, the median a bold one.
+    """An attribute's score against the strength of an edit: each image is a faint line, the median a bold one.
 
     Args:
         strengths: [S], ascending. scores: [N, S], NaN where missing.
@@ -125,9 +125,9 @@ def response(strengths: np.ndarray, scores: np.ndarray, title: str, attribute: s
 
 
 def editability(curves: Sequence[EditCurve], tones: Sequence[int], title: str, similarity: str) -> str:
-    """Similarity to the source against the change that was obtained, a line per method, a dot per strength.
+    """Similarity to the source against the change that was obtained: a line per method, a dot per strength.
 
-    Bands: 95 % of the mean, over images, at each strength.
+    Bands are 95 % intervals of the mean over images, at each strength.
     """
 
     def paint(axes: Axes) -> None:
@@ -147,7 +147,7 @@ def editability(curves: Sequence[EditCurve], tones: Sequence[int], title: str, s
 
 
 def quality_bars(names: Sequence[str], series: Mapping[str, Sequence[float]], title: str, chance: float | None) -> str:
-    """Horizontal bars in [0, 1], one group per name; a dotted line marks what guessing would reach."""
+    """Horizontal bars in [0, 1], one group per name; a dotted line marks the level of guessing."""
 
     def paint(axes: Axes) -> None:
         thickness = 0.72 / len(series)
@@ -172,7 +172,7 @@ def quality_bars(names: Sequence[str], series: Mapping[str, Sequence[float]], ti
 
 
 def training_curve(steps: np.ndarray, values: np.ndarray, stages: Sequence[float], title: str, tone: int) -> str:
-    """A loss over training: raw and faint, smoothed and bold; dotted lines where a new stage begins."""
+    """A loss over training: faint as measured, bold when smoothed; dotted lines show where a new stage begins."""
     there = np.isfinite(values)
     steps, values = steps[there], values[there]
 
@@ -192,7 +192,7 @@ def training_curve(steps: np.ndarray, values: np.ndarray, stages: Sequence[float
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Mean over a centred window of a thirtieth of the curve, narrower towards its ends so that nothing lags."""
+    """Mean over a centred window of a thirtieth of the curve. The window is narrower at the ends, so that nothing lags."""
     half = max(len(values) // 60, 1)
     totals = np.concatenate([[0.0], np.cumsum(values)])
     places = np.arange(len(values))
@@ -205,13 +205,13 @@ def _usable(values: np.ndarray, log: bool) -> np.ndarray:
 
 
 def log_ticks(axis: Axis) -> None:
-    """Ticks at 1, 2 and 5 times a power of ten, written out: matplotlib's own are formulas."""
+    """Ticks at 1, 2 and 5 times a power of ten, written as plain numbers: matplotlib would write formulas."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=7))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _limits(axes: Axes, values: np.ndarray) -> None:
-    """Room for a label at both ends of a logarithmic axis."""
+    """Limits of a logarithmic axis with space for a label at both ends."""
     if len(values):
         axes.set_xlim(values.min() / 1.35, values.max() * 1.35)

@@ -1,4 +1,4 @@
-"""``write_report``: everything that a run left in the store, as one HTML file that needs nothing else."""
+"""``write_report``: everything that a run left in the store, as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def write_report(
     photos: Photos = lambda ids: {},
     other_images: SourceImages = lambda ids: {},
 ) -> bytes:
-    """The report as UTF-8 HTML: no script, no request to anywhere. The same store gives the same bytes.
+    """The report as UTF-8 HTML, without scripts and without requests to other places. The same store gives the same bytes.
 
     Args:
         generator: the one that the latents belong to.
-        source_images: image ids to the images that were inverted, uint8 [H, W, 3]; ids it cannot read may be missing.
-        photos: of ``request.pasted``, ids to photos. other_images: as ``source_images``, of ``request.others``.
+        source_images: maps image ids to the images that were inverted, uint8 [H, W, 3]; ids that it cannot read may be missing.
+        photos: the same for photos of ``request.pasted``. other_images: the same as ``source_images``, for ``request.others``.
     """
     notes: list[str] = []
     runs = read_runs(store, request.latents, notes)
@@ -105,7 +105,7 @@ def _samples(store: Store, generator: Generator, name: str | None, notes: list[s
 
 
 def _collections(store: Store, request: ReportRequest) -> list[tuple[str, Collection]]:
-    """(where, collection) of all that this report reads, for its errors and its provenance."""
+    """(where, collection) for everything that this report reads, for its errors and its provenance."""
     wanted: list[tuple[str, str | None]] = [("samples", request.samples), ("training", request.training)]
     wanted += [
         (kind, name) for name in dict.fromkeys((*request.latents, *request.others)) for kind in ("latents", "metrics")

@@ -36,8 +36,8 @@ class Samples:
 
     Args:
         spread: attribute -> standard deviation of its score over all samples.
-        truncation: in words.
-        attributes: how many attributes have scores; ``extremes`` shows the first ``MOST_ATTRIBUTES``.
+        truncation: the truncation, in words.
+        attributes: number of attributes with scores; ``extremes`` shows the first ``MOST_ATTRIBUTES``.
     """
 
     total: int
@@ -49,7 +49,7 @@ class Samples:
 
 
 def read_samples(collection: Collection, generator: Generator) -> Samples | None:
-    """Samples rendered at the truncation they were scored at; None when there are none, or not of this generator."""
+    """Samples, rendered at the truncation at which they were scored; None if there are none, or none of this generator."""
     columns = columns_of(collection)
     attributes = score_names(columns)
     # Latents stay where they are until the few that are shown are known: a collection may hold a million.

@@ -1,4 +1,4 @@
-"""The sections of a report, from what was read to what the template shows. A section without data is None."""
+"""The sections of a report: they turn what was read into what the template shows. A section without data is None."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Section = dict[str, Any] | None
 
 
 def headline(generator: Generator, runs: Sequence[InversionRun], samples: Samples | None) -> dict[str, Any]:
-    """A sentence, a few large numbers, and how the numbers of the report were made."""
+    """A sentence, a few large numbers, and how the numbers of the report were measured."""
     facts: list[tuple[str, str, str]] = []
     if runs:
         images = len({image_id for run in runs for image_id in run.latents.plan().ids})
@@ -68,7 +68,8 @@ def strips(
 
 
 def methods(runs: Sequence[InversionRun], comparable: bool) -> Section:
-    """The table of means, over all images of each method and, where these differ, over those they have in common."""
+    """The table of means: over all images of each method, and, if these differ, over the images that the methods have in
+    common."""
     if not any(run.ids for run in runs):
         return None
     known = measures(runs[0].protocol, runs[0].distance if comparable else "see the note above")
@@ -188,7 +189,7 @@ def _responses(effects: EffectCurves) -> dict[str, Any]:
 
 
 def _drift(runs: Sequence[InversionRun]) -> Section:
-    """How far inverting alone moves each attribute's score, in standard deviations of the sources' scores."""
+    """How far inversion alone changes each attribute's score, in standard deviations of the sources' scores."""
     attributes = score_names(sorted({name for run in runs for name in run.numbers if name.startswith("score_")}))
     lines = []
     for run in runs:

@@ -1,4 +1,4 @@
-"""Side by side: each source image and what every method made of it, the best, typical and worst cases."""
+"""Side by side: each source image and what every method made of it, for the best, typical and worst cases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_INCOMPLETE = 3
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a strip, or the reason why there is none. ``marked``: the best of a strip, or the unedited one."""
+    """One picture of a strip, or the reason why it is missing. ``marked``: it is the best of a strip, or the unedited one."""
 
     image: str | None = None
     lines: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class StripGroup:
-    """Strips that are shown for the same reason, which the title says."""
+    """Strips that are shown for the same reason, which the title gives."""
 
     title: str
     strips: tuple[Strip, ...]
@@ -42,9 +42,9 @@ class StripGroup:
 def method_strips(
     reader_of: ReaderOf, resolution: int, runs: Sequence[InversionRun], source_images: SourceImages, most: int
 ) -> list[StripGroup]:
-    """Up to ``most`` strips in groups: the best, the typical (around the median), the worst, and incomplete ones.
+    """Up to ``most`` strips in groups: the best, typical ones (around the median), the worst, and incomplete ones.
 
-    An image's place is its PSNR averaged over the methods, among the images that every method inverted.
+    Images are ordered by their PSNR, averaged over the methods, among the images that every method inverted.
     """
     chosen = _choose(runs, most)
     ids = [image_id for _, members in chosen for image_id, _ in members]
@@ -88,7 +88,7 @@ def _choose(runs: Sequence[InversionRun], most: int) -> list[tuple[str, list[tup
 
 
 def _thirds(order: list[str], most: int) -> list[tuple[str, list[str]]]:
-    """Best, typical and worst of images from best to worst; half of the strips are typical ones."""
+    """Best, typical and worst of images that are ordered from best to worst; half of the strips are typical ones."""
     total = len(order)
     if total <= most:
         return [(f"All {count(total, 'image')}, best first", order)]

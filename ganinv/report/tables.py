@@ -27,7 +27,7 @@ MOST_ERRORS = 200
 
 @dataclass(frozen=True)
 class Value:
-    """A number of a table: in full for programs, rounded for people. ``more`` is told on hovering."""
+    """A number of a table: exact for programs, rounded for people. ``more`` is shown on hovering."""
 
     value: float
     text: str
@@ -44,7 +44,7 @@ class MethodRow:
 
 @dataclass(frozen=True)
 class MethodTable:
-    """Mean of every measure per method. ``same_images`` says whether the rows may be compared."""
+    """Mean of every measure for each method. ``same_images`` says whether the rows are comparable."""
 
     measures: tuple[Measure, ...]
     rows: tuple[MethodRow, ...]
@@ -54,7 +54,8 @@ class MethodTable:
 def method_table(
     runs: Sequence[InversionRun], measures: Sequence[Measure], only: Sequence[str] | None = None
 ) -> MethodTable:
-    """Means over the images of each run, or over ``only`` these; the best of a column is marked if images are the same.
+    """Means over the images of each run, or over ``only`` these. The best of a column is marked if all rows have the same
+    images.
 
     NaN is left out of a mean; a measure without any number is left out of the table.
     """
@@ -73,10 +74,10 @@ def method_table(
 def mean_cells(
     measures: Sequence[Measure], found: Sequence[Mapping[str, Estimate]], *, mark: bool, digits: int = 4
 ) -> list[tuple[Value, ...]]:
-    """Means of methods, a line each: with their intervals, and the best of each measure where they may be compared.
+    """Means with their intervals, one line per method; the best of each measure is marked if methods are comparable.
 
     Args:
-        found: of each method, by the measure's key; what it lacks is an empty cell.
+        found: for each method, its estimates by the measure's key; a missing one becomes an empty cell.
         mark: whether the best are marked.
     """
     lines: list[tuple[Value, ...]] = []
@@ -97,9 +98,9 @@ def mean_cells(
 
 
 def order_in_words(runs: Sequence[InversionRun]) -> tuple[str, str]:
-    """On how many images the methods come in the expected order of error, and each pair of neighbours.
+    """On how many images the methods have the expected order of error, for all of them and for each pair of neighbours.
 
-    Empty texts when fewer than two of the methods are there, or have no image in common.
+    The texts are empty if fewer than two of the methods are there, or if they have no image in common.
     """
     found = [run for name in EXPECTED_ORDER if (run := _named(runs, name)) is not None]
     ids = common_ids(found)
@@ -123,7 +124,7 @@ class ErrorRow:
 
 
 def error_rows(collections: Sequence[tuple[str, Collection]]) -> tuple[list[ErrorRow], int]:
-    """The first failures of all collections, and how many there are altogether."""
+    """The first failures of all collections, and the total number of failures."""
     rows: list[ErrorRow] = []
     total = 0
     for where, collection in collections:
@@ -141,7 +142,7 @@ class ProvenanceBlock:
 
 
 def provenance_blocks(collections: Sequence[tuple[str, Collection]]) -> list[ProvenanceBlock]:
-    """What every collection says about itself, and its whole configuration."""
+    """The provenance of every collection, and its whole configuration."""
     blocks = []
     for where, collection in collections:
         header = {"config_digest": "", **collection.provenance()}
@@ -152,7 +153,7 @@ def provenance_blocks(collections: Sequence[tuple[str, Collection]]) -> list[Pro
 
 
 def versions() -> list[tuple[str, str]]:
-    """What this report was made with."""
+    """Versions of the programs that made this report."""
     found = [("python", platform.python_version()), ("ganinv", code_version())]
     for package in ("torch", "numpy", "pyarrow", "matplotlib"):
         try:
@@ -163,7 +164,7 @@ def versions() -> list[tuple[str, str]]:
 
 
 def _named(runs: Sequence[InversionRun], name: str) -> InversionRun | None:
-    """The run of a method: called so, or so and then more (``w-plus-optimisation``)."""
+    """The run of a method: the one with its name, else one whose name continues it (``w-plus-optimisation``)."""
     exact = [run for run in runs if run.label == name]
     longer = [run for run in runs if name == "w-plus" and run.label.startswith(f"{name}-")]
     return next(iter([*exact, *longer]), None)

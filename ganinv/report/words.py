@@ -1,4 +1,4 @@
-"""Numbers, times and settings as people read them."""
+"""Numbers, times and settings, written for people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ganinv.metrics.protocol import EvaluationProtocol
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that a report shows for every method: its column, its name, and how to read it."""
+    """A number that a report shows for every method: its column, its label, and how to read it."""
 
     key: str
     label: str
@@ -27,7 +27,7 @@ class Measure:
 
 
 def measures(protocol: EvaluationProtocol | None, distance: str) -> tuple[Measure, ...]:
-    """What is measured of an inversion, in the words of its protocol."""
+    """The measures of an inversion, in the words of its protocol."""
     settings = protocol or EvaluationProtocol()
     window = f"{settings.ssim_window}-pixel window, pixels in [0, 1]"
     low, high = settings.range
@@ -42,7 +42,7 @@ def measures(protocol: EvaluationProtocol | None, distance: str) -> tuple[Measur
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """``digits`` significant digits in fixed notation where that stays short; a dash if there is no value."""
+    """``digits`` significant digits, in fixed notation if that is short; a dash if there is no value."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -89,7 +89,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def protocol_in_words(protocol: EvaluationProtocol | None, distance: str) -> str:
-    """One sentence that says how an inversion was compared with its source."""
+    """One sentence that says how inversions were compared with their sources."""
     if protocol is None:
         return f"No evaluation protocol is recorded. Distance: {distance or 'not named'}."
     side = f"resized to {protocol.resize} pixels ({protocol.resize_kernel})" if protocol.resize else "as rendered"
@@ -102,7 +102,7 @@ def protocol_in_words(protocol: EvaluationProtocol | None, distance: str) -> str
 
 
 def find_protocol(*records: Mapping[str, Any]) -> EvaluationProtocol | None:
-    """The evaluation protocol somewhere in the records of a collection, None when none is written out there."""
+    """The evaluation protocol in the records of a collection; None if the records contain none."""
     for record in records:
         for key, value in walk(record):
             if isinstance(value, Mapping) and (key == "protocol" or "ssim_window" in value):
@@ -114,7 +114,7 @@ def find_protocol(*records: Mapping[str, Any]) -> EvaluationProtocol | None:
 
 
 def find_text(key: str, *records: Mapping[str, Any]) -> str:
-    """The first non-empty text under ``key`` anywhere in the records, else an empty text."""
+    """The first non-empty text under ``key`` anywhere in the records; an empty text if there is none."""
     found = (value for record in records for name, value in walk(record) if name == key)
     return next((value for value in found if isinstance(value, str) and value), "")
 
