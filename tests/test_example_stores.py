@@ -65,6 +65,7 @@ def test_hard_images_by_duckdb(store: str) -> None:
     assert both[-1][3] < 0.8  # the image that features help most
 
 
+@pytest.mark.slow
 def test_training_data_that_is_balanced_by_edits(store: str) -> None:
     module, g = example("balanced_classifier"), open_generator()
     faces = module["EditedFaces"](open_store(store), "smiles", g)

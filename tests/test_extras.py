@@ -76,7 +76,7 @@ def not_imported() -> dict[str, str]:
     return found
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", MODULES)
 def test_what_is_installed_of_an_extra_can_be_imported(extra: str, not_imported: dict[str, str]) -> None:
     if names := missing(extra):

@@ -275,14 +275,15 @@ def small_psp(g: Generator) -> PspConfig:
 
 def training_lowers_the_error_and_beats_the_mean_latent(kind: str, world: World) -> None:
     """The same images before and after: at step 0 an inverter gives the mean latent, or what it starts from."""
-    trained = trainer_of(kind, world, optimizer={"kind": "muon", "lr": 0.01, "adam_lr": 0.002})
-    before = trained.validate(world.images).error
-    for _ in range(20):
-        trained.step()
-    after = trained.validate(world.images).error
-    assert after < before
+    trained = trainer_of(kind, world, optimizer={"kind": "muon", "lr": 0.03, "adam_lr": 0.002})
     mean = world.generator.synthesize(Code(w=world.generator.w_mean.expand(4, world.generator.num_ws, -1)))
-    assert after < float((mean - world.images).square().mean())
+    bar = 0.99 * min(trained.validate(world.images).error, float((mean - world.images).square().mean()))
+    for _ in range(6):  # most are there after four steps, HFGI's networks after sixteen
+        for _ in range(4):
+            trained.step()
+        if (after := trained.validate(world.images).error) < bar:
+            break
+    assert after < bar
 
 
 def training_goes_on_to_the_bit(kind: str, world: World) -> None:

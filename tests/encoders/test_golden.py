@@ -65,7 +65,7 @@ def check_single_pass(checkpoint: EncoderCheckpoint, arrays: Arrays, trunk: nn.M
     ("case", "method", "cls", "average"),
     [
         ("psp_gradual_r32", "psp", Psp, (8, 512)),
-        ("hyperstyle_w_encoder_r256", "w", WEncoder, (14, 512)),
+        pytest.param("hyperstyle_w_encoder_r256", "w", WEncoder, (14, 512), marks=pytest.mark.slow),
     ],
 )
 def test_single_pass(encoders: Path, case: str, method: str, cls: type, average: tuple[int, ...]) -> None:
@@ -104,7 +104,7 @@ def test_e4e_and_its_training_stages(encoders: Path) -> None:
     encoder = checkpoint.encoder
     assert isinstance(encoder, E4e)
     check_single_pass(checkpoint, arrays, trunk_of(encoder))
-    for stage in (0, 3, 7):
+    for stage in (0, 3):  # the last one is checked above
         encoder.stage = stage
         close(encoder.offsets(golden_images(arrays["image_u8"])), arrays, f"encoder_out_stage{stage}")
 
@@ -195,7 +195,7 @@ def check_offset(
         )
 
 
-@pytest.mark.seconds
+@pytest.mark.slow
 def test_hfgi(encoders: Path) -> None:
     checkpoint, arrays = opened(encoders, "hfgi_fusion_r128")
     assert checkpoint.method == "hfgi"

@@ -120,7 +120,11 @@ def stored_numbers(store: Path, name: str) -> dict[str, list[float]]:
     ("record", "form"),
     [
         (RecordConfig(), "float16"),
-        (RecordConfig(form="low-rank", dtype="int8", error=0.4, max_rise=None), "low-rank int8"),
+        pytest.param(
+            RecordConfig(form="low-rank", dtype="int8", error=0.4, max_rise=None),
+            "low-rank int8",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_is_recorded_is_what_another_process_renders(

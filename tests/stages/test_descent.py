@@ -100,6 +100,7 @@ def test_company_leaves_no_trace(context: Context, stage: Optimize | Tune) -> No
 
 
 @pytest.mark.seconds
+@pytest.mark.parametrize("each_number_of_threads", [1, pytest.param(2, marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.usefixtures("each_number_of_threads")
 def test_company_leaves_no_trace_at_real_widths(embedded: Context) -> None:
     target = targets(embedded, 6)

@@ -56,8 +56,16 @@ def same(a: StageResult, b: StageResult) -> None:
         assert torch.equal(x, y)
 
 
+# One of each kind of variable and optimiser; the others are slow.
+QUICKER = [STAGES[1], STAGES[4], STAGES[6], STAGES[8]]
+
+
 @pytest.mark.seconds
-@pytest.mark.parametrize("stage", STAGES, ids=lambda s: f"{s.kind}-{getattr(s, 'space', None) or s.form}")
+@pytest.mark.parametrize(
+    "stage",
+    [stage if stage in QUICKER else pytest.param(stage, marks=pytest.mark.slow) for stage in STAGES],
+    ids=lambda s: f"{s.kind}-{getattr(s, 'space', None) or s.form}",
+)
 def test_recorded_steps_are_the_plain_ones_to_the_bit(context: Context, stage: Optimize | Tune) -> None:
     """Seven images in four lanes, so that lanes change hands and at last fewer are left; a broken one among them."""
     g = context.generator
