@@ -70,14 +70,14 @@ def bare(g: Generator, w: Tensor) -> Tensor:
     return image
 
 
-def convolutions(g: Generator, batch: int, grouped: bool) -> Callable[[], None]:
+def convolutions(g: Generator, batch: int, per_sample: bool) -> Callable[[], None]:
     """All 3x3 convolutions of ``g`` on random features, with weights shared by the batch or one per sample."""
     calls = []
     layers: list[Any] = list(g.synthesis.convs)
     for conv in layers:
         size = conv.resolution // 2 if conv.up else conv.resolution
         x = torch.randn(batch, conv.weight.shape[1], size, size, device=g.device)
-        weight = conv.weight.expand(batch, -1, -1, -1, -1).contiguous() if grouped else conv.weight
+        weight = conv.weight.expand(batch, -1, -1, -1, -1).contiguous() if per_sample else conv.weight
         calls.append((x, weight, torch.randn(batch, conv.weight.shape[1], device=g.device), conv))
 
     def run() -> None:
@@ -214,11 +214,11 @@ def print_offsets(g: Generator, batch: int, rounds: int) -> None:
     }
     with torch.inference_mode():
         runs: dict[str, Callable[[], object]] = {name: partial(render, w) for name, render in renders.items()}
-        runs |= {"dense": convolutions(g, batch, False), "grouped": convolutions(g, batch, True)}
+        runs |= {"dense": convolutions(g, batch, False), "each": convolutions(g, batch, True)}
         f = Timing(runs, rounds, g.device)
     b = Timing({name: with_gradient(render, w) for name, render in renders.items()}, rounds, g.device)
     print(
-        f"{batch:36d}  {f.ratio('grouped', 'dense'):27.2f}  {f.ratio('offset', 'plain'):20.2f}  "
+        f"{batch:36d}  {f.ratio('each', 'dense'):27.2f}  {f.ratio('offset', 'plain'):20.2f}  "
         f"{b.ratio('offset', 'plain'):9.2f}"
     )
 
@@ -238,7 +238,7 @@ def main() -> None:
     print("\nbatch              s/image  plain:bare              bare:bare")
     for batch in args.batches:
         print_overhead(g, batch, args.rounds)
-    print("\nWeights per sample, as ratios: batch  grouped:dense convolutions  offset:plain forward  +gradient")
+    print("\nWeights per sample, as ratios: batch     each:dense convolutions  offset:plain forward  +gradient")
     for batch in args.batches:
         print_offsets(g, batch, args.rounds)
     if args.ranks:

@@ -3,12 +3,12 @@
     python -m benchmarks.inversion.throughput                          # the encoders of one or a few passes: ten minutes
     python -m benchmarks.inversion.throughput --methods e4e hyperstyle --rounds 3
 
-An encoder that computes more is slower. What it computes is counted (FlopCounterMode, with the renderings between passes, and
-those that say what rounding a code costs), and each line has the operations per processor second of the
-whole run, planning, decoding, Parquet and all, beside e4e's. The bar is at least 90 % of e4e's. A run's start is in it, some half
-a second: with few images it is most of what a fast encoder takes (``benchmarks.scale.start`` is about it). One process of one
-thread; each method runs once before it is timed, to be counted. Images are PNGs of 64 pixels that the embedded generator made;
-seconds are processor seconds, the median of ``--rounds`` rounds in which the methods take turns.
+An encoder that computes more is slower. What it computes is counted (FlopCounterMode, with the renderings between passes), and each
+line has the operations per processor second of the whole run, planning, decoding, Parquet and all, beside e4e's. The bar is at
+least 90 % of e4e's. A run's start is in it, some half a second: with few images it is most of what a fast encoder takes
+(``benchmarks.scale.start`` is about it). One process of one thread; each method runs once before it is timed, to be counted. Images
+are PNGs of 64 pixels that the embedded generator made; seconds are processor seconds, the median of ``--rounds`` rounds in which
+the methods take turns.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
@@ -31,9 +29,7 @@ from ganinv.codes.code import Code
 from ganinv.data.png import png_bytes
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
-from ganinv.records.verify import Measured
 from tasks.engine import Engine, open_pools
-from tasks.records import Measurer
 from tasks.sources import DatasetRef
 from tasks.steps.invert import InvertJob, run_invert
 
@@ -74,18 +70,9 @@ def write_images(generator: Generator, folder: Path, count: int) -> None:
 
 def counted(method: str, folder: Path, args: argparse.Namespace, out: Path) -> float:
     """Floating-point operations per image (twice the multiplications) of a whole run."""
-    verifying = list[FlopCounterMode]()
-
-    def measured(measurer: Measurer, *given: Any) -> list[Measured]:
-        with FlopCounterMode(display=False) as beside:  # in a thread of its own, which the other counter does not see
-            found = measure(measurer, *given)
-        verifying.append(beside)
-        return found
-
-    measure = Measurer.__call__
-    with patch.object(Measurer, "__call__", measured), FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         timed(method, folder, args, out)
-    return float(sum(each.get_total_flops() for each in (counter, *verifying))) / args.images
+    return float(counter.get_total_flops()) / args.images
 
 
 def timed(method: str, folder: Path, args: argparse.Namespace, out: Path) -> float:
