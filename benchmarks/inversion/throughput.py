@@ -3,12 +3,12 @@
     python -m benchmarks.inversion.throughput                          # the encoders of one or a few passes: ten minutes
     python -m benchmarks.inversion.throughput --methods e4e hyperstyle --rounds 3
 
-An encoder that computes more is slower. What it computes is counted (FlopCounterMode, with the renderings between passes), and each
-line has the operations per processor second of the whole run, planning, decoding, Parquet and all, beside e4e's. The bar is at
-least 90 % of e4e's. A run's start is in it, some half a second: with few images it is most of what a fast encoder takes
-(``benchmarks.scale.start`` is about it). One process of one thread; each method runs once before it is timed, to be counted. Images
-are PNGs of 64 pixels that the embedded generator made; seconds are processor seconds, the median of ``--rounds`` rounds in which
-the methods take turns.
+An encoder that computes more is slower. What it computes is counted (FlopCounterMode, with the renderings between passes), and
+each line has the operations per processor second of the whole run, planning, decoding, Parquet and all, beside e4e's. The bar
+is at least 90 % of e4e's. A run's start is in it, some half a second: with few images it is most of what a fast encoder takes
+(``benchmarks.scale.start`` is about it). One process of one thread; each method runs once before it is timed, to be counted.
+Images are PNGs of 64 pixels that the embedded generator made; seconds are processor seconds, the median of ``--rounds`` rounds
+in which the methods take turns.
 """
 
 from __future__ import annotations
