@@ -37,6 +37,7 @@ def test_parts_of_a_page_keep_each_other(tmp_path: Path) -> None:
         write_part(page, "portraits", "three")
 
 
+@pytest.mark.seconds
 def test_the_pages_are_made_of_the_numbers(tmp_path: Path) -> None:
     write_pages(NUMBERS, tmp_path)
     there = (ROOT / "docs/leaderboard/directions.md").read_text()

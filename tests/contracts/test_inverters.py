@@ -30,9 +30,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
+DEAR = ("goes_from_image", "leaves_no_tensor")
+
+
 @pytest.mark.parametrize(
-    "check",
-    [pytest.param(check, marks=pytest.mark.seconds if check.startswith("goes_from_image") else ()) for check in CHECKS],
+    "check", [pytest.param(check, marks=pytest.mark.seconds if check.startswith(DEAR) else ()) for check in CHECKS]
 )
 @pytest.mark.parametrize("kind", INVERTERS)
 def test_inverter(kind: str, check: str, world: World) -> None:

@@ -86,6 +86,7 @@ def test_what_does_not_go_together_is_refused() -> None:
         restyle_for(g).encoder(torch.rand(1, 3, 32, 32))
 
 
+@pytest.mark.seconds
 def test_on_e4e_codes_of_every_pass_are_held_near_w() -> None:
     g = tiny_generator()
     given = {

@@ -133,6 +133,7 @@ def test_a_generator_of_other_features_is_refused(g: Generator) -> None:
         without.build(g, {"encoder": encoder_of(g)}, None)
 
 
+@pytest.mark.seconds
 def test_training_has_a_pass_for_each_site_and_one_for_the_errors(g: Generator) -> None:
     recipe = SamRecipe.model_validate(
         {"losses": {"distance": 0}, "inverter": {"trunk": "small", "base_channels": 8, "share": 0.25}}
@@ -334,6 +335,7 @@ def test_the_invertibility_network_of_the_original(golden: Path, tmp_path: Path)
             torch.testing.assert_close(found[:, number : number + 1], recorded, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.seconds
 def test_the_invertibility_network_has_the_published_size() -> None:
     with torch.device("meta"):
         network = ErrorMaps(5)

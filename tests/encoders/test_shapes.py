@@ -114,6 +114,7 @@ def test_a_hypernetwork_with_torgb_layers(layer: str) -> None:
     assert own == 9 * 256 * (512 + 256 + 256 + 512) + 3 * 256 + 512 + (512 + 1) * 3 * 512
 
 
+@pytest.mark.seconds
 def test_hfgi() -> None:
     with torch.device("meta"):
         aligner, consultant = ResidualAligner(), ConsultationEncoder()

@@ -120,6 +120,7 @@ def test_a_server_that_is_not_ready(said: Said) -> None:
         assert "try again" in said(f"{address}/api")
 
 
+@pytest.mark.seconds
 def test_a_server_that_fails_later(said: Said) -> None:
     """The address is right, and requests are answered with something that Prefect does not understand."""
     with serving({"/": PAGE, "/api/admin/version": VERSION}) as address:

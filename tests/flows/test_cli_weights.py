@@ -220,6 +220,7 @@ def test_inspect_of_a_url(run: Run, host: Host, tmp_path: Path) -> None:
     assert "it is a web page" in err
 
 
+@pytest.mark.seconds
 def test_export(run: Run, made: Path, tmp_path: Path) -> None:
     file, to = made / "nvidia/ada_r32_uncond.pkl", tmp_path / "out/g.pt"
     code, out, _ = run("export", file, to, "--format=rosinality", "--json")

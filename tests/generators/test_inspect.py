@@ -21,6 +21,7 @@ from ganinv.weights.inspection import inspect_weights
 from tests.tiny import tiny_generator
 
 
+@pytest.mark.seconds
 def test_an_nvidia_pickle(made: Path) -> None:
     file = made / "nvidia/ada_r64_cond3_fp16.pkl"
     found = inspect_weights(str(file))

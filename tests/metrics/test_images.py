@@ -105,6 +105,7 @@ def test_values_do_not_depend_on_the_batch() -> None:
         torch.testing.assert_close(metric(a, b), alone, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.seconds
 def test_gradients_in_double_precision() -> None:
     a, b = (x[:1, :, :12, :12].double() for x in pair(16))
     assert torch.autograd.gradcheck(lambda x: ssim(x, b), a.requires_grad_())

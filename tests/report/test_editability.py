@@ -127,6 +127,7 @@ def test_the_partition_does_not_matter(store: Store) -> None:
         assert np.array_equal(one.to_source, many.to_source)
 
 
+@pytest.mark.seconds
 def test_the_page(store: Store) -> None:
     files = editability_page(curves_of(store, "pti", "e4e"), "embedded")
     assert sorted(files) == ["editability-smile.svg", "editability.md"]

@@ -193,6 +193,7 @@ def test_a_part_alone_is_a_report(
     assert page.ids() == ["overview", *sections, "provenance"]
 
 
+@pytest.mark.seconds
 def test_without_an_evaluation_the_methods_own_numbers_are_shown(generator: Generator) -> None:
     store = empty_store()
     add_inversions(store, generator, "e4e")
@@ -226,6 +227,7 @@ def test_damaged_extras_are_a_reason_in_the_strip(generator: Generator) -> None:
     assert page.text.count("is not what its row recorded") == 1
 
 
+@pytest.mark.seconds
 def test_edits_without_scores_are_pictures(generator: Generator) -> None:
     store = empty_store()
     add_inversions(store, generator, "e4e")
@@ -251,6 +253,7 @@ def test_a_source_that_cannot_be_read_does_not_take_the_others_with_it(store: St
     assert page.text.count("the source image cannot be read") == 1
 
 
+@pytest.mark.seconds
 def test_another_generator_is_said(store: Store) -> None:
     other = tiny_generator()
     with_other = other.synthesis.const

@@ -56,6 +56,7 @@ def test_methods_in_bfloat16_come_as_close() -> None:
     assert torch.tensor(half.metrics["distance"]).mean() < 1.1 * torch.tensor(full.metrics["distance"]).mean()
 
 
+@pytest.mark.seconds
 def test_an_encoder_in_bfloat16_gives_nearly_the_same_latents() -> None:
     g = open_generator("portraits-64")
     target = Target(g.render(Code(w=g.map(torch.randn(4, g.z_dim, generator=torch.Generator().manual_seed(0))))))

@@ -180,6 +180,7 @@ def test_images_may_lack_segments(context: Context) -> None:
     assert learned.code.segments.w[1, 0].abs().max() < 1e-6
 
 
+@pytest.mark.seconds
 def test_a_broken_image_ends_alone(context: Context) -> None:
     target = targets(context, 4)
     images = target.images.clone()

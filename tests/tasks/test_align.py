@@ -303,6 +303,7 @@ def test_a_larger_limit_aligns_more_photos_in_the_same_run(photos: Path) -> None
     assert len(aligned(store, "faces").read()) == 3
 
 
+@pytest.mark.seconds
 def test_photos_that_were_moved_keep_their_rows(photos: Path) -> None:
     result, store = align(photos)
     before = aligned(store, "faces").read(["face_id", "image_png"])

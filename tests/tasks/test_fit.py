@@ -305,6 +305,7 @@ def test_scores_of_another_labeller_and_of_a_table(root: Path, g: Generator, sto
         fit(root, "unknown", "interfacegan", left, labels="warm", attributes=("hot",))
 
 
+@pytest.mark.seconds
 def test_codes_in_w_plus(root: Path, g: Generator, labeller: Labeller, store: Store) -> None:
     """Inverted images have a w per row: their boundaries are fitted flat, on labels of their renderings."""
     from ganinv.records import code_to_table

@@ -23,6 +23,7 @@ RECIPE = {
 }
 
 
+@pytest.mark.seconds
 def test_stages_learn_one_after_the_other() -> None:
     g, recipe = tiny_generator(), validate(E2StyleRecipe, RECIPE, "test")
     trainer = Trainer(recipe, lambda: recipe.build(g, {}, None), MixedBatches(recipe.data, g, 2))

@@ -183,6 +183,7 @@ def test_learning_moves_towards_the_data() -> None:
     assert error() < 0.5 * before
 
 
+@pytest.mark.seconds
 def test_a_look_is_at_samples_of_the_running_mean() -> None:
     trainer = gan(**SMALL, ema=1000.0)
     images = noise(16, 16).float() / 127.5 - 1

@@ -83,6 +83,7 @@ def test_views_are_blurred_outside_the_region_alone() -> None:
     assert not torch.equal(blurs[0][mask], one.images[mask])
 
 
+@pytest.mark.seconds
 def test_with_full_masks_and_no_more_it_is_restyle_to_the_bit() -> None:
     own = learner(low_pass=0.0, disentangle=0.0)
     theirs = validate(ReStyleRecipe, {**SMALL, "kind": "restyle"}, "test").build(own.generator, {}, None)
