@@ -35,7 +35,7 @@ from ganinv.records.origin import inverters_origin
 from ganinv.records.verify import Measured, Record, verified
 from ganinv.stages.checking import check_method
 from ganinv.stages.method import Inversion, Method, MethodConfig, method_config, open_method
-from ganinv.store import Plan, RowError, Unit, open_store
+from ganinv.store import Collection, Plan, RowError, Unit, open_store
 from ganinv.target import Target
 from ganinv.transfer import Sender, Sent
 from tasks.codes import CodesJob
@@ -111,9 +111,9 @@ def run_invert(
 ) -> dict[str, Any]:
     """Fill ``latents/<name>``. Returns counts and the collection's URL. ``plan`` and ``dataset``: of :func:`plan_invert`, if
     they were made. The data set is empty afterwards. ``worker``: what does it, of a step that does more."""
-    dataset = dataset or list_images(job)
-    plan = plan or plan_invert(job, dataset)
     collection = open_store(job.store).latents[job.collection_name]
+    dataset = dataset or list_images(job, collection)
+    plan = plan or plan_invert(job, dataset, collection)
     # As planned: what `auto` is may be another distance on another machine.
     method = validate(MethodConfig, plan.config["method"], "plan")
     spec = WorkerSpec(worker or InvertWorker, {"job": job, "method": method})
@@ -151,11 +151,11 @@ def run_invert(
     return result | {"changed": len(changes.changed), "moved": len(changes.moved), "left_out": left_out}
 
 
-def list_images(job: InvertJob) -> Dataset:
+def list_images(job: InvertJob, collection: Collection | None = None) -> Dataset:
     """The data set, listed, with the ids that an earlier run of this job gave. A million files take a while, so what is quick to
-    refuse is refused before."""
+    refuse is refused before. ``collection``: see :func:`plan_invert`."""
     method_config(job.method, **job.overrides)
-    collection = open_store(job.store).latents[job.collection_name]
+    collection = collection or open_store(job.store).latents[job.collection_name]
     dataset = job.dataset.open(Noted(collection)) if collection.exists() else job.dataset.open()
     for line in (dataset.left_out.line(), dataset.changes.line()):
         if line:
@@ -163,14 +163,20 @@ def list_images(job: InvertJob) -> Dataset:
     return dataset
 
 
-def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
-    """Which images, in which units, with which configuration. Lists the data set if it was not, writes nothing."""
+def plan_invert(job: InvertJob, dataset: Dataset | None = None, collection: Collection | None = None) -> Plan:
+    """Which images, in which units, with which configuration. Lists the data set if it was not, writes nothing.
+
+    Args:
+        collection: the job's, if it was opened, so that the plan of an earlier run is read once: it has all ids.
+    """
+    store, begun = open_store(job.store), None
+    collection = collection or store.latents[job.collection_name]
     generator = open_generator(job.generator)
-    method = _opened(job, generator)
+    method = _opened(job, generator, collection)
     check_method(method, begun=job.start is not None, measure=job.measure)
     if generator.img_channels != 3:
         _log.warning("images are made %s, as generator %s makes them", CHANNELS[generator.img_channels], generator.name)
-    dataset = dataset or list_images(job)
+    dataset = dataset or list_images(job, collection)
     config: dict[str, Any] = {
         "dataset": job.dataset.model_dump(mode="json"),
         "method": method.cfg.model_dump(mode="json"),
@@ -179,8 +185,7 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
         "record": job.record.model_dump(mode="json"),
         "measure": job.measure,
     }
-    store, begun = open_store(job.store), None
-    config["dataset"]["url"] = planned_place(store.latents[job.collection_name], dataset, job.dataset.url)
+    config["dataset"]["url"] = planned_place(collection, dataset, job.dataset.url)
     if job.start is not None:
         latents = store.latents[job.start]
         begun = latents.provenance()
@@ -205,11 +210,10 @@ def plan_invert(job: InvertJob, dataset: Dataset | None = None) -> Plan:
     return Plan.of(*about, job.unit_size or shard_size(method.cfg, len(dataset)))
 
 
-def _opened(job: InvertJob, generator: Generator) -> Method:
+def _opened(job: InvertJob, generator: Generator, collection: Collection) -> Method:
     """The method, with its distances chosen for this generator and what is installed here."""
     plain = method_config(job.method, **job.overrides).model_dump(mode="json")
     picked = chosen(plain, generator)
-    collection = open_store(job.store).latents[job.collection_name]
     if (not job.measure or plain["precision"] == "auto") and collection.exists():
         begun = collection.plan().config.get("method", {})
         if not job.measure:  # then it does not matter what a result would be measured with
