@@ -305,6 +305,6 @@ class SamLearner(InverterLearner[Sam, SamRecipe]):
         sam.threshold.copy_(now if step.number == 0 else torch.lerp(sam.threshold, now, 0.05))
 
 
-def _cosine_end(done: float, share: float = 0.25) -> float:
+def _cosine_end(done: float) -> float:
     """The learning rate falls along a cosine over the last quarter."""
-    return 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / share))
+    return 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / 0.25))

@@ -16,10 +16,10 @@ from ganinv.generators.sites import site_number
 from ganinv.generators.stylegan2 import Generator
 from ganinv.generators.synthesis import SynthesisState
 from ganinv.losses.terms import Terms
-from ganinv.methods.adversary import AdversarialRecipe, Adversary
+from ganinv.methods.adversary import AdversarialLearner, AdversarialRecipe
 from ganinv.methods.feature_site import FeatureSiteConfig, FeatureSiteInverter, continued
 from ganinv.methods.inputs import fit
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import new_inverter
 from ganinv.methods.rows import COARSE_ROWS, MEDIUM_ROWS
 from ganinv.networks.blocks import PyramidBackbone, RowHead, zero_
 from ganinv.networks.feature_units import (
@@ -195,14 +195,12 @@ class SfeRecipe(AdversarialRecipe):
         return SfeLearner(self, inverter, finetuning=start is not None)
 
 
-class SfeLearner(InverterLearner[Sfe, SfeRecipe]):
+class SfeLearner(AdversarialLearner[Sfe, SfeRecipe]):
     """One step of phase 1. ``finetuning``: the features count in full from the first step on."""
 
     def __init__(self, recipe: SfeRecipe, inverter: Sfe, *, finetuning: bool = False) -> None:
         super().__init__(recipe, inverter)
         self.finetuning = finetuning
-        self.adversary = Adversary(recipe, self.generator)
-        self.players = self.adversary.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         recipe, network = self.recipe, self.network

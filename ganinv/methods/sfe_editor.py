@@ -17,9 +17,9 @@ from ganinv.generators.sites import site_number
 from ganinv.generators.stylegan2 import Generator
 from ganinv.generators.synthesis import SynthesisState
 from ganinv.losses.terms import Terms
-from ganinv.methods.adversary import AdversarialRecipe, Adversary
+from ganinv.methods.adversary import AdversarialLearner, AdversarialRecipe
 from ganinv.methods.feature_site import FeatureSiteConfig, FeatureSiteInverter, continued
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import new_inverter
 from ganinv.networks.feature_units import PublishedFuser, SmallFuser
 from ganinv.training.batches import Batch
 from ganinv.training.edit_steps import EditSteps, EditStepsConfig
@@ -139,14 +139,12 @@ class SfeEditorRecipe(AdversarialRecipe):
         return SfeEditorLearner(self, new_inverter(SfeEditor, self, generator, needed, start))
 
 
-class SfeEditorLearner(InverterLearner[SfeEditor, SfeEditorRecipe]):
+class SfeEditorLearner(AdversarialLearner[SfeEditor, SfeEditorRecipe]):
     """One step of phase 2."""
 
     def __init__(self, recipe: SfeEditorRecipe, editor: SfeEditor) -> None:
         super().__init__(recipe, editor)
         self.steps = EditSteps(recipe.edits, self.generator)
-        self.adversary = Adversary(recipe, self.generator)
-        self.players = self.adversary.players
         self.inverter, self.encoder = editor.need("inverter"), editor.need("encoder")
         for frozen in (self.inverter, self.encoder):  # in training mode their statistics of batches would drift
             frozen.eval().requires_grad_(False)
