@@ -88,8 +88,8 @@ class FeatureSiteInverter(Inverter):
             raise GeneratorMismatch(f"this {self.cfg.kind} makes features for {self.cfg.site}: {error}") from None
 
     @torch.no_grad()
-    def begin(self) -> None:
-        """Measure the units."""
+    def measure_units(self) -> None:
+        """Set the units to those of its generator; recipes do so before the first step."""
         mean, std = site_statistics(self.cfg.site, self.generator)
         self.feature_mean.copy_(mean)
         self.feature_std.copy_(std.clamp_min(1e-6))

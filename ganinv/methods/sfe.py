@@ -192,6 +192,8 @@ class SfeRecipe(AdversarialRecipe):
 
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
         inverter = new_inverter(Sfe, self, generator, needed, start)
+        if start is None:
+            inverter.measure_units()
         return SfeLearner(self, inverter, finetuning=start is not None)
 
 

@@ -136,7 +136,10 @@ class SfeEditorRecipe(AdversarialRecipe):
     et al. 2023, section 3.3). It shows the editor features of real images."""
 
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
-        return SfeEditorLearner(self, new_inverter(SfeEditor, self, generator, needed, start))
+        editor = new_inverter(SfeEditor, self, generator, needed, start)
+        if start is None:
+            editor.measure_units()
+        return SfeEditorLearner(self, editor)
 
 
 class SfeEditorLearner(AdversarialLearner[SfeEditor, SfeEditorRecipe]):

@@ -44,7 +44,7 @@ def inverter(g: Generator, **other: Any) -> Sfe:
     moved = other.pop("moved", False)
     made = Sfe(validate(SfeConfig, SfeConfig.for_generator(g, {**SMALL, **other}), "test"), g)
     made.latent_avg.copy_(g.w_mean)
-    made.begin()
+    made.measure_units()
     if moved:
         torch.nn.init.normal_(made.fuser.last.weight, std=0.2)  # type: ignore[union-attr, arg-type]
     return made.eval().requires_grad_(False)
@@ -61,7 +61,7 @@ def editor(g: Generator, of: Sfe, *, trained: bool = False, **other: Any) -> Sfe
     encoder.eval().requires_grad_(False)
     cfg = validate(SfeEditorConfig, SfeEditorConfig.for_generator(g, small), "test")
     made = SfeEditor(cfg, g, {"inverter": of, "encoder": encoder})
-    made.begin()
+    made.measure_units()
     if trained:
         torch.nn.init.normal_(made.network.last.weight, std=0.2)  # type: ignore[union-attr, arg-type]
     return made.eval().requires_grad_(False)
