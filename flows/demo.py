@@ -17,9 +17,10 @@ from ganinv.stages.method import method_config
 from ganinv.store import open_store
 from tasks.engine import Engine
 from tasks.framing import unaligned
+from tasks.inverters import open_named
 from tasks.jobs.dataset import DatasetRef
 from tasks.steps.evaluate import EvaluateJob
-from tasks.steps.invert import InvertJob, open_named
+from tasks.steps.invert import InvertJob
 
 _log = logging.getLogger("ganinv.demo")
 

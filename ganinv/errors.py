@@ -67,3 +67,9 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     """The end of a message about an unknown name: ``, did you mean 'smile'?``, or nothing if no known one is near."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def printable(text: str) -> str:
+    """Text of others (a name of a file, another library's words about its bytes) for a line of a message: what would break the
+    line, or steer the terminal, is written as its escape, such as ``\\n``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

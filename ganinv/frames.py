@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 _NUMBER = re.compile(r"(\d+)")
 
@@ -18,11 +18,3 @@ def frame_order(ids: Iterable[str]) -> list[str]:
 def sequence_of(image_id: str) -> str:
     """The folder that an id names; empty for images that lie in none."""
     return image_id.rpartition("/")[0]
-
-
-def sequences(ids: Iterable[str]) -> list[Sequence[str]]:
-    """Ids by folder, those of each in :func:`frame_order`; folders by name."""
-    found: dict[str, list[str]] = {}
-    for image_id in ids:
-        found.setdefault(sequence_of(image_id), []).append(image_id)
-    return [frame_order(found[folder]) for folder in sorted(found)]

@@ -69,8 +69,3 @@ class Registry(Generic[T]):
         if name in self._homes:
             raise ConfigError(f"there is a {self.what} {name!r} already; choose another name")
         self._homes[name] = entry
-
-    def unregister(self, name: str) -> None:
-        """Take an entry away again."""
-        self.check(name)
-        del self._homes[name]

@@ -139,7 +139,6 @@ def run_units(
     label: str,
     *,
     what: str = "images",
-    sequential: bool = False,
     gpu: bool = True,
     grows: bool = False,
     reread: Reread | None = None,
@@ -154,7 +153,6 @@ def run_units(
 
     Args:
         label: names the work in the progress line. what: the noun that the line counts.
-        sequential: one worker, which takes the units in their order.
         gpu: whether the workers can use a GPU.
         grows, reread: see ``Collection.start``.
         prepare: called with the plan if units are missing: before the first worker starts, and before other runs can see an
@@ -176,7 +174,7 @@ def run_units(
             )
         little = little or "the store is in this process's memory"
     if plan.units and not collection.exists():  # record in the plan which machine began it
-        plan = plan.model_copy(update={"begun_on": pools.get(sequential, gpu, little).place.as_dict()})
+        plan = plan.model_copy(update={"begun_on": pools.get(gpu=gpu, little=little).place.as_dict()})
     news = News.of(collection, made_of)
     planned_ids = plan.ids if news.ids else []  # may be millions, so keep them only if they are needed
     plan = collection.start(plan, grows=grows, reread=reread, prepare=prepare)
@@ -188,7 +186,7 @@ def run_units(
         missing = sorted([*missing, *reopened], key=lambda unit: unit.index)
     seconds, ignored = 0.0, dict[str, int]()
     if missing:
-        pool = pools.get(sequential, gpu, little)
+        pool = pools.get(gpu=gpu, little=little)
         tally = Tally(sum(len(unit.ids) for unit in missing), pool.place, left_out or {})
         try:
             if prepare is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ganinv.errors import ConfigError, DataError, GaninvError
+from ganinv.errors import ConfigError, DataError, GaninvError, printable
 from ganinv.store import Collection
 from ganinv.store.plan import Manifest
 
@@ -56,7 +56,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
             what = "fits" if run["collection"].startswith("fits/") else "images"
             found.append(f"{run['collection']}: {run['failed']:,} of {run['failures']['images']:,} {what} failed")
             found += [
-                f"  {reason['images']:,} {reason['code']}, such as {reason['message']:.300}"
+                f"  {reason['images']:,} {reason['code']}, such as {printable(reason['message']):.300}"
                 for reason in run["failures"]["reasons"]
             ]
     return found

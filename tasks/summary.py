@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ganinv.errors import GaninvError, StoreError
+from ganinv.errors import GaninvError, StoreError, printable
 from ganinv.store import Collection, open_store
 from ganinv.store.progress import CollectionProgress, progress
 from ganinv.store.tensors import parquet_bytes
@@ -230,4 +230,4 @@ def _ruled(*names: str) -> str:
 
 
 def _line(*cells: Any) -> str:
-    return f"| {' | '.join(str(cell) for cell in cells)} |"
+    return f"| {' | '.join(printable(str(cell)) for cell in cells)} |"

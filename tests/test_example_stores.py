@@ -15,9 +15,10 @@ from ganinv.directions.measuring.calibration import CalibrationConfig
 from ganinv.generators.files import open_generator
 from ganinv.store import open_store, tensor_numpy
 from tasks.engine import Engine, open_pools
+from tasks.jobs.dataset import DatasetRef
 from tasks.steps.edit import EditJob, EditSpec, run_edit
 from tasks.steps.fit import FitJob, run_fit
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.sample import SampleJob, run_sample
 from tests.artefacts import made_once
 

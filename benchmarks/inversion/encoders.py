@@ -131,7 +131,8 @@ def write(name: str, inverter: Inverter, seconds: float, data: str) -> None:
         degrading = always_degraded(shipped.recipe)
         origin["measured"] = measure(rounded, generator, data, degrading)
         drawn = picture(rounded, generator, data, degrading)
-    save_inverter(inverter, str(folder), generator=generator, dtype=shipped.weights, extra=origin)
+    described = folder / "config.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"measured": origin["measured"]}, indent=2))
     (folder / "MODEL_CARD.md").write_text(card(name, rounded, origin, size))
     (folder / "reconstructions.png").write_bytes(drawn)
 

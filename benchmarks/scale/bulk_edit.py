@@ -28,8 +28,10 @@ from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Plan, Store, open_store, tensor_array
 from tasks.engine import Engine, open_pools
-from tasks.steps.edit import EditJob, EditSpec, EditWorker, run_edit
+from tasks.steps.edit import run_edit
+from tasks.steps.edit_job import EditJob, EditSpec
 from tasks.steps.edit_table import EXTRAS
+from tasks.steps.edit_worker import EditWorker
 
 EDITS = (
     EditSpec(name="smile", directions={"smile": 1.0}),

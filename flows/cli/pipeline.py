@@ -207,9 +207,11 @@ def invert(
     from tasks.steps.invert import list_images, plan_invert, run_invert
 
     made, where_it_runs = job.make(), engine.make()
-    root, images = open_store(made.store), list_images(made)
-    plan = plan_invert(made, images)
-    cost = estimate(root, root.latents[made.collection_name], plan, where_it_runs)
+    root = open_store(made.store)
+    latents = root.latents[made.collection_name]
+    images = list_images(made, latents)
+    plan = plan_invert(made, images, latents)
+    cost = estimate(root, latents, plan, where_it_runs)
     Console(stderr=True).print(cost.line(), highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         show(vars(cost), as_json)

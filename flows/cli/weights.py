@@ -25,7 +25,7 @@ from flows.cli.apps import app
 from flows.cli.flags import pairs
 from flows.cli.options import AsJson, NeededPlaces, StoreUrl
 from flows.cli.output import print_table, show
-from ganinv.errors import WeightsRefused
+from ganinv.errors import WeightsRefused, printable
 
 if TYPE_CHECKING:
     from ganinv.generators.catalogue import Source
@@ -259,7 +259,7 @@ def _told(value: Any) -> str:
         return ", ".join(_told(v) for v in value)
     if isinstance(value, float):
         return f"{value:g}"
-    return "" if value is None else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
+    return "" if value is None else printable(str(value))
 
 
 def _print(text: str) -> None:

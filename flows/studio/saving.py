@@ -17,7 +17,8 @@ from ganinv.records.origin import handed_on
 from ganinv.store import Collection, Plan
 from tasks.engine import Engine, open_pools, provenance
 from tasks.jobs.dataset import DatasetRef
-from tasks.steps.edit import EditJob, EditSpec, EditWorker
+from tasks.steps.edit_job import EditJob, EditSpec
+from tasks.steps.edit_worker import EditWorker
 from tasks.steps.invert import InvertJob, run_invert
 
 PHOTOS = "inputs/studio"

@@ -14,7 +14,7 @@ If two new images would have the same id, both get longer names; if an existing 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 from pathlib import PurePosixPath
 
@@ -64,26 +64,12 @@ def names_of(source: SourceRef) -> tuple[str, str]:
     return value, f"{stem}/{value}"
 
 
-def identified(
-    sources: Iterable[SourceRef], known: Mapping[str, str] | None = None, taken: Collection[str] = ()
-) -> dict[str, SourceRef]:
-    """id -> source.
-
-    Args:
-        known: key -> id, of images that have been planned; they keep theirs.
-        taken: ids that no newcomer gets.
-    """
+def identified(sources: Iterable[SourceRef], taken: Set[str] = frozenset()) -> dict[str, SourceRef]:
+    """id -> source. ``taken``: ids that no image gets."""
     found: dict[str, SourceRef] = {}
-    new: list[tuple[str, str, SourceRef]] = []
-    for source in sources:
-        image_id = known.get(source.key) if known else None
-        if image_id is not None and image_id not in found:
-            found[image_id] = source
-        else:
-            new.append((*names_of(source), source))
-    count = Counter(short for short, _, _ in new)
-    taken = taken if isinstance(taken, set | frozenset | dict) else set(taken)
-    for short, full, source in new:
+    named = [(*names_of(source), source) for source in sources]
+    count = Counter(short for short, _, _ in named)
+    for short, full, source in named:
         name = short if count[short] == 1 else full
         if name in found or name in taken:
             name = full

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ganinv.errors import printable
+
 
 @dataclass
 class LeftOut:
@@ -43,7 +45,7 @@ class LeftOut:
         reasons = []
         for why, kinds in self.as_dict().items():
             some = sorted(kinds.items(), key=lambda each: (-each[1], each[0]))
-            told = ", ".join(f"{count} {what}" for what, count in some[:6])
+            told = ", ".join(f"{count} {printable(what)}" for what, count in some[:6])
             more = f" and {sum(count for _, count in some[6:])} more" if len(some) > 6 else ""
-            reasons.append(f"{told}{more} ({why}; such as {self.examples[some[0][0], why]})")
+            reasons.append(f"{told}{more} ({why}; such as {printable(self.examples[some[0][0], why])})")
         return f"left out {len(self)} that are not images of this run: {'; '.join(reasons)}"

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ganinv.data.align import face_quad, landmarks68_to_points
 from ganinv.data.source import Place, SourceRef
-from ganinv.errors import DataError
+from ganinv.errors import DataError, printable
 from ganinv.faces.base import Detector, DetectorConfig, Face, FaceRefused
 
 POINTS = ("left_eye", "right_eye", "mouth_left", "mouth_right")
@@ -61,6 +61,8 @@ def read_landmarks(data: bytes, where: str) -> Mapping[str, Sequence[Mapping[str
         DataError: neither CSV nor Parquet, or without the columns.
     """
     kind = "Parquet" if data[:4] == b"PAR1" else "CSV"
+    if kind == "CSV" and b"\0" in data[:1024]:
+        raise DataError(f"{where} is neither CSV, which is text, nor Parquet: expected {_FORMS}")
     try:
         if kind == "Parquet":
             table = pq.read_table(io.BytesIO(data))
@@ -68,10 +70,14 @@ def read_landmarks(data: bytes, where: str) -> Mapping[str, Sequence[Mapping[str
             ids = pa.csv.ConvertOptions(column_types={"image_id": pa.string()})
             table = pa.csv.read_csv(io.BytesIO(data), convert_options=ids)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{where} is no {kind} that can be read ({error}): expected {_FORMS}") from error
+        raise DataError(
+            f"{where} is no {kind} that can be read ({printable(str(error))}): expected {_FORMS}"
+        ) from error
     names = set(table.column_names)
     if "image_id" not in names or not ("landmarks" in names or names.issuperset(FOUR)):
-        raise DataError(f"{where} has the columns {', '.join(sorted(names))}: expected image_id, and {_FORMS}")
+        raise DataError(
+            f"{where} has the columns {printable(', '.join(sorted(names)))}: expected image_id, and {_FORMS}"
+        )
     rows = defaultdict(list)
     for row in table.to_pylist():
         rows[str(row["image_id"])].append(row)

@@ -74,11 +74,6 @@ class SqueezeNet(nn.Module):
                 break
         return out
 
-    def classify(self, images: Tensor) -> Tensor:
-        """Scores [N, 1000] of the 1000 classes: only used to check that the weights are read correctly."""
-        scores: Tensor = F.relu(self.layers["conv10"](self(images)["fire9"])).mean((2, 3))
-        return scores
-
 
 @torch.inference_mode()
 def squeezenet_features(net: SqueezeNet, images: Tensor, batch_size: int = 32) -> np.ndarray:

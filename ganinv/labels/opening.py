@@ -121,12 +121,5 @@ def half_weights(net: AttributeNet) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-def write_labeller(folder: Path, card: LabellerCard, weights: bytes) -> None:
-    """Write a labeller's two files into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(weights)
-    (folder / CARD).write_text(json.dumps(card.model_dump(mode="json"), indent=2) + "\n")
-
-
 def _assets() -> Path:
     return Path(__file__).parent / "assets"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ganinv.errors import ConfigError, DataError, did_you_mean
+from ganinv.errors import ConfigError, DataError, did_you_mean, printable
 from ganinv.labels.base import Attribute, Labeller
 
 
@@ -111,7 +111,7 @@ def _read(path: str, id_column: str) -> tuple[pa.Table, str]:
             convert = pyarrow.csv.ConvertOptions(column_types={id_column: pa.string()})  # "000123" is not 123
             table = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=convert)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"cannot read labels from {path!r}: {error}") from error
+        raise DataError(f"cannot read labels from {path!r}: {printable(str(error))}") from error
     return table, hashlib.sha256(content).hexdigest()
 
 

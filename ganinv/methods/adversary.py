@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping
+from typing import TypeVar
 
 from pydantic import Field
 from torch import Tensor
 
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
-from ganinv.methods.learning import InverterRecipe
+from ganinv.methods.learning import I, InverterLearner, InverterRecipe
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Player
 from ganinv.training.players import ImageCritic, ImageCriticConfig
@@ -45,3 +46,15 @@ class Adversary:
         scale = self.recipe.schedule(step.number, step.total)
         judged = self.critic.learn(rendered, batch.photos, step, scale)
         return {"adversarial": (self.recipe.adversarial, self.critic.loss(rendered)), "discriminator": (0.0, judged)}
+
+
+A = TypeVar("A", bound=AdversarialRecipe)
+
+
+class AdversarialLearner(InverterLearner[I, A]):
+    """A learner with the discriminator of its recipe. Its ``passes`` ask ``adversary`` for the terms."""
+
+    def __init__(self, recipe: A, inverter: I) -> None:
+        super().__init__(recipe, inverter)
+        self.adversary = Adversary(recipe, self.generator)
+        self.players = self.adversary.players

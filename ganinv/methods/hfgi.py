@@ -12,14 +12,14 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
 from ganinv.codes.code import Code, Feature
-from ganinv.errors import GeneratorMismatch
-from ganinv.generators.sites import Site, SiteShape, find_site, site_shape, site_statistics
+from ganinv.generators.sites import Site, find_site, site_shape, site_statistics
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
-from ganinv.methods.adversary import AdversarialRecipe, Adversary
+from ganinv.methods.adversary import AdversarialLearner, AdversarialRecipe
 from ganinv.methods.base import Inverter, InverterConfig
+from ganinv.methods.feature_site import check_features
 from ganinv.methods.inputs import band, fit
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import new_inverter
 from ganinv.networks.fusion import ConsultationEncoder, ResidualAligner
 from ganinv.training.augment import perspective
 from ganinv.training.batches import Batch
@@ -83,15 +83,7 @@ class Hfgi(Inverter):
 
     def bind(self, generator: Generator) -> None:
         super().bind(generator)
-        there, own = (
-            site_shape(find_site(self.cfg.site, generator), generator),
-            SiteShape(self.cfg.channels, self.cfg.side),
-        )
-        if there != own:
-            raise GeneratorMismatch(
-                f"this hfgi changes features of {own.channels}x{own.side}x{own.side} at {self.cfg.site}; those of generator "
-                f"{generator.name!r} are {there.channels}x{there.side}x{there.side}: it belongs to another generator"
-            )
+        check_features(self.cfg.kind, self.cfg.site, (self.cfg.channels, self.cfg.side), generator)
 
     def begin(self) -> None:
         if self.cfg.in_units:
@@ -166,13 +158,8 @@ class HfgiRecipe(AdversarialRecipe):
         return HfgiLearner(self, new_inverter(Hfgi, self, generator, needed, start))
 
 
-class HfgiLearner(InverterLearner[Hfgi, HfgiRecipe]):
+class HfgiLearner(AdversarialLearner[Hfgi, HfgiRecipe]):
     """One step of HFGI's training."""
-
-    def __init__(self, recipe: HfgiRecipe, hfgi: Hfgi) -> None:
-        super().__init__(recipe, hfgi)
-        self.adversary = Adversary(recipe, self.generator)
-        self.players = self.adversary.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         hfgi, recipe = self.network, self.recipe

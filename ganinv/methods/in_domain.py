@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ganinv.codes.code import Code
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
-from ganinv.methods.adversary import AdversarialRecipe, Adversary
+from ganinv.methods.adversary import AdversarialLearner, AdversarialRecipe
 from ganinv.methods.base import ImageEncoder, InverterConfig
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import new_inverter
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.training.batches import Batch
 from ganinv.training.learner import Learner
@@ -122,13 +122,8 @@ class InDomainRecipe(AdversarialRecipe):
         return InDomainLearner(self, new_inverter(InDomainEncoder, self, generator, needed, start))
 
 
-class InDomainLearner(InverterLearner[InDomainEncoder, InDomainRecipe]):
+class InDomainLearner(AdversarialLearner[InDomainEncoder, InDomainRecipe]):
     """One step of the domain-guided encoder's training, after one of the discriminator's on the same batch."""
-
-    def __init__(self, recipe: InDomainRecipe, encoder: InDomainEncoder) -> None:
-        super().__init__(recipe, encoder)
-        self.adversary = Adversary(recipe, self.generator)
-        self.players = self.adversary.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         code = Code(w=self.network.latents(batch.images))

@@ -19,10 +19,10 @@ from ganinv.generators.sites import find_site, site_shape
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import gram
 from ganinv.losses.terms import Terms
-from ganinv.methods.adversary import AdversarialRecipe, Adversary
+from ganinv.methods.adversary import AdversarialLearner, AdversarialRecipe
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import fit, with_holes
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import new_inverter
 from ganinv.methods.rows import COARSE_ROWS, MEDIUM_ROWS
 from ganinv.networks.inpainting import SMALLEST, HoleEncoder, PreModulation
 from ganinv.training.batches import Batch
@@ -142,13 +142,8 @@ class InvertFillRecipe(AdversarialRecipe):
         return InvertFillLearner(self, new_inverter(InvertFill, self, generator, needed, start))
 
 
-class InvertFillLearner(InverterLearner[InvertFill, InvertFillRecipe]):
+class InvertFillLearner(AdversarialLearner[InvertFill, InvertFillRecipe]):
     """One step of InvertFill's training."""
-
-    def __init__(self, recipe: InvertFillRecipe, inverter: InvertFill) -> None:
-        super().__init__(recipe, inverter)
-        self.adversary = Adversary(recipe, self.generator)
-        self.players = self.adversary.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         recipe, target = self.recipe, batch.target

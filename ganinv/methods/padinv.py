@@ -20,10 +20,10 @@ from ganinv.generators.padding import centre, ring_of
 from ganinv.generators.sites import site_statistics
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.terms import Terms
-from ganinv.methods.adversary import AdversarialRecipe, Adversary
+from ganinv.methods.adversary import AdversarialLearner, AdversarialRecipe
 from ganinv.methods.base import Inverter, InverterConfig
 from ganinv.methods.inputs import fit
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import new_inverter
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.rows import FEATURES
 from ganinv.networks.blocks import ResidualBlock
@@ -175,13 +175,8 @@ class PadInvRecipe(AdversarialRecipe):
         return PadInvLearner(self, new_inverter(PadInv, self, generator, needed, start))
 
 
-class PadInvLearner(InverterLearner[PadInv, PadInvRecipe]):
+class PadInvLearner(AdversarialLearner[PadInv, PadInvRecipe]):
     """One step of PadInv's training."""
-
-    def __init__(self, recipe: PadInvRecipe, padinv: PadInv) -> None:
-        super().__init__(recipe, padinv)
-        self.adversary = Adversary(recipe, self.generator)
-        self.players = self.adversary.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         code = self.network(batch.images)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ganinv.codes.code import Code, Feature, Masked
 from ganinv.codes.parts import masked
 from ganinv.config import StrictModel
-from ganinv.errors import ConfigError, GeneratorMismatch
+from ganinv.errors import ConfigError
 from ganinv.generators.channels import as_rgb
 from ganinv.generators.sites import Site, SiteShape, find_site, site_number, site_shape, site_statistics
 from ganinv.generators.stylegan2 import Generator
@@ -28,6 +28,7 @@ from ganinv.labels.segmenters import Segmenter, open_segmenter
 from ganinv.losses.distance import error_map, halved, open_distance
 from ganinv.losses.terms import Terms
 from ganinv.methods.base import Inverter, InverterConfig
+from ganinv.methods.feature_site import check_features
 from ganinv.methods.inputs import fit
 from ganinv.methods.learning import InverterLearner, InverterRecipe, new_inverter
 from ganinv.methods.selection import binary_masks, choose_spaces, grid_segments
@@ -128,14 +129,9 @@ class Sam(Inverter):
 
     def bind(self, generator: Generator) -> None:
         super().bind(generator)
-        there = [site_shape(find_site(site, generator), generator) for site in self.cfg.sites]
-        for site, found, own in zip(self.cfg.sites, there, self.cfg.shapes or there, strict=True):
-            if found != tuple(own):
-                raise GeneratorMismatch(
-                    f"this sam changes features of {own[0]}x{own[1]}x{own[1]} at {site}; those of generator "
-                    f"{generator.name!r} are {found.channels}x{found.side}x{found.side}: it belongs to another generator"
-                )
-        self.shapes = there
+        self.shapes = [site_shape(find_site(site, generator), generator) for site in self.cfg.sites]
+        for site, own in zip(self.cfg.sites, self.cfg.shapes or self.shapes, strict=True):
+            check_features(self.cfg.kind, site, own, generator)
 
     def begin(self) -> None:
         """Measure the unit of the features at each site."""
@@ -309,6 +305,6 @@ class SamLearner(InverterLearner[Sam, SamRecipe]):
         sam.threshold.copy_(now if step.number == 0 else torch.lerp(sam.threshold, now, 0.05))
 
 
-def _cosine_end(done: float, share: float = 0.25) -> float:
+def _cosine_end(done: float) -> float:
     """The learning rate falls along a cosine over the last quarter."""
-    return 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / share))
+    return 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / 0.25))

@@ -39,17 +39,17 @@ def choose_spaces(errors: Tensor, segments: Tensor, threshold: float) -> Tensor:
     return choice
 
 
-def binary_masks(choice: Tensor, sides: Sequence[int], first: int = 1) -> list[Tensor]:
+def binary_masks(choice: Tensor, sides: Sequence[int]) -> list[Tensor]:
     """Where each site acts: 0 or 1, [B, 1, side, side] for every side.
 
     Binary at each site, so that an edit of nothing changes nothing; the published masks have soft edges, which enter twice in an
     edit.
 
     Args:
-        choice: [B, H, W] as ``choose_spaces`` gives it. first: the number of the first site's space; those before have none.
+        choice: [B, H, W] as ``choose_spaces`` gives it. The first site's space is number 1.
     """
     masks = []
-    for number, side in enumerate(sides, start=first):
+    for number, side in enumerate(sides, start=1):
         whole = (choice == number).float()[:, None]
         if side >= whole.shape[-1]:
             masks.append(F.interpolate(whole, size=(side, side), mode="nearest"))

@@ -5,23 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ganinv.codes.code import Code, Feature
-from ganinv.config import validate
-from ganinv.errors import ConfigError, GeneratorMismatch
-from ganinv.generators.sites import Site, find_site, site_number, site_shape, site_statistics
+from ganinv.generators.sites import site_number
 from ganinv.generators.stylegan2 import Generator
 from ganinv.generators.synthesis import SynthesisState
 from ganinv.losses.terms import Terms
-from ganinv.methods.adversary import AdversarialRecipe, Adversary
-from ganinv.methods.base import Inverter, InverterConfig
+from ganinv.methods.adversary import AdversarialLearner, AdversarialRecipe
+from ganinv.methods.feature_site import FeatureSiteConfig, FeatureSiteInverter, continued
 from ganinv.methods.inputs import fit
-from ganinv.methods.learning import InverterLearner, new_inverter
+from ganinv.methods.learning import new_inverter
 from ganinv.methods.rows import COARSE_ROWS, MEDIUM_ROWS
 from ganinv.networks.blocks import PyramidBackbone, RowHead, zero_
 from ganinv.networks.feature_units import (
@@ -38,64 +36,6 @@ from ganinv.training.learner import Learner
 from ganinv.training.step import Step
 
 MAP_SIDES = (8, 16, 32)  # of the small backbone, coarse first
-
-
-class FeatureSiteConfig(InverterConfig):
-    """What both networks of StyleFeatureEditor say of the site whose features they make."""
-
-    site: str
-    """``block[k]``: the features that go on to the next resolution. The image below keeps what the latent gave it."""
-    side: int
-    """Their height and width."""
-    channels: int
-    """Their channels."""
-    width: int = Field(96, ge=8, multiple_of=8)
-    """Of the small networks."""
-    units: int = Field(3, ge=1)
-    """Residual units of the network that makes them."""
-
-    @classmethod
-    def for_generator(cls, generator: Generator, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The site that ``given`` names, by number or by meaning (``{resolution: 1/4, kind: block}``); by default the one at the
-        same share of the layers as block[8] has of the published 17."""
-        middle = f"block[{2 * round((generator.cfg.num_convs - 1) / 4)}]"
-        asked: Any = validate(Site, given.get("site") or middle, f"{cls.__name__}.site")  # type: ignore[arg-type]
-        site = find_site(asked, generator)
-        if not site.startswith("block"):
-            raise ConfigError(
-                f"features at {site} would change the image of their own resolution too: give a site of kind block, such as "
-                f"{middle}"
-            )
-        channels, side = site_shape(site, generator)
-        rest = {name: value for name, value in given.items() if name != "site"}
-        shape = super().for_generator(generator, rest)
-        return {**shape, "site": site, "side": side, "channels": channels}
-
-
-def check_site(cfg: FeatureSiteConfig, generator: Generator) -> None:
-    """Whether the features that an inverter makes fit a generator.
-
-    Raises:
-        GeneratorMismatch: it has no such site, or features of another shape there.
-    """
-    try:
-        shape = site_shape(find_site(cfg.site, generator), generator)
-    except ConfigError as error:
-        raise GeneratorMismatch(f"this {cfg.kind} makes features for {cfg.site}: {error}") from None
-    if shape != (cfg.channels, cfg.side):
-        raise GeneratorMismatch(
-            f"this {cfg.kind} makes features of {cfg.channels}x{cfg.side}x{cfg.side} for {cfg.site}, generator "
-            f"{generator.name!r} has {shape.channels}x{shape.side}x{shape.side} there: open the generator that it was trained "
-            "for, or train one for this"
-        )
-
-
-@torch.no_grad()
-def measure_features(inverter: Inverter) -> None:
-    """Set ``feature_mean`` and ``feature_std`` [C], the units of the small networks, to those of the generator at the site."""
-    mean, std = site_statistics(inverter.cfg.site, inverter.generator)
-    inverter.get_buffer("feature_mean").copy_(mean)
-    inverter.get_buffer("feature_std").copy_(std.clamp_min(1e-6))
 
 
 class SfeConfig(FeatureSiteConfig):
@@ -143,7 +83,7 @@ class Parts(NamedTuple):
     features: Tensor
 
 
-class Sfe(Inverter):
+class Sfe(FeatureSiteInverter):
     """``sfe(images [B, 3, R, R] in [-1, 1]) -> Code``: w, and a replacement of the features at ``cfg.site``.
 
     Without an editor of features, edits follow the default rule of stored features, F' = F + G(w') - G(w).
@@ -152,8 +92,6 @@ class Sfe(Inverter):
     Config = SfeConfig
     cfg: SfeConfig
     latent_avg: Tensor
-    feature_mean: Tensor
-    feature_std: Tensor
 
     def build(self) -> None:
         cfg = self.cfg
@@ -183,14 +121,12 @@ class Sfe(Inverter):
         self.register_buffer(
             "latent_avg", torch.zeros((cfg.num_ws, cfg.w_dim) if cfg.latent_avg_per_row else cfg.w_dim)
         )
-        self.register_buffer("feature_mean", torch.zeros(cfg.channels))
-        self.register_buffer("feature_std", torch.ones(cfg.channels))
+        super().build()
 
     def bind(self, generator: Generator) -> None:
         if self.cfg.backbone == "iresnet-50" and generator.num_ws < self.num_ws:
             self._take_rows(generator.num_ws)
         super().bind(generator)
-        check_site(self.cfg, generator)
 
     def _take_rows(self, num_ws: int) -> None:
         """Use only the first ``num_ws`` heads: published files have 18, for generators of up to 1024 pixels."""
@@ -235,13 +171,8 @@ class Sfe(Inverter):
         """What was read of an image, and the generator's own features [B, C, r, r], to the features that are inserted."""
         if self.cfg.backbone != "small":
             return self.fuser(torch.cat([content, own.to(content.dtype)], dim=1))
-        mean, std = (each[:, None, None] for each in (self.feature_mean, self.feature_std))
+        mean, std = self.feature_units
         return own + std * self.fuser(torch.cat([content, (own - mean) / std], dim=1))
-
-
-def continued(generator: Generator, code: Code, own: SynthesisState, features: Tensor) -> Tensor:
-    """The images [B, C, R, R] of a pass that starts at the site with other features."""
-    return generator.synthesize(code, start=own._replace(x=features))
 
 
 class SfeRecipe(AdversarialRecipe):
@@ -262,18 +193,16 @@ class SfeRecipe(AdversarialRecipe):
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
         inverter = new_inverter(Sfe, self, generator, needed, start)
         if start is None:
-            measure_features(inverter)
+            inverter.measure_units()
         return SfeLearner(self, inverter, finetuning=start is not None)
 
 
-class SfeLearner(InverterLearner[Sfe, SfeRecipe]):
+class SfeLearner(AdversarialLearner[Sfe, SfeRecipe]):
     """One step of phase 1. ``finetuning``: the features count in full from the first step on."""
 
     def __init__(self, recipe: SfeRecipe, inverter: Sfe, *, finetuning: bool = False) -> None:
         super().__init__(recipe, inverter)
         self.finetuning = finetuning
-        self.adversary = Adversary(recipe, self.generator)
-        self.players = self.adversary.players
 
     def passes(self, batch: Batch, step: Step) -> Iterator[Terms]:
         recipe, network = self.recipe, self.network

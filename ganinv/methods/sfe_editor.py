@@ -17,10 +17,9 @@ from ganinv.generators.sites import site_number
 from ganinv.generators.stylegan2 import Generator
 from ganinv.generators.synthesis import SynthesisState
 from ganinv.losses.terms import Terms
-from ganinv.methods.adversary import AdversarialRecipe, Adversary
-from ganinv.methods.base import Inverter
-from ganinv.methods.learning import InverterLearner, new_inverter
-from ganinv.methods.sfe import FeatureSiteConfig, check_site, continued, measure_features
+from ganinv.methods.adversary import AdversarialLearner, AdversarialRecipe
+from ganinv.methods.feature_site import FeatureSiteConfig, FeatureSiteInverter, continued
+from ganinv.methods.learning import new_inverter
 from ganinv.networks.feature_units import PublishedFuser, SmallFuser
 from ganinv.training.batches import Batch
 from ganinv.training.edit_steps import EditSteps, EditStepsConfig
@@ -40,7 +39,7 @@ class SfeEditorConfig(FeatureSiteConfig):
     have the inverter's features, which are slightly closer (table 3 of the paper: "w/o Feature Editor")."""
 
 
-class SfeEditor(Inverter):
+class SfeEditor(FeatureSiteInverter):
     """``editor(images [B, 3, R, R] in [-1, 1]) -> Code``: the code of ``needed["inverter"]``, whose edits go through H.
 
     ``needed["encoder"]`` (e4e) gives a latent that is easy to edit, w_E. An edit is looked at there: Delta = G(w_E) - G(w_E')
@@ -51,8 +50,6 @@ class SfeEditor(Inverter):
     needs = ("inverter", "encoder")
     edits_need_images = True
     cfg: SfeEditorConfig
-    feature_mean: Tensor
-    feature_std: Tensor
 
     def build(self) -> None:
         cfg = self.cfg
@@ -60,12 +57,7 @@ class SfeEditor(Inverter):
             self.network: nn.Module = SmallFuser(2 * cfg.channels, cfg.channels, cfg.width, cfg.units)
         else:
             self.network = PublishedFuser(2 * cfg.channels, cfg.channels, cfg.units)
-        self.register_buffer("feature_mean", torch.zeros(cfg.channels))
-        self.register_buffer("feature_std", torch.ones(cfg.channels))
-
-    def bind(self, generator: Generator) -> None:
-        super().bind(generator)
-        check_site(self.cfg, generator)
+        super().build()
 
     def edited(self, features: Tensor, delta: Tensor) -> Tensor:
         """H: features [B, C, r, r] of an image, or [1, C, r, r] of one with several edits, and what an edit takes from the
@@ -73,7 +65,7 @@ class SfeEditor(Inverter):
         features = features.expand_as(delta)
         if self.cfg.network == "published":
             return self.network(torch.cat([features, delta], dim=1))
-        mean, std = (each[:, None, None] for each in (self.feature_mean, self.feature_std))
+        mean, std = self.feature_units
         seen, moved = (features - mean) / std, delta / std
         both = torch.cat([torch.cat([seen, moved], dim=1), torch.cat([seen, torch.zeros_like(moved)], dim=1)])
         with_edit, without = self.network(both).chunk(2)
@@ -146,18 +138,16 @@ class SfeEditorRecipe(AdversarialRecipe):
     def build(self, generator: Generator, needed: Mapping[str, nn.Module], start: nn.Module | None) -> Learner:
         editor = new_inverter(SfeEditor, self, generator, needed, start)
         if start is None:
-            measure_features(editor)
+            editor.measure_units()
         return SfeEditorLearner(self, editor)
 
 
-class SfeEditorLearner(InverterLearner[SfeEditor, SfeEditorRecipe]):
+class SfeEditorLearner(AdversarialLearner[SfeEditor, SfeEditorRecipe]):
     """One step of phase 2."""
 
     def __init__(self, recipe: SfeEditorRecipe, editor: SfeEditor) -> None:
         super().__init__(recipe, editor)
         self.steps = EditSteps(recipe.edits, self.generator)
-        self.adversary = Adversary(recipe, self.generator)
-        self.players = self.adversary.players
         self.inverter, self.encoder = editor.need("inverter"), editor.need("encoder")
         for frozen in (self.inverter, self.encoder):  # in training mode their statistics of batches would drift
             frozen.eval().requires_grad_(False)

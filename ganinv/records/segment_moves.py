@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code
+from ganinv.records import style_offsets
 
 COLUMN = "segment_move"
-_STYLES = pa.list_(pa.struct([("layer", pa.string()), ("offset", pa.list_(pa.float32()))]))
-_TYPE = pa.struct([("segment", pa.string()), ("w", pa.list_(pa.float32())), ("styles", _STYLES)])
+_TYPE = pa.struct([("segment", pa.string()), ("w", pa.list_(pa.float32())), ("styles", style_offsets.TYPE)])
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ def with_moves(code: Code, table: pa.Table) -> Code:
     return Code.cat([code[i] if row is None else _move(row, shape).on(code[i]) for i, row in enumerate(given)])
 
 
-def _record(move: SegmentMove) -> dict[str, object]:
-    styles = [{"layer": n, "offset": offset[0].float().tolist()} for n, offset in sorted(move.styles.items())]
-    return {"segment": move.segment, "w": move.w.flatten().float().tolist(), "styles": styles}
+def _record(move: SegmentMove) -> dict[str, Any]:
+    styles = style_offsets.as_layers(move.styles)
+    return {"segment": move.segment, "w": move.w.flatten().float().numpy(), "styles": styles}
 
 
-def _move(row: Mapping[str, list[Mapping[str, list[float]]]], shape: tuple[int, ...]) -> SegmentMove:
-    styles = {str(part["layer"]): torch.tensor(part["offset"])[None] for part in row["styles"]}
-    return SegmentMove(str(row["segment"]), torch.tensor(row["w"]).reshape(shape), styles)
+def _move(row: Mapping[str, Any], shape: tuple[int, ...]) -> SegmentMove:
+    w = torch.tensor(row["w"]).reshape(shape)
+    return SegmentMove(row["segment"], w, style_offsets.from_layers(row["styles"]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -12,24 +13,30 @@ from ganinv.codes.code import Code
 from ganinv.editing.moves import add_styles
 
 COLUMN = "style_offsets"
-_TYPE = pa.list_(pa.struct([("layer", pa.string()), ("offset", pa.list_(pa.float32()))]))
+TYPE = pa.list_(pa.struct([("layer", pa.string()), ("offset", pa.list_(pa.float32()))]))
+"""Layers in the order of their names."""
 
 
 def offsets_array(rows: Sequence[Mapping[str, Tensor]]) -> pa.Array:
     """The column of rows that each have layer name -> [1, C]."""
-    values = [
-        [{"layer": name, "offset": offset[0].float().numpy()} for name, offset in sorted(row.items())] or None
-        for row in rows
-    ]
-    return pa.array(values, _TYPE)
+    return pa.array([as_layers(row) or None for row in rows], TYPE)
+
+
+def as_layers(offsets: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """A value of :data:`TYPE` of layer name -> [1, C]."""
+    return [{"layer": name, "offset": offset[0].float().numpy()} for name, offset in sorted(offsets.items())]
+
+
+def from_layers(layers: Iterable[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The inverse of :func:`as_layers`, of a value that was read."""
+    return {layer["layer"]: torch.tensor(layer["offset"])[None] for layer in layers}
 
 
 def read_offsets(table: pa.Table, row: int) -> dict[str, Tensor]:
     """Layer name -> [1, C] of one row; empty if nothing was added, or the table has no such column."""
     if COLUMN not in table.schema.names:
         return {}
-    layers = table[COLUMN][row].as_py() or []
-    return {layer["layer"]: torch.tensor(layer["offset"])[None] for layer in layers}
+    return from_layers(table[COLUMN][row].as_py() or [])
 
 
 def with_offsets(code: Code, table: pa.Table) -> Code:

@@ -110,7 +110,7 @@ def first_good(codes: Mapping[int, Candidates], measure: Measure) -> dict[int, R
                 tried[k] = form
         if not tried:
             break
-        read = [Code(_batch_of(waiting[k].code), **decode(form[1] or b"")).with_heads(heads_of(waiting[k].code))
+        read = [Code(w_of(waiting[k].code)[None], **decode(form[1] or b"")).with_heads(heads_of(waiting[k].code))
                 for k, form in tried.items()]  # fmt: skip
         for (k, (name, extras)), (mse, distance) in zip(
             tried.items(), measure(Code.cat(read), list(tried)), strict=True
@@ -124,7 +124,7 @@ def first_good(codes: Mapping[int, Candidates], measure: Measure) -> dict[int, R
 
 def w_of(code: Code) -> Tensor:
     """[num_ws, w_dim] float32 on the CPU, of a code of one image."""
-    return _batch_of(code)[0]
+    return code.w[0].detach().cpu().float()
 
 
 def heads_of(code: Code) -> dict[str, Head]:
@@ -138,7 +138,3 @@ def _forms(code: Code, config: RecordConfig, first: bytes) -> Iterator[Form]:
     yield config.name, first
     for each in config.and_safer()[1:]:
         yield each.name, encode(code, each)
-
-
-def _batch_of(code: Code) -> Tensor:
-    return code.w.detach().cpu().float()

@@ -58,8 +58,8 @@ class Collection:
         return type(self), (self.objects, self.kind, self.name)
 
     def exists(self) -> bool:
-        """Whether a run has been started under this name."""
-        return self.objects.read_if_there(f"{self.path}/plan.json") is not None
+        """Whether a run has been started under this name. Asks the storage only if the plan was not read yet."""
+        return "_planned" in self.__dict__ or self.objects.read_if_there(f"{self.path}/plan.json") is not None
 
     def start(
         self,

@@ -87,7 +87,7 @@ def import_weights(
     if method is None and only == "encoder":
         raise WeightsRefused(f"{source.url} is not a published encoder checkpoint, so there is no encoder to import")
     if method is None or only == "generator":
-        return [_import_generator(source, store, name, network)]
+        return [_keep_generator(_open_generator(source, network), source, store, name)]
     return _import_encoder(source, store, name, generator, encoder_type, only, needed or {})
 
 
@@ -128,8 +128,7 @@ def export_generator(
     return opened
 
 
-def _import_generator(source: Source, store: Store, name: str, network: Average | None) -> Imported:
-    generator = _open_generator(source, network)
+def _keep_generator(generator: Generator, source: Source, store: Store, name: str) -> Imported:
     generator.name = name
     origin = _origin(generator, source.entry)
     files = pack_generator(generator, extra={"origin": origin})
@@ -151,12 +150,9 @@ def _import_encoder(
         raise WeightsRefused(
             f"{source.url} has no decoder, and an encoder in our format is bound to its generator: say which one it is for"
         )
-    out = []
     if generator is None:
         generator = _open_generator(source, None)
         generator.name = name
-        if only is None:
-            out.append(_import_generator(source, store, name, None))
     roles = {
         role: open_inverter(uri, generator=generator, store=store, default_type=opened.expects.get(role))
         for role, uri in needed.items()
@@ -169,7 +165,9 @@ def _import_encoder(
     origin |= {"method": opened.method, "encoder_type": opened.what.encoder_type, "opts": opened.opts}
     origin |= {"latent_avg": opened.latent_avg_source}
     files = pack_inverter(encoder, generator=generator, extra={"origin": origin})
-    return [*out, _keep(store, "encoder", name, encoder.fingerprint, files, origin)]
+    # Only now, when the encoder cannot be refused any more: what is refused leaves nothing.
+    kept = [_keep_generator(generator, source, store, name)] if generator_uri is None and only is None else []
+    return [*kept, _keep(store, "encoder", name, encoder.fingerprint, files, origin)]
 
 
 def _open_generator(source: Source, network: Average | None) -> Generator:

@@ -76,7 +76,7 @@ def run_align(job: AlignJob, pools: Pools) -> dict[str, Any]:
         if line:
             _log.warning("%s", line)
     changes, left_out = dataset.changes, dataset.left_out.as_dict()
-    plan, settlement = plan_align(job, dataset), Settlement.of(dataset, collection)
+    plan, settlement = plan_align(job, dataset, collection), Settlement.of(dataset, collection)
 
     def prepare(whole: Plan) -> None:
         if len(dataset):
@@ -102,11 +102,10 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     return now | {"dataset": chosen_alike(now["dataset"])}
 
 
-def plan_align(job: AlignJob, dataset: Dataset) -> Plan:
-    """Which photos, in which units, with which detector. Writes nothing."""
+def plan_align(job: AlignJob, dataset: Dataset, collection: Collection) -> Plan:
+    """Which photos, in which units, with which detector. ``collection``: the job's. Writes nothing."""
     detector = job.detector.open()
     config = job.model_dump(mode="json", exclude={"store", "name", "unit_size", "changed"})
-    collection = aligned(open_store(job.store), job.name)
     config["dataset"]["url"] = planned_place(collection, dataset, job.dataset.url)
     if digest := job.detector.digest():
         config["detector_file"] = digest

@@ -25,7 +25,9 @@ from ganinv.store.local import replace_file
 from ganinv.store.names import quoted_id
 from ganinv.target import Target
 from tasks.engine import Pools
-from tasks.steps.invert import InvertJob, InvertWorker, list_images, plan_invert, run_invert
+from tasks.steps.invert import list_images, plan_invert, run_invert
+from tasks.steps.invert_job import InvertJob
+from tasks.steps.invert_worker import InvertWorker
 
 RENDERED_AT_ONCE = 16
 

@@ -10,7 +10,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ganinv.config import validate
 from ganinv.errors import ConfigError
 from ganinv.generators.channels import as_channels
 from ganinv.generators.files import open_generator
@@ -19,13 +18,11 @@ from ganinv.leaderboard.board import HALVES, collection_name
 from ganinv.leaderboard.editing import Editor, directions_of
 from ganinv.leaderboard.halves import PHOTOS
 from ganinv.leaderboard.jury import installed
-from ganinv.methods.base import Inverter
-from ganinv.stages.method import MethodConfig, open_method
 from ganinv.store import RowError, Unit, open_store
 from ganinv.target import Target
 from tasks.engine import default_device
+from tasks.inverters import method_of
 from tasks.jobs.dataset import DatasetRef
-from tasks.steps.invert import open_named
 from tasks.steps.leaderboard_job import LeaderboardJob
 
 
@@ -82,13 +79,7 @@ class HalvesWorker(PhotosWorker):
         latents = self.store.latents[collection_name(dataset, method)]
         reader = job.reader(self.store, latents, self.generator)
         self.editor = Editor(reader, self.generator, directions_of(self.store, self.protocol, self.generator))
-        planned = latents.plan().config
-
-        def opened(name: str) -> Inverter:
-            return open_named(job, name, self.generator)
-
-        cfg = validate(MethodConfig, planned["method"], f"{latents.name}/plan.json")
-        self.method = open_method(cfg, self.generator, open_inverter=opened, seed=planned["seed"])
+        self.method = method_of(latents, job, self.generator)
 
     @property
     def method_name(self) -> str:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ganinv.codes.code import Code
-from ganinv.config import validate
 from ganinv.editing.moves import moved
 from ganinv.errors import ConfigError
 from ganinv.generators.files import open_generator
@@ -23,14 +22,12 @@ from ganinv.leaderboard.editing import Editor, channels_of, directions_of
 from ganinv.leaderboard.jury import Jury, Numbers
 from ganinv.leaderboard.references import EDITOR, KEEP, SWAP, ReferenceJury, partners, taken_over
 from ganinv.losses.distance import Distance, open_distance
-from ganinv.methods.base import Inverter
-from ganinv.stages.method import MethodConfig, open_method
 from ganinv.store import RowError, Unit, open_store
 from ganinv.target import Target
 from tasks.engine import default_device
+from tasks.inverters import method_of, open_named
 from tasks.records import load_sources
 from tasks.sources import sources_of
-from tasks.steps.invert import open_named
 from tasks.steps.leaderboard_job import LeaderboardJob
 
 AT_ONCE = 16
@@ -134,13 +131,7 @@ class ConsistencyWorker(RowsWorker):
         super().__init__(job, name)
         self.directions = directions_of(self.store, self.protocol, self.generator)
         self.editor = Editor(self.reader, self.generator, self.directions)
-        planned = self.latents.plan().config
-        cfg = validate(MethodConfig, planned["method"], f"{name}/plan.json")
-
-        def opened(name: str) -> Inverter:
-            return open_named(job, name, self.generator)
-
-        self.method = open_method(cfg, self.generator, open_inverter=opened, seed=planned["seed"])
+        self.method = method_of(self.latents, job, self.generator)
 
     def values(self, source: Tensor, photos: Tensor, code: Code) -> Numbers:
         out: Numbers = {}

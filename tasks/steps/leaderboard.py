@@ -30,11 +30,12 @@ from ganinv.stages.method import MethodConfig, method_config
 from ganinv.store import Plan, Store, open_store
 from ganinv.store.names import checked_name
 from tasks.engine import Pools, provenance, run_units
+from tasks.inverters import open_named
 from tasks.jobs.dataset import DatasetRef
 from tasks.pool import RunStopped, WorkerSpec
 from tasks.steps.fit import FitJob, run_fit
 from tasks.steps.halves import HalvesWorker, PhotosWorker
-from tasks.steps.invert import InvertJob, open_named, run_invert
+from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.judging import (
     AT_ONCE,
     ChannelsWorker,

@@ -92,14 +92,13 @@ class DummyRecipe(InverterRecipe):
 
 
 @pytest.fixture
-def dummy() -> Iterator[str]:
-    """Registered as a package of somebody else would do it."""
+def dummy(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Registered as a package of somebody else would do it, for one test."""
     registries: tuple[Registry[type], ...] = (INVERTERS, RECIPES)  # type: ignore[assignment]
     for registry, entry in zip(registries, (Dummy, DummyRecipe), strict=True):
+        monkeypatch.setattr(registry, "_homes", dict(registry._homes))
         registry.register("dummy", entry)
-    yield "dummy"
-    for registry in registries:
-        registry.unregister("dummy")
+    return "dummy"
 
 
 @pytest.mark.seconds

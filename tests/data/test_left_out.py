@@ -53,6 +53,15 @@ def test_images_are_told_by_their_content_where_the_suffix_says_nothing(folder: 
     assert dataset.left_out.line().startswith("left out 6 that are not images of this run: ")
 
 
+def test_names_with_line_breaks_are_told_in_one_line(tmp_path: Path) -> None:
+    noise().save(tmp_path / "a.png")
+    for name in ("new\nline.txt", "b.new\nline"):
+        (tmp_path / name).write_text("no")
+    left = open_dataset(str(tmp_path)).left_out
+    assert left.as_dict() == {"no images by their names or first bytes": {".new\nline": 1, ".txt": 1}}
+    assert len(left.line().splitlines()) == 1
+
+
 def test_all_that_pillow_decodes_is_listed() -> None:
     Image.init()
     mine = {*kinds.FORMATS, *kinds.BY_SUFFIX, "MPO"}

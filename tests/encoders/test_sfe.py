@@ -19,9 +19,10 @@ from ganinv.errors import ConfigError, GeneratorMismatch
 from ganinv.generators.carrying import carry_features
 from ganinv.generators.sites import site_statistics
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.feature_site import continued
 from ganinv.methods.psp import Psp, PspConfig
 from ganinv.methods.registry import load_recipe
-from ganinv.methods.sfe import Sfe, SfeConfig, SfeRecipe, continued, measure_features
+from ganinv.methods.sfe import Sfe, SfeConfig, SfeRecipe
 from ganinv.methods.sfe_editor import SfeEditor, SfeEditorConfig, SfeEditorRecipe
 from ganinv.store import open_store
 from ganinv.training.batches import MixedBatches
@@ -43,7 +44,7 @@ def inverter(g: Generator, **other: Any) -> Sfe:
     moved = other.pop("moved", False)
     made = Sfe(validate(SfeConfig, SfeConfig.for_generator(g, {**SMALL, **other}), "test"), g)
     made.latent_avg.copy_(g.w_mean)
-    measure_features(made)
+    made.measure_units()
     if moved:
         torch.nn.init.normal_(made.fuser.last.weight, std=0.2)  # type: ignore[union-attr, arg-type]
     return made.eval().requires_grad_(False)
@@ -60,7 +61,7 @@ def editor(g: Generator, of: Sfe, *, trained: bool = False, **other: Any) -> Sfe
     encoder.eval().requires_grad_(False)
     cfg = validate(SfeEditorConfig, SfeEditorConfig.for_generator(g, small), "test")
     made = SfeEditor(cfg, g, {"inverter": of, "encoder": encoder})
-    measure_features(made)
+    made.measure_units()
     if trained:
         torch.nn.init.normal_(made.network.last.weight, std=0.2)  # type: ignore[union-attr, arg-type]
     return made.eval().requires_grad_(False)
@@ -183,7 +184,7 @@ def test_what_does_not_fit_is_refused(generator: Generator) -> None:
     other = tiny_generator(64)
     other.cfg = other.cfg.model_copy(update={"channels": (16, 16, 12, 8, 8)})
     with pytest.raises(
-        GeneratorMismatch, match=r"features of 16x16x16 for block\[4\], generator 'tiny' has 12x16x16 there"
+        GeneratorMismatch, match=r"features of 16x16x16 at block\[4\]; those of generator 'tiny' are 12x16x16"
     ):
         inverter(generator).bind(other)
     of = inverter(generator)

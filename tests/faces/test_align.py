@@ -149,6 +149,16 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     other = table(tmp_path / "other.csv", "image_id,x\na,1\n")
     with pytest.raises(DataError, match=r"has the columns image_id, x: expected image_id, and left_eye_x"):
         open_detector("landmarks", table=str(other))
+    astronaut().save(tmp_path / "photo.jpg")
+    with pytest.raises(DataError, match=r"photo\.jpg is neither CSV, which is text, nor Parquet: expected left_eye_x"):
+        open_detector("landmarks", table=str(tmp_path / "photo.jpg"))
+    (tmp_path / "bytes.csv").write_bytes(b"image_id,\xff\x1b[31m\r\na,1\r\nb,1,\x1b[31m\r\n")
+    with pytest.raises(DataError, match=r"bytes\.csv is no CSV that can be read") as refused:
+        open_detector("landmarks", table=str(tmp_path / "bytes.csv"))
+    assert str(refused.value).isprintable()
+    (tmp_path / "bytes.csv").write_bytes(b"image_id,\x1b[31m\na,1\n")
+    with pytest.raises(DataError, match=r"has the columns \\x1b\[31m, image_id"):
+        open_detector("landmarks", table=str(tmp_path / "bytes.csv"))
 
 
 def test_the_middle_of_a_photo_of_a_thing() -> None:

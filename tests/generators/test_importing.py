@@ -17,6 +17,7 @@ from ganinv.generators.files import EMBEDDED, open_generator, save_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.files import open_inverter
 from ganinv.store import Store, open_store
+from ganinv.weights import importing
 from ganinv.weights.importing import _default_name, export_generator, import_weights
 from tests.encoders.outlines import outline
 from tests.tiny import tiny_generator
@@ -156,6 +157,24 @@ def encoder_with_decoder(file: Path) -> Generator:
     tree["state_dict"] |= {f"decoder.{name}": t for name, t in torch.load(file, weights_only=False)["g_ema"].items()}
     torch.save({**tree, "opts": tree["opts"] | {"lr": 1e-4}, "latent_avg": g.w_mean[None]}, file)
     return g
+
+
+def test_an_encoder_that_is_refused_leaves_no_decoder(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused:
+        """A checkpoint with its decoder, of an encoder that starts from another, which was not given."""
+
+        generator, expects = object(), dict[str, str]()
+
+        def inverter(self, generator: Generator, needed: object) -> None:
+            raise ConfigError("give it with --needed")
+
+    save_generator(tiny_generator(16), str(tmp_path / "e.pt"), "nvidia")
+    monkeypatch.setattr(importing, "open_encoder_checkpoint", lambda *_, **__: Refused())
+    with pytest.raises(ConfigError, match="give it with --needed"):
+        importing._import_encoder(Source(str(tmp_path / "e.pt")), store, "e", None, None, None, {})
+    assert store.list("generators") == []
 
 
 @pytest.mark.slow

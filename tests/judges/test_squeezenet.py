@@ -22,11 +22,16 @@ def picture(name: str) -> Tensor:
     return F.interpolate(pixels / 127.5 - 1, (227, 227), mode="bilinear", antialias=True)
 
 
+def classify(net: SqueezeNet, images: Tensor) -> Tensor:
+    """Scores of the 1000 classes [N, 1000], by the last layer, which nothing else needs."""
+    return F.relu(net.layers["conv10"](net(images)["fire9"])).mean((2, 3))
+
+
 def test_it_knows_a_cup_of_coffee_and_a_cat(squeezenet: SqueezeNet) -> None:
-    coffee = squeezenet.classify(picture("coffee")).softmax(1)[0]
+    coffee = classify(squeezenet, picture("coffee")).softmax(1)[0]
     assert coffee.argmax() == ESPRESSO
     assert coffee[ESPRESSO] > 0.99  # 0.28 of another class with red and blue swapped
-    assert int(squeezenet.classify(picture("chelsea")).argmax()) in CATS
+    assert int(classify(squeezenet, picture("chelsea")).argmax()) in CATS
 
 
 @pytest.mark.seconds

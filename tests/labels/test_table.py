@@ -72,6 +72,9 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path: Path, csv: Path) -> None:
         open_labeller(write(tmp_path, path="labels.csv", attributes={"grin": {"kind": "label", "positive_means": "x"}}))
     with pytest.raises(DataError, match="cannot read labels"):
         open_labeller(write(tmp_path, path="nothing.csv"))
+    (tmp_path / "bytes.csv").write_bytes(b"image_id,smile\na,1\nb,1,\x1b[31m\n")
+    with pytest.raises(DataError, match=r"cannot read labels from .*\\x1b\[31m"):
+        open_labeller(write(tmp_path, path="bytes.csv"))
     with pytest.raises(ConfigError, match=r"\.csv, \.tsv or \.parquet"):
         open_labeller(write(tmp_path, path="labels.xlsx"))
     csv.write_text("image_id,smile\na,1\nb,0\na,0\n")

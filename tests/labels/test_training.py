@@ -15,13 +15,12 @@ from safetensors.torch import load
 
 from ganinv.errors import ConfigError, DataError
 from ganinv.generators.files import save_generator
-from ganinv.labels import open_labeller
+from ganinv.labels import open_labeller, read_card
 from ganinv.labels.attributes import AttributeNet
-from ganinv.labels.opening import write_labeller
 from ganinv.store import open_store
 from ganinv.training.attribute_images import augment, degrade, veiled
 from ganinv.training.attribute_table import YAW, LabelledImages, Portraits, area_under_curve, read_portraits
-from ganinv.training.attributes import AttributeLearner, AttributeRecipe, moved_against
+from ganinv.training.attributes import AttributeLearner, AttributeRecipe, Labellers, moved_against
 from ganinv.training.batches import MixedBatches
 from ganinv.training.product import Given
 from ganinv.training.trainer import Trainer
@@ -91,15 +90,17 @@ def test_the_recipe_learns_and_its_card_is_of_what_it_saves(tmp_path: Path) -> N
     after = trainer.validate(test.images)
     assert after.error < 0.3 * before.error
     with trainer.finished():
-        card, weights = learner.card("toy")
+        files = Labellers().pack(learner, Given(torch.device("cpu")), "toy", {})
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    card = read_card(str(folder))
     clean = card.measured["clean"]
     assert clean["gender_auc"] > 0.9
     assert clean["age_correlation"] > 0.9
     assert clean["yaw_correlation"] > 0.9
-    write_labeller(tmp_path / "toy", card, weights)
-    assert (
-        open_labeller(str(tmp_path / "toy")).attributes == card.attributes
-    )  # and its weights have the hash that is named there
+    assert open_labeller(str(folder)).attributes == card.attributes  # and its weights have the hash that is named there
 
 
 def test_what_goes_on_from_a_checkpoint_equals_an_undisturbed_run_to_the_bit() -> None:

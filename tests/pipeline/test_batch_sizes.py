@@ -9,7 +9,8 @@ import pytest
 from ganinv.machine import Machine
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.jobs.dataset import DatasetRef
+from tasks.steps.invert import InvertJob, run_invert
 
 
 @pytest.mark.slow

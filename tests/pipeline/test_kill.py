@@ -27,7 +27,8 @@ stages:
 INVERT = """
 import sys
 from tasks.engine import Engine, open_pools
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.jobs.dataset import DatasetRef
+from tasks.steps.invert import InvertJob, run_invert
 store, faces, method = sys.argv[1:]
 job = InvertJob(store=store, dataset=DatasetRef(url=faces), method=method, unit_size=2)
 with open_pools(Engine(slots=2, quiet=True)) as pools:

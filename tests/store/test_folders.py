@@ -80,6 +80,33 @@ def test_a_killed_run_is_resumed(objects: Objects, monkeypatch: pytest.MonkeyPat
     assert keep(objects) == []
 
 
+def full(self: Objects, path: str, data: bytes) -> None:
+    raise StoreError(f"cannot write {path}: no space left")
+
+
+def test_an_import_that_can_write_nothing_leaves_the_name_free(
+    objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "put", full)
+        with pytest.raises(StoreError, match=r"cannot write generators/g/a.bin"):
+            keep(objects)
+    assert objects.names("generators") == []
+    assert keep(objects, FILES | {"a.bin": b"3"}) == ["a.bin", "b.bin", "config.json"]
+
+
+def test_the_claim_of_another_import_stays(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dying(self: Objects, path: str, data: bytes) -> None:
+        raise Killed
+
+    for put, ends in ((dying, Killed), (full, StoreError)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Objects, "put", put)
+            with pytest.raises(ends):
+                keep(objects)
+        assert objects.names("generators/g") == [CLAIM]
+
+
 def test_a_folder_of_something_else_is_left_alone(objects: Objects) -> None:
     objects.put("generators/g/config.json", b"mine")
     with pytest.raises(RunConflict, match=r"holds something that was not imported \(config.json\)"):

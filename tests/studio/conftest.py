@@ -15,7 +15,8 @@ from ganinv.directions.direction import Direction
 from ganinv.generators.files import open_generator
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.jobs.dataset import DatasetRef
+from tasks.steps.invert import InvertJob, run_invert
 from tests.artefacts import made_once
 
 METHODS = ("e4e", "sfe-refined")

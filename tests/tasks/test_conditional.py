@@ -20,7 +20,8 @@ from ganinv.stages.method import load_method
 from ganinv.store import open_store, tensor_numpy
 from ganinv.target import Target
 from tasks.engine import Engine, open_pools
-from tasks.steps.invert import DatasetRef, InvertJob, run_invert
+from tasks.jobs.dataset import DatasetRef
+from tasks.steps.invert import InvertJob, run_invert
 from tasks.steps.sample import SampleJob, run_sample
 from tests.tiny import tiny_generator
 

@@ -21,9 +21,10 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.stages.method import method_config
 from ganinv.store import open_store
 from tasks.engine import Engine, open_pools
+from tasks.jobs.dataset import DatasetRef
 from tasks.steps.edit import EditJob, run_edit
 from tasks.steps.evaluate import EvaluateJob, run_evaluate
-from tasks.steps.invert import DatasetRef, InvertJob, plan_invert, run_invert
+from tasks.steps.invert import InvertJob, plan_invert, run_invert
 from tasks.steps.report import ReportJob, run_report
 from tasks.steps.sample import SampleJob, run_sample
 from tests.tiny import tiny_generator
