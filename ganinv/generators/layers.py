@@ -231,9 +231,11 @@ def after_convolution(
     # A leaky ReLU commutes with positive factors. So its gain goes into what is added and multiplied, most of which is small,
     # and the features are read and written twice in place of five times.
     scale = ACT_GAIN * gain
-    added = as_dtype(bias * scale, y.dtype)[..., None, None]
+    added = as_dtype(bias * scale, y.dtype).reshape(-1, y.shape[1], 1, 1)
     if noise is not None:
         added = added + as_dtype(noise * scale, y.dtype)
+        if y.is_contiguous(memory_format=torch.channels_last):  # the sum takes the layout of its first tensor
+            added = added.contiguous(memory_format=torch.channels_last)
     if demod is None:
         y = torch.add(added, y, alpha=scale)
     else:

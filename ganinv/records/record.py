@@ -119,7 +119,7 @@ def _stored(name: str, value: Tensor, dtype: str) -> dict[str, Tensor]:
     kind = torch.float32 if name.endswith((".code", ".passes")) else _DTYPES[dtype]
     if _largest(value) > torch.finfo(kind).max:
         kind = torch.float32
-    return {name: value.to(kind)}
+    return {name: value.to(kind).contiguous()}  # what is written is the memory, in the order in which it lies
 
 
 def _largest(value: Tensor) -> float:

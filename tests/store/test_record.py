@@ -43,6 +43,18 @@ def weight(code: Code, name: str = "convs.1.weight") -> Delta:
     return code.weights[name]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_layout_in_memory_does_not_matter(dtype: str) -> None:
+    const = normal(1, 3, 4, 4)
+    transposed = normal(1, 4, 3).mT
+    for given in (const.to(memory_format=torch.channels_last), const[..., ::2], const.expand(1, 3, 4, 4)):
+        read = through(of(const=given), RecordConfig(dtype=dtype)).const
+        torch.testing.assert_close(read, given, atol=1e-3, rtol=1e-3)
+    weight = through(of(weights={"a.weight": LowRank(transposed, normal(1, 4, 9))}), RecordConfig(dtype=dtype)).weights
+    assert weight is not None
+    torch.testing.assert_close(weight["a.weight"].left, transposed, atol=1e-3, rtol=1e-3)  # type: ignore[union-attr]
+
+
 def test_int8_is_within_half_a_step_of_each_row() -> None:
     rows = torch.tensor([1e-6, 1e-3, 1.0, 300.0, 1e6, 0.0])  # every row has a step of its own
     exact = rows[None, :, None, None, None] * normal(1, 6, 5, 3, 3)
