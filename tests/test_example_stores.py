@@ -79,6 +79,7 @@ def test_training_data_that_is_balanced_by_edits(store: str) -> None:
     assert right > 0.8
 
 
+@pytest.mark.slow
 def test_hugging_face_datasets_read_latents(store: str, tmp_path: Path) -> None:
     pytest.importorskip("datasets", reason="the extra `huggingface` is not installed")
     module, g = example("hugging_face"), open_generator()

@@ -107,9 +107,7 @@ def test_a_method_that_is_registered_gets_all_of_it(dummy: str, world: World) ->
         check(dummy, world)
 
 
-@pytest.mark.seconds
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=() if kind == "psp" else pytest.mark.slow) for kind in INVERTERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", INVERTERS)
 def test_inverter_on_s3(kind: str, tmp_path: Path, s3_environment: str) -> None:
     goes_from_image_to_edited_picture_through_the_store(kind, World(tmp_path), f"{s3_environment}/contract-{kind}")

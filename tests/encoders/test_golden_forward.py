@@ -79,8 +79,8 @@ def test_e2style(encoders: Path) -> None:
     close(pooled.mean(dim=(2, 3)), arrays, "img_resized_mean", FURTHER)
 
 
-@pytest.mark.seconds
-@pytest.mark.parametrize("case", [pytest.param("restyle_psp_loop_r32", marks=pytest.mark.slow), "restyle_e4e_loop_r32"])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["restyle_psp_loop_r32", "restyle_e4e_loop_r32"])
 def test_restyle_sees_its_own_renderings(encoders: Path, case: str) -> None:
     """The original's whole inference loop: three steps, each on the rendering of the one before."""
     checkpoint, arrays = opened(encoders, case)

@@ -99,8 +99,7 @@ def test_company_leaves_no_trace(context: Context, stage: Optimize | Tune) -> No
     same(full, stage(some, start[order], replace(context, lanes=8)), order)
 
 
-@pytest.mark.seconds
-@pytest.mark.parametrize("each_number_of_threads", [1, pytest.param(2, marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_number_of_threads")
 def test_company_leaves_no_trace_at_real_widths(embedded: Context) -> None:
     target = targets(embedded, 6)

@@ -57,7 +57,7 @@ def same(a: StageResult, b: StageResult) -> None:
 
 
 # One of each kind of variable and optimiser; the others are slow.
-QUICKER = [STAGES[1], STAGES[4], STAGES[6], STAGES[8]]
+QUICKER = [STAGES[1], STAGES[4], STAGES[6]]
 
 
 @pytest.mark.seconds
