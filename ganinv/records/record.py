@@ -89,7 +89,8 @@ def encode(code: Code, record: RecordConfig | None = None) -> bytes | None:
     tensors: dict[str, Tensor] = {}
     for name, tensor in given.items():
         tensors |= _stored(name, tensor, record.dtype)
-    return save({name: tensor.numpy() for name, tensor in tensors.items()}, _METADATA) if tensors else None
+    # What is written is the memory, in the order in which it lies.
+    return save({name: tensor.contiguous().numpy() for name, tensor in tensors.items()}, _METADATA) if tensors else None
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def _stored(name: str, value: Tensor, dtype: str) -> dict[str, Tensor]:
     kind = torch.float32 if name.endswith((".code", ".passes")) else _DTYPES[dtype]
     if _largest(value) > torch.finfo(kind).max:
         kind = torch.float32
-    return {name: value.to(kind).contiguous()}  # what is written is the memory, in the order in which it lies
+    return {name: value.to(kind)}
 
 
 def _largest(value: Tensor) -> float:
