@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from ganinv.codes.code import Code
 from ganinv.data.index import SourceIndex
+from ganinv.data.png import png_of_pixels
 from ganinv.data.source import Place
 from ganinv.data.stream import StreamedImages
 from ganinv.methods.registry import PRODUCTS
@@ -237,10 +237,7 @@ def strip(*rows: Tensor) -> bytes:
     what was made."""
     lines = [torch.cat(list(row[:, :3].cpu()), dim=2) for row in rows]
     grid = ((torch.cat(lines, dim=1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    array = grid.permute(1, 2, 0).squeeze(2).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return png_of_pixels(grid)
 
 
 FAILURE, STOP = "_failure.json", "_stop"

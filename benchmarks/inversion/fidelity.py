@@ -32,6 +32,7 @@ from ganinv.data import open_dataset
 from ganinv.errors import WeightsRefused
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.leaderboard.board import published
 from ganinv.losses.distance import open_distance
 from ganinv.methods.base import Inverter
 from ganinv.methods.files import open_inverter
@@ -41,11 +42,6 @@ from ganinv.stages.method import method_config as read_method
 from ganinv.store import open_store
 from ganinv.target import Target
 
-LITERATURE = {
-    "psp": 0.72, "style-transformer": 0.72, "restyle": 0.60, "padinv": 0.49, "hyperstyle": 0.47, "hfgi": 0.45, "sam": 0.41,
-    "sfe": 0.04,
-}  # fmt: skip
-"""Squared error relative to e4e's on CelebA-HQ: StyleFeatureEditor's table 1, and for SAM the benchmark of GANInverter."""
 METHODS = (
     "w-encoder", "e4e", "psp", "lsap", "in-domain-encoder", "restyle", "restyle-e4e", "interestyle", "e2style",
     "style-transformer", "uda", "padinv", "hyperstyle", "hfgi", "sam-encoder", "sam", "sfe", "sfe-editor", "sfe-refined", "pti",
@@ -194,7 +190,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     for name in [m for m in METHODS if m in newest]:
         line = newest[name]
         ratio = f"{line['mse_samples'] / reference:.2f}" if reference else ""
-        known = LITERATURE.get(name.removesuffix("-encoder"), "")
+        known = published().get(name, {}).get("ratio", "")
         cells = [
             name,
             f"{line['mse_samples']:.5f}",

@@ -3,7 +3,6 @@ but the store, the generator and the methods."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +14,7 @@ from flows.studio.saving import Saver
 from flows.studio.shelf import Shelf
 from flows.studio.subject import Strengths, Subject
 from flows.studio.upload import Framing, Inverting, Upload, read_upload
+from ganinv.data.png import png_of
 from ganinv.errors import ConfigError
 
 PAGE = 24
@@ -144,9 +144,7 @@ class Studio:
                 "only photos that were brought here can be put back: of stored inversions there is the crop alone"
             )
         whole = desk.upload.pasted(subject.plain, subject.edited(strengths, self.shelf.directions))
-        buffer = io.BytesIO()
-        whole.save(buffer, format="PNG", compress_level=3)
-        return whole, buffer.getvalue()
+        return whole, png_of(whole, compress_level=3)
 
     def save(self, desk: Desk, strengths: Strengths) -> tuple[Desk, str]:
         """The edit becomes a row, and so does the inversion, if it is not one yet. Also returns a message."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 
 from PIL import Image
+
+from ganinv.data.png import png_of
 
 SMALL = 192
 """Pictures of fewer pixels are enlarged with visible pixels no more than half: smoothly, by the browser."""
@@ -26,9 +27,7 @@ class Shown:
 
 def data_uri(picture: Image.Image) -> str:
     """A PNG within an address."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(png_of(picture, compress_level=1)).decode()
 
 
 def strip(pictures: Iterable[Shown], kind: str = "stage") -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from flows.studio.shelf import Shelf
 from flows.studio.subject import Subject
 from ganinv.config import config_names, offered, validate
 from ganinv.data.decode import decode_image
+from ganinv.data.png import png_of
 from ganinv.data.resize import to_resolution
 from ganinv.errors import ConfigError, DataError
 from ganinv.faces import Face, align, open_detector, paste
@@ -50,9 +50,7 @@ class Upload:
 
     def png(self) -> bytes:
         """The crop as a file. Equal crops give equal bytes."""
-        buffer = io.BytesIO()
-        self.crop.save(buffer, format="PNG")
-        return buffer.getvalue()
+        return png_of(self.crop)
 
     def pasted(self, before: Image.Image, after: Image.Image) -> Image.Image:
         """The whole photo with the change from one rendering to the other; of the photo's size."""

@@ -17,9 +17,23 @@ from ganinv.generators.channels import as_rgb
 def png_bytes(image: Tensor) -> bytes:
     """One image [C, R, R] in [-1, 1] as PNG, in colours as people see it."""
     image = as_rgb(image[None])[0]
-    array = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return png_of_pixels(((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
+
+
+def png_of_pixels(pixels: Tensor) -> bytes:
+    """uint8 [C, H, W] as PNG: grey, RGB, or RGB and opacity."""
+    array = pixels.permute(1, 2, 0).numpy()
+    return png_of(Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array))
+
+
+def png_of(picture: Image.Image, compress_level: int = -1) -> bytes:
+    """A picture of any mode as PNG.
+
+    Args:
+        compress_level: 0 to 9, larger is smaller and slower; -1 is zlib's own choice.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
+    picture.save(buffer, format="PNG", compress_level=compress_level)
     return buffer.getvalue()
 
 

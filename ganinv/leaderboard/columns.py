@@ -35,7 +35,7 @@ class Column(Measure):
 
 
 def fidelity(board: Board) -> list[Column]:
-    """How near a rendering is to its photo, and whose face it is."""
+    """How close a rendering is to its photo, and whether it shows the same person."""
     same, grainy = board.protocol.same_person, board.protocol.speckled
     auc = min((float(each["auc"]) for each in board.identity.values()), default=None)
     worth = "" if auc is None else f" (AUC {auc:.3f}{'' if auc >= ENOUGH else ': says little'})"
@@ -46,22 +46,28 @@ def fidelity(board: Board) -> list[Column]:
             "distance",
             "distance",
             True,
-            "the embedded one, in features of the generator's own critic, which methods minimise: no judge. It says little of "
-            "identity within a method, and flatters what was optimised for it, such as projection to W",
+            "embedded distance, in features of the generator's own discriminator. Methods minimise it, so it is no judge: it "
+            "says little about identity, and favours what was optimised for it, such as projection to W",
         ),
         (
             "grain",
             "grain",
             True,
-            "energy of the error in the finest detail, against the photo's own there, dB: a blurred rendering has 0, detail as "
-            "strong but elsewhere 3, speckles more",
+            "energy of the error in the finest detail, relative to the photo's own detail, in dB. A blurred rendering has 0, "
+            "detail of the right strength in the wrong places 3, speckles more",
         ),
         ("speckled", "speckled", True, f"share of images with a grain above {grainy:g} dB"),
     ]
     judged = [
         ("features", "features", True, "distance in SqueezeNet's features", ("SqueezeNet",)),
-        ("identity", f"identity{worth}", True, "distance of face descriptors to the photo's", FACES[:1]),
-        ("same", "same person", False, f"share of images under {same:g} in that distance", FACES[:1]),
+        (
+            "identity",
+            f"identity{worth}",
+            True,
+            "distance between the face descriptors of rendering and photo",
+            FACES[:1],
+        ),
+        ("same", "same person", False, f"share of images whose identity distance is below {same:g}", FACES[:1]),
     ]
     known = [Column(*each, PIXELS) for each in pixels]
     known += [Column(key, label, low, words, _named(board, who)) for key, label, low, words, who in judged]
@@ -70,28 +76,28 @@ def fidelity(board: Board) -> list[Column]:
 
 
 def editability(board: Board) -> list[Column]:
-    """What is left of a photo's person when the inversion is edited, at equal response of the judge."""
+    """What an edit of the inversion preserves of the person, where the judge sees the same change in all methods."""
     return _there(board, [column for edit in board.protocol.edits for column in _of_edit(board, edit)])
 
 
 def channels(board: Board) -> list[Column]:
     """The same for edits by one channel of S, each beside the direction in W with the same measure, on images in which both
-    reach the asked change."""
+    reach the requested change."""
     out, said = [], _named(board, FACES)
     for channel in board.protocol.channels:
         same = [edit.direction for edit in board.protocol.edits if edit.measure == channel.measure]
         reached, kept, *_ = _of_edit(board, channel)
         out += [reached, kept]
         for name in (*same, channel.direction):
-            both = "" if not same else f", of the images in which {same[0]} and {channel.direction} both get there"
-            at = f"{channel.measure} has changed by {channel.change:g}{both}"
+            both = "" if not same else f", in images where {same[0]} and {channel.direction} both reach that"
+            at = f"where {channel.measure} has changed by {channel.change:g}{both}"
             out += [
-                Column(f"{name}_side{BOTH}", f"{name} side", True, f"what else changed when {at}", said),
+                Column(f"{name}_side{BOTH}", f"{name} side", True, f"how much else changed {at}", said),
                 Column(
                     f"{name}_identity{BOTH}",
                     f"{name} identity",
                     True,
-                    f"distance to the photo's person when {at}",
+                    f"identity distance to the photo {at}",
                     said,
                 ),
             ]
@@ -99,16 +105,16 @@ def channels(board: Board) -> list[Column]:
 
 
 def references(board: Board) -> list[Column]:
-    """What an edit by another photo takes over from it."""
+    """What an edit takes over from the photo that it refers to."""
     out = []
     for asked in board.protocol.references:
         name, said = asked.attribute, _named(board, FACES)
         said = said if asked.measure != "glasses" else f"{said}; the glasses probe on SqueezeNet"
         pairs = f"of pairs whose photos differ in {asked.measure} by {asked.gap:g} or more"
         words = {
-            "taken": (False, f"share {pairs}, in which the edit closes half of that difference"),
+            "taken": (False, f"share {pairs}, in which the edit closes at least half of that difference"),
             "closed": (False, f"share of the difference that the edit closes, {pairs}"),
-            "side": (True, f"what else it changes, in standard deviations of photos, {pairs}"),
+            "side": (True, f"how much else it changes, in standard deviations of photos, {pairs}"),
             "identity": (True, f"distance of face descriptors to the photo that is edited, {pairs}"),
             "to_reference": (False, f"distance of face descriptors to the reference, {pairs}"),
         }
@@ -129,28 +135,28 @@ def consistencies(board: Board) -> list[Column]:
                 f"{name}_lec",
                 f"{name} LEC",
                 True,
-                f"latent editing consistency: the inversion is edited ({name}, {by:g}), rendered, inverted again by the method, "
-                "and the edit taken back: distance of that W+ to the first, in lengths of the edit. Whoever sees nothing of an "
-                "edit has 1",
+                f"latent editing consistency: the inversion is edited ({name}, {by:g}), rendered and inverted again by the "
+                "method, and the edit is taken back. Given is the distance of that W+ to the first one, in lengths of the edit. "
+                "A method that sees nothing of the edit has 1",
                 PIXELS,
             ),
             Column(
                 f"{name}_cycle",
                 f"{name} LEC unedited",
                 True,
-                "the same without an edit, in the same lengths: what inverting one's own rendering loses by itself",
+                "the same without an edit, in the same lengths: what inverting one's own rendering already loses",
                 PIXELS,
             ),
             Column(
                 f"{name}_found",
                 f"{name} found",
                 False,
-                "how far the W+ went along the edit: 1 is all of it, more is past it",
+                "how far the second W+ has moved along the edit: 1 is the whole edit, more is beyond it",
                 PIXELS,
                 ranked=False,
             ),
         ]
-    compared = "what of the codes this compares: W+, whatever else a method stores beside it"
+    compared = "the part of the codes that is compared: W+ alone, even if a method stores more"
     there = _there(board, out)
     return [*there, Column("compared", "compared", True, compared, PIXELS, ranked=False)] if there else []
 
@@ -164,27 +170,30 @@ def _of_edit(board: Board, edit: AskedEdit) -> list[Column]:
             f"{name}_kept",
             f"{name} kept",
             False,
-            f"{to}, the face is still the photo's person, and the edit its own",
+            f"share of images with {to} in which the face is still that of the photo's person, and the edit is not borrowed",
             said,
         ),
         Column(
             f"{name}_borrowed",
             f"{name} borrowed",
             True,
-            "correlation of what the edit changes in the picture with what it changes in the generator's mean face: from "
-            f"{board.protocol.borrowed:g} it is not the picture's own",
+            "correlation between what the edit changes in the picture and what it changes in the generator's mean face: from "
+            f"{board.protocol.borrowed:g} on, the edit counts as borrowed from that face",
             PIXELS,
         ),
         Column(
-            f"{name}_side", f"{name} side", True, "what else changed by then, in standard deviations of photos", said
+            f"{name}_side",
+            f"{name} side",
+            True,
+            "how much else has changed by then, in standard deviations of photos",
+            said,
         ),
         *(
             Column(
                 f"{name}_identity_{change:g}",
                 f"{name}, identity at {change:g}",
                 True,
-                f"distance of face descriptors to the photo's where {edit.measure} has changed so far, of those images that get "
-                "there",
+                f"identity distance to the photo where {edit.measure} has changed by this much, of the images that reach it",
                 said,
                 f"{change:g}",
             )

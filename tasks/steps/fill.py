@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ganinv.codes.code import Code
 from ganinv.data import LoadedBatch
 from ganinv.data.holes import HoleReader, HolesConfig, check_holes
+from ganinv.data.png import png_of_pixels
 from ganinv.editing.filling import blanked, composite, known_error, levelled, seam
 from ganinv.stages.method import MethodConfig, method_config
 from ganinv.store import Collection, open_store
@@ -129,21 +128,13 @@ class FillWorker(InvertWorker):
         }
         return [
             {name: _finite(values[k]) for name, values in measured.items()}
-            | {"image_png": png(whole[k]), "hole_png": png((holes[k] * 255).to(torch.uint8))}
+            | {"image_png": png_of_pixels(whole[k]), "hole_png": png_of_pixels((holes[k] * 255).to(torch.uint8))}
             for k in range(len(images))
         ]
 
 
 def _finite(value: Tensor) -> float | None:
     return float(value) if torch.isfinite(value) else None
-
-
-def png(image: Tensor) -> bytes:
-    """uint8 [C, R, R] as PNG: grey, RGB, or RGB and opacity."""
-    pixels = image.permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def write_pictures(collection: Collection, folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from ganinv.codes.code import Code
 from ganinv.config import reread
 from ganinv.data.dataset import Photo
 from ganinv.data.index import SourceIndex
+from ganinv.data.png import png_of
 from ganinv.data.source import Place
 from ganinv.errors import ConfigError, DataError
 from ganinv.faces import paste
@@ -191,10 +191,10 @@ class PasteWorker:
                     whole = paste(whole, crop, quads[face], before=before.get(face), feather=self.job.feather)
             except DataError as error:
                 return [RowError(photo.image_id, "bad_crop", str(error))]
-            steps = np.mean([seam(photo.image, whole, quads[face]) for face in crops], axis=0)
-            found.append(
-                _Pasted(photo.image_id, edit, strength, len(crops), float(steps[1]), float(steps[0]), _png(whole))
-            )
+            before_it, after_it = np.mean([seam(photo.image, whole, quads[face]) for face in crops], axis=0)
+            seams = {"seam_photo": float(before_it), "seam": float(after_it)}
+            file = png_of(whole, compress_level=1)
+            found.append(_Pasted(photo.image_id, edit, strength, faces=len(crops), png=file, **seams))
         return found
 
     def _render(self, code: Code) -> Image.Image:
@@ -222,12 +222,6 @@ def _no_crop(image_id: str, crops: Collection) -> RowError:
         "no_crop",
         f"{image_id}: {crops.url} has no crop of it: align its photo again, then invert and edit it",
     )
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def write_pasted(store: Store, name: str, folder: Path) -> int:
