@@ -53,10 +53,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="of tests that take the fixture `device`: cpu, cuda, mps")
 
 
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: the garbage collector need not look through it in every test."""
-    gc.collect()
+    """What was imported and collected stays to the end: the garbage collector need not look through it, then or in every test."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:
