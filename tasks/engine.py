@@ -17,7 +17,6 @@ from ganinv.store.conflict import Reread
 from ganinv.store.succession import News
 from ganinv.version import code_version
 from tasks.device import default_device
-from tasks.garbage import collect_as_usual
 from tasks.jobs.engine import Engine
 from tasks.outcome import failures, take_back
 from tasks.pool import Pool, RunStopped, Unit, UnitReport, WorkerSpec, early, open_pool
@@ -231,7 +230,6 @@ def _run_pool(
     watcher: Watcher | None,
 ) -> None:
     """Run units on a pool and count their reports in ``tally``. A run that is stopped closes all pools."""
-    collect_as_usual()
     with ExitStack() as stack:
         watchers: list[Watcher] = [tally] if watcher is None else [tally, watcher]
         if pools.watch is not None:

@@ -19,6 +19,7 @@ def test_an_unknown_commit_is_named(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.seconds
 def test_a_tree_without_the_project_is_told(tmp_path: Path) -> None:
     with Side(tmp_path, {}, tmp_path / "found") as side, pytest.raises(ConfigError, match="not from"):
         same(side, side)

@@ -14,7 +14,6 @@ from rich.markup import escape
 from flows.cli import directions, faces, flags, latents, leaderboard, pipeline, runs, studio, weights
 from flows.cli.apps import app
 from ganinv.errors import ConfigError, GaninvError
-from tasks.garbage import collect_as_usual, collect_seldom
 
 __all__ = [
     "app",
@@ -42,7 +41,6 @@ def main() -> None:
     """Entry point: turns every deliberate error into one message, and a supervisor's SIGTERM too."""
     before = signal.signal(signal.SIGTERM, _terminated)
     flags.allow_ahead()
-    collect_seldom()
     try:
         _check_out(sys.argv[1:])
         app()
@@ -65,7 +63,6 @@ def main() -> None:
         if "tasks.pool.early" in sys.modules:  # of a command that ended before it came to it
             sys.modules["tasks.pool.early"].drop()
         signal.signal(signal.SIGTERM, before)
-        collect_as_usual(freeze=False)
 
 
 def _check_out(words: Sequence[str]) -> None:

@@ -41,10 +41,8 @@ def studio(
         password = read_password(password_file)
     check_password(host, password)
     from flows.studio.opening import open_studio
-    from tasks.garbage import collect_as_usual
 
     opened = open_studio(store, generator, pairs(encoder), pairs(needed))
-    collect_as_usual()
     with serving(opened, host, port, password) as address:
         Console().print(f"the studio is at {address} (Ctrl-C ends it)", highlight=False)
         try:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from ganinv.errors import ConfigError, GeneratorMismatch, RunConflict, StoreError, WeightsRefused
 from ganinv.store import RowError, Unit
 from ganinv.store.failures import is_transient
-from tasks.garbage import collect_as_usual, collect_seldom
 from tasks.pool.contract import UnitReport, Worker, WorkerSpec
 from tasks.pool.lean import without_pandas
 
@@ -90,7 +89,6 @@ class Slot:
 
     def prepare(self, modules: Sequence[str]) -> None:
         """Import modules of a worker before anybody knows what it will be given."""
-        collect_seldom()
         without_pandas()
         for module in modules:
             with suppress(ImportError):  # building the worker reports it
@@ -98,7 +96,6 @@ class Slot:
 
     def build(self, spec: WorkerSpec, run: str = "") -> Outcome:
         """Build the worker, once for each ``run``; later calls only say that it is there. What was built before goes."""
-        collect_as_usual()
         try:
             if self._worker is None or self._run != run:
                 if self._worker is not None:

@@ -267,6 +267,7 @@ def test_damaged_values_are_refused_with_file_and_name(in_domain: Path, tmp_path
         open_encoder_checkpoint(str(tmp_path / "cut.pth"))
 
 
+@pytest.mark.seconds
 def test_open_encoder_by_file_and_a_method_that_uses_it(in_domain: Path, generator: Generator) -> None:
     encoder = open_inverter(str(in_domain), generator=generator)
     assert isinstance(encoder, InDomainEncoder)

@@ -71,6 +71,7 @@ def test_into_w(cls: type[WEncoder], count: int, names: int) -> None:
     assert (parameters(encoder), keys(encoder)) == (count, names)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(("resolution", "count"), [(1024, 332_664_896), (512, 325_188_672), (256, 312_984_640)])
 def test_hypernetwork(resolution: int, count: int) -> None:
     """The default layers: every convolution of a generator of channel multiplier 2, without toRGB."""

@@ -143,6 +143,7 @@ def test_show_draws_a_strip(ganinv: Terminal, g: Generator) -> None:
     assert "did you mean 'smile'?" in ganinv.fails("directions", "show", "smil")
 
 
+@pytest.mark.seconds
 def test_compare_and_deprecate(ganinv: Terminal, g: Generator) -> None:
     for name, seed in (("smile", 0), ("smile", 1), ("age", 2)):
         put(ganinv, g, name, seed)

@@ -107,6 +107,7 @@ def test_what_is_refused_leaves_nothing(made: Path, store: Store) -> None:
     assert store.list("generators") == []
 
 
+@pytest.mark.seconds
 def test_a_published_encoder_is_bound_to_its_generator(made: Path, store: Store, tmp_path: Path) -> None:
     file = str(made / "encoders/idinvert_encoder_r64.pth")
     width = torch.load(file, weights_only=True)["block5.fc.weight"].shape[0] // 10

@@ -43,6 +43,7 @@ def test_mirroring_negates_yaw_and_keeps_mouth_and_eyes(face_judge: FaceJudge, p
     np.testing.assert_allclose(here["eye_opening"], there["eye_opening"], atol=0.06)
 
 
+@pytest.mark.seconds
 def test_the_images_are_not_a_batch(face_judge: FaceJudge) -> None:
     with pytest.raises(DataError, match=r"takes images \[N, 3, R, R\] in \[-1, 1\], got \(3, 64, 64\)"):
         face_judge.look(torch.zeros(3, 64, 64))
@@ -68,6 +69,7 @@ def test_verification_says_when_it_is_not_to_be_believed() -> None:
         verify(descriptors, list("abcd"))
 
 
+@pytest.mark.seconds
 def test_glasses_of_two_people(face_judge: FaceJudge, squeezenet: SqueezeNet, people: Tensor, noise: Tensor) -> None:
     probe = open_glasses_probe(net=squeezenet)
     images = torch.cat([people, noise[:1]])

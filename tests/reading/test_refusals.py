@@ -198,6 +198,7 @@ def test_a_stream_whose_list_of_storages_is_none(tmp_path: Path) -> None:
 # Bounded memory and time
 
 
+@pytest.mark.seconds
 def test_endless_pickles(tmp_path: Path) -> None:
     refused(tmp_path, b"\x80\x02" + b"N0" * (MAX_OPCODES // 2 + 1) + b"N.", "more than 1000000 steps")
 

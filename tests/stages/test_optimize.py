@@ -57,6 +57,7 @@ def test_results_do_not_depend_on_the_batch(context: Context, space: str) -> Non
         assert together.loss[i] == pytest.approx(alone.loss[0], rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.seconds
 def test_w_has_equal_rows_and_w_plus_has_not(context: Context) -> None:
     target = target_of(context, 2)
     w = Optimize(space="w", steps=5)(target, None, context).code.w

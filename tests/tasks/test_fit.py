@@ -144,6 +144,7 @@ def test_every_method_finds_what_moves_the_score(
     assert found["red"].positive_means == "is redder"
 
 
+@pytest.mark.seconds
 def test_a_channel_is_chosen_by_what_else_it_changes(root: Path) -> None:
     found = fit(root, "channel", "stylespace", FEW)["red"]
     candidates = found.report["candidates"]

@@ -118,6 +118,7 @@ def test_a_second_training_goes_on_from_the_first(images: str, undisturbed: Stor
     assert 0 < distance < 0.1
 
 
+@pytest.mark.seconds
 def test_a_data_set_of_ten_images_is_refused_where_components_are_asked_for(tmp_path: Path) -> None:
     ten = pictures(tmp_path / "ten", 10)
     with pytest.raises(ConfigError, match=r"decoded from 20 principal components, and 10 images .* have 19: give more"):
@@ -138,6 +139,7 @@ def test_images_of_another_size_are_cropped_and_reduced_but_not_enlarged(images:
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.seconds
 def test_what_is_of_another_recipe_is_refused(images: str, undisturbed: Store, tmp_path: Path) -> None:
     with pytest.raises(RunConflict, match="batch_size is 8 there, 4 now"):
         run(job(Path(undisturbed.url), images, recipe={**RECIPE, "batch_size": 4}))
