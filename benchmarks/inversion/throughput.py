@@ -5,10 +5,11 @@
 
 An encoder that computes more is slower. What it computes is counted (FlopCounterMode, with the renderings between passes), and
 each line has the operations per processor second of the whole run, planning, decoding, Parquet and all, beside e4e's. The bar
-is at least 90 % of e4e's. A run's start is in it, some half a second: with few images it is most of what a fast encoder takes
-(``benchmarks.scale.start`` is about it). One process of one thread; each method runs once before it is timed, to be counted.
-Images are PNGs of 64 pixels that the embedded generator made; seconds are processor seconds, the median of ``--rounds`` rounds
-in which the methods take turns.
+is at least 90 % of e4e's. The last column is the same of the network alone, on images in memory: where it is as low, the run
+loses nothing, but the network has layers that this machine computes more slowly. A run's start is in the others, some half a
+second: with few images it is most of what a fast encoder takes (``benchmarks.scale.start`` is about it). One process of one
+thread; each method runs once before it is timed, to be counted. Images are PNGs of 64 pixels that the embedded generator made;
+seconds are processor seconds, the median of ``--rounds`` rounds in which the methods take turns.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from ganinv.codes.code import Code
 from ganinv.data.png import png_bytes
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.stages.method import load_method
+from ganinv.target import Target
 from tasks.engine import Engine, open_pools
 from tasks.sources import DatasetRef
 from tasks.steps.invert import InvertJob, run_invert
@@ -56,7 +59,8 @@ def main() -> None:
         for number in range(args.rounds):
             for method in methods:
                 seconds[method].append(timed(method, folder, args, Path(place, f"{method}-{number}")))
-    report(args.images, operations, {method: statistics.median(took) for method, took in seconds.items()})
+    took = {method: statistics.median(each) for method, each in seconds.items()}
+    report(args.images, operations, took, alone(methods, args.images, args.rounds))
 
 
 def write_images(generator: Generator, folder: Path, count: int) -> None:
@@ -87,14 +91,31 @@ def timed(method: str, folder: Path, args: argparse.Namespace, out: Path) -> flo
     return took
 
 
-def report(images: int, operations: dict[str, float], seconds: dict[str, float]) -> None:
+def alone(methods: list[str], images: int, rounds: int) -> dict[str, float]:
+    """Processor seconds of each method on images in memory, by turns, the median of ``rounds``."""
+    g = open_generator()
+    z = torch.randn(images, g.z_dim, generator=torch.Generator().manual_seed(0))
+    target = Target(g.render(Code(w=g.map(z, truncation_psi=0.8))))
+    opened = {method: load_method(method, g, batch_size=BATCH) for method in methods}
+    seconds: dict[str, list[float]] = {method: [] for method in methods}
+    for _ in range(rounds):
+        for method in methods:
+            begun = time.process_time()
+            for first in range(0, images, BATCH):  # results go at once: a run does not hold all of them either
+                opened[method].invert(target[first : first + BATCH], measure=False)
+            seconds[method].append(time.process_time() - begun)
+    return {method: statistics.median(each) for method, each in seconds.items()}
+
+
+def report(images: int, operations: dict[str, float], seconds: dict[str, float], alone: dict[str, float]) -> None:
     """Print the table."""
-    print("method               GFLOP/image   images/s   GFLOP/s   of e4e's")
-    base = operations["e4e"] / seconds["e4e"]
+    print("method               GFLOP/image   images/s   GFLOP/s   of e4e's   network alone, of e4e's")
+    base, bare = operations["e4e"] / seconds["e4e"], operations["e4e"] / alone["e4e"]
     for method, took in seconds.items():
-        rate = operations[method] / took
+        rate, of_network = operations[method] / took, operations[method] / alone[method]
         print(
             f"{method:20s}{operations[method] / 1e9:12.2f}{images / took:11.1f}{images * rate / 1e9:10.1f}{rate / base:10.0%}"
+            f"{of_network / bare:12.0%}"
         )
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Literal
 
@@ -16,7 +15,7 @@ from ganinv.losses.distance import Distance, EmbeddedDistance, LpipsDistance, be
 
 LIKE_LPIPS = 1 / 3
 """So that l of an untrained network is about 0.5, as by LPIPS: the published weight of the discrepancy is for that."""
-FeaturesName = Literal["embedded", "lpips-alex", "logit"]
+FeaturesName = Literal["embedded", "lpips-alex"]
 
 
 class Discrepancy:
@@ -43,22 +42,6 @@ class Discrepancy:
         return self.distance(source) - conjugate(self.distance(target))
 
 
-class LogitDiscrepancy(Discrepancy):
-    """The same where l is a number for each image, without bounds, that the learned network gives by itself: the estimate of the
-    divergence of which the published one is a special form (f-DAL, Acuna et al. 2021, section 4)."""
-
-    def __init__(self, network: Discriminator) -> None:
-        self.network = network
-
-    def distance(self, images: Tensor) -> Tensor:
-        """l: the network's logits, [B]."""
-        logits: Tensor = self.network(images, isolate=True)
-        return logits.flatten()
-
-    def __call__(self, source: Tensor, target: Tensor) -> Tensor:
-        return self.distance(source).mean() - conjugate(self.distance(target)).mean()
-
-
 def conjugate(v: Tensor) -> Tensor:
     """phi*, the convex conjugate of Pearson's chi squared: v^2 / 4 + v."""
     return v.square() / 4 + v
@@ -73,11 +56,6 @@ def embedded(generator: Generator) -> Discrepancy:
     return Discrepancy(fixed, EmbeddedDistance(network), network, LIKE_LPIPS / layers)
 
 
-def logit(generator: Generator) -> Discrepancy:
-    """By a copy of the discriminator, which knows images of this kind from its own training."""
-    return LogitDiscrepancy(copy.deepcopy(discriminator_of(generator, "logit discrepancy")))
-
-
 def lpips_alex(generator: Generator) -> Discrepancy:
     """On AlexNet's features with LPIPS's weights of channels, as published; the learned AlexNet has random weights."""
     fixed = LpipsDistance("alex", generator.device)
@@ -85,8 +63,4 @@ def lpips_alex(generator: Generator) -> Discrepancy:
     return Discrepancy(fixed, learned, learned.model.net)
 
 
-DISCREPANCIES: dict[FeaturesName, Callable[[Generator], Discrepancy]] = {
-    "embedded": embedded,
-    "lpips-alex": lpips_alex,
-    "logit": logit,
-}
+DISCREPANCIES: dict[FeaturesName, Callable[[Generator], Discrepancy]] = {"embedded": embedded, "lpips-alex": lpips_alex}

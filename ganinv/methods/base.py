@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ganinv.codes.code import Code
@@ -129,8 +130,15 @@ class Inverter(nn.Module, ABC):
         return last
 
     def as_seen(self, images: Tensor, holes: Tensor | None) -> Tensor:
-        """Images [B, C, H, W] as :meth:`refine` takes them: with the channel of missing pixels, if it sees holes."""
-        return with_holes(images, holes) if self.sees_holes else images
+        """Images [B, C, H, W] as :meth:`refine` takes them: with the channel of missing pixels, if it sees holes.
+
+        On a CPU their channels come last in memory, as renderings' do. Convolutions pass this order on, and take 0.65 to 0.9 of
+        the time. Not where gradients are wanted: of narrow networks they are wrong in this order (torch 2.13).
+        """
+        seen = with_holes(images, holes) if self.sees_holes else images
+        if seen.device.type != "cpu" or torch.is_grad_enabled():
+            return seen
+        return seen.contiguous(memory_format=torch.channels_last)
 
     def need(self, role: str) -> Inverter:
         """The inverter that plays ``role`` of ``needs``.
