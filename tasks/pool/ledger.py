@@ -45,6 +45,8 @@ class _State:
     strikes: int = 0  # crashes of the single image under suspicion
     found: bool = False  # the current search has found an image
     due: float = 0.0
+    why: str = ""
+    """Of the last try that failed."""
 
     @property
     def alive(self) -> tuple[str, ...]:
@@ -129,7 +131,11 @@ class Ledger:
         stop_if_fatal(outcome)
         self.retries[outcome.kind] += 1
         state.tries += 1
-        _log.warning("unit %d: %s (try %d)", state.unit.index, outcome.message or outcome.kind, state.tries)
+        why = outcome.message or outcome.kind
+        # The search for an image that fails would say the same of each half.
+        level = logging.DEBUG if order.check is not None and why == state.why else logging.WARNING
+        state.why = why
+        _log.log(level, "unit %d: %s (try %d)", state.unit.index, why, state.tries)
         if outcome.kind in ("store", "unavailable"):
             self._store_failed(state, outcome, now)
         elif outcome.kind == "lost" and state.lost < LOST_TRIES:
