@@ -132,35 +132,6 @@ class EqualConv2d(nn.Module):
         return F.leaky_relu(y, LRELU_SLOPE) if self.activate else y
 
 
-class PowerOfWeight:
-    """Squares of a frozen weight [O, I, k, k], summed over the kernel: [O, I]. They are kept until the weight is another one or
-    has changed, as they cost a tenth of a pass with one image."""
-
-    def __init__(self) -> None:
-        self._of: Tensor | None = None
-        self._version = 0
-        self._power: Tensor | None = None
-
-    def __reduce__(self) -> tuple[type[PowerOfWeight], tuple[()]]:
-        return PowerOfWeight, ()  # a copy has another weight, whose count of changes begins anew
-
-    def __call__(self, weight: Tensor) -> Tensor | None:
-        """None where the weight learns, or where changes can't be noticed."""
-        if weight.requires_grad or weight.is_inference() or torch.compiler.is_compiling():
-            return None
-        known = self._of
-        # The weight is held, so that no other one can come to lie at its address.
-        if known is None or known.data_ptr() != weight.data_ptr() or self._version != weight._version:
-            with torch.inference_mode(False), torch.no_grad():  # it will be part of graphs with gradients
-                self._of, self._version, self._power = weight.detach(), weight._version, power_of(weight)
-        return self._power
-
-
-def power_of(weight: Tensor) -> Tensor:
-    """[O, I] of a weight [O, I, k, k]."""
-    return weight.square().sum(dim=(2, 3))
-
-
 def modulated_conv2d(
     x: Tensor,
     weight: Tensor,
@@ -171,7 +142,6 @@ def modulated_conv2d(
     fir: FIR | None = None,
     ring: Tensor | None = None,
     offset: LowRank | None = None,
-    power: Tensor | None = None,
     then: Callable[[Tensor, Tensor | None], Tensor] | None = None,
 ) -> Tensor:
     """Modulated convolution, for shared or per-sample weights (StyleGAN2, section 2.2).
@@ -185,7 +155,6 @@ def modulated_conv2d(
         ring: [B or 1, I, 4(H+1)], the pixels around the modulated input in place of zeros (PadInv, Bai et al. 2022):
             not modulated themselves, demodulated with the rest. Not with ``up``.
         offset: low-rank, to a shared ``weight``: left [B or 1, O, r], right [B or 1, r, I*k*k].
-        power: ``power_of(weight)`` where it is known.
         then: (output of the convolution, demodulation [B, O]) -> result, in place of filter and demodulation.
 
     Shared weights take the dense form (scale the input, one ordinary convolution, scale the output): it needs no
@@ -207,7 +176,8 @@ def modulated_conv2d(
     demod = None
     if demodulate:
         if weight.ndim == 4:
-            power = style.square() @ (power_of(weight) if power is None or reduced else power).t()
+            power = weight.square().sum(dim=(2, 3))  # [O, I]
+            power = style.square() @ power.t()
             if offset is not None:
                 power = (power + low_rank.added_power(weight, offset, style)).clamp(min=0)  # rounding
             demod = (power + DEMOD_EPS).rsqrt()

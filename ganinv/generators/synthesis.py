@@ -18,15 +18,7 @@ from ganinv.codes.code import Code, LowRank
 from ganinv.generators import fast, low_rank
 from ganinv.generators.config import GeneratorConfig
 from ganinv.generators.extras import Extras, Tap, blend_noise
-from ganinv.generators.layers import (
-    FIR,
-    EqualLinear,
-    PowerOfWeight,
-    Upsample,
-    after_convolution,
-    as_dtype,
-    modulated_conv2d,
-)
+from ganinv.generators.layers import FIR, EqualLinear, Upsample, after_convolution, as_dtype, modulated_conv2d
 
 NoiseMode = Literal["const", "none", "random"]
 Precision = Literal["float32", "native-float16", "bfloat16"]
@@ -69,7 +61,6 @@ class StyledConv(nn.Module):
         self.up = up
         self.clamp = clamp
         self.fir = FIR(gain=4.0) if up else None
-        self.power = PowerOfWeight()
 
     def forward(
         self,
@@ -90,9 +81,8 @@ class StyledConv(nn.Module):
             strength = extras.parameter(strength, f"{self.name}.noise_strength")[..., None, None, None]
         noise = None if noise is None else as_dtype(noise * strength, x.dtype)
         after = fast.after_convolution if fast.fast_path() == "compile" else after_convolution
-        power = self.power(weight) if weight is self.weight else None
         return modulated_conv2d(
-            x, weight, style_of(self, w, extras), up=self.up, ring=ring, offset=offset, power=power,
+            x, weight, style_of(self, w, extras), up=self.up, ring=ring, offset=offset,
             then=lambda y, demod: after(y, demod, noise, bias, self.fir, gain, self.clamp),
         )  # fmt: skip
 

@@ -127,7 +127,7 @@ def test_an_untrained_editor_is_the_rule_without_parameters(generator: Generator
     after = made.after_edit(photos, code, edited)
     helper = Code(w=made.need("encoder")(photos).w)
     delta = made.delta(helper, helper.with_w(helper.w + step))
-    torch.testing.assert_close(made.held(after).value, made.held(code).value - delta, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(made.held(after).value, made.held(code).value - delta, atol=5e-6, rtol=1e-6)
     assert torch.equal(after.w, edited.w)
     # From the inverter's own latent the same rule is what a plain inverter does.
     carried = carry_features(generator, code, edited)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -246,60 +245,3 @@ def test_fingerprint_is_of_the_weights() -> None:
     b.synthesis.convs[0].bias.data[0] += 1e-3
     b._fingerprint = None
     assert a.fingerprint != b.fingerprint
-
-
-def test_the_kept_power_of_a_weight_follows_every_change_of_it() -> None:
-    g = tiny_generator()
-    code = Code(w=random_w(g, 2))
-    conv = g.synthesis.convs[1]
-    weight = conv.get_parameter("weight")
-
-    def halved_in(how: str) -> None:
-        if how == "place":
-            with torch.no_grad():
-                weight.mul_(0.5)
-        elif how == "inference":
-            with torch.inference_mode():
-                weight.mul_(0.5)
-        elif how == "data":
-            weight.data = weight.data * 0.5
-        elif how == "state":
-            conv.load_state_dict({**conv.state_dict(), "weight": conv.state_dict()["weight"] * 0.5})
-        else:
-            conv.weight = torch.nn.Parameter(conv.get_parameter("weight").detach() * 0.5, requires_grad=False)
-
-    with torch.inference_mode():
-        g.synthesize(code)  # kept from here on
-    for how in ("place", "inference", "data", "state", "another"):
-        halved_in(how)
-        want = copy.deepcopy(g).synthesize(code)  # knows nothing of before
-        torch.testing.assert_close(g.synthesize(code), want, rtol=0, atol=0, msg=how)
-    w = code.w.clone().requires_grad_(True)
-    g.synthesize(Code(w=w)).sum().backward()  # what was kept in inference mode takes part in it
-    assert w.grad is not None
-    conv.get_parameter("weight").requires_grad_(True)
-    g.synthesize(code).sum().backward()
-    learned = conv.get_parameter("weight").grad
-    assert learned is not None
-    fresh = copy.deepcopy(g)
-    fresh.synthesis.zero_grad()
-    fresh.synthesize(code).sum().backward()
-    torch.testing.assert_close(learned, fresh.synthesis.convs[1].get_parameter("weight").grad)
-
-
-def test_a_copy_keeps_no_power_of_what_it_was_copied_from() -> None:
-    g = tiny_generator()
-    conv = g.synthesis.convs[1]
-    weight = conv.get_parameter("weight")
-    with torch.no_grad():
-        for _ in range(3):
-            weight.mul_(1.0)
-    code = Code(w=random_w(g, 1))
-    g.synthesize(code)
-    other = copy.deepcopy(g)
-    with torch.no_grad():
-        for _ in range(weight._version):  # as many changes as the first one had seen
-            other.synthesis.convs[1].get_parameter("weight").mul_(0.5)
-    moved = other.synthesize(code)
-    conv.load_state_dict(other.synthesis.convs[1].state_dict())
-    torch.testing.assert_close(g.synthesize(code), moved, rtol=0, atol=0)
