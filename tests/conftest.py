@@ -41,6 +41,7 @@ os.environ.pop("RAY_ADDRESS", None)  # tests start a Ray of their own, or join t
 from flows.runtime import prepare_environment as prepare_prefect
 from tasks.pool.ray_local import prepare_environment as prepare_ray
 
+gc.disable()  # until everything is collected: a third of that time went into looking for garbage among imports
 sys.dont_write_bytecode = False  # the same of this process, which has read its environment
 prepare_ray(local=True)
 prepare_prefect()
@@ -53,11 +54,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="of tests that take the fixture `device`: cpu, cuda, mps")
 
 
-gc.disable()
-
-
 def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: the garbage collector need not look through it, then or in every test."""
+    """What was imported and collected stays to the end: the garbage collector need not look through it in every test."""
     gc.freeze()
     gc.enable()
 

@@ -91,21 +91,17 @@ def found(source: Tensor, target: Tensor) -> Tensor:
     return source.mean() - conjugate(target.mean())
 
 
-@torch.inference_mode()
-def _reconstructions(g: Generator, count: int) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def reconstructions(g: Generator, count: int) -> tuple[Tensor, Tensor]:
+    """Of clean samples and of other, degraded ones, half of ``count`` each."""
     z = sample_z(3, range(count), g.z_dim)
     samples = torch.cat([g.render(Code(w=g.map(some, truncation_psi=0.9))).clamp(-1, 1) for some in z.split(32)])
     half = count // 2
     everyone = list(range(count - half))
     low = degrade(samples[half:], validate(DegradeConfig, LOST, "LOST"), everyone, everyone).images
     inverter = open_inverter("uda", generator=g)
-    return reconstructed(inverter, g, samples[:half]), reconstructed(inverter, g, low)
-
-
-def reconstructions(g: Generator, count: int) -> tuple[Tensor, Tensor]:
-    """Of clean samples and of other, degraded ones, half of ``count`` each."""
-    clean, low = _reconstructions(g, count)
-    return clean.clone(), low.clone()  # outside inference mode, where gradients may pass
+    # They are copied as inference mode made them, and gradients will pass.
+    return reconstructed(inverter, g, samples[:half]).clone(), reconstructed(inverter, g, low).clone()
 
 
 if __name__ == "__main__":

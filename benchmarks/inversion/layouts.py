@@ -23,15 +23,13 @@ import time
 import torch
 from torch import Tensor
 
-from benchmarks.inversion.throughput import timed, write_images
+from benchmarks.inversion.throughput import BATCH, timed, write_images
 from ganinv.codes.code import Code
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter, with_holes
 from ganinv.stages.method import load_method
 from ganinv.target import Target
-
-BATCH = 64
 
 
 def usual(self: Inverter, images: Tensor, holes: Tensor | None) -> Tensor:
