@@ -7,6 +7,7 @@ from ``configs/costs.yaml``. Without either, nothing is guessed.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -110,12 +111,12 @@ RAY_SECONDS = 8.0
 """Seconds until Ray and its workers have started (benchmarks/scale/start.py)."""
 
 
-def little(store: Store, collection: Collection, plan: Plan, engine: Engine) -> str:
+def little(estimated: Callable[[], Estimate], engine: Engine) -> str:
     """Why the work is too small for Ray on this machine: one process would finish before workers have started. Empty if it is
     not, if that is unknown, or if the engine is fixed."""
     if engine.kind != "auto" or engine.runs == "inline" or os.environ.get("RAY_ADDRESS"):
         return ""
-    cost = estimate(store, collection, plan, engine)
+    cost = estimated()
     if cost.seconds is None or cost.slots is None:
         return ""
     alone = cost.seconds * cost.slots

@@ -25,8 +25,10 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     is measured of a result."""
     now = reread(_Planned, config)
     now.pop("measure", None)
-    if "method" in now:  # what is said of a method may be said better
-        now["method"] = {key: value for key, value in now["method"].items() if key != "summary"}
+    if (
+        "method" in now
+    ):  # what is said of a method may be said better, and a run's steps stay as they were when it began
+        now["method"] = {key: value for key, value in now["method"].items() if key not in ("summary", "compiled")}
     if "dataset" in now:
         now["dataset"] = chosen_alike(now["dataset"])
     return now

@@ -7,8 +7,9 @@ filter as sixteen shifted sums). ``step``: a step of optimisation or tuning rend
 included, is recorded and replayed (``ganinv.stages.recording``), on a GPU as a CUDA graph; that needs no compiler and takes as
 long as three steps.
 
-All are off unless ``fast_path(mode)`` or ``GANINV_FAST=mode`` asks for one; if it is not available, one warning says so and
-the plain path is used. ``benchmarks/generator/fast_path.py`` measures whether they pay.
+All are off unless ``fast_path(mode)`` or ``GANINV_FAST=mode`` asks for one, or a method for compiled steps, as it does in a
+run that is long enough (``tasks.compiling``). If a path is not available, one warning says so and the plain one is used.
+``benchmarks/generator/fast_path.py`` measures whether they pay.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import functools
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -29,6 +31,7 @@ from ganinv.generators import layers
 
 Mode = Literal["off", "compile", "step", "graph"]
 _mode: Mode | None = None
+_gave_up = False
 
 Tensors = Sequence[Tensor | None]
 """(y, demod, noise, bias, kernel) as ``twin`` takes them."""
@@ -50,6 +53,20 @@ def fast_path(mode: Mode | None = None) -> Mode:
     return wanted  # type: ignore[no-any-return]
 
 
+@contextmanager
+def compiled_steps(wanted: bool) -> Iterator[None]:
+    """Within, steps are compiled, if that is wanted, nothing else was asked for, and it has not failed before."""
+    global _mode
+    if not wanted or _gave_up or fast_path() != "off" or os.environ.get("GANINV_FAST"):
+        yield
+        return
+    _mode = "step"
+    try:
+        yield
+    finally:
+        _mode = "off"
+
+
 def triton_is_there() -> bool:
     """Whether there is what ``torch.compile`` makes kernels for a GPU with."""
     return importlib.util.find_spec("triton") is not None
@@ -57,6 +74,8 @@ def triton_is_there() -> bool:
 
 def give_up(error: Exception) -> None:
     """Warn that there is no fast path, and take the plain one from now on."""
+    global _gave_up
+    _gave_up = True
     reason = str(error).strip().split("\n")[0][:300]
     warnings.warn(f"no fast path: {type(error).__name__}: {reason}; the plain one is used", stacklevel=3)
     fast_path("off")

@@ -14,6 +14,7 @@ from torch import Tensor
 from ganinv.codes.code import Code
 from ganinv.config import StrictModel, config_path, digest, load_yaml, validate
 from ganinv.errors import ConfigError
+from ganinv.generators.fast import compiled_steps
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.distance import DistanceName, between
 from ganinv.methods.base import Inverter
@@ -51,6 +52,10 @@ class MethodConfig(StrictModel):
     """Precision of features, encoders and distances during inversion. Latents, weights, optimiser state and loss sums are
     float32, and so is the rendering that the reported metrics are measured on. ``auto`` is bfloat16 where a processor
     has instructions for it (``ganinv.stages.precision``), and the plan of a run says which it was."""
+
+    compiled: bool | None = None
+    """Whether steps of optimisation and tuning are compiled (``ganinv.generators.fast``), which takes minutes once and changes
+    last bits. Null: a run compiles them if it is long enough to gain by it, and its plan says so; elsewhere they are not."""
 
     @property
     def lanes(self) -> int:
@@ -152,7 +157,7 @@ class Method:
         steps, reason = [0] * count, [""] * count
         broken, passes = [False] * count, None
         for stage in self.cfg.stages:
-            with self.context.computing_in(self.precision):
+            with self.context.computing_in(self.precision), compiled_steps(bool(self.cfg.compiled)):
                 result = stage(target, code, self.context)
             code, passes = result.code, result.passes if result.passes is not None else passes
             loss = [a + b for a, b in zip(loss, result.loss, strict=True)]

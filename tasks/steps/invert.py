@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache, partial
 from typing import Any
 
 from ganinv.config import validate
@@ -18,8 +19,9 @@ from ganinv.records.origin import inverters_origin
 from ganinv.stages.checking import check_method
 from ganinv.stages.method import Method, MethodConfig, method_config, open_method
 from ganinv.store import Collection, Plan, open_store
+from tasks.compiling import decide
 from tasks.engine import Pools, provenance, run_units
-from tasks.estimate import little
+from tasks.estimate import estimate, little
 from tasks.framing import FaceLook
 from tasks.generator_check import check_generator
 from tasks.inverters import open_named
@@ -53,6 +55,9 @@ def run_invert(
     collection = open_store(job.store).latents[job.collection_name]
     dataset = dataset or list_images(job, collection)
     plan = plan or plan_invert(job, dataset, collection)
+    cost = cache(partial(estimate, open_store(job.store), collection, plan, pools.engine))
+    if not collection.exists():
+        plan = decide(plan, cost, pools.engine)
     # As planned: what `auto` is may be another distance on another machine.
     method = validate(MethodConfig, plan.config["method"], "plan")
     spec = WorkerSpec(worker or InvertWorker, {"job": job, "method": method})
@@ -82,7 +87,7 @@ def run_invert(
         prepare=prepare,
         again=settle,
         left_out=by_reason,
-        little=little(open_store(job.store), collection, plan, pools.engine),
+        little=little(cost, pools.engine),
         watcher=look,
     )
     settlement.settled(collection, refuse=job.changed == "error")
@@ -153,12 +158,14 @@ def _opened(job: InvertJob, generator: Generator, collection: Collection) -> Met
     """The method, with its distances chosen for this generator and what is installed here."""
     plain = method_config(job.method, **job.overrides).model_dump(mode="json")
     picked = chosen(plain, generator)
-    if (not job.measure or plain["precision"] == "auto") and collection.exists():
+    if collection.exists():  # a run continues as it began, even on another machine
         begun = collection.plan().config.get("method", {})
         if not job.measure:  # then it does not matter what a result would be measured with
             picked["distance"] = begun.get("distance", plain["distance"])
-        if plain["precision"] == "auto":  # a run continues as it began, even on another machine
+        if plain["precision"] == "auto":
             picked["precision"] = begun.get("precision", "float32")
+        if plain["compiled"] is None:
+            picked["compiled"] = begun.get("compiled")
     elif not job.measure:
         picked["distance"] = plain["distance"]
     cfg = validate(MethodConfig, picked, f"method {plain['name']}")

@@ -18,11 +18,6 @@ from ganinv.errors import ConfigError
 from ganinv.generators import fast
 from ganinv.generators.layers import FIR, after_convolution
 from ganinv.generators.stylegan2 import Generator, GeneratorConfig
-from ganinv.stages.base import Context
-from ganinv.stages.objective import ReconstructionLoss
-from ganinv.stages.optimize import Optimize
-from ganinv.stages.tune import Tune
-from ganinv.target import Target
 from tests.tiny import random_w
 
 COMPILER = os.environ.get("CXX") or next((c for c in ("g++", "clang++") if shutil.which(c)), None)
@@ -94,36 +89,6 @@ def test_compiled_synthesis_equals_the_plain_one() -> None:
     assert fast.fast_path() == "compile"  # it did not fall back
     for one, other in zip(got, want, strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.skipif(COMPILER is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_steps_go_where_the_plain_ones_go() -> None:
-    """Of a latent with noise added, and of weights of low rank; more images than lanes, so that shapes change on the way."""
-    torch.manual_seed(0)
-    g = Generator(GeneratorConfig(resolution=8, channels=(6, 5), z_dim=7, w_dim=7, mapping_layers=1)).eval()
-    target = Target(g.render(Code(w=random_w(g, 6))))
-    loss = ReconstructionLoss(distance_weight=0.0)
-    stages = [
-        Optimize(space="w", steps=5, loss=loss),
-        Tune(form="low-rank", rank=2, optimizer="muon", steps=5, lr=0.01, loss=loss),
-    ]
-
-    def curves() -> Tensor:
-        context, code = Context(g, lambda name: pytest.fail(name), lanes=4), None
-        out = []
-        for stage in stages:
-            result = stage(target, code, context)
-            code = result.code
-            out.append(torch.tensor(result.loss))
-        return torch.cat(out, dim=1)
-
-    want = curves()
-    fast.fast_path("step")
-    got = curves()
-    assert fast.fast_path() == "step"  # it did not fall back
-    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.slow
