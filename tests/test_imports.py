@@ -65,6 +65,7 @@ def test_codes_of_rows_are_made_by_their_reader_alone() -> None:
     assert users == []
 
 
+@pytest.mark.seconds
 def test_workers_import_no_library_that_they_may_not_need() -> None:
     """Every worker of every step imports what ``invert`` does: scikit-learn, with SciPy and pandas behind it, was half of it."""
     known, slow = modules(), {"sklearn", "scipy", "pandas", "matplotlib"}

@@ -147,6 +147,7 @@ def test_the_kustomization_takes_every_file() -> None:
     assert [(FOLDER / "gpu-spot" / each).resolve() for each in overlay["resources"]] == [FOLDER / "base"]
 
 
+@pytest.mark.seconds
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed: kustomize is not run")
 @pytest.mark.parametrize("name", ["base", "gpu-spot"])
 def test_kustomize_builds(name: str) -> None:

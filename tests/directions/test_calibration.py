@@ -100,6 +100,7 @@ def test_swapping_the_sign_mirrors_the_response() -> None:
     np.testing.assert_allclose(mirrored.slope(), -effects.slope())
 
 
+@pytest.mark.seconds
 def test_a_calibrated_step_changes_the_score_by_its_standard_deviation(
     g: Generator, labeller: Labeller, start: Start
 ) -> None:

@@ -105,6 +105,7 @@ def test_unit_norm_and_sign(small: tuple) -> None:
     assert ((x[bottom] @ up.vector + up.intercept) < 0).mean() > 0.98
 
 
+@pytest.mark.seconds
 def test_binary_labels(small: tuple) -> None:
     x, y, truth = small
     boundary = fit_interfacegan(x, (y > 0).astype(int), InterFaceGanConfig(tails=1000), attribute="glasses")

@@ -98,6 +98,7 @@ def test_a_region_that_no_image_has_has_no_rate() -> None:
     np.testing.assert_array_equal(votes.rates[:, 1], [1, 1])
 
 
+@pytest.mark.seconds
 def test_a_generator_is_localised_with_a_template() -> None:
     g = tiny_generator(16)
     votes = localise(g, random_w(g, 2), open_segmenter("aligned-face"), LocaliseConfig(size=32))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -48,9 +50,15 @@ def test_a_wrong_command_is_found(words: str) -> None:
     assert misread(words.split()) is not None
 
 
+@cache
+def whole_command() -> Any:
+    """Every command with its flags: to make it takes longer than to read a line with it."""
+    return typer.main.get_command(app)
+
+
 def misread(words: list[str]) -> BaseException | None:
     """What the command line has against these words; nothing runs."""
-    command, rest = typer.main.get_command(app), list(words)
+    command, rest = whole_command(), list(words)
     try:
         while hasattr(command, "commands"):
             command, rest = command.commands[rest[0]], rest[1:]

@@ -127,6 +127,7 @@ def test_what_is_out_of_reach_is_said(
     assert found.response.abs().max() < 0.01
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("edit", "message"),
     [

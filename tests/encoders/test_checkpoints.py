@@ -279,6 +279,7 @@ def test_open_encoder_by_file_and_a_method_that_uses_it(in_domain: Path, generat
     assert method.context.inverter(str(in_domain)) is method.context.inverter(str(in_domain))
 
 
+@pytest.mark.seconds
 def test_an_encoder_is_not_used_on_another_generator(in_domain: Path, generator: Generator) -> None:
     with pytest.raises(GeneratorMismatch, match="gives latents of 10x64, generator 'tiny' of resolution 32 takes 8x16"):
         open_inverter(str(in_domain), generator=tiny_generator())

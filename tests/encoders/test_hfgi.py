@@ -95,6 +95,7 @@ def test_an_untrained_one_renders_what_its_encoder_does(generator: Generator) ->
     assert torch.equal(generator.synthesize(hfgi(images)), generator.synthesize(hfgi.need("encoder")(images)))
 
 
+@pytest.mark.seconds
 def test_training_moves_the_residual_and_asks_for_it_back(generator: Generator) -> None:
     """An aligner that gives back what it sees is right where nothing was moved, and wrong where it was."""
     images = generator.render(Code(w=random_w(generator, 4)))

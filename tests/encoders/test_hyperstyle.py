@@ -60,6 +60,7 @@ def test_offsets_of_the_passes_add_up(hyperstyle: HyperStyle, generator: Generat
     assert all(offset.abs().max() > 1e-3 for offset in total.values())
 
 
+@pytest.mark.seconds
 def test_offsets_change_the_rendering_and_zero_ones_do_not(hyperstyle: HyperStyle, generator: Generator) -> None:
     code = hyperstyle(torch.rand(1, 3, 64, 64))
     plain = generator.synthesize(Code(w=code.w))
@@ -70,6 +71,7 @@ def test_offsets_change_the_rendering_and_zero_ones_do_not(hyperstyle: HyperStyl
     torch.testing.assert_close(generator.synthesize(nothing), plain, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.seconds
 def test_edits_keep_the_offsets(hyperstyle: HyperStyle) -> None:
     code = hyperstyle(torch.rand(2, 3, 64, 64))
     edited = code.with_w(code.w + 1.0)

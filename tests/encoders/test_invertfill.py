@@ -119,6 +119,7 @@ def test_training_has_all_its_terms_and_leaves_generator_and_discriminator_alone
     assert all(torch.equal(a, b) for a, b in zip(judge, g.discriminator.parameters(), strict=True))  # type: ignore[union-attr]
 
 
+@pytest.mark.seconds
 def test_the_soft_mean_is_the_running_mean_of_what_is_drawn() -> None:
     g = tiny_generator()
     trained = trainer(g, soft_mean=0.25, losses={"distance": 0})

@@ -194,6 +194,7 @@ def test_edits_in_the_notation(ganinv: Terminal, g: Generator) -> None:
     assert "no version 9" in ganinv.fails(*common, "--edit", "smile@9=2")
 
 
+@pytest.mark.seconds
 def test_trust_is_given_by_name(ganinv: Terminal, g: Generator) -> None:
     np.save("own.npy", np.ones(g.w_dim, np.float32))
     stated = ("--generator-name=mine", "--resolution=64", f"--w-dim={g.w_dim}", "--space=w")

@@ -74,6 +74,7 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path)).astype(int)
 
 
+@pytest.mark.seconds
 def test_render_alone_and_edited(
     g: Generator, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +96,7 @@ def test_render_alone_and_edited(
         assert np.abs(pixels(tmp_path / f"{name}.png") - pixels(tmp_path / f"{name}@smile=2.png")).mean() > 1
 
 
+@pytest.mark.seconds
 def test_render_a_strip_of_some_images(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,6 +108,7 @@ def test_names_in_a_file_do_not_speak_to_the_terminal(run: Run, tmp_path: Path) 
     assert "[/bold]\\x1b[31m" in out
 
 
+@pytest.mark.seconds
 def test_import_by_name(run: Run, host: Host, tmp_path: Path) -> None:
     """Licence first, then the download; the second run has it all."""
     store, listed = f"--store={tmp_path / 'store'}", catalogue(tmp_path, host)
@@ -124,6 +125,7 @@ def test_import_by_name(run: Run, host: Host, tmp_path: Path) -> None:
     assert open_generator(one["uri"]).fingerprint == tiny_generator().fingerprint
 
 
+@pytest.mark.seconds
 def test_an_imported_generator_runs_a_step(run: Run, host: Host, tmp_path: Path, made: Path) -> None:
     file = made / "rosinality/ros_r64_narrow.pt"
     code, out, _ = run("import", file, f"--store={tmp_path}", "--name=mine", "--json")

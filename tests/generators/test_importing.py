@@ -28,6 +28,7 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store"))
 
 
+@pytest.mark.seconds
 def test_a_generator_comes_to_the_store_as_it_is(made: Path, store: Store) -> None:
     file = str(made / "nvidia/ada_r64_cond3_fp16.pkl")
     (one,) = import_weights(file, store)
@@ -79,6 +80,7 @@ def test_the_same_weights_without_their_discriminator_are_another_content(store:
         import_weights(str(tmp_path / "without.pt"), store, "g")
 
 
+@pytest.mark.seconds
 def test_a_named_network_and_a_name_of_its_own(made: Path, store: Store) -> None:
     file = str(made / "nvidia/ada_r32_uncond.pkl")
     (raw,) = import_weights(file, store, "raw", network="G")

@@ -103,6 +103,7 @@ def test_the_recipe_learns_and_its_card_is_of_what_it_saves(tmp_path: Path) -> N
     assert open_labeller(str(folder)).attributes == card.attributes  # and its weights have the hash that is named there
 
 
+@pytest.mark.seconds
 def test_what_goes_on_from_a_checkpoint_equals_an_undisturbed_run_to_the_bit() -> None:
     faces, test = toy_faces(64, 0), toy_faces(32, 1)
     state = torch.get_rng_state()

@@ -228,6 +228,7 @@ def test_a_billion_laughs(tmp_path: Path) -> None:
         open_generator(refused_by_generator)
 
 
+@pytest.mark.seconds
 def test_modules_inside_modules_inside_modules(tmp_path: Path) -> None:
     """A module that is its own child, and one whose tree doubles on every level."""
 
@@ -320,6 +321,7 @@ def test_many_views_of_one_storage(tmp_path: Path) -> None:
     refused(tmp_path, pickle.dumps([Array() for _ in range(100)], 4), "tensors repeat one another")
 
 
+@pytest.mark.seconds
 def test_calls_that_copy_a_long_list_again_and_again(tmp_path: Path) -> None:
     """Three opcodes and a thousand entries each time; also as arguments of a call that ignores them."""
     long = b"(" + b"N" * 1000 + b"l\x85q\x01" + b"0"

@@ -87,6 +87,7 @@ def test_nothing_is_fetched_and_nothing_runs(html: bytes, page: Page) -> None:
     assert b"@import" not in html
 
 
+@pytest.mark.seconds
 def test_names_and_messages_are_text(html: bytes, page: Page) -> None:
     assert b"<script>" not in html
     assert f"Portraits {NASTY}" in page.text

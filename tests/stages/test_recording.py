@@ -110,6 +110,7 @@ class _Refusing(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("stage", [STAGES[0], STAGES[1], STAGES[4], STAGES[6]], ids=["w", "noise", "lbfgs", "muon"])
 def test_no_step_reads_a_number_from_the_device(
     context: Context, stage: Optimize | Tune, monkeypatch: pytest.MonkeyPatch

@@ -148,6 +148,7 @@ def test_the_result_is_the_segments_over_the_photo(context: Context) -> None:
     assert stage.model_copy(update={"optimize": quick(steps=1)})(full, None, context).code.segments.background is None
 
 
+@pytest.mark.seconds
 def test_a_curve_is_the_sum_of_the_segments_curves(context: Context) -> None:
     target = targets(context, 1)
     left, right = GRID.of(target).values()

@@ -79,6 +79,7 @@ def test_names_a_person_chose_are_checked(name: str) -> None:
         checked_name("collection", name)
 
 
+@pytest.mark.seconds
 def test_a_missing_bucket_is_said_in_words(s3_options: dict[str, str]) -> None:
     store = open_store("s3://no-such-bucket/root", **s3_options)
     with pytest.raises(StoreError, match="no such object, folder or bucket"):

@@ -129,6 +129,7 @@ def test_rows_are_what_edit_makes_of_the_stored_inversions(store: Store, g: Gene
     assert table.filter(pc.equal(table["edit"], "z"))["style_offsets"].null_count == 3
 
 
+@pytest.mark.seconds
 def test_the_report_and_the_evaluation_see_the_styles(store: Store, g: Generator) -> None:
     table = run(store, SPECS[2:3])
     shown = read_codes(store.edits["edits"], ["a"])

@@ -173,6 +173,7 @@ def test_components_and_factors_are_named_by_what_they_move(root: Path, g: Gener
     assert set(pca["pca-00"].report["correlations"]) == {"red", "green"}
 
 
+@pytest.mark.seconds
 def test_several_methods_fit_on_the_same_samples(root: Path) -> None:
     boundary = {"method": "interfacegan", "tails": 0.2, "layers": {"red": (0, 3)}}
     methods = [boundary, {"method": "ganspace", "components": 2, "layers": (1, 4)}]
@@ -261,6 +262,7 @@ def test_components_that_cannot_be_are_refused_before_the_run(
     assert "impossible" not in open_store(str(root / "store")).list("fits")
 
 
+@pytest.mark.seconds
 def test_conditions_are_projected_out_in_every_space(root: Path) -> None:
     for name, space in (("cond-w", "w"), ("cond-z", "z")):
         given = {"space": space, "tails": 0.2, "estimator": "ridge"}
@@ -272,6 +274,7 @@ def test_conditions_are_projected_out_in_every_space(root: Path) -> None:
         assert "calibration" not in held.report
 
 
+@pytest.mark.seconds
 def test_conditions_by_gradient_hold_the_mean_score_still(root: Path, g: Generator, labeller: Labeller) -> None:
     given = {"tails": 0.2, "estimator": "ridge", "layers": {"red": (1, 4)}}
     plain = fit(root, "free", "interfacegan", given)["red"]
@@ -286,6 +289,7 @@ def test_conditions_by_gradient_hold_the_mean_score_still(root: Path, g: Generat
         fit(root, "held-z", "interfacegan", {**given, "space": "z"})
 
 
+@pytest.mark.seconds
 def test_scores_of_another_labeller_and_of_a_table(root: Path, g: Generator, store: Store) -> None:
     samples = store.samples["samples"].read(["image_id", "score_red"])
     ids, red = samples["image_id"].to_pylist(), samples["score_red"].to_numpy()

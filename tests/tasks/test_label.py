@@ -77,6 +77,7 @@ def test_scores_do_not_depend_on_workers_and_batches(root: Path) -> None:
         np.testing.assert_allclose(shared[name].to_numpy(), alone[name].to_numpy(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.seconds
 def test_a_table_becomes_a_column_with_one_row_per_sample(root: Path) -> None:
     """docs/methods/attribute-labelling.md, checks 2 and 6: a repeated unit neither doubles nor drops ids;
     what is missing is null."""

@@ -61,6 +61,7 @@ def test_an_image_that_raises_is_found_and_the_rest_is_committed(tmp_path: Path,
     assert summary.retries == failures[f"img-{8 + position}"].attempts == 1 + 3  # one try, then halves of 8
 
 
+@pytest.mark.seconds
 def test_the_search_for_an_image_says_each_error_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, units_of(16, 8), raise_on=["img-9"])
     said = [record.getMessage() for record in caplog.records if record.name == "ganinv.pool"]

@@ -214,6 +214,7 @@ def test_two_workers_outlive_a_kill(made: Path, tmp_path: Path) -> None:
     assert weights(open_store(str(store))) == weights(open_store(str(tmp_path / "lived")))
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("other", "error", "message"),
     [

@@ -56,6 +56,7 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         return run_evaluate(job, pools)
 
 
+@pytest.mark.seconds
 def test_a_folder_is_a_unit_and_its_limit_is_told(tmp_path: Path) -> None:
     video(tmp_path / "frames/anna", 11)
     video(tmp_path / "frames/ben", 2)

@@ -43,6 +43,7 @@ def test_its_opinion_has_a_gradient_towards_the_images_alone() -> None:
     assert all(p.grad is None for p in critic.discriminator.parameters())
 
 
+@pytest.mark.seconds
 def test_the_penalty_comes_every_so_many_steps_and_weighs_as_much_more() -> None:
     def moved(every: int, number: int, weight: float) -> float:
         torch.manual_seed(0)

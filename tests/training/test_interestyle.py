@@ -108,6 +108,7 @@ def test_the_losses_see_nothing_outside_the_region() -> None:
         assert torch.equal(value, losses(other, one, code, mask)[name][1]), name
 
 
+@pytest.mark.seconds
 def test_the_last_pass_alone_learns_on_request() -> None:
     one = learner(backprop="last", disentangle=0.0)
     assert len(list(one.passes(batch(), Step(0, 4)))) == 1

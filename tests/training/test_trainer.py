@@ -156,6 +156,7 @@ def test_schedule() -> None:
     assert [schedule(step, 20) for step in (0, 1, 3, 9, 10, 15, 19)] == [0.25, 0.5, 1.0, 1.0, 1.0, 0.5, 0.1]
 
 
+@pytest.mark.seconds
 def test_a_validation_is_of_the_running_mean() -> None:
     g = tiny_generator()
     averaged = trainer(g, recipe(kind="psp", ema=1000.0, optimizer={"kind": "adam", "lr": 0.01}))
