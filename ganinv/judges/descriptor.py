@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.errors import WeightsRefused
+from ganinv.reading.start import without_random_start
 
 CHIP, AROUND = 150, 0.25
 """Side of an aligned face in pixels, and the margin around it as a fraction of the side."""
@@ -86,7 +87,8 @@ def _convolution(tensors: Iterator[np.ndarray], before: int, width: int, side: i
     weight = torch.from_numpy(filters[:-width].reshape(width, before, side, side))
     bias = torch.from_numpy(filters[-width:].copy())
     scale, shift = torch.from_numpy(affine.reshape(2, width))
-    layer = nn.Conv2d(before, width, side, stride=1 + half, padding=0 if half else side // 2)
+    with without_random_start():
+        layer = nn.Conv2d(before, width, side, stride=1 + half, padding=0 if half else side // 2)
     layer.weight = nn.Parameter(weight * scale.view(-1, 1, 1, 1))
     layer.bias = nn.Parameter(bias * scale + shift)
     return layer

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ganinv.errors import DataError
 from ganinv.judges.weights import Judge, PackagedWeights
 from ganinv.reading.checkpoint import read_checkpoint
+from ganinv.reading.start import without_random_start
 
 SQUEEZENET = PackagedWeights(
     "SqueezeNet 1.1",
@@ -44,7 +45,8 @@ class SqueezeNet(nn.Module):
             weight = torch.from_numpy(np.ascontiguousarray(kernel)).float().permute(3, 2, 0, 1).contiguous()
             out_ch, in_ch, size, _ = weight.shape
             stride = 2 if name == "conv1" else 1
-            layer = nn.Conv2d(in_ch, out_ch, size, stride=stride, padding=size // 2)
+            with without_random_start():
+                layer = nn.Conv2d(in_ch, out_ch, size, stride=stride, padding=size // 2)
             layer.weight = nn.Parameter(weight)
             layer.bias = nn.Parameter(torch.from_numpy(np.ascontiguousarray(bias)).float())
             self.layers[name.replace("/", "-")] = layer

@@ -13,6 +13,7 @@ from ganinv.labels.inputs import InputSpec, Resize
 from ganinv.labels.network import module_sha256
 from ganinv.losses._compat import ensure_torchvision
 from ganinv.reading.checkpoint import open_checkpoint, read_checkpoint
+from ganinv.reading.start import without_random_start
 
 NESTED = ("state_dict", "model", "model_state_dict", "net", "ema", "module")
 """Keys under which training scripts put the state dict."""
@@ -30,7 +31,8 @@ def open_torchvision(architecture: str, outputs: int, weights: str, sha256: str 
     known = models.list_models(module=models)
     if architecture not in known:
         raise ConfigError(f"torchvision has no classifier {architecture!r}{did_you_mean(architecture, known)}")
-    net = models.get_model(architecture, weights=None, num_classes=outputs)
+    with without_random_start():
+        net = models.get_model(architecture, weights=None, num_classes=outputs)
     return net, _load(net, f"torchvision's {architecture} with {outputs} outputs", weights, sha256)
 
 
@@ -55,7 +57,8 @@ def open_timm(
         raise ConfigError(f"timm labeller {architecture!r} needs weights: give a file, or set pretrained: true")
     more = {} if outputs is None else {"num_classes": outputs}
     if weights is not None:
-        net = timm.create_model(architecture, pretrained=False, **more)
+        with without_random_start():
+            net = timm.create_model(architecture, pretrained=False, **more)
         return net, _load(net, f"timm's {architecture}", weights, sha256)
     try:
         net = timm.create_model(architecture, pretrained=True, **more)

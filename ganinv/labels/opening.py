@@ -20,6 +20,7 @@ from ganinv.labels.configs import read_labeller_config
 from ganinv.labels.inputs import InputSpec
 from ganinv.labels.network import NetworkLabeller
 from ganinv.labels.outputs import Output
+from ganinv.reading.start import without_random_start
 
 CARD, WEIGHTS = "labeller.json", "weights.safetensors"
 
@@ -69,7 +70,8 @@ def open_trained(name: str) -> NetworkLabeller:
             f"{WEIGHTS} of labeller {name!r} has sha256 {found[:12]}, its model card says {card.weights_sha256[:12]}; "
             "restore both files from the same release or training run"
         )
-    net = AttributeNet(len(card.attributes), card.channels, eye_channels=card.eye_channels)
+    with without_random_start():
+        net = AttributeNet(len(card.attributes), card.channels, eye_channels=card.eye_channels)
     try:
         net.load_state_dict({key: tensor.float() for key, tensor in load(content).items()})
     except (RuntimeError, SafetensorError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -20,6 +21,7 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.choosing import LPIPS_BACKBONES, choose_distance
 from ganinv.losses.vgg import hub_file, missing, open_vgg16
 from ganinv.networks.imagenet import ImageNetTrunk
+from ganinv.reading.start import without_random_start
 from ganinv.registry import Registry
 
 Features = Sequence[Tensor]
@@ -251,7 +253,8 @@ def lpips_model(net: str, backbone: dict[str, Tensor] | None) -> Any:
     ensure_torchvision()
     import lpips
 
-    model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).eval().requires_grad_(False)
+    with contextlib.nullcontext() if backbone is None else without_random_start():
+        model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False).eval().requires_grad_(False)
     assert isinstance(model.net, nn.Module)
     if backbone is None:
         return model

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ganinv.errors import ConfigError
 from ganinv.networks.adopt import adopt
 from ganinv.reading.checkpoint import open_checkpoint
+from ganinv.reading.start import without_random_start
 
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 FILE = "vgg16-397923af.pth"
@@ -68,7 +69,8 @@ def open_vgg16(layers: tuple[str, ...], what: str, *, imagenet_norm: bool = True
     path = path or hub_file(FILE)
     if not path.is_file():
         raise missing(what, path)
-    vgg = Vgg16(layers, imagenet_norm)
+    with without_random_start():
+        vgg = Vgg16(layers, imagenet_norm)
     with open_checkpoint(str(path)) as checkpoint:
         tree = checkpoint.tree if isinstance(checkpoint.tree, dict) else {}
         rules = [(name.replace(".", r"\.") + r"\.", f"features.{i}.") for name, i in _INDEX.items()]

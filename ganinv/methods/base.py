@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -208,13 +210,32 @@ class Inverter(nn.Module, ABC):
     @property
     def fingerprint(self) -> str:
         """sha256 over the weights, names sorted, and over the fingerprints of what it needs."""
-        own = fingerprint_of(self)
-        if not self.needed:
-            return own
-        digest = hashlib.sha256(own.encode())
-        for role, inverter in sorted(self.needed.items()):
-            digest.update(f"{role}={inverter.fingerprint}".encode())
-        return digest.hexdigest()
+        known = _KNOWN.get()
+        if known is not None and self in known:
+            return known[self]
+        found = fingerprint_of(self)
+        if self.needed:
+            digest = hashlib.sha256(found.encode())
+            for role, inverter in sorted(self.needed.items()):
+                digest.update(f"{role}={inverter.fingerprint}".encode())
+            found = digest.hexdigest()
+        if known is not None:
+            known[self] = found
+        return found
+
+
+_KNOWN: ContextVar[dict[Inverter, str] | None] = ContextVar("fingerprints", default=None)
+
+
+@contextlib.contextmanager
+def hashing_once() -> Iterator[None]:
+    """Inside, the weights of each inverter are hashed at most once: for published networks that is a second's work. For work
+    that opens inverters and changes no weights. Nothing is remembered after it, so nothing goes stale."""
+    token = _KNOWN.set({})
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
 
 
 class ImageEncoder(Inverter):
@@ -254,5 +275,5 @@ def fingerprint_of(*modules: nn.Module, **tensors: Tensor) -> str:
     for named in (*(module.state_dict() for module in modules), tensors):
         for name, tensor in sorted(named.items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+            digest.update(tensor.detach().cpu().float().reshape(-1).numpy())  # flat: its memory is hashed, not a copy
     return digest.hexdigest()

@@ -21,6 +21,7 @@ from ganinv.generators.stylegan2 import Generator
 from ganinv.methods.base import Inverter
 from ganinv.methods.registry import INVERTERS, inverter_config
 from ganinv.reading.fetch import path_kind
+from ganinv.reading.start import without_random_start
 from ganinv.store.store import Store
 
 ASSETS = Path(__file__).parent / "assets"
@@ -206,6 +207,7 @@ def _opened(
                 f"there now ({needed[role].fingerprint[:12]}): give the right one with --needed {role}=URI"
             )
     config = inverter_config(meta.get("inverter"), f"{folder}/config.json")
-    inverter = INVERTERS[config.kind](config, generator, needed)
+    with without_random_start():
+        inverter = INVERTERS[config.kind](config, generator, needed)
     load_into(inverter, f"{folder}/{name}.safetensors")
     return inverter.to(generator.device).eval().requires_grad_(False)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganinv.errors import ConfigError
+from ganinv.reading.start import without_random_start
 
 BN_EPS = 1e-3
 STRIDES = {16: 1, 24: 2, 40: 2, 80: 2, 112: 1, 192: 2, 320: 1}
@@ -91,7 +92,8 @@ def _folded(tensors: dict[str, Tensor], conv: str, norm: str, *, stride: int = 1
     gain = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + BN_EPS).sqrt()
     out_ch, in_ch, kernel, _ = weight.shape
     groups = out_ch if depthwise else 1
-    layer = nn.Conv2d(in_ch * groups, out_ch, kernel, stride, 0 if stride == 2 else kernel // 2, groups=groups)
+    with without_random_start():
+        layer = nn.Conv2d(in_ch * groups, out_ch, kernel, stride, 0 if stride == 2 else kernel // 2, groups=groups)
     layer.weight.data = weight * gain[:, None, None, None]
     assert layer.bias is not None
     layer.bias.data = tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * gain

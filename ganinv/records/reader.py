@@ -15,7 +15,7 @@ from ganinv.codes.code import Code, HeadCode
 from ganinv.errors import ConfigError, GeneratorMismatch, WeightsRefused
 from ganinv.generators.carrying import carry_features
 from ganinv.generators.stylegan2 import Generator
-from ganinv.methods.base import Inverter
+from ganinv.methods.base import Inverter, hashing_once
 from ganinv.methods.files import open_inverter
 from ganinv.records.codes import HOLDS, table_to_code
 from ganinv.store.collection import Collection
@@ -171,11 +171,13 @@ class CodeReader:
         how = f"give it with --encoder {name}=URI (a name of the store, a folder, or a published checkpoint)"
         wanted = f"{self._what} were made by inverter {name!r} ({str(known['fingerprint'])[:12]})"
         try:
-            found = open_inverter(place, generator=self.generator, store=self.store, needed=needed)
+            with hashing_once():
+                found = open_inverter(place, generator=self.generator, store=self.store, needed=needed)
+                fingerprint = found.fingerprint
         except (WeightsRefused, GeneratorMismatch, ConfigError) as error:
             raise WeightsRefused(f"{wanted}, which cannot be opened at {place}: {error}; {how}") from error
-        if found.fingerprint != known["fingerprint"]:
-            raise WeightsRefused(f"{wanted}, and at {place} is another one ({found.fingerprint[:12]}); {how}")
+        if fingerprint != known["fingerprint"]:
+            raise WeightsRefused(f"{wanted}, and at {place} is another one ({fingerprint[:12]}); {how}")
         return found
 
 

@@ -15,6 +15,7 @@ from ganinv.errors import ConfigError, WeightsRefused
 from ganinv.generators.catalogue import PublishedGenerator, Source, find_source
 from ganinv.generators.files import Format, embedded_names, open_generator, pack_generator, read_json, save_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.base import hashing_once
 from ganinv.methods.files import FORMAT, open_inverter, pack_inverter
 from ganinv.methods.published.checkpoints import open_encoder_checkpoint
 from ganinv.reading.checkpoint import open_checkpoint
@@ -164,10 +165,12 @@ def _import_encoder(
         origin: dict[str, Any] = {"uri": source.url, "sha256": checkpoint.sha256, "container": checkpoint.container}
     origin |= {"method": opened.method, "encoder_type": opened.what.encoder_type, "opts": opened.opts}
     origin |= {"latent_avg": opened.latent_avg_source}
-    files = pack_inverter(encoder, generator=generator, extra={"origin": origin})
+    with hashing_once():
+        files = pack_inverter(encoder, generator=generator, extra={"origin": origin})
+        fingerprint = encoder.fingerprint
     # Only now, when the encoder cannot be refused any more: what is refused leaves nothing.
     kept = [_keep_generator(generator, source, store, name)] if generator_uri is None and only is None else []
-    return [*kept, _keep(store, "encoder", name, encoder.fingerprint, files, origin)]
+    return [*kept, _keep(store, "encoder", name, fingerprint, files, origin)]
 
 
 def _open_generator(source: Source, network: Average | None) -> Generator:

@@ -15,6 +15,7 @@ from ganinv.generators.channels import CHANNELS
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.losses.choosing import chosen
+from ganinv.methods.base import hashing_once
 from ganinv.records.origin import inverters_origin
 from ganinv.stages.checking import check_method
 from ganinv.stages.method import Method, MethodConfig, method_config, open_method
@@ -107,6 +108,7 @@ def list_images(job: InvertJob, collection: Collection | None = None) -> Dataset
     return dataset
 
 
+@hashing_once()
 def plan_invert(job: InvertJob, dataset: Dataset | None = None, collection: Collection | None = None) -> Plan:
     """Which images, in which units, with which configuration. Lists the data set if it was not, writes nothing.
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ganinv.errors import WeightsRefused
 from ganinv.generators.config import GeneratorConfig
@@ -16,6 +15,7 @@ from ganinv.generators.discriminator import Discriminator, DiscriminatorConfig
 from ganinv.generators.formats.parts import MAX_RESOLUTION, NOISE_SEED, Description, TensorPart
 from ganinv.generators.stylegan2 import Generator
 from ganinv.reading.machine import DAMAGE
+from ganinv.reading.start import without_random_start
 
 M = TypeVar("M", bound=nn.Module)
 _SLACK = 2**22
@@ -62,24 +62,9 @@ def empty_discriminator(cfg: DiscriminatorConfig, file_size: int) -> Discriminat
     return _built(lambda: Discriminator.from_config(cfg))
 
 
-class _Uninitialised(TorchFunctionMode):
-    """Inside, ``torch.randn`` leaves memory as it is, and nothing scales it: 30 million numbers would be overwritten.
-
-    Convolution weights are laid out channels last at once, the order that ``open_generator`` gives them in the end.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.div_:
-            return args[0]
-        if func is not torch.randn:
-            return func(*args, **(kwargs or {}))
-        layout: dict[str, Any] = {"memory_format": torch.channels_last} if len(args) == 4 else {}
-        return torch.empty(*args, **layout, **(kwargs or {}))
-
-
 def _built(make: Callable[[], M]) -> M:
     try:
-        with _Uninitialised():
+        with without_random_start(channels_last=True):  # the order that ``open_generator`` gives them in the end
             return make()
     except (ValidationError, *DAMAGE) as error:
         raise WeightsRefused(f"its tensors do not make a StyleGAN2: {error}") from error
