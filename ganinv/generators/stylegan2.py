@@ -318,9 +318,7 @@ class Generator(nn.Module):
                 if name.startswith(("discriminator.", "w_std")):
                     continue
                 digest.update(f"{name}{tuple(tensor.shape)}".encode())
-                digest.update(
-                    tensor.detach().cpu().float().reshape(-1).numpy()
-                )  # flat: its memory is hashed, not a copy
+                digest.update(tensor.detach().cpu().float().reshape(-1).numpy())  # flat: hashed without a copy
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 

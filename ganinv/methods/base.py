@@ -275,5 +275,5 @@ def fingerprint_of(*modules: nn.Module, **tensors: Tensor) -> str:
     for named in (*(module.state_dict() for module in modules), tensors):
         for name, tensor in sorted(named.items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().float().reshape(-1).numpy())  # flat: its memory is hashed, not a copy
+            digest.update(tensor.detach().cpu().float().reshape(-1).numpy())  # flat: hashed without a copy
     return digest.hexdigest()
