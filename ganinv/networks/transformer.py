@@ -22,12 +22,28 @@ class Attention(nn.Module):
         self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
-        q, k, v = (
-            one(of).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for one, of in ((self.q, x), (self.k, memory), (self.v, memory))
-        )
+        # A few tokens that look at many places of an image: to bring the tokens to the memory is less work than the other way
+        # round. With dropout the weights of a token do not sum to one, and its mean of values would lack some of their bias.
+        if not self.training and self.heads * x.shape[1] < memory.shape[2]:
+            return self.out(self._few(x, memory))
+        q, k, v = (self._heads(one(of)) for one, of in ((self.q, x), (self.k, memory), (self.v, memory)))
         seen = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         return self.out(seen.transpose(1, 2).flatten(2))
+
+    def _few(self, x: Tensor, memory: Tensor) -> Tensor:
+        """The same without keys and values: ``q . (K m) = (K^T q) . m`` (a bias of keys changes no weight, as it adds the same
+        to all scores of a query), and the mean of ``V m + b`` is ``V`` of the mean of ``m``, plus ``b``."""
+        q = self._heads(self.q(x))  # [B, heads, N, width of a head]
+        to_memory = self.k.weight.unflatten(0, (self.heads, -1))
+        scale = q.shape[3] ** -0.5
+        together = (q @ to_memory).flatten(1, 2)[:, None]  # the heads of a token are queries of their own, of the whole width
+        seen = F.scaled_dot_product_attention(together, memory[:, None], memory[:, None], scale=scale)
+        means = seen[:, 0].unflatten(1, (self.heads, -1))
+        values = means @ self.v.weight.unflatten(0, (self.heads, -1)).transpose(1, 2)
+        return values.transpose(1, 2).flatten(2) + self.v.bias
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class DecoderLayer(nn.Module):
