@@ -58,6 +58,7 @@ def pytest_collection_finish() -> None:
     """What was imported and collected stays to the end: the garbage collector need not look through it in every test."""
     gc.freeze()
     gc.enable()
+    atexit.register(gc.unfreeze)  # nanobind reports what is never freed; pytest has looked for garbage by then
 
 
 @pytest.fixture(scope="session")
