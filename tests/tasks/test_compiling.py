@@ -108,7 +108,7 @@ def test_a_compiled_run_goes_where_a_plain_one_goes(tmp_path: Path, monkeypatch:
     g = Generator(GeneratorConfig(resolution=8, channels=(6, 5), z_dim=7, w_dim=7, mapping_layers=1)).eval()
     save_generator(g, str(tmp_path / "g.pt"), "nvidia")
     (tmp_path / "images").mkdir()
-    for k, image in enumerate(g.render(Code(w=random_w(g, 7)))):
+    for k, image in enumerate(g.render(Code(w=random_w(g, 8)))):
         (tmp_path / f"images/{k}.png").write_bytes(png_bytes(image))
     (tmp_path / "short.yaml").write_text(METHOD)
     monkeypatch.setattr(compiling, "SECONDS", -1.0)
@@ -127,11 +127,11 @@ def test_a_compiled_run_goes_where_a_plain_one_goes(tmp_path: Path, monkeypatch:
     compiled, got = inverted("compiled", 6)
     assert compiled
     assert not fast._gave_up
-    plain, want = inverted("plain", 7, compiled=False)
+    plain, want = inverted("plain", 8, compiled=False)
     assert not plain
     torch.testing.assert_close(got, want[:6], atol=1e-4, rtol=1e-3)
     monkeypatch.setattr(compiling, "SECONDS", 1e9)
-    compiled, grown = inverted("compiled", 7)
+    compiled, grown = inverted("compiled", 8)
     assert compiled
     torch.testing.assert_close(grown, want, atol=1e-4, rtol=1e-3)
     assert torch.equal(grown[:6], got)
