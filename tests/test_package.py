@@ -35,24 +35,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "dist", build)
 
 
-@pytest.fixture(scope="module", params=["wheel", "sdist"])
-def python(request: pytest.FixtureRequest, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has the package from one of the two."""
-    folder = tmp_path_factory.mktemp(request.param)
-    wheel = next(built.glob("*.whl"))
-    if request.param == "sdist":
-        with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
-            archive.extractall(folder / "source", filter="data")
-        source = next((folder / "source").iterdir())
-        run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")], source)
-        assert next((folder / "dist").glob("*.whl")).name == wheel.name, "the version is the same without git"
-        wheel = next((folder / "dist").glob("*.whl"))
+@pytest.fixture(scope="module")
+def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the package from its wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
     venv.create(folder / "venv", with_pip=False, symlinks=True)
     python = folder / "venv/bin/python"
     place = Path(run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder).strip())
-    run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", place, wheel], folder
-    )
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", place]
+    run([*install, next(built.glob("*.whl"))], folder)
     # After this one's packages; .pth files there, such as that of an editable install, are not followed.
     (place / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return python
@@ -94,6 +85,19 @@ def test_the_demo_begins_without_a_checkout(python: Path, tmp_path: Path) -> Non
     said = run([python, "-c", DEMO], tmp_path, OMP_NUM_THREADS="1")
     assert said.splitlines()[-1] == version.strip(), "a row names the code that was installed"
     assert list((tmp_path / "s/reports").rglob("*.html"))
+
+
+def test_the_source_archive_makes_the_same_wheel(built: Path, tmp_path: Path) -> None:
+    """Without git, from which the version comes: so what is tried of the wheel holds for the source archive too."""
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")], source)
+    (wheel,), (again,) = built.glob("*.whl"), (tmp_path / "dist").glob("*.whl")
+    assert again.name == wheel.name
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
+        checksums = [{entry.filename: entry.CRC for entry in archive.infolist()} for archive in (first, second)]
+    assert checksums[0] == checksums[1]
 
 
 def test_what_is_in_the_archives(built: Path) -> None:
