@@ -17,7 +17,7 @@ from flows.cli import flags
 from ganinv.errors import ConfigError
 from ganinv.store import Plan, open_store
 from tasks.engine import Engine, open_pools
-from tasks.estimate import little
+from tasks.estimate import estimate, little
 from tasks.pool import WorkerSpec, early, open_pool
 from tasks.pool.inline import InlinePool
 from tests.tasks.workers import FolderWorker, parts, units_of
@@ -184,12 +184,16 @@ def test_little_work_is_done_here_and_says_so(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     store = open_store(str(tmp_path))
     latents, auto = store.latents["a"], Engine()
-    why = little(store, latents, _Images(16).plan, auto)
+
+    def said(images: _Images, engine: Engine = auto) -> str:
+        return little(lambda: estimate(store, latents, images.plan, engine), engine)
+
+    why = said(_Images(16))
     assert why == "about 1s of work, Ray would take longer to start"
-    assert little(store, latents, _Images(5000).plan, auto) == ""
-    assert little(store, latents, _Images(64, "pti").plan, auto) == ""
-    assert little(store, latents, _Images(16, "nobody-knows").plan, auto) == ""
-    assert little(store, latents, _Images(16).plan, Engine(kind="ray")) == ""
+    assert said(_Images(5000)) == ""
+    assert said(_Images(64, "pti")) == ""
+    assert said(_Images(16, "nobody-knows")) == ""
+    assert said(_Images(16), Engine(kind="ray")) == ""
     with open_pools(auto) as pools:
         pool = pools.get(little=why)
         assert isinstance(pool, InlinePool)
