@@ -14,6 +14,7 @@ from ganinv.errors import ConfigError
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Plan
 from ganinv.store.conflict import Reread
+from ganinv.store.failed import FailedNote
 from ganinv.store.succession import News
 from ganinv.version import code_version
 from tasks.device import default_device
@@ -181,19 +182,22 @@ def run_units(
     done = collection.done()
     missing = [unit for unit in plan.units if unit.index not in done]
     changed = [*(again(plan) if again is not None else ()), *news.follow(collection, planned_ids)]
+    reopened: list[Unit] = []
     if pools.engine.retry_failed or changed:
         reopened = collection.reopen(failed=pools.engine.retry_failed, also=changed)
         missing = sorted([*missing, *reopened], key=lambda unit: unit.index)
     seconds, ignored = 0.0, dict[str, int]()
     if missing:
         pool = pools.get(gpu=gpu, little=little)
+        note = FailedNote(collection, without=[unit.index for unit in reopened])
         tally = Tally(sum(len(unit.ids) for unit in missing), pool.place, left_out or {})
         try:
             if prepare is not None:
                 prepare(plan)
             with summarised(collection, tally):
-                _run_pool(pool, spec, missing, collection, pools, tally, label, what, watcher)
+                _run_pool(pool, spec, missing, collection, pools, tally, note, label, what, watcher)
                 manifest = collection.finish(plan)
+            note.remove()
         except RunStopped:
             raise
         except Exception:
@@ -225,6 +229,7 @@ def _run_pool(
     collection: Collection,
     pools: Pools,
     tally: Tally,
+    note: FailedNote,
     label: str,
     what: str,
     watcher: Watcher | None,
@@ -238,6 +243,7 @@ def _run_pool(
         def on_report(report: UnitReport) -> None:
             for each in watchers:
                 each.report(report)
+            note.count(report.index, report.failed)
 
         def on_worker(machine: Machine) -> None:
             if tally.worker(machine):

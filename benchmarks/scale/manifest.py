@@ -37,6 +37,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,11 +48,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ganinv.store import Collection, Plan, RowError, Unit, open_store
+from ganinv.store.failed import FailedNote
 from ganinv.store.progress import progress_at
 from tasks.sources import DatasetRef
 from tasks.steps.invert import InvertJob, plan_invert
 
 BUCKET = "benchmark"
+SINCE = 100
+"""Units that are done since the driver's last note (``ganinv.store.failed``): ten a second are many for units of 16."""
 R = TypeVar("R")
 
 
@@ -130,7 +134,13 @@ def write_runs(root: Path, rows: int) -> list[str]:
     ids, latents = [f"{k:09d}" for k in range(rows)], open_store(str(root)).latents
     for name, size in (("units-of-512", 512), ("units-of-16", 16)):
         collection = latents[name]  # opened once: each opening reads the plan
-        for unit in collection.start(Plan.of("invert", {"size": size}, {"method": "none"}, ids, size)).units[:-1]:
+        units = collection.start(Plan.of("invert", {"size": size}, {"method": "none"}, ids, size)).units[:-1]
+        note = FailedNote(collection)
+        for unit in units[:-SINCE]:
+            write_unit(collection, unit)
+            note.count(unit.index, len(failed_of(unit)))
+        note.write()
+        for unit in units[-SINCE:]:
             write_unit(collection, unit)
     finished = latents["finished-of-16"]
     shutil.copytree(latents["units-of-16"].url, finished.url)
@@ -139,9 +149,13 @@ def write_runs(root: Path, rows: int) -> list[str]:
     return ["units-of-512", "units-of-16", "finished-of-16"]
 
 
+def failed_of(unit: Unit) -> list[str]:
+    return [i for i in unit.ids if int(i) % 100 == 0]
+
+
 def write_unit(collection: Collection, unit: Unit) -> None:
     """One image in a hundred fails."""
-    failed = [RowError(i, "truncated", "the file ends before the image does") for i in unit.ids if int(i) % 100 == 0]
+    failed = [RowError(i, "truncated", "the file ends before the image does") for i in failed_of(unit)]
     good = [i for i in unit.ids if int(i) % 100]
     collection.write_part(unit.index, pa.table({"image_id": pa.array(good, pa.string())}), failed, {})
 
@@ -228,7 +242,8 @@ def serve(pipe: Connection, folder: Path) -> None:
     backend.create_bucket(BUCKET, "us-east-1")
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            backend.put_object(BUCKET, str(path.relative_to(folder)), path.read_bytes())
+            key = backend.put_object(BUCKET, str(path.relative_to(folder)), path.read_bytes())
+            key.last_modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
     pipe.send(f"http://127.0.0.1:{server.server_port}")
     while pipe.recv():
         pipe.send((time.process_time(), int(repr(count)[6:-1])))

@@ -1,7 +1,8 @@
 """Progress of a run, derived from its objects alone. Needs no server and no cluster, so it works for runs elsewhere too.
 
 One listing of a collection says which units are done and when; the plan says how many images they hold. How many of them
-failed is in the manifest, and before there is one in the errors tables, of which those that are empty are not read.
+failed is in the manifest. Before there is one, it is in the driver's note (``ganinv.store.failed``), and in the errors tables of
+units that were done after it; tables that are empty are not read.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from ganinv.errors import StoreError
 from ganinv.store.collection import Collection
+from ganinv.store.failed import NOTE, noted
 from ganinv.store.growth import is_addition
 from ganinv.store.objects import ObjectEntry
 from ganinv.store.store import Store, open_store
@@ -88,8 +90,9 @@ def progress(collection: Collection) -> CollectionProgress:
     parts = {index: entry for (kind, index), entry in files.items() if kind == "part" and index in sizes}
     finished = any(entry.name == "_manifest.json" for entry in entries) and len(parts) == len(sizes)
     manifest = collection.manifest() if finished else None  # it has been counted already
-    errors = [files["errors", index] for index in parts if ("errors", index) in files]
-    failed = _failed(collection, errors) if manifest is None else manifest.failed
+    errors = {index: files["errors", index] for index in parts if ("errors", index) in files}
+    note = next((entry for entry in entries if entry.name == NOTE), None)
+    failed = _failed(collection, errors, note) if manifest is None else manifest.failed
     planned, reached = sum(sizes.values()), sum(sizes[index] for index in parts)
     steps = sorted((entry.modified, sizes[index]) for index, entry in parts.items() if entry.modified is not None)
     grown = max((entry.modified or 0.0 for entry in entries if is_addition(entry.name)), default=0.0)
@@ -131,13 +134,21 @@ EMPTY_SLACK = 64
 A row costs hundreds."""
 
 
-def _failed(collection: Collection, errors: Sequence[ObjectEntry]) -> int:
-    """How many images failed. Errors tables without rows are told by their size, so that few have to be read."""
+def _failed(collection: Collection, errors: Mapping[int, ObjectEntry], note: ObjectEntry | None) -> int:
+    """How many images failed. Errors tables without rows are told by their size, so that few have to be read; neither are those
+    older than the note, where that has their unit."""
     if not errors:
         return 0
-    smallest = min(errors, key=lambda entry: entry.bytes)
+    smallest = min(errors.values(), key=lambda entry: entry.bytes)
     limit = smallest.bytes + EMPTY_SLACK if _rows(collection, [smallest]) == 0 else -1
-    return _rows(collection, [entry for entry in errors if entry.bytes > limit])
+    full = {index: entry for index, entry in errors.items() if entry.bytes > limit}
+    known = {i: n for i, n in noted(collection).items() if i in full and _older(full[i], note)} if full and note else {}
+    return sum(known.values()) + _rows(collection, [entry for index, entry in full.items() if index not in known])
+
+
+def _older(entry: ObjectEntry, note: ObjectEntry | None) -> bool:
+    """Storage may tell times in whole seconds: what is of the same second is not known to be older."""
+    return note is not None and None not in (entry.modified, note.modified) and entry.modified < note.modified  # type: ignore[operator]
 
 
 def _rows(collection: Collection, entries: Sequence[ObjectEntry]) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from ganinv.errors import StoreError
 from ganinv.store import Plan, RowError, Store, open_store
+from ganinv.store.failed import NOTE, FailedNote, noted
 from ganinv.store.progress import progress, progress_at
 from tests.store.rows import rows
 
@@ -36,6 +37,58 @@ def test_of_a_run_that_goes_on(store: Store) -> None:
     assert (status.done, status.failed, status.left) == (found.done, found.failed, found.left)
     assert found.state == "running"
     assert found.last_part == pytest.approx(time.time(), abs=120)
+
+
+def test_what_the_driver_noted_is_not_read_again(tmp_path: Path) -> None:
+    """Tables that are newer than the note count themselves, such as those of a run that tries again; so does all if the note is
+    none."""
+    store = open_store(str(tmp_path))
+    latents = store.latents["a"]
+    plan = latents.start(plan_of(25, 5))
+    for index, failed in ((0, 2), (1, 0), (3, 5)):
+        write(store, plan, index, failed)
+    note, folder = FailedNote(latents), Path(latents.url)
+    note.count(0, 1)  # not true, to see where the number comes from
+    note.write()
+    for name, age in (
+        ("errors-00000.parquet", 60),
+        ("errors-00001.parquet", 60),
+        ("errors-00003.parquet", 60),
+        (NOTE, 30),
+    ):
+        os.utime(folder / name, (time.time() - age,) * 2)
+    assert progress(latents).failed == 1 + 5
+    os.utime(folder / "errors-00000.parquet", (time.time() - 30,) * 2)
+    os.utime(folder / NOTE, ((folder / "errors-00000.parquet").stat().st_mtime,) * 2)
+    assert progress(latents).failed == 2 + 5
+    for content in (b"", b"[]", b"{", b'{"a": 1}'):
+        (folder / NOTE).write_bytes(content)
+        assert progress(latents).failed == 2 + 5
+    assert FailedNote(latents, without=[0])._counts == {}
+
+
+def test_a_note_is_written_now_and_then_and_goes_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latents = open_store(str(tmp_path)).latents["a"]
+    latents.start(plan_of(25, 5))
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    note = FailedNote(latents, without=[2])
+    now[0] = 11.0
+    note.count(0, 0)
+    note.count(2, 4)
+    assert noted(latents) == {}  # nothing failed that it may tell of
+    note.count(1, 3)
+    assert noted(latents) == {1: 3}
+    note.count(3, 1)
+    assert noted(latents) == {1: 3}
+    now[0] = 22.0
+    note.count(4, 0)
+    assert noted(latents) == {1: 3, 3: 1}
+    again = FailedNote(latents, without=[1])  # another process goes on
+    again.write()
+    assert noted(latents) == {3: 1}
+    again.remove()
+    assert not (Path(latents.url) / NOTE).exists()
 
 
 def test_of_a_finished_run(store: Store) -> None:
