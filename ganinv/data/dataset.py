@@ -217,9 +217,11 @@ class Dataset:
         for members in tables.values():
             rows = read_rows(self.place, [self.sources[image_id] for image_id in members])
             found |= dict(zip(members, rows, strict=True))
-        workers = 1 if self.place.is_local else min(8, len(files) or 1)
-        with ThreadPoolExecutor(workers) as pool:
-            found |= dict(zip(files, pool.map(self._read_file, files), strict=True))
+        if self.place.is_local:
+            found |= {image_id: self._read_file(image_id) for image_id in files}
+        else:
+            with ThreadPoolExecutor(min(8, len(files) or 1)) as pool:
+                found |= dict(zip(files, pool.map(self._read_file, files), strict=True))
         return {image_id: found[image_id] for image_id in ids}
 
     def _read_file(self, image_id: str) -> bytes | ImageRefused:
