@@ -25,9 +25,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     is measured of a result."""
     now = reread(_Planned, config)
     now.pop("measure", None)
-    if (
-        "method" in now
-    ):  # what is said of a method may be said better, and a run's steps stay as they were when it began
+    if "method" in now:  # what is said of a method may be said better; steps stay as they were when the run began
         now["method"] = {key: value for key, value in now["method"].items() if key not in ("summary", "compiled")}
     if "dataset" in now:
         now["dataset"] = chosen_alike(now["dataset"])

@@ -21,9 +21,8 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_ch, out_ch, 1, stride) if stride > 1 or in_ch != out_ch else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(_silu(self.norm1(x)))
-        out: Tensor = self.conv2(_silu(self.norm2(y)))
-        return out.add_(self.shortcut(x))
+        y = self.conv1(F.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
 
 
 class PyramidBackbone(nn.Module):
@@ -54,11 +53,6 @@ class PyramidBackbone(nn.Module):
         medium = _up(coarse) + self.lateral["16"](maps[16])
         fine = _up(medium) + self.lateral["32"](maps[32])
         return coarse, medium, fine
-
-
-def _silu(x: Tensor) -> Tensor:
-    """Of a tensor that nobody else has: in place where no gradient needs it."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class RowHead(nn.Module):

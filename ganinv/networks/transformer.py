@@ -38,7 +38,7 @@ class Attention(nn.Module):
         scale = q.shape[3] ** -0.5
         together = (q @ to_memory).flatten(1, 2)[
             :, None
-        ]  # the heads of a token are queries of their own, of the whole width
+        ]  # a token's heads are queries of their own, of the whole width
         seen = F.scaled_dot_product_attention(together, memory[:, None], memory[:, None], scale=scale)
         means = seen[:, 0].unflatten(1, (self.heads, -1))
         values = means @ self.v.weight.unflatten(0, (self.heads, -1)).transpose(1, 2)

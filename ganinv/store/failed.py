@@ -4,14 +4,17 @@ errors table of every unit that has errors, of which there may be thousands."""
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable
 
+from ganinv.errors import GaninvError
 from ganinv.store.collection import Collection
 
 NOTE = "_failed.json"
 PAUSE = 10.0
 """Seconds from one note to the next."""
+_log = logging.getLogger("ganinv.store")
 
 
 class FailedNote:
@@ -30,11 +33,15 @@ class FailedNote:
             self._counts.pop(index, None)
 
     def count(self, index: int, failed: int) -> None:
-        """Of a unit that is done."""
+        """Of a unit that is done. A note that cannot be written ends no run: whoever asks reads more tables."""
         if failed and index not in self._without:
             self._counts[index] = failed
         if self._counts and time.monotonic() >= self._due:
-            self.write()
+            try:
+                self.write()
+            except (GaninvError, OSError) as error:
+                self._due = time.monotonic() + PAUSE
+                _log.warning("how many images failed could not be noted: %s", error)
 
     def write(self) -> None:
         """Write what is known by now."""

@@ -142,13 +142,15 @@ def _failed(collection: Collection, errors: Mapping[int, ObjectEntry], note: Obj
     smallest = min(errors.values(), key=lambda entry: entry.bytes)
     limit = smallest.bytes + EMPTY_SLACK if _rows(collection, [smallest]) == 0 else -1
     full = {index: entry for index, entry in errors.items() if entry.bytes > limit}
-    known = {i: n for i, n in noted(collection).items() if i in full and _older(full[i], note)} if full and note else {}
+    known = dict[int, int]()
+    if full and note is not None:
+        known = {i: failed for i, failed in noted(collection).items() if i in full and _older(full[i], note)}
     return sum(known.values()) + _rows(collection, [entry for index, entry in full.items() if index not in known])
 
 
-def _older(entry: ObjectEntry, note: ObjectEntry | None) -> bool:
+def _older(entry: ObjectEntry, note: ObjectEntry) -> bool:
     """Storage may tell times in whole seconds: what is of the same second is not known to be older."""
-    return note is not None and None not in (entry.modified, note.modified) and entry.modified < note.modified  # type: ignore[operator]
+    return entry.modified is not None and note.modified is not None and entry.modified < note.modified
 
 
 def _rows(collection: Collection, entries: Sequence[ObjectEntry]) -> int:

@@ -91,6 +91,21 @@ def test_a_note_is_written_now_and_then_and_goes_at_the_end(tmp_path: Path, monk
     assert not (Path(latents.url) / NOTE).exists()
 
 
+def test_a_note_that_cannot_be_written_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(str(tmp_path))
+    latents = store.latents["a"]
+    plan = latents.start(plan_of(25, 5))
+    write(store, plan, 0, 2)
+    note = FailedNote(latents)
+    (Path(latents.url) / NOTE / "in the way").mkdir(parents=True)
+    monkeypatch.setattr("ganinv.store.failed.PAUSE", 0.0)
+    note._due = 0.0
+    note.count(0, 2)
+    assert "could not be noted" in caplog.text
+
+
 def test_of_a_finished_run(store: Store) -> None:
     plan = store.latents["a"].start(plan_of(4, 2))
     for index in range(2):
