@@ -14,7 +14,7 @@ from tasks.engine import Engine, gpus_expected
 from tasks.estimate import Estimate
 
 SECONDS = 300.0
-"""That a worker compiles at most: some 100 for all stages of ``pti``, and as long again when a batch of another size comes."""
+"""What a worker needs to compile: 180 to 210 for ``pti``, with one thread or two (``benchmarks.generator.fast_path --cold``)."""
 SAVED = 0.08
 """Share of a step's time that compiling saves (``benchmarks.generator.fast_path``: 0.08 to 0.10 of a whole method)."""
 
@@ -25,7 +25,8 @@ def decide(plan: Plan, cost: Callable[[], Estimate], engine: Engine) -> Plan:
     """The plan of a run that begins, with ``compiled`` of its method set if nobody has.
 
     Steps are compiled if each worker saves more than it takes to compile them, as far as that is known: of a cluster whose
-    size is not given it is not. On a GPU, where nobody has measured it, they are not, nor where ``GANINV_FAST`` decides.
+    size is not given it is not. On a GPU, where nobody has measured it, they are not, nor where ``GANINV_FAST`` decides. Compiled
+    batches are filled up with idle images, which counts against it where units are not made of whole batches.
     """
     method = validate(MethodConfig, plan.config["method"], "plan")
     if method.compiled is not None or method.single_pass:
@@ -36,11 +37,17 @@ def decide(plan: Plan, cost: Callable[[], Estimate], engine: Engine) -> Plan:
         and not os.environ.get("GANINV_FAST")
         and not (os.environ.get("RAY_ADDRESS") and engine.slots is None)
     ):
-        saved = (cost().seconds or 0.0) * SAVED
+        saved = (cost().seconds or 0.0) * (1 - (1 - SAVED) / _filled(plan, method.lanes))
         pays = saved > SECONDS and not gpus_expected(engine)
         if pays:
             _log.info("steps are compiled: that takes a worker up to %.0f s and saves it about %.0f s", SECONDS, saved)
     return plan.model_copy(update={"config": {**plan.config, "method": {**plan.config["method"], "compiled": pays}}})
+
+
+def _filled(plan: Plan, lanes: int) -> float:
+    """Share of the places in batches of ``lanes`` that have an image."""
+    sizes = [len(unit.ids) for unit in plan.units]
+    return sum(sizes) / sum(-(-size // lanes) * lanes for size in sizes)
 
 
 def compiler() -> str | None:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.generator.fast_path --generator config-f-256 --batches 1 4
     python -m benchmarks.generator.fast_path --methods pti-w pti --images 16    whole methods, compiled steps: processor seconds
+    python -m benchmarks.generator.fast_path --methods pti --cold               and how long compiling takes, with nothing kept
 
 It is off by default until a GPU has been measured: run this there (config-f-256 and config-f-1024) and turn it on in
 ``ganinv/generators/fast.py`` if both ratios of the last line are below 0.95 for both.
@@ -10,10 +11,12 @@ It is off by default until a GPU has been measured: run this there (config-f-256
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -42,10 +45,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--methods", nargs="+", default=[], help="compare compiled steps of these methods instead")
     parser.add_argument("--images", type=int, default=16)
+    parser.add_argument(
+        "--cold", action="store_true", help="of --methods: compile with an empty folder of kept results"
+    )
     args = parser.parse_args()
     g = generator_of(args.generator)
     if args.methods:
-        steps(g, args.methods, args.images)
+        with TemporaryDirectory() as empty:
+            if args.cold:
+                os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
+            steps(g, args.methods, args.images)
         return
     print(f"{args.generator}, {device_words(g.device)}, median of {args.rounds} rounds (quartiles)")
     print("batch  compile s  fast:plain forward      +gradient")
@@ -80,20 +89,27 @@ def steps(g: Generator, methods: Sequence[str], images: int) -> None:
     for name in methods:
         seconds: dict[Mode, float] = {}
         error: dict[Mode, float] = {}
+        same: dict[Mode, bool] = {}
+        compiling = 0.0
         for mode in ("off", "step"):
             fast_path(mode)
             method = load_method(name, g)
-            for _ in range(2):
-                clock = Clock(g)
-                inversion = method.invert(target)
-                first, seconds[mode] = seconds.get(mode, 0.0), clock.seconds()
+            started = time.perf_counter()
+            method.invert(target)
+            compiling = time.perf_counter() - started - compiling
+            clock = Clock(g)
+            inversion = method.invert(target)
+            seconds[mode] = clock.seconds()
+            some = method.invert(target[: max(1, images // 3)])
             if fast_path() != mode:
                 raise SystemExit("there is no fast path here: see the warning above")
             error[mode] = statistics.fmean(inversion.metrics["distance"])
+            same[mode] = torch.equal(some.code.w, inversion.code.w[: len(some.ids)])
         print(
             f"{name:20s} plain {seconds['off'] / images:.3f} s/image, compiled {seconds['step'] / images:.3f} "
-            f"({seconds['step'] / seconds['off']:.2f} x), the first time {first / images:.2f}; "
-            f"distance {error['off']:.5f}, {error['step']:.5f}",
+            f"({seconds['step'] / seconds['off']:.2f} x); compiling took {compiling:.0f} s; "
+            f"distance {error['off']:.5f}, {error['step']:.5f}; "
+            f"a third of the images has equal bits: plain {same['off']}, compiled {same['step']}",
             flush=True,
         )
 

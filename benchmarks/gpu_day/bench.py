@@ -48,6 +48,8 @@ class Scale:
     """What users run: an encoder, a projection, tuning around both."""
     golden: tuple[str, ...] | None = None
     """Golden cases by name; None is all."""
+    fused: tuple[str, ...] = ("float32", "bfloat16")
+    """Precisions in which kernels are compiled: that takes half a minute of a processor each."""
     close: tuple[str, ...] = ("e4e", "sfe", "w-projection", "pti-w", "pti")
     """Methods whose distances are compared between precisions, run to their end."""
 
@@ -57,6 +59,7 @@ TINY = Scale(
     large=32, widest=32, batches=(2,), steps=1, rounds=1, images=2, product=128, copied=1 << 20, pairs=False,
     jobs=("e4e", "w-projection"), methods=("e4e", "w-projection", "psp"),
     golden=("ada_r32_uncond", "ros_r32_narrow"), close=("e4e", "sfe"),
+    fused=("bfloat16",),
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def after_convolution(bench: Bench) -> None:
     shape = published_shape(bench.scale.large, bench.scale.widest)
     sizes = [(4 * 2**b, width) for b, width in enumerate(shape.channels)][1:]
     batch = min(8, bench.scale.batches[-1])
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (getattr(torch, name) for name in bench.scale.fused):
         for side, width in sizes[:: max(1, len(sizes) // 4)]:
             about = {"side": side, "channels": width, "batch": batch, "dtype": str(dtype).removeprefix("torch.")}
             bench.attempt(about, partial(_compared, bench, side, width, batch, dtype))

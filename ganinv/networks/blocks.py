@@ -21,8 +21,8 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_ch, out_ch, 1, stride) if stride > 1 or in_ch != out_ch else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(F.silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(F.silu(self.norm2(y)))
+        y = self.conv1(_silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(_silu(self.norm2(y)))
 
 
 class PyramidBackbone(nn.Module):
@@ -89,6 +89,11 @@ class LatentDiscriminator(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         return self.mlp(w)
+
+
+def _silu(x: Tensor) -> Tensor:
+    """Into the memory of ``x`` where no gradient needs it: new memory of this size costs twice the activation itself."""
+    return F.silu(x, inplace=not x.requires_grad)
 
 
 def _up(x: Tensor) -> Tensor:

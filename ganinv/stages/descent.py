@@ -169,7 +169,11 @@ class DescentRun:
                 entering = self._enter(self.waiting[:free])
                 del self.waiting[:free]
             batch = entering if batch is None else batch.joined(entering)
-        self.batch = None if batch is None else batch.padded(self.most)
+        self.batch = None if batch is None else self._padded(batch)
+
+    def _padded(self, batch: Batch) -> Batch:
+        """With idle lanes; as many as there is room for where steps are compiled, which takes minutes for every size."""
+        return batch.padded(self.most, full=fast.fast_path() == "step")
 
     def _enter(self, index: Sequence[int]) -> Batch:
         """New lanes for some images, at their start."""
@@ -344,7 +348,7 @@ class DescentRun:
             raise torch.OutOfMemoryError("the memory of the device does not hold one image of this method")
         self.most = half
         self.parked.append(batch.select(range(half, len(batch.lanes))))
-        self.batch = batch.select(range(half)).padded(self.most)
+        self.batch = self._padded(batch.select(range(half)))
         if self.generator.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -92,10 +92,10 @@ class Batch:
         """Without idle lanes."""
         return self if len(self.count) == len(self.lanes) else self.select(range(len(self.lanes)))
 
-    def padded(self, most: int) -> Batch:
-        """With idle lanes at the end."""
+    def padded(self, most: int, full: bool = False) -> Batch:
+        """With idle lanes at the end, so that results keep their bits; up to ``most`` lanes if ``full``."""
         real = len(self.lanes)
-        missing = idle(real, most)
+        missing = most - real if full else idle(real, most)
         if not missing:
             return self
         out = self.select([*range(real), *[real - 1] * missing])

@@ -24,7 +24,8 @@ COMPILER = os.environ.get("CXX") or next((c for c in ("g++", "clang++") if shuti
 
 
 @pytest.fixture(autouse=True)
-def _off_again() -> Iterator[None]:
+def _off_again(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(fast, "_gave_up", False)  # and as it was afterwards
     yield
     fast.fast_path("off")
 

@@ -39,7 +39,8 @@ STAGES: list[Optimize | Tune] = [
 
 
 @pytest.fixture(autouse=True)
-def plain_afterwards() -> Iterator[None]:
+def plain_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(fast, "_gave_up", False)  # and as it was afterwards
     yield
     fast.fast_path("off")
 

@@ -35,9 +35,9 @@ stages:
 """
 
 
-def plan_of(name: str, **overrides: object) -> Plan:
+def plan_of(name: str, unit_size: int = 16, **overrides: object) -> Plan:
     method = method_config(name, **overrides).model_dump(mode="json")
-    return Plan.of("invert", {"method": method}, {"method": name}, ["a", "b"], 16)
+    return Plan.of("invert", {"method": method}, {"method": name}, [f"{i:02}" for i in range(32)], unit_size)
 
 
 def taking(seconds: float | None) -> Callable[[], Estimate]:
@@ -56,6 +56,15 @@ def test_a_run_compiles_if_it_is_long_enough(
     decided = compiling.decide(plan_of("pti"), taking(seconds), INLINE)
     assert decided.config["method"]["compiled"] is compiled
     assert decided.config["method"].items() >= {**plan_of("pti").config["method"], "compiled": compiled}.items()
+
+
+@pytest.mark.parametrize(("unit_size", "compiled"), [(32, True), (31, False), (8, False)])
+def test_idle_places_of_batches_count_against_it(
+    unit_size: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "compiler", lambda: "c++")
+    decided = compiling.decide(plan_of("pti", unit_size), taking(1e6), INLINE)
+    assert decided.config["method"]["compiled"] is compiled
 
 
 def test_it_does_not_without_a_compiler_or_against_a_switch_or_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
