@@ -31,6 +31,7 @@ from ganinv.stages.method import AnyStage, MethodConfig
 from ganinv.target import Target
 
 RESULTS = Path(__file__).parent / "results" / "pareto.jsonl"
+SAMPLES = 4000
 FAMILIES = {
     "features": "features last", "muon": "low rank, Muon", "dense": "dense, Adam", "styles": "styles, Adam",
     "adam": "low rank, Adam", "": "latent alone",
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("action", choices=["run", "draw"])
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="that the judges' edit directions are fitted on")
     parser.add_argument("--only", default="", help="candidates whose name has this in it")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--to", type=Path, default=Path("docs"))
@@ -136,7 +138,8 @@ def run(args: argparse.Namespace) -> None:
     todo: list[tuple[str, MethodConfig]] = []
     for name, dicts in candidates():
         cfg = MethodConfig(name=name, summary="", space="w+", stages=dicts)  # type: ignore[arg-type]
-        key = digest([[s.model_dump(mode="json") for s in cfg.stages], args.images, g.fingerprint])
+        about = [args.images, g.fingerprint] + [args.samples] * (args.samples != SAMPLES)
+        key = digest([[s.model_dump(mode="json") for s in cfg.stages], *about])
         if args.only in name and key not in known:
             todo.append((key, cfg))
     if not todo:
@@ -144,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
     target = targets(g, args.images)
     context = Context(g, lambda name: open_inverter(name, generator=g), lanes=args.batch)
     context.inverter("e4e")(target.images[:4])  # warm-up
-    judge = Judge(g, target)
+    judge = Judge(g, target, args.samples)
     args.results.parent.mkdir(exist_ok=True)
     done: dict[str, tuple[Code | None, float]] = {_digest([]): (None, 0.0)}
     for key, cfg in todo:
@@ -173,9 +176,9 @@ def _digest(stages: Sequence[AnyStage]) -> str:
 class Judge:
     """What a candidate's codes are worth."""
 
-    def __init__(self, g: Generator, target: Target) -> None:
+    def __init__(self, g: Generator, target: Target, samples: int) -> None:
         self.g, self.target = g, target
-        self.labeller, self.directions = open_labeller("portraits-64"), edit_directions(g)
+        self.labeller, self.directions = open_labeller("portraits-64"), edit_directions(g, samples)
         self.wanted = {name: torch.as_tensor(v) for name, v in self.labeller.score(target.images).items()}
 
     @torch.no_grad()

@@ -191,10 +191,10 @@ def edits(g: Generator, args: argparse.Namespace) -> None:
     _save_grid(torch.cat([target.images.clamp(-1, 1)[:8, None]] + [r[0][:8] for r in rows], dim=1), args.to)
 
 
-def edit_directions(g: Generator) -> dict[str, Direction]:
-    """Glasses, smile and gender, from 4,000 labelled samples."""
+def edit_directions(g: Generator, samples: int = 4000) -> dict[str, Direction]:
+    """Glasses, smile and gender, from labelled samples."""
     labeller = open_labeller("portraits-64")
-    w = g.map(sample_z(0, range(4000), g.z_dim).to(g.device), truncation_psi=0.8)
+    w = g.map(sample_z(0, range(samples), g.z_dim).to(g.device), truncation_psi=0.8)
     scores = [labeller.score(g.render(Code(w=part))) for part in w.split(64)]
     latents = w[:, 0].cpu().numpy()
     out = {}
