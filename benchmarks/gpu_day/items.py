@@ -26,7 +26,8 @@ class Item:
 
 # A dry run shows that everything runs, not how fast: of items that differ in size or precision alone it takes one. Kept are the
 # cheapest, but steps-64-graph rather than jobs-1024-graph: methods-1024 has graphs at that size and precision already. TF32 is
-# float32 where there are no tensor cores; bfloat16 is other code in parity, so both are kept there.
+# float32 where there are no tensor cores; bfloat16 is other code in parity, so both are kept there. Compiled steps take
+# a processor more than a minute: tests/tasks/test_compiling.py compiles smaller ones.
 ITEMS = (
     Item("machine", "machine:measure", 15),
     Item("parity-float32", "parity:golden", 40, {"precision": "float32"}),
@@ -46,7 +47,10 @@ ITEMS = (
     Item("parity-bfloat16", "parity:golden", 30, {"precision": "bfloat16"}),
     Item("distance-bfloat16", "parity:closeness", 30, {"precision": "bfloat16"}),
     Item("fused", "kernels:after_convolution", 30),
-    Item("compiled-64", "methods:jobs", 45, {"size": "small", "mode": "step", "precision": "float32"}),
+    Item(
+        "compiled-64", "methods:jobs", 45, {"size": "small", "mode": "step", "precision": "float32"},
+        same_code_as="steps-64-graph",
+    ),
     Item("methods-1024", "methods:every", 60, {"size": "large", "mode": "graph", "precision": "bfloat16"}),
     Item("memory", "methods:memory", 20, {"size": "large", "precision": "bfloat16"}),
     Item("transfers", "machine:transfers", 10),
