@@ -16,6 +16,7 @@ from ganinv.editing.padding import transfer_structure
 from ganinv.generators.files import open_generator
 from ganinv.generators.padding import frame, ring_of
 from ganinv.generators.stylegan2 import Generator
+from ganinv.methods.base import Inverter
 from ganinv.methods.e4e import E4e
 from ganinv.methods.files import open_inverter
 from ganinv.methods.hfgi import Hfgi
@@ -137,13 +138,19 @@ def test_restyle(encoders: Path, case: str, method: str, cls: type) -> None:
         torch.testing.assert_close(rendered, torch.from_numpy(arrays["img_steps"][:, step]), **tolerance)
 
 
+@pytest.fixture(scope="module")
+def w_encoder(shared: Path) -> Inverter:
+    """The encoder into W that both recordings of HyperStyle start from."""
+    file = shared / "golden/encoders/hyperstyle_w_encoder_r256.json"
+    encoder = open_encoder_checkpoint(closed_form_checkpoint(file, lambda key: key.startswith("encoder."))).encoder
+    assert encoder is not None
+    return encoder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "passes", "every"), [("hyperstyle_r256", 2, 1), ("hyperstyle_full_r256", 3, 2)])
-def test_hyperstyle(encoders: Path, case: str, passes: int, every: int) -> None:
+def test_hyperstyle(encoders: Path, w_encoder: Inverter, case: str, passes: int, every: int) -> None:
     """``every``: which pixels of a recorded image are there."""
-    tree = closed_form_checkpoint(encoders / "hyperstyle_w_encoder_r256.json", lambda key: key.startswith("encoder."))
-    w_encoder = open_encoder_checkpoint(tree).encoder
-    del tree
     checkpoint, arrays = opened(encoders, case)
     assert checkpoint.method == "hyperstyle"
     assert set(checkpoint.parts) == {"hypernet", "decoder"}
@@ -151,26 +158,30 @@ def test_hyperstyle(encoders: Path, case: str, passes: int, every: int) -> None:
     assert checkpoint.hypernet is not None
     assert [generator.style_names.index(n) for n in checkpoint.hypernet.layers] == arrays["delta_layers"].tolist()
     assert len(generator.style_names) == arrays["n_outputs"]
-    assert w_encoder is not None
     hyperstyle = checkpoint.inverter(needed={"w_encoder": w_encoder}, steps=passes)
     assert isinstance(hyperstyle, HyperStyle)
 
     def rendered(code: Code) -> Tensor:
         return generator.synthesize(code)[:, :, ::every, ::every]
 
-    code = None
-    for step, code in enumerate(hyperstyle.refine(golden_images(arrays["image_u8"]))):
+    seen: list[Tensor] = []  # each step looks at the rendering of what was there before it
+    handle = generator.synthesis.register_forward_hook(lambda module, args, out: seen.append(out[0].image))
+    codes = list(hyperstyle.refine(golden_images(arrays["image_u8"])))
+    handle.remove()
+    images = [*(image[:, :, ::every, ::every] for image in seen), rendered(codes[-1])]
+    assert len(codes) == passes
+    assert len(images) == 1 + passes
+    close(images[0], arrays, "img_w_inversion")
+    for step, code in enumerate(codes):
         tolerance = FURTHER if step else FIRST
         if step == 0:
             close(code.w, arrays, "w_codes")
-            close(rendered(Code(w=code.w)), arrays, "img_w_inversion")
         torch.testing.assert_close(code.w, torch.from_numpy(arrays["ws_steps"][:, step]), **tolerance)
-        torch.testing.assert_close(rendered(code), torch.from_numpy(arrays["img_steps"][:, step]), **tolerance)
+        torch.testing.assert_close(images[1 + step], torch.from_numpy(arrays["img_steps"][:, step]), **tolerance)
         for layer, index in zip(checkpoint.hypernet.layers, arrays["delta_layers"], strict=True):
             check_offset(code, generator, layer, arrays, f"delta.step{step}.layer{index}", tolerance)
     if "img_edit" in arrays:
-        assert code is not None
-        edited = code.with_w(code.w + golden_input(encoders / f"{case}.json", "direction", [1, 1, 512]))
+        edited = codes[-1].with_w(codes[-1].w + golden_input(encoders / f"{case}.json", "direction", [1, 1, 512]))
         close(rendered(edited), arrays, "img_edit", FURTHER)
 
 

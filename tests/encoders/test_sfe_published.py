@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ganinv.codes.code import Code
 from ganinv.errors import WeightsRefused
 from ganinv.generators.files import open_generator
+from ganinv.generators.sites import site_number
 from ganinv.methods.files import open_inverter
 from ganinv.methods.published.checkpoints import open_encoder_checkpoint
 from ganinv.methods.sfe import Sfe
 from ganinv.methods.sfe_editor import SfeEditor
-from ganinv.reading.checkpoint import open_checkpoint
+from ganinv.networks.feature_units import FeatureStyleTrunk
 from tests.closed_form import closed_form_state, closed_form_tensor, golden_images
 from tests.encoders.golden import FIRST, close, stats
 
@@ -61,66 +63,79 @@ def test_inversion_and_edits(shared: Path, tmp_path: Path) -> None:
     assert isinstance(inverter, Sfe)
     images = golden_images(arrays["image_u8"])
 
-    seen = check_trunk(inverter, images, arrays)
-    rows = torch.stack([head(seen) for head in inverter.heads], dim=1)
+    seen = calls(inverter=inverter, stem=inverter.backbone.stem, trunk=inverter.backbone, content=inverter.content)
+    code = editor(images)  # one pass, whose parts are looked at below
+    pooled = check_trunk(seen, arrays)
+    rows = torch.stack([head(pooled) for head in inverter.heads], dim=1)
     close(rows, arrays, "encoder_out")
-    parts = inverter.parts(images)
-    close(parts.code.w, {"ws": arrays["ws"][:, : g.num_ws]}, "ws")
-    for name, x in (("w_feat", parts.own.x), ("fused_feat", parts.features)):
+    first = seen["inverter"]
+    close(first.w, {"ws": arrays["ws"][:, : g.num_ws]}, "ws")
+    plain = Code(w=first.w)
+    own, fused, inserted = (
+        g.synthesize(plain, stop=site_number(inverter.cfg.site)),
+        editor.held(first),
+        editor.held(code),
+    )
+    for name, x in (("w_feat", own.x), ("fused_feat", fused.value), ("inserted_feat", inserted.value)):
         close(sampled(x), arrays, f"{name}_sample")
         close(stats(x), arrays, f"{name}_stats")
-    close(g.synthesize(parts.code), arrays, "img_plain")
-    first = inverter(images)
+    close(g.synthesize(plain), arrays, "img_plain")
     close(g.synthesize(first), arrays, "img_inverter")
-    code = editor(images)
-    inserted = editor.held(code).value
-    close(sampled(inserted), arrays, "inserted_feat_sample")
-    close(stats(inserted), arrays, "inserted_feat_stats")
     close(g.synthesize(code), arrays, "img")
-    half = g.synthesize(parts.code, start=parts.own._replace(x=(parts.own.x + inserted) / 2))
+    half = g.synthesize(plain, start=own._replace(x=(own.x + inserted.value) / 2))
     close(half, arrays, "img_half_scale")
 
     helper = editor.need("encoder")(images)
     close(helper.w, arrays, "w_e4e")
     direction = closed_form_tensor("sfe-a", "direction", [1, 1, 512], 0.0, 0.5)
-    deltas, features = [], []
-    for number, degree in enumerate(arrays["degrees"].tolist()):
-        step = degree * direction
-        deltas.append(editor.delta(helper, helper.with_w(helper.w + step)))
-        edited = editor.after_edit(images, code, code.with_w(code.w + step))
-        features.append(editor.held(edited).value)
-        torch.testing.assert_close(g.synthesize(edited), torch.from_numpy(arrays["img_edits"][:, number]), **FIRST)
-    for name, each in (("edit_delta", torch.cat(deltas)), ("edit_feat", torch.cat(features))):
+    steps = torch.from_numpy(arrays["degrees"]).float()[:, None, None] * direction
+    delta = editor.delta(helper, helper.with_w(helper.w + steps))
+    edited = editor.after_edit(
+        images, code, code.with_w(code.w + steps)
+    )  # both at once: they share the image's features
+    torch.testing.assert_close(g.synthesize(edited), torch.from_numpy(arrays["img_edits"][0]), **FIRST)
+    for name, each in (("edit_delta", delta), ("edit_feat", editor.held(edited).value)):
         close(sampled(each), arrays, f"{name}_sample")
         close(stats(each), arrays, f"{name}_stats")
 
 
-def check_trunk(inverter: Sfe, images: Tensor, arrays: dict[str, np.ndarray]) -> Tensor:
+def calls(**modules: nn.Module) -> dict[str, Any]:
+    """What each gives on its first call from now on."""
+    seen: dict[str, Any] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, out: Any) -> None:
+            seen.setdefault(name, out)
+
+        return hook
+
+    for name, module in modules.items():
+        module.register_forward_hook(keep(name))
+    return seen
+
+
+def check_trunk(seen: dict[str, Any], arrays: dict[str, np.ndarray]) -> Tensor:
     """The trunk's maps against the recorded ones; what the style heads read."""
-    trunk: Any = inverter.backbone
-    stem = trunk.stem(images)
-    maps = trunk(images)
-    for name, x in (("stem", stem[0]), *((f"block{i}", x[0]) for i, x in enumerate(maps, start=1))):
+    maps = seen["trunk"]
+    for name, x in (("stem", seen["stem"][0]), *((f"block{i}", x[0]) for i, x in enumerate(maps, start=1))):
         step = [n // 8 for n in x.shape]
         close(x[:: step[0], :: step[1], :: step[2]][:8, :8, :8].contiguous(), arrays, f"feat.{name}.sample")
         close(stats(x), arrays, f"feat.{name}.stats")
-    predicted = inverter.content(maps[2])
-    close(sampled(predicted), arrays, "predicted_feat_sample")
-    close(stats(predicted), arrays, "predicted_feat_stats")
-    pooled: Tensor = trunk.pooled(maps)
-    return pooled
+    close(sampled(seen["content"]), arrays, "predicted_feat_sample")
+    close(stats(seen["content"]), arrays, "predicted_feat_stats")
+    return FeatureStyleTrunk.pooled(maps)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "cls"), [("", SfeEditor), ("_inverter", Sfe)])
-def test_published_names_and_shapes(shared: Path, tmp_path: Path, case: str, cls: type) -> None:
-    """Files of the real size, for a generator of 1024 pixels whose weights do not matter here."""
-    file = shared / f"golden/layouts/style_feature_editor_r1024{case}.json"
-    tree = {"state_dict": state_of(file), "latent_avg": torch.zeros(18, 512)}
-    tree["state_dict"]["discriminator.final_linear.0.weight"] = torch.zeros(2, 2)  # files for further training hold one
-    torch.save(tree, tmp_path / "sfe.pt")
-    with open_checkpoint(str(tmp_path / "sfe.pt")) as checkpoint:
-        opened = open_encoder_checkpoint(checkpoint.tree)
+def test_published_names_and_shapes(shared: Path, case: str, cls: type) -> None:
+    """What files of the real size hold, for a generator of 1024 pixels. Values do not matter: the test above reads files."""
+    meta = json.loads((shared / f"golden/layouts/style_feature_editor_r1024{case}.json").read_text())
+    state = {
+        key: torch.zeros(spec["shape"], dtype=getattr(torch, spec["dtype"])) for key, spec in meta["tensors"].items()
+    }
+    state["discriminator.final_linear.0.weight"] = torch.zeros(2, 2)  # files for further training hold one
+    opened = open_encoder_checkpoint({"state_dict": state, "latent_avg": torch.zeros(18, 512)})
     assert opened.method == ("sfe-editor" if cls is SfeEditor else "sfe")
     assert opened.generator is None
     assert type(opened.whole) is cls

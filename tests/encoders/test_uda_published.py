@@ -42,20 +42,22 @@ def test_the_whole_inference_script(shared: Path) -> None:
     encoder = hfgi.need("encoder")
     assert isinstance(encoder, ImageEncoder)
     images = golden_images(arrays["image_u8"])
-    code = encoder(images)
+    codes, aligned = list[Code](), list[tuple[Tensor, Tensor]]()
+    encoder.register_forward_hook(lambda module, args, out: codes.append(out))
+    hfgi.aligner.register_forward_hook(lambda module, args, out: aligned.append((args[0][:, :3], out)))
+    inverted = hfgi(images)
+    (code,) = codes
     close(code.w, arrays, "ws")
     close(code.w - encoder.latent_avg, arrays, "encoder_out")
     close(generator.synthesize(code), arrays, "first_image")
-    close(hfgi.residual(images, code)[0][:, :, ::4, ::4].contiguous(), arrays, "residual_sample")
-    inverted = hfgi(images)
     turned = Code(w=code.w + golden_input(case, "age", [1, 512]))
     for name, edited, target in (("inversion", None, code), ("age", turned, turned)):
         found = inverted if edited is None else hfgi.after_edit(images, inverted, edited)
         assert torch.equal(found.w, target.w)
         close(found.w, arrays, f"{name}.ws")
-        shown = hfgi._small(generator.synthesize(target))
-        aligned = hfgi.align(hfgi.residual(images, code)[0], shown)
-        close(aligned[:, :, ::4, ::4].contiguous(), arrays, f"{name}.aligned_residual")
+        residual, moved = (x[:, :, ::4, ::4].contiguous() for x in aligned.pop())
+        close(residual, arrays, "residual_sample")
+        close(moved, arrays, f"{name}.aligned_residual")
         assert found.features is not None
         film = found.features["act[7]"].film
         assert film is not None

@@ -10,7 +10,7 @@ import torch
 
 from ganinv.codes.code import Code, LowRank
 from ganinv.generators.layers import FIR, grouped, modulated_conv2d, one_by_one
-from ganinv.generators.stylegan2 import Generator, GeneratorConfig
+from ganinv.generators.stylegan2 import Generator, GeneratorConfig, MappingNetwork
 from tests.tiny import random_w, tiny_generator
 
 
@@ -236,6 +236,35 @@ def test_w_statistics_follow_the_projector() -> None:
     w = g.mapping(z)
     torch.testing.assert_close(g.w_mean, w.mean(0))
     torch.testing.assert_close(g.w_std, ((w - w.mean(0)) ** 2).sum(1).mean().sqrt())
+
+
+def test_w_is_measured_once_for_equal_mapping_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    whole = MappingNetwork.forward
+    monkeypatch.setattr(MappingNetwork, "forward", lambda self, *args: (calls.append(1), whole(self, *args))[1])
+    monkeypatch.setattr("ganinv.generators.stylegan2._MEASURED", {})
+    one, two, other = tiny_generator(), tiny_generator(), tiny_generator(seed=1)
+    assert len(calls) == 2
+    assert torch.equal(one.w_mean, two.w_mean)
+    assert torch.equal(one.w_std, two.w_std)
+    assert not torch.equal(one.w_mean, other.w_mean)
+    one.measure_w(500)  # other draws
+    one.mapping.fc[0].bias.data[0] += 1
+    one.measure_w(500)  # another network
+    assert len(calls) == 4
+
+
+def test_a_fingerprint_needs_no_deviation_of_w() -> None:
+    g, same = tiny_generator(), tiny_generator()
+    g._fingerprint = None
+    g.w_std.zero_()
+    g.measure_w_later(keep_mean=True)
+    assert g.fingerprint == same.fingerprint
+    assert g.state_dict()["w_std"] > 0  # still measured for whom it matters
+    same.w_mean.zero_()
+    same.measure_w_later(keep_mean=False)
+    same._fingerprint = None
+    assert same.fingerprint != g.fingerprint  # of 10,000 draws, not of 1,000
 
 
 def test_fingerprint_is_of_the_weights() -> None:

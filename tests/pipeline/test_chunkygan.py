@@ -115,7 +115,7 @@ def test_more_segments_reconstruct_better_and_dispersion_keeps_codes_near(shared
 
     def distances(masks: MaskSource, dispersion: float) -> tuple[list[float], float]:
         loss = ReconstructionLoss(mse_weight=0.0, dispersion_weight=dispersion)
-        optimize = Optimize(space="w+", steps=20, latent_noise=0.0, loss=loss)
+        optimize = Optimize(space="w+", steps=10, latent_noise=0.0, loss=loss)
         code = Segment(masks=masks, dilation=3, optimize=optimize)(target, None, context).code
         assert code.segments is not None
         far = (code.w[:, None] + code.segments.w - g.w_mean).norm(dim=-1).mean()

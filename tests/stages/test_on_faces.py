@@ -50,10 +50,11 @@ def invert(name: str, g: Generator, target: Target, **options: object) -> Invers
 
 
 def test_noise_gains_ten_decibels(g: Generator, faces: Target) -> None:
-    result = invert("image2stylegan-plus-plus", g, faces)
+    # A third and two thirds of the method's own steps get as far as the test asks.
+    result = invert("image2stylegan-plus-plus", g, faces, stages={0: {"steps": 50}, 1: {"steps": 100}})
     gains = [a - b for a, b in zip(result.metrics["psnr"], result.metrics["psnr_plain"], strict=True)]
     assert min(gains) >= 10
-    # Measured: 34 to 50 dB after 18 to 30. The paper's 45 dB are of 1024 pixels.
+    # Measured with all: 34 to 50 dB after 18 to 30. The paper's 45 dB are of 1024 pixels.
     assert sum(result.metrics["psnr"]) / 4 >= 38
 
 
@@ -65,7 +66,7 @@ def test_in_domain_inversion(g: Generator, context: Context, faces: Target) -> N
     errors, opinions = [], []
     for weight in (0.0, 2.0, 10.0):
         loss = ReconstructionLoss(domain=DomainLoss(weight=weight))
-        stage = Optimize(space="w+", start="code", steps=60, lr=0.01, loss=loss, **CONSTANT)
+        stage = Optimize(space="w+", start="code", steps=30, lr=0.01, loss=loss, **CONSTANT)
         result = stage(faces, start, context)
         assert all(curve[-1] < curve[0] for curve in result.loss)
         rendered = g.render(result.code)
@@ -73,11 +74,11 @@ def test_in_domain_inversion(g: Generator, context: Context, faces: Target) -> N
         with torch.no_grad():
             opinions.append(float((result.code.w - encoder(rendered).w).square().mean()))
         if weight == 2.0:
-            # The paper's generator would give about 0.5. Measured here: 0.61.
+            # The paper's generator would give about 0.5. Measured here: 0.61 after 60 steps, 0.70 after these.
             assert float(mse(rendered, faces.images).mean()) <= 0.75 * float(before.mean())
-    assert errors == sorted(errors)
-    assert opinions == sorted(opinions, reverse=True)
-    from_mean = Optimize(space="w+", start="mean", steps=60, lr=0.01, **CONSTANT)(faces, None, context)
+    assert errors[0] < errors[1] < errors[2]
+    assert opinions[0] > opinions[1] > opinions[2]
+    from_mean = Optimize(space="w+", start="mean", steps=30, lr=0.01, **CONSTANT)(faces, None, context)
     assert errors[1] < float(mse(g.render(from_mean.code), faces.images).mean())
 
 
@@ -85,10 +86,10 @@ def test_starts_and_spaces(g: Generator, context: Context, faces: Target) -> Non
     """The mean latent beats a random one, W+ beats W, and more steps beat fewer."""
     final = {}
     for name, space, start, steps in (
-        ("mean", "w+", "mean", 60),
-        ("random", "w+", "random", 60),
-        ("w", "w", "mean", 60),
-        ("short", "w+", "mean", 20),
+        ("mean", "w+", "mean", 20),
+        ("random", "w+", "random", 20),
+        ("w", "w", "mean", 20),
+        ("short", "w+", "mean", 7),
     ):
         stage = Optimize(space=space, start=start, steps=steps, lr=0.05, latent_noise=0.0)
         final[name] = torch.tensor([curve[-1] for curve in stage(faces, None, context).loss])
@@ -101,7 +102,7 @@ def test_own_images_are_found_again(g: Generator) -> None:
     """Self-inversion of samples with psi 0.7: more than 30 dB on at least 90 % of them."""
     z = torch.randn(8, g.z_dim, generator=torch.Generator().manual_seed(5))
     target = Target(g.render(Code(w=g.map(z, truncation_psi=0.7))))
-    result = invert("w-plus-optimisation", g, target)
+    result = invert("w-plus-optimisation", g, target, stages={0: {"steps": 30}})  # half of its own: enough
     found = psnr(g.render(result.code), target.images)
     assert (found > 30).float().mean() >= 0.9, found
 
@@ -115,7 +116,7 @@ def test_what_is_no_face_lies_further_out(g: Generator, context: Context, faces:
         Image.fromarray(picture()).save(tmp_path / f"{i}.png")
     dataset = open_dataset(str(tmp_path))
     others = Target(dataset.load(dataset.ids, 64).images, dataset.ids)
-    stage = Optimize(space="w+", steps=150, lr=0.05, latent_noise=0.0)
+    stage = Optimize(space="w+", steps=40, lr=0.05, latent_noise=0.0)
     far = [(stage(t, None, context).code.w - g.w_mean).flatten(1).norm(dim=1) for t in (faces, others)]
     assert far[1].mean() > far[0].mean(), far
 
@@ -133,6 +134,8 @@ def test_edits_of_tuned_generators_go_the_same_way(g: Generator, shared: Path) -
     w = g.map(sample_z(0, range(1500), g.z_dim), truncation_psi=0.8)
     scores = labeller.score(g.render(Code(w=w)))
     tuned = invert("pti", g, target).code
+    codes = (tuned, Code(w=tuned.w))
+    unmoved = [labeller.score(g.render(code).clamp(-1, 1)) for code in codes]
     same: list[bool] = []
     for name in ("smile", "age", "yaw"):
         boundary = fit_interfacegan(
@@ -141,9 +144,9 @@ def test_edits_of_tuned_generators_go_the_same_way(g: Generator, shared: Path) -
         direction = boundary.direction(g.name, g.fingerprint)
         for strength in (-3.0, -1.0, 1.0, 3.0):
             moved = []
-            for code in (tuned, Code(w=tuned.w)):
+            for code, before in zip(codes, unmoved, strict=True):
                 edited = code.with_w(code.w + direction.step(code.w, torch.tensor(strength)))
-                before, after = (labeller.score(g.render(c).clamp(-1, 1))[name] for c in (code, edited))
-                moved.append(torch.as_tensor(after) - torch.as_tensor(before))
+                after = labeller.score(g.render(edited).clamp(-1, 1))
+                moved.append(torch.as_tensor(after[name]) - torch.as_tensor(before[name]))
             same += (moved[0].sign() == moved[1].sign()).tolist()
     assert sum(same) >= 0.95 * len(same)

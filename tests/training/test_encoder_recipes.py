@@ -34,7 +34,7 @@ RECIPES = {
     "ffhq-1024-psp-super-resolution": {"data.degrade": {"choose": [{"kind": "down", "factors": [1, 4]}]}},
     "ffhq-1024-psp-frontalisation": {},
     "ffhq-1024-e4e": {"progressive_start": 1},
-    "cars-512-e4e": {"inverter.input_height": 96, "losses.resolution": [48, 64]},
+    "cars-512-e4e": {"inverter.input_height": 48, "losses.resolution": [48, 64]},
     "ffhq-1024-restyle-psp": {"passes": 2},
     "ffhq-1024-restyle-e4e": {"passes": 2},
     "ffhq-1024-e2style": {},
@@ -74,7 +74,7 @@ def changes(name: str, files: Mapping[str, str]) -> dict[str, Any]:
     """The recipe with its files, and on smaller images."""
     found: dict[str, Any] = {"batch_size": 2, "steps": 6 if "e2style" in name else 2, "trunk_weights": files["face"]}
     inside = "inverter.encoder" if "restyle" in name else "inverter"
-    found |= {f"{inside}.resolution": 128}
+    found |= {f"{inside}.resolution": 64}
     losses = load_recipe(name).losses
     found |= {"losses.identity_weights": files["face"]} if losses.identity else {}
     found |= {"losses.similarity_weights": files["moco"]} if losses.similarity else {}

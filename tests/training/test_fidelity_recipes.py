@@ -25,7 +25,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "ffhq-1024-hfgi": {"inverter.input_height": 64, "inverter.input_width": 64},
     "ffhq-1024-hyperstyle": {"passes": 2},
     # 512 channels are what it cuts its constant from; scenes have a discriminator
-    "ffhq-1024-padinv": {"inverter.relative": True, "adversarial": 0.03, "critic.r1_every": 1},
+    "ffhq-1024-padinv": {
+        "inverter.relative": True,
+        "inverter.encoder.resolution": 64,
+        "adversarial": 0.03,
+        "critic.r1_every": 1,
+    },
     "ffhq-1024-sam": {
         "inverter.sites": ["block[2]", "block[4]"],
         "optimised.steps": 2,

@@ -29,11 +29,11 @@ FEW = {"steps": 2, "batch_size": 2, "validation.images": 2}
 RECIPES: dict[str, tuple[int, dict[str, Any]]] = {
     "ffhq-1024-interestyle": (
         64,
-        {"passes": 2, "data.masks.segmenter": "aligned-face", "inverter.encoder.resolution": 128},
+        {"passes": 2, "data.masks.segmenter": "aligned-face", "inverter.encoder.resolution": 64},
     ),
-    "ffhq-256-in-domain": (256, {}),
+    "ffhq-256-in-domain": (64, {"inverter.resolution": 64}),
     "ffhq-1024-uda": (64, {}),
-    "ffhq-1024-sfe": (128, {"adversarial_from": 0}),
+    "ffhq-1024-sfe": (128, {"adversarial_from": 0, "inverter.resolution": 64}),
     "ffhq-1024-sfe-editor": (128, {}),
     "ffhq-256-invertfill": (64, {}),
 }
