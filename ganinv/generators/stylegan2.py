@@ -321,8 +321,12 @@ class Generator(nn.Module):
         """sha256 over all weights in canonical order: names sorted, float32 little-endian bytes, shapes included."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
-            with self._w_std_unmeasured():
-                state = self.state_dict()
+            later = self._w_later
+            if later == "std":  # a state dict would measure it, and the fingerprint is without it
+                self._w_later = None
+            state = self.state_dict()
+            if later == "std":
+                self._w_later = later
             for name, tensor in sorted(state.items()):
                 if name.startswith(("discriminator.", "w_std")):
                     continue
@@ -330,17 +334,6 @@ class Generator(nn.Module):
                 digest.update(tensor.detach().cpu().float().reshape(-1).numpy())  # flat: hashed without a copy
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
-
-    @contextlib.contextmanager
-    def _w_std_unmeasured(self) -> Iterator[None]:
-        """A state dict taken here may lack ``w_std``, where that alone is still to be measured."""
-        later = self._w_later
-        if later == "std":
-            self._w_later = None
-        try:
-            yield
-        finally:
-            self._w_later = later if later == "std" else self._w_later
 
 
 _MEASURED: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
