@@ -14,7 +14,7 @@ from tasks.engine import Engine, gpus_expected
 from tasks.estimate import Estimate
 
 SECONDS = 300.0
-"""What a worker needs to compile: 180 to 210 for ``pti``, with one thread or two (``benchmarks.generator.fast_path --cold``)."""
+"""What a worker needs at most: 152 to 215 for ``pti`` (``benchmarks.generator.fast_path --cold``); 260 if two share two cores."""
 SAVED = 0.08
 """Share of a step's time that compiling saves (``benchmarks.generator.fast_path``: 0.08 to 0.10 of a whole method)."""
 

@@ -19,7 +19,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import torch
 
-from benchmarks.inversion.per_image import Clock, edit_directions, errors, response, targets
+from benchmarks.inversion.per_image import EDIT_SAMPLES, Clock, edit_directions, errors, response, targets
 from ganinv.codes.code import Code
 from ganinv.config import digest
 from ganinv.generators.files import open_generator
@@ -31,7 +31,6 @@ from ganinv.stages.method import AnyStage, MethodConfig
 from ganinv.target import Target
 
 RESULTS = Path(__file__).parent / "results" / "pareto.jsonl"
-SAMPLES = 4000
 FAMILIES = {
     "features": "features last", "muon": "low rank, Muon", "dense": "dense, Adam", "styles": "styles, Adam",
     "adam": "low rank, Adam", "": "latent alone",
@@ -120,7 +119,9 @@ def main() -> None:
     parser.add_argument("action", choices=["run", "draw"])
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="that the judges' edit directions are fitted on")
+    parser.add_argument(
+        "--samples", type=int, default=EDIT_SAMPLES, help="that the judges' edit directions are fitted on"
+    )
     parser.add_argument("--only", default="", help="candidates whose name has this in it")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--to", type=Path, default=Path("docs"))
@@ -138,8 +139,10 @@ def run(args: argparse.Namespace) -> None:
     todo: list[tuple[str, MethodConfig]] = []
     for name, dicts in candidates():
         cfg = MethodConfig(name=name, summary="", space="w+", stages=dicts)  # type: ignore[arg-type]
-        about = [args.images, g.fingerprint] + [args.samples] * (args.samples != SAMPLES)
-        key = digest([[s.model_dump(mode="json") for s in cfg.stages], *about])
+        measured = [args.images, g.fingerprint]
+        if args.samples != EDIT_SAMPLES:  # lines of old runs do not name it
+            measured.append(args.samples)
+        key = digest([[s.model_dump(mode="json") for s in cfg.stages], *measured])
         if args.only in name and key not in known:
             todo.append((key, cfg))
     if not todo:

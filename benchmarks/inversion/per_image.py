@@ -191,7 +191,10 @@ def edits(g: Generator, args: argparse.Namespace) -> None:
     _save_grid(torch.cat([target.images.clamp(-1, 1)[:8, None]] + [r[0][:8] for r in rows], dim=1), args.to)
 
 
-def edit_directions(g: Generator, samples: int = 4000) -> dict[str, Direction]:
+EDIT_SAMPLES = 4000
+
+
+def edit_directions(g: Generator, samples: int = EDIT_SAMPLES) -> dict[str, Direction]:
     """Glasses, smile and gender, from labelled samples."""
     labeller = open_labeller("portraits-64")
     w = g.map(sample_z(0, range(samples), g.z_dim).to(g.device), truncation_psi=0.8)

@@ -291,7 +291,8 @@ class Generator(nn.Module):
         self._w_later = None
         mapping = copy.deepcopy(self.mapping).cpu().double()
         key = (_digest(mapping), self.cfg.model_dump_json(), samples, seed, torch.get_num_threads())
-        if key not in _MEASURED:
+        found = _MEASURED.get(key)
+        if found is None:
             rng = torch.Generator().manual_seed(seed)
             z = torch.randn(samples, self.z_dim, generator=rng).double()
             c = torch.zeros(samples, self.c_dim).double() if self.c_dim else None
@@ -299,8 +300,8 @@ class Generator(nn.Module):
             mean = w.mean(0)
             if len(_MEASURED) >= 8:
                 _MEASURED.clear()
-            _MEASURED[key] = mean, (w - mean).square().sum(1).mean().sqrt()
-        mean, std = _MEASURED[key]
+            found = _MEASURED[key] = mean, (w - mean).square().sum(1).mean().sqrt()
+        mean, std = found
         self.w_std.copy_(std)
         if not keep_mean:
             self.w_mean.copy_(mean)

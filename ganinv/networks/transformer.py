@@ -36,9 +36,8 @@ class Attention(nn.Module):
         q = self._heads(self.q(x))  # [B, heads, N, width of a head]
         to_memory = self.k.weight.unflatten(0, (self.heads, -1))
         scale = q.shape[3] ** -0.5
-        together = (q @ to_memory).flatten(1, 2)[
-            :, None
-        ]  # a token's heads are queries of their own, of the whole width
+        # A token's heads are queries of their own, of the whole width.
+        together = (q @ to_memory).flatten(1, 2)[:, None]
         seen = F.scaled_dot_product_attention(together, memory[:, None], memory[:, None], scale=scale)
         means = seen[:, 0].unflatten(1, (self.heads, -1))
         values = means @ self.v.weight.unflatten(0, (self.heads, -1)).transpose(1, 2)

@@ -1,5 +1,5 @@
 """Nothing is tied to 64 pixels: each method of high fidelity on one image of a generator of 1024 pixels, as wide as
-published where it matters, with random weights, in float32 on the processor."""
+published up to 64 pixels, with random weights, in float32 on the processor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ganinv.methods.w import WEncoder, WEncoderConfig
 from tests.contracts.inverters import disturbed
 
 WIDTHS = (512, 512, 512, 512, 512, 128, 32, 16, 8)
-"""As published up to 64 pixels, where the methods act; finer layers are narrow, as rendering is most of the work."""
+"""As published up to 64 pixels; finer layers are narrow, as rendering them would be most of the work."""
 SHAPES: dict[str, dict[str, Any]] = {
     "hfgi": {},
     "padinv": {"relative": False, "encoder": {"backbone": "ir-se-50", "resolution": 256}},

@@ -90,9 +90,8 @@ def test_inversion_and_edits(shared: Path, tmp_path: Path) -> None:
     direction = closed_form_tensor("sfe-a", "direction", [1, 1, 512], 0.0, 0.5)
     steps = torch.from_numpy(arrays["degrees"]).float()[:, None, None] * direction
     delta = editor.delta(helper, helper.with_w(helper.w + steps))
-    edited = editor.after_edit(
-        images, code, code.with_w(code.w + steps)
-    )  # both at once: they share the image's features
+    # Both at once: they share the image's features.
+    edited = editor.after_edit(images, code, code.with_w(code.w + steps))
     torch.testing.assert_close(g.synthesize(edited), torch.from_numpy(arrays["img_edits"][0]), **FIRST)
     for name, each in (("edit_delta", delta), ("edit_feat", editor.held(edited).value)):
         close(sampled(each), arrays, f"{name}_sample")
