@@ -17,11 +17,13 @@ def to_resolution(image: Image.Image, resolution: int, *, nearest: bool = False)
         nearest: take the nearest pixels, of label maps.
     """
     side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
+    square = image
+    if image.width != image.height:
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        square = image.crop((left, top, left + side, top + side))
     if side != resolution:
         square = square.resize(
             (resolution, resolution), Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
         )
     values = torch.from_numpy(np.array(square, dtype=np.uint8))
-    return values.permute(2, 0, 1).float() / 127.5 - 1
+    return values.permute(2, 0, 1).float().div_(127.5).sub_(1)

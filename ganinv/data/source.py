@@ -81,7 +81,7 @@ class Place:
     def holds(self, path: str) -> bool:
         """False for a link on a local disk that leads out of the folder, or the folder of the glob, that was named, and out of
         the folder that it lies in (which may itself be a linked one)."""
-        if not self.is_local or not os.path.islink(path) or path == self.root:
+        if not os.path.islink(path) or not self.is_local or path == self.root:
             return True
         named = MAGIC.split(self.root)[0].rpartition("/")[0] if MAGIC.search(self.root) else self.root
         target = Path(os.path.realpath(path))

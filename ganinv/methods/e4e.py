@@ -39,9 +39,12 @@ class E4e(RowEncoder):
         super().build()
         self.stage = self.num_ws - 1
 
-    def combine(self, maps: list[Tensor]) -> list[Tensor]:
-        base = self.heads[0](maps[0])
-        deltas = (self.heads[i](maps[i]) for i in range(1, self.stage + 1))
+    @property
+    def used(self) -> int:
+        return self.stage + 1
+
+    def combine(self, said: list[Tensor]) -> list[Tensor]:
+        base, *deltas = said
         rows = [base, *(base + delta for delta in deltas)]
         return rows + [base] * (self.num_ws - len(rows))
 

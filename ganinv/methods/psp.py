@@ -24,8 +24,8 @@ class Psp(RowEncoder):
 
     Config = PspConfig
 
-    def combine(self, maps: list[Tensor]) -> list[Tensor]:
-        return [head(x) for head, x in zip(self.heads, maps, strict=True)]
+    def combine(self, said: list[Tensor]) -> list[Tensor]:
+        return said
 
 
 class PspRecipe(InverterRecipe):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ganinv.methods.base import ImageEncoder, InverterConfig
 from ganinv.methods.inputs import as_labels, as_sketch
-from ganinv.networks.blocks import PyramidBackbone, RowHead, zero_
+from ganinv.networks.blocks import PyramidBackbone, RowHead, read_together, zero_
 from ganinv.networks.heads import Map2Style
 from ganinv.networks.irse import IRSE50
 from ganinv.networks.pyramid import FeaturePyramid
@@ -116,11 +117,26 @@ class RowEncoder(ImageEncoder):
 
     def rows(self, maps: Sequence[Tensor]) -> Tensor:
         """The backbone's maps, coarse first, to offsets [B, num_ws, w_dim]."""
-        return torch.stack(self.combine([maps[level] for level in self.levels]), dim=1)
+        return torch.stack(self.combine(ask(self.heads[: self.used], self.levels, maps)), dim=1)
+
+    @property
+    def used(self) -> int:
+        """How many heads are asked, from the first on."""
+        return self.num_ws
 
     @abstractmethod
-    def combine(self, maps: list[Tensor]) -> list[Tensor]:
-        """The map that each head reads to the rows [B, w_dim]."""
+    def combine(self, said: list[Tensor]) -> list[Tensor]:
+        """What the used heads say, [B, w_dim] each, to all rows."""
+
+
+def ask(heads: Iterable[nn.Module], levels: Sequence[int], maps: Sequence[Tensor]) -> list[Tensor]:
+    """What each head says, [B, w_dim], of the map of its level. Heads of one level stand next to one another."""
+    said: list[Tensor] = []
+    for level, alike in itertools.groupby(zip(levels, heads, strict=False), key=lambda pair: pair[0]):
+        some = [head for _, head in alike]
+        small = [head for head in some if isinstance(head, RowHead)]
+        said += read_together(small, maps[level]) if small else [head(maps[level]) for head in some]
+    return said
 
 
 def _backbone(cfg: RowEncoderConfig) -> nn.Module:

@@ -20,7 +20,7 @@ from ganinv.methods.adversary import AdversarialLearner, AdversarialRecipe
 from ganinv.methods.feature_site import FeatureSiteConfig, FeatureSiteInverter, continued
 from ganinv.methods.inputs import fit
 from ganinv.methods.learning import new_inverter
-from ganinv.methods.rows import COARSE_ROWS, MEDIUM_ROWS
+from ganinv.methods.rows import COARSE_ROWS, MEDIUM_ROWS, ask
 from ganinv.networks.blocks import PyramidBackbone, RowHead, zero_
 from ganinv.networks.feature_units import (
     POOLED,
@@ -159,7 +159,7 @@ class Sfe(FeatureSiteInverter):
         """Images of ``input_size`` to w [B, num_ws, w_dim] and what the fuser reads of them, [B, C', r, r]."""
         maps = self.backbone(images)
         if self.cfg.backbone == "small":
-            rows = [head(maps[level]) for head, level in zip(self.heads, self.levels, strict=True)]
+            rows = ask(self.heads, self.levels, maps)
             content = self.content(maps[self.level], images)
         else:
             pooled = FeatureStyleTrunk.pooled(maps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(_silu(self.norm1(x)))
-        return self.shortcut(x) + self.conv2(_silu(self.norm2(y)))
+        return _sum(self.conv2(_silu(self.norm2(y))), self.shortcut(x))
 
 
 class PyramidBackbone(nn.Module):
@@ -50,8 +52,8 @@ class PyramidBackbone(nn.Module):
             x = block(x)
             maps[x.shape[-1]] = x
         coarse = self.lateral["8"](maps[8])
-        medium = _up(coarse) + self.lateral["16"](maps[16])
-        fine = _up(medium) + self.lateral["32"](maps[32])
+        medium = _sum(self.lateral["16"](maps[16]), _up(coarse))
+        fine = _sum(self.lateral["32"](maps[32]), _up(medium))
         return coarse, medium, fine
 
 
@@ -69,6 +71,19 @@ class RowHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(self.convs(x).flatten(1))
+
+
+def read_together(heads: Sequence[RowHead], x: Tensor) -> list[Tensor]:
+    """What heads of one shape say of the same map.
+
+    Their first convolutions are one: it reads the map once, and a processor computes 72 channels in less time than three times
+    24.
+    """
+    firsts = [head.convs[0] for head in heads]
+    weight, bias = (torch.cat([getattr(conv, name) for conv in firsts]) for name in ("weight", "bias"))
+    together = heads[0].convs[1](F.conv2d(x, weight, bias, stride=2, padding=1))
+    parts = together.chunk(len(heads), dim=1)
+    return [head.linear(head.convs[2:](part).flatten(1)) for head, part in zip(heads, parts, strict=True)]
 
 
 class LatentDiscriminator(nn.Module):
@@ -94,6 +109,11 @@ class LatentDiscriminator(nn.Module):
 def _silu(x: Tensor) -> Tensor:
     """Into the memory of ``x`` where no gradient needs it: new memory of this size costs twice the activation itself."""
     return F.silu(x, inplace=not x.requires_grad)
+
+
+def _sum(fresh: Tensor, other: Tensor) -> Tensor:
+    """Into the memory of ``fresh``, a convolution's result that nothing else holds, unless the sum is of a wider type."""
+    return fresh.add_(other) if fresh.dtype == other.dtype else fresh + other
 
 
 def _up(x: Tensor) -> Tensor:
