@@ -12,6 +12,8 @@ export OMP_NUM_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
 PARALLEL ?= -n $(shell [ $(CORES) -gt 4 ] && echo 5 || expr $(CORES) + 1) --dist loadgroup
 # Of tests that can run elsewhere: make quick DEVICE=cuda
 DEVICE ?= cpu
+# Modules are compiled when they are first imported, and that is kept: to compile all of all packages takes a minute.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_NO_INPUT = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

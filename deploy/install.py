@@ -35,7 +35,7 @@ def main() -> int:
             )
             return 1
         words = [word for file in files for word in ("--requirement", str(file))]
-        return subprocess.run([*PIP, "--require-hashes", *sys.argv[1:], *words]).returncode
+        return subprocess.run([*PIP, "--require-hashes", "--no-compile", *sys.argv[1:], *words]).returncode
 
 
 def torch_here() -> tuple[str, str]:

@@ -23,8 +23,8 @@ def benchmark(name: str, *arguments: str) -> str:
 def test_floor(tmp_path: Path) -> None:
     lines = tmp_path / "floor.jsonl"
     jobs = ["e4e", "hyperstyle", "projection", "pti-dense", "pti-low-rank"]
-    benchmark("generator.floor", "--generator", "config-f-32", "--batches", "1", "--steps", "1", "--precisions", "float32",
-              "--json", str(lines))  # fmt: skip
+    benchmark("generator.floor", "--generator", "config-f-32", "--batches", "1", "--steps", "1", "--rounds", "1",
+              "--precisions", "float32", "--json", str(lines))  # fmt: skip
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [line["job"] for line in found] == jobs
     counted = {line["job"]: line["tflop"] for line in found}

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--steps", type=int, default=10, help="timed of each job that has steps")
+    parser.add_argument("--rounds", type=int, default=2, help="the fastest counts")
     parser.add_argument(
         "--fast", choices=get_args(Mode), default="off", help="a compiled path (ganinv.generators.fast)"
     )
@@ -64,7 +65,7 @@ def main() -> None:
     for precision in args.precisions:
         peak = peak_flops(g.device, precision)
         for job in args.jobs:
-            work = Work(g, job, precision, args.steps)
+            work = Work(g, job, precision, args.steps, args.rounds)
             for batch in args.batches:
                 line = {"job": job, "precision": precision, "batch": batch, **work.measure(batch, peak)}
                 print(words(line), flush=True)
@@ -101,8 +102,8 @@ class Given(Context):
 class Work:
     """One job in one precision."""
 
-    def __init__(self, g: Generator, job: str, precision: Precision, steps: int) -> None:
-        self.g, self.precision = g, precision
+    def __init__(self, g: Generator, job: str, precision: Precision, steps: int, rounds: int) -> None:
+        self.g, self.precision, self.rounds = g, precision, rounds
         self.steps = steps if job in FULL else 1
         self.repeats = FULL.get(job, 1) / self.steps  # how many times the timed part makes the job
         self.run = {"e4e": self.e4e, "hyperstyle": self.hyperstyle, "projection": self.projection}.get(
@@ -116,7 +117,7 @@ class Work:
         try:
             with FlopCounterMode(display=False) as counter:  # counts, and warms up
                 self.run(target)
-            seconds = min(self._seconds(target) for _ in range(2)) * self.repeats / batch
+            seconds = min(self._seconds(target) for _ in range(self.rounds)) * self.repeats / batch
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             return {"failed": "does not fit into memory"}

@@ -33,6 +33,8 @@ from tests.docs.test_commands import ROOT, commands
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/tutorials").glob("*.md"))]
 SMALLER = {"5000": "300", "800": "2", "--gpus-per-slot=1": "--gpus-per-slot=0"}
 """What a page says -> what is enough here, or what this machine has."""
+TUNES = {"pti": 2, "pti-w": 1}
+"""Methods that tune a generator for each image, and in which stage: a few steps are enough here."""
 ELSEWHERE = {
     "demo": "tests/pipeline/test_chain.py::test_every_step_filled_its_table",
     "edit --reference": "tests/tasks/test_edit_by_reference.py::test_attributes_are_taken_over_from_another_image",
@@ -173,6 +175,7 @@ def run_python_and_sql(page: Path) -> None:
     duckdb = pytest.importorskip("duckdb")
     for language, text in blocks(page):
         text = text.replace("runs/demo", "runs/mine")
+        text = text.replace('"pti", generator=g', '"pti", generator=g, stages={2: {"steps": 4}}')
         if language == "python":
             names: dict[str, Any] = {"images": torch.rand(1, 3, 64, 64) * 2 - 1, "ids": ["a"]}
             exec(text, names)
@@ -190,6 +193,8 @@ def here(words: list[str]) -> list[str]:
         typed += ["--engine", "inline"]
     if "--calibration" in flags:
         typed += ["--calibration", "samples=8"]
+    if typed[0] == "invert" and (tuned := TUNES.get(typed[typed.index("--method") + 1])):
+        typed += ["--override", f"stages.{tuned}.steps=4"]
     if typed[0] == "train" and "--steps" not in typed:
         typed += ["--steps", "2"]
     return typed

@@ -261,7 +261,7 @@ def test_random_operations_on_local_files(data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("hashing")
-@settings(max_examples=160, **_QUIET)
+@settings(max_examples=80, **_QUIET)
 @given(data=st.data())
 def test_more_random_operations_on_local_files(data: st.DataObject) -> None:
     go_through_local_files(data)
@@ -269,7 +269,7 @@ def test_more_random_operations_on_local_files(data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("hashing")
-@settings(max_examples=20, **_QUIET)
+@settings(max_examples=10, **_QUIET)
 @given(data=st.data())
 def test_random_operations_on_s3(data: st.DataObject, s3_environment: str) -> None:
     root = f"{s3_environment}/{uuid.uuid4().hex}"
