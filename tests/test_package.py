@@ -66,7 +66,7 @@ from ganinv.store import open_store
 demo_dataset(Path("inputs"))
 for step in (
     "sample --store s --count 256 --engine inline",
-    "fit --store s --estimator ridge --engine inline",
+    "fit --store s --estimator ridge --calibration samples=8 --engine inline",
     "invert --store s --dataset inputs --method e4e --limit 4 --engine inline",
     "edit --store s --latents e4e --edit smile=1 --engine inline",
     "report --store s --latents e4e --edits edits",

@@ -32,7 +32,7 @@ KEY, SECRET, TOKEN = "GANINVTESTKEYID12345", "hunter2-secret-hunter2", "session-
 
 CHAIN = """
 sample: {count: 120, unit_size: 60}
-fit: {attributes: [smile], methods: [{method: interfacegan, tails: 0.25, estimator: ridge}]}
+fit: {attributes: [smile], methods: [{method: interfacegan, tails: 0.25, estimator: ridge}], calibration: {samples: 8}}
 invert: [{method: e4e, unit_size: 2}]
 edit: [{latents: e4e, images: files, edits: [{name: "..", directions: {smile: 1}, strengths: [1]}]}]
 evaluate: [{latents: e4e}]
