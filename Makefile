@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # One process here must not take every core of a shared machine; Ray workers are given their own share by the pool.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 export OMP_NUM_THREADS ?= $(shell [ $(CORES) -gt 4 ] && echo 4 || echo $(CORES))
-# Tests run in two processes more than that: those with Ray and those with Prefect mostly wait. PARALLEL=-n0 runs all in one.
+# Tests run in two processes more than there are cores: those with Ray and those with Prefect mostly wait. PARALLEL=-n0 runs all in one.
 PARALLEL ?= -n $(shell [ $(CORES) -gt 4 ] && echo 6 || expr $(CORES) + 2) --dist loadgroup
 # Of tests that can run elsewhere: make quick DEVICE=cuda
 DEVICE ?= cpu

@@ -135,7 +135,8 @@ def ask(heads: Iterable[nn.Module], levels: Sequence[int], maps: Sequence[Tensor
     for level, alike in itertools.groupby(zip(levels, heads, strict=False), key=lambda pair: pair[0]):
         some = [head for _, head in alike]
         small = [head for head in some if isinstance(head, RowHead)]
-        said += read_together(small, maps[level]) if small else [head(maps[level]) for head in some]
+        alone = len(small) < len(some)
+        said += [head(maps[level]) for head in some] if alone else read_together(small, maps[level])
     return said
 
 
