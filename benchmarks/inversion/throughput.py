@@ -5,11 +5,15 @@
 
 An encoder that computes more is slower. What it computes is counted (FlopCounterMode, with the renderings between passes), and
 each line has the operations per processor second of the whole run, planning, decoding, Parquet and all, beside e4e's. The bar
-is at least 90 % of e4e's. The last column is the same of the network alone, on images in memory: where it is as low, the run
-loses nothing, but the network has layers that this machine computes more slowly. A run's start is in the others, some half a
-second: with few images it is most of what a fast encoder takes (``benchmarks.scale.start`` is about it). One process of one
-thread; each method runs once before it is timed, to be counted. Images are PNGs of 64 pixels that the embedded generator made;
-seconds are processor seconds, the median of ``--rounds`` rounds in which the methods take turns.
+is at least 90 % of e4e's. Counted are the operations of the network as its layers are written and trained: attention that gets
+by with fewer for the same codes (``ganinv.networks.transformer``) would else look slower for being faster. How many are really
+computed stands in parentheses.
+
+The last column is the same of the network alone, on images in memory: where it is as low, the run loses nothing, but the
+network has layers that this machine computes more slowly. A run's start is in the others, some half a second: with few images
+it is most of what a fast encoder takes (``benchmarks.scale.start`` is about it). One process of one thread; each method runs
+once before it is timed. Images are PNGs of 64 pixels that the embedded generator made; seconds are processor seconds, the
+median of ``--rounds`` rounds in which the methods take turns.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from ganinv.codes.code import Code
 from ganinv.data.png import png_bytes
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
+from ganinv.networks.transformer import Attention
 from ganinv.stages.method import load_method
 from ganinv.target import Target
 from tasks.engine import Engine, open_pools
@@ -54,12 +59,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "images")
         write_images(open_generator(), folder, args.images)
-        operations = {method: counted(method, folder, args, Path(place, method)) for method in methods}
+        for method in methods:
+            timed(method, folder, args, Path(place, method))
         seconds: dict[str, list[float]] = {method: [] for method in methods}
         for number in range(args.rounds):
             for method in methods:
                 seconds[method].append(timed(method, folder, args, Path(place, f"{method}-{number}")))
     took = {method: statistics.median(each) for method, each in seconds.items()}
+    operations = {
+        method: (counted(method, args.measure, as_trained=True), counted(method, args.measure)) for method in methods
+    }
     report(args.images, operations, took, alone(methods, args.images, args.rounds))
 
 
@@ -72,11 +81,19 @@ def write_images(generator: Generator, folder: Path, count: int) -> None:
         (folder / f"{k:05d}.png").write_bytes(png_bytes(image))
 
 
-def counted(method: str, folder: Path, args: argparse.Namespace, out: Path) -> float:
-    """Floating-point operations per image (twice the multiplications) of a whole run."""
+def counted(method: str, measure: bool, as_trained: bool = False) -> float:
+    """Floating-point operations per image (twice the multiplications), of attention as it is trained or as it is here."""
+    g = open_generator()
+    z = torch.randn(BATCH, g.z_dim, generator=torch.Generator().manual_seed(0))
+    target = Target(g.render(Code(w=g.map(z, truncation_psi=0.8))))
+    opened = load_method(method, g, batch_size=BATCH)
+    for name in opened.cfg.inverters:
+        for module in opened.context.inverter(name).modules():
+            if isinstance(module, Attention):
+                module.train(as_trained)
     with FlopCounterMode(display=False) as counter:
-        timed(method, folder, args, out)
-    return float(counter.get_total_flops()) / args.images
+        opened.invert(target, measure=measure)
+    return float(counter.get_total_flops()) / BATCH
 
 
 def timed(method: str, folder: Path, args: argparse.Namespace, out: Path) -> float:
@@ -107,15 +124,17 @@ def alone(methods: list[str], images: int, rounds: int) -> dict[str, float]:
     return {method: statistics.median(each) for method, each in seconds.items()}
 
 
-def report(images: int, operations: dict[str, float], seconds: dict[str, float], alone: dict[str, float]) -> None:
+def report(
+    images: int, operations: dict[str, tuple[float, float]], seconds: dict[str, float], alone: dict[str, float]
+) -> None:
     """Print the table."""
-    print("method               GFLOP/image   images/s   GFLOP/s   of e4e's   network alone, of e4e's")
-    base, bare = operations["e4e"] / seconds["e4e"], operations["e4e"] / alone["e4e"]
+    print("method               GFLOP/image (computed)   images/s   GFLOP/s   of e4e's   network alone, of e4e's")
+    base, bare = operations["e4e"][0] / seconds["e4e"], operations["e4e"][0] / alone["e4e"]
     for method, took in seconds.items():
-        rate, of_network = operations[method] / took, operations[method] / alone[method]
+        counted, computed = operations[method]
         print(
-            f"{method:20s}{operations[method] / 1e9:12.2f}{images / took:11.1f}{images * rate / 1e9:10.1f}{rate / base:10.0%}"
-            f"{of_network / bare:12.0%}"
+            f"{method:20s}{counted / 1e9:12.2f} {f'({computed / 1e9:.2f})':>11s}{images / took:11.1f}"
+            f"{images * counted / took / 1e9:10.1f}{counted / took / base:10.0%}{counted / alone[method] / bare:12.0%}"
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import re
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from packaging.markers import Marker
@@ -96,32 +99,44 @@ def test_what_uv_writes_is_read() -> None:
     assert entry.needed_by == {"ray", "ganinv"}
 
 
-@pytest.mark.parametrize(
-    ("digest", "files"),
-    [
-        (next(iter(PINNED["torch"].hashes)), ["requirements.lock"]),
-        (next(iter(CUDA["torch"].hashes)), ["without-torch.lock", "requirements-cuda.lock"]),
-    ],
-    ids=["cpu", "public"],
-)
-def test_the_lock_of_the_torch_that_is_here_is_taken(
-    digest: str, files: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("lock", [PINNED, CUDA], ids=["cpu", "public"])
+def test_the_lock_of_the_torch_that_is_here_is_taken(lock: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """pip itself is not run: what it would be told is read."""
     told: list[str] = []
-
-    def run(command: list[str]) -> object:
-        told.extend(Path(word).name for word in command if word.endswith(".lock"))
-        texts = "".join(Path(word).read_text() for word in command if word.endswith(".lock"))
-        assert len(re.findall(r"^torch==", texts, re.M)) == 1
-        assert digest in texts
-        return type("Done", (), {"returncode": 0})
-
-    monkeypatch.setattr(install, "torch_here", lambda: ("file:///torch.whl", digest))
-    monkeypatch.setattr(install.subprocess, "run", run)
-    monkeypatch.setattr(sys, "argv", ["install.py"])
+    monkeypatch.setattr(install, "torch_here", lambda: ("file:///torch.whl", next(iter(lock["torch"].hashes))))
+    monkeypatch.setattr(install, "install", lambda packages, more: told.extend(packages) or 0)
+    monkeypatch.setattr(sys, "argv", ["install.py", "--dry-run"])
     assert install.main() == 0
-    assert told == files
+    names = [package.partition("==")[0] for package in told]
+    assert len(names) == len(set(names))
+    assert set(names) == set(PINNED) | (set(CUDA) if lock is CUDA else set())
+    (torch,) = [package for package in told if package.startswith("torch==")]
+    assert set(re.findall(r"sha256:(\w{64})", torch)) == lock["torch"].hashes
+
+
+@pytest.mark.seconds
+def test_several_pips_install_what_they_are_given_and_check_it(tmp_path: Path) -> None:
+    """Real ones, of wheels made here; one is other than its hash says."""
+    packages = [wheel(tmp_path, f"made-{number}") for number in range(6)]
+    more = ["--no-index", "--find-links", str(tmp_path)]
+    assert install.install(packages, [*more, "--target", str(tmp_path / "whole")]) == 0
+    assert {file.name for file in (tmp_path / "whole").glob("*.py")} == {f"made_{n}.py" for n in range(6)}
+    wheel(tmp_path, "made-3", "# another")
+    assert install.install(packages, [*more, "--target", str(tmp_path / "other")]) != 0
+    assert not (tmp_path / "other/made_3.py").exists()
+
+
+def wheel(folder: Path, name: str, text: str = "") -> str:
+    """A package with one module, as a file in the folder; its lines in a lock."""
+    module = name.replace("-", "_")
+    file = folder / f"{module}-1.0-py3-none-any.whl"
+    about = f"{module}-1.0.dist-info"
+    with zipfile.ZipFile(file, "w") as written:
+        written.writestr(f"{module}.py", text)
+        written.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        written.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        written.writestr(f"{about}/RECORD", "")
+    return f"{name}==1.0 \\\n    --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}\n"
 
 
 def test_a_torch_of_unknown_origin_is_refused(
