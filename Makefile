@@ -23,7 +23,7 @@ help:
 	@echo "make setup   create .venv from requirements.lock"
 	@echo "make demo    invert, edit and evaluate real photos; writes a report"
 	@echo "make quick   tests that take less than half a second each and need no server; under two minutes"
-	@echo "make test    quick, and the tests that take seconds"
+	@echo "make test    quick, and the tests that take seconds; SLOW=1 for all in one run"
 	@echo "make slow    tests that take minutes"
 	@echo "make chaos   kill workers, nodes, the driver and the S3 server of one run, twenty times; SEED=n"
 	@echo "make fuzz    throw damaged and hostile weight files at the reader, for ten minutes"
@@ -57,7 +57,7 @@ quick: setup
 	$(BIN)/python -m pytest $(PARALLEL) --device $(DEVICE) -m "not slow and not seconds"
 
 test: setup
-	$(BIN)/python -m pytest $(PARALLEL) --device $(DEVICE) -m "not slow" --durations=10 --costs=10
+	$(BIN)/python -m pytest $(PARALLEL) --device $(DEVICE) -m "$(if $(SLOW),,not slow)" --durations=10 --costs=10
 
 slow: setup
 	$(BIN)/python -m pytest $(PARALLEL) --device $(DEVICE) -m slow --durations=10 --costs=10

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from ganinv.errors import ConfigError, DataError, GaninvError, printable
 from ganinv.store import Collection
 from ganinv.store.plan import Manifest
+from ganinv.store.tensors import parquet_table
 
 ALL = "all"
 """``allow_failed``: every image may fail."""
@@ -30,7 +28,7 @@ def failures(collection: Collection, manifest: Manifest) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     messages: dict[str, str] = {}
     for data in collection.objects.read_many(files):
-        table = pq.read_table(io.BytesIO(data), columns=["code", "message"])
+        table = parquet_table(data, columns=["code", "message"])
         for code, message in zip(table["code"].to_pylist(), table["message"].to_pylist(), strict=True):
             counts[code] += 1
             messages.setdefault(code, message)

@@ -6,7 +6,6 @@ killed leaves no row.
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from collections import Counter
@@ -17,12 +16,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ganinv.errors import GaninvError, StoreError, printable
 from ganinv.store import Collection, open_store
 from ganinv.store.progress import CollectionProgress, progress
-from ganinv.store.tensors import parquet_bytes
+from ganinv.store.tensors import parquet_bytes, parquet_table
 from ganinv.version import code_version
 from tasks.pool import Place, RunStopped, RunSummary, UnitReport
 from tasks.pool.progress import format_duration
@@ -153,7 +151,7 @@ def ran_on_gpus(collection: Collection) -> bool | None:
     table = collection.objects.read_if_there(f"{collection.path}/{TABLE}")
     if table is None:
         return None
-    spent: list[float] = pq.read_table(io.BytesIO(table), columns=["gpu_seconds"])["gpu_seconds"].to_pylist()
+    spent: list[float] = parquet_table(table, columns=["gpu_seconds"])["gpu_seconds"].to_pylist()
     return max(spent, default=0.0) > 0
 
 
@@ -162,7 +160,7 @@ def _write(collection: Collection, row: dict[str, Any]) -> None:
     try:
         objects, path = collection.objects, f"{collection.path}/{TABLE}"
         earlier = objects.read_if_there(path)
-        tables = [pq.read_table(io.BytesIO(earlier)).replace_schema_metadata()] if earlier else []
+        tables = [parquet_table(earlier).replace_schema_metadata()] if earlier else []
         table = pa.concat_tables([*tables, pa.Table.from_pylist([row], _SCHEMA)], promote_options="default")
         objects.put(path, parquet_bytes(table, collection.provenance()))
         text = _markdown(progress(collection), collection.provenance(), table.to_pylist())

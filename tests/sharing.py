@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from xdist.scheduler import LoadGroupScheduling
 
 SERVICES = {"local_ray": "ray", "local_prefect": "prefect"}
+WEIGHTS = {"slow": 400, "seconds": 20}
+"""What a test takes, about, if one without a mark takes 1."""
 
 
 @cache
@@ -46,7 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(name in getattr(item, "fixturenames", ()) for name in SERVICES):
             item.add_marker(pytest.mark.seconds)
-        weight[_file(item.nodeid)] += 20 if item.get_closest_marker("seconds") or item.get_closest_marker("slow") else 1
+        weight[_file(item.nodeid)] += next((w for name, w in WEIGHTS.items() if item.get_closest_marker(name)), 1)
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: (_file(item.nodeid) not in groups, -weight[_file(item.nodeid)]))
 

@@ -65,6 +65,13 @@ def test_codes_of_rows_are_made_by_their_reader_alone() -> None:
     assert users == []
 
 
+def test_what_python_opened_is_not_read_by_threads_that_outlive_the_call() -> None:
+    """``pyarrow.parquet.read_table`` of a file or of bytes of Python's aborts a process that ends soon (``parquet_table``)."""
+    users = [name for name, path in modules().items() if "read_table" in path.read_text()]
+    # The one has a path, which Arrow opens itself; the other says why.
+    assert sorted(users) == ["ganinv.judges.glasses_fit", "ganinv.store.tensors"]
+
+
 @pytest.mark.seconds
 def test_workers_import_no_library_that_they_may_not_need() -> None:
     """Every worker of every step imports what ``invert`` does: scikit-learn, with SciPy and pandas behind it, was half of it."""

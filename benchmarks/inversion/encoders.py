@@ -7,7 +7,6 @@ and others.
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 from jinja2 import Template
 from torch import Tensor
@@ -35,6 +33,7 @@ from ganinv.methods.files import ASSETS, is_shipped, open_inverter, save_inverte
 from ganinv.methods.reference_editor import ReferenceEditor
 from ganinv.methods.registry import load_recipe
 from ganinv.store import open_store
+from ganinv.store.tensors import parquet_table
 from tasks.summary import TABLE
 
 MIB = 2**20
@@ -99,7 +98,7 @@ def ship(name: str, store: str, data: str) -> None:
     command = ["train", recipe, "--store", store, "--name", name, "--dataset", data, "--where", "split=train"]
     subprocess.run([sys.executable, "-c", "from flows.cli import main; main()", *command], check=True)
     training = open_store(store).collection("training", name)
-    runs = pq.read_table(io.BytesIO(training.objects.read(f"{training.path}/{TABLE}")))
+    runs = parquet_table(training.objects.read(f"{training.path}/{TABLE}"))
     seconds = sum(runs["seconds"].to_pylist())
     inverter = open_inverter(f"{store}/encoders/{name}", generator=generator)
     name_what_ships(inverter, load_recipe(recipe).needed)

@@ -12,19 +12,18 @@
 from __future__ import annotations
 
 import argparse
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from benchmarks.pages import write_part
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
 from ganinv.store import Collection, Store, open_store, tensor_numpy
+from ganinv.store.tensors import parquet_table
 from tasks.summary import TABLE
 
 METHODS = ("w-projection", "e4e", "sfe", "w-plus-optimisation", "pti-w", "pti")
@@ -104,7 +103,7 @@ def section(store: Store) -> str:
 
 def processor_seconds(collection: Collection) -> float:
     """Of an image, in all runs that filled the collection."""
-    runs = pq.read_table(io.BytesIO(collection.objects.read(f"{collection.path}/{TABLE}")))
+    runs = parquet_table(collection.objects.read(f"{collection.path}/{TABLE}"))
     return float(np.sum(runs["cpu_seconds"])) / float(np.sum(runs["ok"]) + np.sum(runs["failed"]))
 
 

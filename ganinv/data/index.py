@@ -27,6 +27,7 @@ from ganinv.store.failures import is_absent, storage_errors
 from ganinv.store.objects import Objects
 from ganinv.store.plan import RowError
 from ganinv.store.retrying import with_retries
+from ganinv.store.tensors import parquet_table
 
 T = TypeVar("T")
 
@@ -205,7 +206,7 @@ def _newest(objects: Objects, files: Sequence[_File]) -> dict[str, SourceRef]:
     """The newest last: of two images that were in one place the later one is there."""
     found: dict[str, SourceRef] = {}
     for file in files:
-        sources = _sources_of(_opened(objects, file.path, pq.read_table))
+        sources = _sources_of(_opened(objects, file.path, parquet_table))
         for image_id in sources.keys() & found.keys():
             del found[image_id]
         found |= sources

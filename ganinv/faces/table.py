@@ -12,13 +12,13 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 from PIL import Image
 
 from ganinv.data.align import face_quad, landmarks68_to_points
 from ganinv.data.source import Place, SourceRef
 from ganinv.errors import DataError, printable
 from ganinv.faces.base import Detector, DetectorConfig, Face, FaceRefused
+from ganinv.store.tensors import parquet_table
 
 POINTS = ("left_eye", "right_eye", "mouth_left", "mouth_right")
 FOUR = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
@@ -65,7 +65,7 @@ def read_landmarks(data: bytes, where: str) -> Mapping[str, Sequence[Mapping[str
         raise DataError(f"{where} is neither CSV, which is text, nor Parquet: expected {_FORMS}")
     try:
         if kind == "Parquet":
-            table = pq.read_table(io.BytesIO(data))
+            table = parquet_table(data)
         else:
             ids = pa.csv.ConvertOptions(column_types={"image_id": pa.string()})
             table = pa.csv.read_csv(io.BytesIO(data), convert_options=ids)

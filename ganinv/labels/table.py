@@ -11,12 +11,12 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from ganinv.errors import ConfigError, DataError, did_you_mean, printable
 from ganinv.labels.base import Attribute, Labeller
+from ganinv.store.tensors import parquet_table
 
 
 class TableLabeller(Labeller):
@@ -105,7 +105,7 @@ def _read(path: str, id_column: str) -> tuple[pa.Table, str]:
         with fsspec.open(path, "rb") as file:
             content = file.read()
         if path.endswith(".parquet"):
-            table = pq.read_table(io.BytesIO(content))
+            table = parquet_table(content)
         else:
             parse = pyarrow.csv.ParseOptions(delimiter="\t" if path.endswith(".tsv") else ",")
             convert = pyarrow.csv.ConvertOptions(column_types={id_column: pa.string()})  # "000123" is not 123

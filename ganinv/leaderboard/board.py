@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ganinv.config import load_yaml, validate
 from ganinv.errors import StoreError
@@ -21,6 +19,7 @@ from ganinv.leaderboard.protocol import LeaderboardProtocol
 from ganinv.report.intervals import Estimate, estimate, ratio
 from ganinv.stages.method import MethodConfig
 from ganinv.store import Collection, Store
+from ganinv.store.tensors import parquet_table
 
 BOARD, JUDGED = "board", "leaderboard"
 """Folder of records about the board as a whole; kind of the collections of judged images."""
@@ -264,7 +263,7 @@ def _method(latents: Collection) -> MethodConfig:
 
 
 def _cost(latents: Collection, method: MethodConfig) -> Cost:
-    runs = pq.read_table(io.BytesIO(latents.objects.read(f"{latents.path}/{SUMMARY}")))
+    runs = parquet_table(latents.objects.read(f"{latents.path}/{SUMMARY}"))
     images = max(sum(runs["ok"].to_pylist()) + sum(runs["failed"].to_pylist()), 1)
     rows = latents.read(columns=["image_id", "extras_bytes"])
     parts = sum(entry.bytes for entry in latents.objects.entries(latents.path) if entry.name.startswith("part-"))

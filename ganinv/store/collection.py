@@ -23,7 +23,7 @@ from ganinv.store.names import checked_name
 from ganinv.store.objects import Objects
 from ganinv.store.plan import Manifest, PartRecord, Plan, RowError, Status, Unit
 from ganinv.store.reading import read_part
-from ganinv.store.tensors import parquet_bytes, read_header
+from ganinv.store.tensors import parquet_bytes, parquet_table, read_header
 
 _ERRORS = pa.schema(
     [("image_id", pa.string()), ("code", pa.string()), ("message", pa.string()), ("attempts", pa.int32())]
@@ -433,7 +433,7 @@ class Collection:
         self.plan()
         chosen = sorted(self.done() if units is None else units)
         contents = self.objects.read_many([self._file(kind, index) for index in chosen])
-        tables = [pq.read_table(io.BytesIO(content)).replace_schema_metadata() for content in contents]
+        tables = [parquet_table(content).replace_schema_metadata() for content in contents]
         return pa.concat_tables([schema.empty_table(), *tables])
 
 

@@ -1,4 +1,4 @@
-"""Tensors as Parquet columns, and the one way Parquet is written here.
+"""Tensors as Parquet columns, and the one way Parquet is written here, and read where a whole file is.
 
 In memory a column of tensors has Arrow's type for it, ``fixed_shape_tensor``. In a file it is a plain list of fixed size, and its
 shape is in the header, since Hugging Face ``datasets`` refuses every file that has a column of that type. The bytes of the
@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +79,16 @@ def parquet_bytes(table: pa.Table, header: Mapping[str, Any]) -> bytes:
         row_group_size=ROW_GROUP,
     )
     return sink.getvalue()
+
+
+def parquet_table(content: bytes | IO[bytes], columns: list[str] | None = None) -> pa.Table:
+    """A whole file that was read or opened by Python, or some columns of it.
+
+    ``pyarrow.parquet.read_table`` is not for these: its threads may still hold a last buffer of Python's when it has returned. A
+    process that ends at that moment is aborted (pyarrow 26, Python 3.11), although all it had to do is done.
+    """
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    return pq.ParquetFile(file, pre_buffer=False).read(columns=columns)
 
 
 def as_tensors(table: pa.Table) -> pa.Table:

@@ -22,8 +22,8 @@ from tests.chaos.workers import SlowWorker
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_run_that_everything_happens_to(tmp_path: Path) -> None:
-    counts = shared_out(6)
-    report = run_chaos(tmp_path, seed=2, images=320, counts=counts)
+    counts = shared_out(5)
+    report = run_chaos(tmp_path, seed=2, images=256, counts=counts)
     assert report.ok, [check for check in report.checks if not check.ok]
     assert {what for _, _, what, _ in report.events} >= {"node", "spot", "driver", "s3"}, report.events
     assert report.own_ends == 0

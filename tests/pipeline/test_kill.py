@@ -1,4 +1,4 @@
-"""Kill -9 the driver in mid-inversion, twice; what comes out equals an undisturbed run, byte for byte."""
+"""End the driver in mid-inversion, by SIGTERM and by kill -9: what comes out equals an undisturbed run, byte for byte."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def none_left(processes: set[int]) -> None:
 
 
 @pytest.mark.slow
-def test_killed_twice(faces: Path, tmp_path: Path) -> None:
+def test_ended_and_killed(faces: Path, tmp_path: Path) -> None:
     images, method = tmp_path / "in", tmp_path / "slow.yaml"
     images.mkdir()
     for k in range(12):  # more images, so that there are units enough to be killed between
@@ -84,14 +84,19 @@ def test_killed_twice(faces: Path, tmp_path: Path) -> None:
     assert len(whole) == UNITS
 
     cut = tmp_path / "cut"
-    for more in (0, 1):
+    for more, sent in enumerate((signal.SIGTERM, signal.SIGKILL)):
         driver, parts = start(images, method, cut), len(hashes(cut)) + more
         wait_for(lambda d=driver, n=parts: in_the_middle(d, cut, n), 300, f"{parts} parts and a worker")
         processes = family({driver.pid})
         assert workers(processes)
-        driver.kill()  # alone: its Ray has to notice
-        assert driver.wait() == -signal.SIGKILL
-        none_left(processes)
+        if sent == signal.SIGTERM:
+            os.killpg(driver.pid, sent)  # with its Ray, all at once
+            assert driver.wait(timeout=120) != 0
+            wait_for(lambda there=processes: not any(command(pid) for pid in there), 60, "Ray to end")
+        else:
+            driver.kill()  # alone: its Ray has to notice
+            assert driver.wait() == -sent
+            none_left(processes)
         assert len(hashes(cut)) < UNITS
     assert start(images, method, cut).wait(timeout=400) == 0
 
