@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from threading import Lock
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -171,9 +171,10 @@ class SourceIndex:
         return bool(more)
 
     def _read_group(self, file: _File, group: int) -> dict[str, SourceRef]:
-        read = lambda opened: pq.ParquetFile(opened, metadata=file.metadata).read_row_group(group)  # noqa: E731
-        table = _opened(self._objects, file.path, read)
-        return _sources_of(table)
+        def read(opened: IO[bytes]) -> pa.Table:
+            return pq.ParquetFile(opened, metadata=file.metadata).read_row_group(group, use_threads=False)
+
+        return _sources_of(_opened(self._objects, file.path, read))
 
 
 @dataclass(frozen=True, eq=False)

@@ -166,7 +166,7 @@ def _sample(parquet: pq.ParquetFile) -> Sample:
         found: list[Any] = []
         if not parquet.metadata.num_rows:
             return found
-        for batch in parquet.iter_batches(batch_size=16, columns=[column]):
+        for batch in parquet.iter_batches(batch_size=16, columns=[column], use_threads=False):
             found += [value for value in batch.column(0).to_pylist() if value is not None]
             if len(found) >= 4:
                 break
@@ -230,9 +230,8 @@ def _read_group(
     start = first
     try:
         with reading(uri):
-            for batch in (
-                parquet.iter_batches(batch_size=32, row_groups=[group], columns=[column]) if left else iter(())
-            ):
+            some = {"batch_size": 32, "row_groups": [group], "columns": [column]}
+            for batch in parquet.iter_batches(**some, use_threads=False) if left else iter(()):
                 here = {row for row in left if row < start + batch.num_rows}
                 values |= {row: batch.column(0)[row - start].as_py() for row in here}
                 left -= here

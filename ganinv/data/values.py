@@ -30,7 +30,7 @@ def read_values(place: Place, sources: Mapping[str, SourceRef], column: str) -> 
             if column not in names:
                 hint = did_you_mean(column, names)
                 raise DataError(f"{place.uri(path)} has no column {column!r}{hint}; there are: {', '.join(names)}")
-            values = parquet.read(columns=[column])[column]
+            values = parquet.read(columns=[column], use_threads=False)[column]
         found |= {image_id: values[sources[image_id].row].as_py() for image_id in ids}
     return found
 

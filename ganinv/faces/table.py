@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,7 +17,7 @@ from ganinv.data.align import face_quad, landmarks68_to_points
 from ganinv.data.source import Place, SourceRef
 from ganinv.errors import DataError, printable
 from ganinv.faces.base import Detector, DetectorConfig, Face, FaceRefused
-from ganinv.store.tensors import parquet_table
+from ganinv.store.tensors import arrow_file, parquet_table
 
 POINTS = ("left_eye", "right_eye", "mouth_left", "mouth_right")
 FOUR = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
@@ -68,7 +67,7 @@ def read_landmarks(data: bytes, where: str) -> Mapping[str, Sequence[Mapping[str
             table = parquet_table(data)
         else:
             ids = pa.csv.ConvertOptions(column_types={"image_id": pa.string()})
-            table = pa.csv.read_csv(io.BytesIO(data), convert_options=ids)
+            table = pa.csv.read_csv(arrow_file(data), convert_options=ids)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"{where} is no {kind} that can be read ({printable(str(error))}): expected {_FORMS}"

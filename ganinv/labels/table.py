@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ganinv.errors import ConfigError, DataError, did_you_mean, printable
 from ganinv.labels.base import Attribute, Labeller
-from ganinv.store.tensors import parquet_table
+from ganinv.store.tensors import arrow_file, parquet_table
 
 
 class TableLabeller(Labeller):
@@ -109,7 +108,7 @@ def _read(path: str, id_column: str) -> tuple[pa.Table, str]:
         else:
             parse = pyarrow.csv.ParseOptions(delimiter="\t" if path.endswith(".tsv") else ",")
             convert = pyarrow.csv.ConvertOptions(column_types={id_column: pa.string()})  # "000123" is not 123
-            table = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=parse, convert_options=convert)
+            table = pyarrow.csv.read_csv(arrow_file(content), parse_options=parse, convert_options=convert)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"cannot read labels from {path!r}: {printable(str(error))}") from error
     return table, hashlib.sha256(content).hexdigest()

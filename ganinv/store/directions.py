@@ -185,7 +185,7 @@ class DirectionStore:
         path = f"directions/{name}/{version}/direction.parquet"
         data = self.objects.read(path)
         try:
-            table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read()
+            table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read(use_threads=False)
             header = read_header(table.schema)
             arrays = {
                 key: np.array(table[key].combine_chunks().values.to_numpy(zero_copy_only=False)).reshape(shape)

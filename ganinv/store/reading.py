@@ -42,14 +42,14 @@ def _read(file: Any, where: str, columns: Sequence[str] | None, ids: Sized[str] 
     try:
         parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
         if not parquet.metadata.num_rows:  # a unit that failed as a whole may not know the columns of the others
-            return as_tensors(
-                parquet.read().select([c for c in parquet.schema_arrow.names if columns is None or c in columns])
-            )
+            there = [c for c in parquet.schema_arrow.names if columns is None or c in columns]
+            return as_tensors(parquet.read(use_threads=False).select(there))
         wanted = _wanted(parquet.schema_arrow, columns, where)
         if ids is None:
-            return as_tensors(parquet.read(columns=wanted).select(wanted))
+            return as_tensors(parquet.read(columns=wanted, use_threads=False).select(wanted))
         with_id = [*wanted, *({"image_id"} - set(wanted))]
-        table = parquet.read_row_groups(_row_groups(parquet, sorted(ids)), columns=with_id)
+        groups = _row_groups(parquet, sorted(ids))
+        table = parquet.read_row_groups(groups, columns=with_id, use_threads=False)
         keep = pc.is_in(table["image_id"], value_set=pa.array(sorted(ids), pa.string()))
         return as_tensors(table.filter(keep).select(wanted))
     except (pa.ArrowException, OSError) as error:

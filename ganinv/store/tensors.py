@@ -84,11 +84,19 @@ def parquet_bytes(table: pa.Table, header: Mapping[str, Any]) -> bytes:
 def parquet_table(content: bytes | IO[bytes], columns: list[str] | None = None) -> pa.Table:
     """A whole file that was read or opened by Python, or some columns of it.
 
-    ``pyarrow.parquet.read_table`` is not for these: its threads may still hold a last buffer of Python's when it has returned. A
-    process that ends at that moment is aborted (pyarrow 26, Python 3.11), although all it had to do is done.
+    Whatever Python opened is read without Arrow's threads, here and everywhere else: one of them may still hold a last buffer
+    of Python's when the table is there, and a process that ends at that moment is aborted, although all it had to do is done
+    (pyarrow 26, Python 3.11). ``pyarrow.parquet.read_table`` has such threads whatever it is told.
     """
     file = io.BytesIO(content) if isinstance(content, bytes) else content
-    return pq.ParquetFile(file, pre_buffer=False).read(columns=columns)
+    return pq.ParquetFile(file, pre_buffer=False).read(columns=columns, use_threads=False)
+
+
+def arrow_file(content: bytes) -> pa.BufferReader:
+    """A copy in Arrow's own memory, for readers that have threads whatever they are told (``pyarrow.csv``)."""
+    copy = pa.BufferOutputStream()
+    copy.write(content)
+    return pa.BufferReader(copy.getvalue())
 
 
 def as_tensors(table: pa.Table) -> pa.Table:

@@ -74,9 +74,9 @@ def read_portraits(url: str, size: int = 64) -> Portraits:
         with fsspec.open(url, "rb") as file:
             parquet = pq.ParquetFile(file)
             missing = sorted({*COLUMNS, IMAGE} - set(parquet.schema_arrow.names))
-            rows = {} if missing else parquet.read(columns=COLUMNS).to_pydict()
+            rows = {} if missing else parquet.read(columns=COLUMNS, use_threads=False).to_pydict()
             test = np.array([split == "test" for split in rows.get("split", [])], bool)
-            shown = [] if missing else parquet.read(columns=[IMAGE]).filter(test)[IMAGE].to_pylist()
+            shown = [] if missing else parquet.read(columns=[IMAGE], use_threads=False).filter(test)[IMAGE].to_pylist()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read labelled portraits from {url!r}: {error}") from error
     if missing:

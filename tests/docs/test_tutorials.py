@@ -195,8 +195,9 @@ def here(words: list[str]) -> list[str]:
         typed += ["--calibration", "samples=8"]
     if typed[0] == "invert" and (tuned := TUNES.get(typed[typed.index("--method") + 1])):
         typed += ["--override", f"stages.{tuned}.steps=4"]
-    if typed[0] == "train" and "--steps" not in typed:
-        typed += ["--steps", "2"]
+    if typed[0] == "train":
+        typed += ["--set", "batch_size=4", "--set", "validation.images=4"]
+        typed += [] if "--steps" in typed else ["--steps", "2"]
     return typed
 
 
