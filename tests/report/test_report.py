@@ -37,6 +37,9 @@ FULL = ReportRequest(
 )
 
 
+pytestmark = pytest.mark.seconds  # the page that they look at is made in three
+
+
 @pytest.fixture(scope="module")
 def generator() -> Generator:
     return tiny_generator()
@@ -57,7 +60,6 @@ def page(html: bytes) -> Page:
     return Page(html)
 
 
-@pytest.mark.seconds
 def test_all_sections_are_there_in_order(page: Page) -> None:
     assert page.ids() == [
         "overview",
@@ -73,7 +75,6 @@ def test_all_sections_are_there_in_order(page: Page) -> None:
     ]
 
 
-@pytest.mark.seconds
 def test_nothing_is_fetched_and_nothing_runs(html: bytes, page: Page) -> None:
     names = [name for name, _ in page.tags]
     assert not {"script", "link", "iframe", "object", "base", "form"}.intersection(names)
@@ -87,7 +88,6 @@ def test_nothing_is_fetched_and_nothing_runs(html: bytes, page: Page) -> None:
     assert b"@import" not in html
 
 
-@pytest.mark.seconds
 def test_names_and_messages_are_text(html: bytes, page: Page) -> None:
     assert b"<script>" not in html
     assert f"Portraits {NASTY}" in page.text
@@ -151,7 +151,6 @@ def test_edits_follow_their_strength(page: Page) -> None:
     assert "deviations of that score over the samples" in re.sub(r"\s+", " ", page.text)
 
 
-@pytest.mark.seconds
 def test_the_same_store_gives_the_same_bytes(html: bytes, store: Store, generator: Generator) -> None:
     assert write_report(store, generator, FULL, sources(generator)) == html
 
@@ -171,7 +170,6 @@ def test_nothing_asked_for_gives_a_page(generator: Generator) -> None:
     assert page.ids() == ["overview", "provenance"]
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("fill", "request_", "sections"),
     [
@@ -194,7 +192,6 @@ def test_a_part_alone_is_a_report(
     assert page.ids() == ["overview", *sections, "provenance"]
 
 
-@pytest.mark.seconds
 def test_without_an_evaluation_the_methods_own_numbers_are_shown(generator: Generator) -> None:
     store = empty_store()
     add_inversions(store, generator, "e4e")
@@ -205,7 +202,6 @@ def test_without_an_evaluation_the_methods_own_numbers_are_shown(generator: Gene
     assert "was not evaluated" in page.text
 
 
-@pytest.mark.seconds
 def test_a_method_that_failed_on_every_image_is_listed(generator: Generator) -> None:
     store = empty_store()
     add_inversions(store, generator, "pti", [FAILED])
@@ -218,7 +214,6 @@ def test_a_method_that_failed_on_every_image_is_listed(generator: Generator) -> 
     assert "errors" in page.ids()
 
 
-@pytest.mark.seconds
 def test_damaged_extras_are_a_reason_in_the_strip(generator: Generator) -> None:
     store = empty_store()
     add_inversions(store, generator, "pti")
@@ -228,7 +223,6 @@ def test_damaged_extras_are_a_reason_in_the_strip(generator: Generator) -> None:
     assert page.text.count("is not what its row recorded") == 1
 
 
-@pytest.mark.seconds
 def test_edits_without_scores_are_pictures(generator: Generator) -> None:
     store = empty_store()
     add_inversions(store, generator, "e4e")
@@ -240,7 +234,6 @@ def test_edits_without_scores_are_pictures(generator: Generator) -> None:
     assert "Side effects" not in page.text
 
 
-@pytest.mark.seconds
 def test_a_source_that_cannot_be_read_does_not_take_the_others_with_it(store: Store, generator: Generator) -> None:
     good = sources(generator)
 
@@ -254,7 +247,6 @@ def test_a_source_that_cannot_be_read_does_not_take_the_others_with_it(store: St
     assert page.text.count("the source image cannot be read") == 1
 
 
-@pytest.mark.seconds
 def test_another_generator_is_said(store: Store) -> None:
     other = tiny_generator()
     with_other = other.synthesis.const
