@@ -45,6 +45,7 @@ def written(kind: str, folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kind", ["folder", "tar", "parquet"])
 def test_the_images_of_a_unit_come_from_the_index_alone(
     kind: str, tmp_path: Path, place: tuple[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch

@@ -146,6 +146,7 @@ def test_mistakes_are_explained(
         find_strengths(Edit(edit), code, directions, g, labeller)
 
 
+@pytest.mark.seconds
 def test_more_mistakes(g: Generator, labeller: Labeller, directions: dict[str, Direction], code: Code) -> None:
     with pytest.raises(ConfigError, match=r"smile=1sd is stated as the change of a score: find it with"):
         Edit.parse("smile=1sd").apply(code, directions, generator=g)

@@ -110,6 +110,7 @@ def layout() -> dict[str, dict[str, Tensor]]:
     return {"encoder": {name.removeprefix("encoder."): t for name, t in state.items()}, "generator": layers}
 
 
+@pytest.mark.seconds
 def test_what_the_published_file_is() -> None:
     what = describe({"models": layout(), "running_metadata": {"iter": 1}})
     assert (what.method, what.n_styles, what.input_size) == ("padinv", 18, (256, 256))

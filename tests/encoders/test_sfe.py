@@ -228,6 +228,7 @@ def test_phase_two_leaves_what_is_frozen_alone_and_lowers_the_error_of_edits(alw
     assert set(dict(network.named_buffers())) >= {"feature_mean", "feature_std"}
 
 
+@pytest.mark.seconds
 def test_a_learned_editor_depends_on_the_sign_of_the_difference() -> None:
     """Guards what Delta is: the original minus the edited."""
     g = tiny_generator()

@@ -18,6 +18,7 @@ from ganinv.methods.files import ASSETS, open_inverter, save_inverter
 from ganinv.methods.hfgi import Hfgi, HfgiConfig
 
 
+@pytest.mark.seconds
 def test_an_inverter_names_what_ships(tmp_path: Path) -> None:
     g = open_generator("portraits-64")
     shipped = open_inverter("e4e", generator=g)

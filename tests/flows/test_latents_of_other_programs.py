@@ -189,6 +189,7 @@ def test_a_latent_that_is_not_finite_is_an_error_row(run: Run, uri: str, w: np.n
     assert open_store("store").latents["x"].errors()["code"].to_pylist() == ["not_finite"]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("form", ["projected-w", "latents-pt", "latents-npy", "pivots"])
 def test_what_goes_out_comes_in_again(run: Run, uri: str, w: np.ndarray, form: str) -> None:
     np.save("stack.npy", w)

@@ -44,6 +44,7 @@ def test_a_generator_comes_to_the_store_as_it_is(made: Path, store: Store) -> No
     assert ours.discriminator is not None
 
 
+@pytest.mark.seconds
 def test_where_it_comes_from_is_not_forgotten(made: Path, store: Store) -> None:
     file = str(made / "rosinality/ros_r32_train_ckpt.pt")
     (one,) = import_weights(file, store, "first")

@@ -51,6 +51,7 @@ def test_gradients_reach_the_rendering_alone(weights: dict[str, Tensor]) -> None
     assert y.grad is None
 
 
+@pytest.mark.seconds
 def test_missing_and_damaged_weights_are_refused(weights: dict[str, Tensor]) -> None:
     without = {k: v for k, v in weights.items() if k != "output_layer.3.bias"}
     with pytest.raises(WeightsRefused, match=r"missing output_layer\.3\.bias"):

@@ -53,6 +53,7 @@ def pictures(count: int, size: int, seed: int = 0) -> Tensor:
     return 2 * torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) - 1
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", ["vgg16-features", "vgg16-features-raw"])
 def test_four_layers_in_plain_means(state: dict[str, Tensor], with_file: None, name: str) -> None:
     """relu1_1, relu1_2, relu3_2, relu4_2 are where community code cuts torchvision's features: 2, 4, 14, 21."""
@@ -67,6 +68,7 @@ def test_four_layers_in_plain_means(state: dict[str, Tensor], with_file: None, n
     torch.testing.assert_close(between(distance.features(a), distance.features(b)).double(), want, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.seconds
 def test_normalisation_matters(with_file: None) -> None:
     a, b = pictures(1, 32), pictures(1, 32, seed=1)
     apart = [between(d.features(a), d.features(b)) for d in (VggDistance(), VggDistance(imagenet_norm=False))]

@@ -43,6 +43,7 @@ def test_repeats_and_weighs_dimensions_by_what_they_do() -> None:
     assert first.importance[4:].sum() == 0
 
 
+@pytest.mark.seconds
 def test_lopsided_attributes_are_left_out() -> None:
     codes, scores = world(3000, 4)
     scores["always"] = scores["a0"] + 10

@@ -134,6 +134,7 @@ def test_no_step_reads_a_number_from_the_device(
     assert len(seen) == 3
 
 
+@pytest.mark.seconds
 def test_what_cannot_be_recorded_is_computed_step_by_step(context: Context) -> None:
     def extra(code: Code, moment: Any) -> torch.Tensor:
         return code.w.sum(dim=(1, 2)) * float(code.w.sum())  # a number that a graph cannot have

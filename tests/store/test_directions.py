@@ -45,6 +45,7 @@ def test_versions_count_and_never_change(store: Store) -> None:
     ]
 
 
+@pytest.mark.seconds
 def test_writers_at_once_get_versions_of_their_own(store: Store) -> None:
     with ThreadPoolExecutor(6) as pool:
         versions = list(pool.map(lambda _: store.directions.put(smile()), range(6)))

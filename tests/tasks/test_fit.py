@@ -205,6 +205,7 @@ class Random(DirectionMethod):
         return one
 
 
+@pytest.mark.seconds
 def test_a_method_that_is_registered_is_fitted_and_stored_as_the_others(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

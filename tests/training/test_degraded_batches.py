@@ -81,6 +81,7 @@ def test_a_share_of_real_and_of_generated_images_is_degraded() -> None:
     assert torch.equal(batch.images[~batch.degraded], batch.target[~batch.degraded])
 
 
+@pytest.mark.seconds
 def test_two_domains_share_no_image() -> None:
     degrade = {"choose": [STROKES], "share": 0.5, "unpaired": True}
     made = batches(Numbered(11), held_out=frozenset({0, 3}), real_share=1.0, degrade=degrade)

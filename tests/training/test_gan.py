@@ -73,6 +73,7 @@ def test_a_checkpoint_of_another_recipe_is_refused() -> None:
         trainer.load({**trainer.state(), "kind": "e4e"})
 
 
+@pytest.mark.seconds
 def test_growth_starts_from_the_upsampled_image() -> None:
     small = gan(**SMALL)
     for _ in range(2):
