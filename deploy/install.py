@@ -37,7 +37,12 @@ def main() -> int:
         )
         return 1
     code = install(list(packages.values()), sys.argv[1:])
-    return code if code or "--dry-run" in sys.argv else subprocess.run([*PIP, "check"]).returncode
+    if code or "--dry-run" in sys.argv:
+        return code
+    code = subprocess.run([*PIP, "check"]).returncode
+    if code:
+        print(f"{sys.prefix} has packages that do not fit: remove that folder and begin anew", file=sys.stderr)
+    return code
 
 
 def install(packages: list[str], more: list[str]) -> int:

@@ -74,6 +74,7 @@ def test_what_python_opened_is_not_read_by_threads_that_outlive_the_call() -> No
         text = path.read_text()
         if "read_table" in text:
             users.add(name)
+        assert text.count("read_csv(") == text.count("read_csv(arrow_file("), name
         if "ParquetFile(" not in text:
             continue
         for node in ast.walk(ast.parse(text)):

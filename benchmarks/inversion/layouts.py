@@ -23,7 +23,7 @@ import time
 import torch
 from torch import Tensor
 
-from benchmarks.inversion.throughput import BATCH, timed, write_images
+from benchmarks.inversion.throughput import BATCH, samples, timed, write_images
 from ganinv.codes.code import Code
 from ganinv.generators.files import open_generator
 from ganinv.generators.stylegan2 import Generator
@@ -50,8 +50,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     g = open_generator()
-    z = torch.randn(BATCH, g.z_dim, generator=torch.Generator().manual_seed(0))
-    target = Target(g.render(Code(w=g.map(z, truncation_psi=0.8))).contiguous())
+    target = Target(samples(g, BATCH).contiguous())
     for name in args.methods:
         compare(g, name, target, args)
 

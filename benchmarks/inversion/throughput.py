@@ -6,8 +6,8 @@
 An encoder that computes more is slower. What it computes is counted (FlopCounterMode, with the renderings between passes), and
 each line has the operations per processor second of the whole run, planning, decoding, Parquet and all, beside e4e's. The bar
 is at least 90 % of e4e's. Counted are the operations of the network as its layers are written and trained: attention that gets
-by with fewer for the same codes (``ganinv.networks.transformer``) would else look slower for being faster. How many are really
-computed stands in parentheses.
+by with fewer for the same codes (``ganinv.networks.transformer``) would else look slower for being faster. In parentheses are
+those that are really computed, and what they give.
 
 The last column is the same of the network alone, on images in memory: where it is as low, the run loses nothing, but the
 network has layers that this machine computes more slowly. A run's start is in the others, some half a second: with few images
@@ -28,6 +28,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganinv.codes.code import Code
@@ -72,20 +73,23 @@ def main() -> None:
     report(args.images, operations, took, alone(methods, args.images, args.rounds))
 
 
+def samples(generator: Generator, count: int) -> Tensor:
+    """Renderings [count, 3, R, R]."""
+    z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(0))
+    return generator.render(Code(w=generator.map(z, truncation_psi=0.8)))
+
+
 def write_images(generator: Generator, folder: Path, count: int) -> None:
     """Samples of the generator as PNG."""
     folder.mkdir()
-    z = torch.randn(count, generator.z_dim, generator=torch.Generator().manual_seed(0))
-    images = generator.render(Code(w=generator.map(z, truncation_psi=0.8)))
-    for k, image in enumerate(images):
+    for k, image in enumerate(samples(generator, count)):
         (folder / f"{k:05d}.png").write_bytes(png_bytes(image))
 
 
 def counted(method: str, measure: bool, as_trained: bool = False) -> float:
     """Floating-point operations per image (twice the multiplications), of attention as it is trained or as it is here."""
     g = open_generator()
-    z = torch.randn(BATCH, g.z_dim, generator=torch.Generator().manual_seed(0))
-    target = Target(g.render(Code(w=g.map(z, truncation_psi=0.8))))
+    target = Target(samples(g, BATCH))
     opened = load_method(method, g, batch_size=BATCH)
     for name in opened.cfg.inverters:
         for module in opened.context.inverter(name).modules():
@@ -111,8 +115,7 @@ def timed(method: str, folder: Path, args: argparse.Namespace, out: Path) -> flo
 def alone(methods: list[str], images: int, rounds: int) -> dict[str, float]:
     """Processor seconds of each method on images in memory, by turns, the median of ``rounds``."""
     g = open_generator()
-    z = torch.randn(images, g.z_dim, generator=torch.Generator().manual_seed(0))
-    target = Target(g.render(Code(w=g.map(z, truncation_psi=0.8))))
+    target = Target(samples(g, images))
     opened = {method: load_method(method, g, batch_size=BATCH) for method in methods}
     seconds: dict[str, list[float]] = {method: [] for method in methods}
     for _ in range(rounds):
@@ -128,13 +131,13 @@ def report(
     images: int, operations: dict[str, tuple[float, float]], seconds: dict[str, float], alone: dict[str, float]
 ) -> None:
     """Print the table."""
-    print("method               GFLOP/image (computed)   images/s   GFLOP/s   of e4e's   network alone, of e4e's")
+    print("method               GFLOP/image (computed)   images/s   of e4e's (computed)   network alone, of e4e's")
     base, bare = operations["e4e"][0] / seconds["e4e"], operations["e4e"][0] / alone["e4e"]
     for method, took in seconds.items():
         counted, computed = operations[method]
         print(
             f"{method:20s}{counted / 1e9:12.2f} {f'({computed / 1e9:.2f})':>11s}{images / took:11.1f}"
-            f"{images * counted / took / 1e9:10.1f}{counted / took / base:10.0%}{counted / alone[method] / bare:12.0%}"
+            f"{counted / took / base:11.0%} {f'({computed / took / base:.0%})':>11s}{counted / alone[method] / bare:16.0%}"
         )
 
 

@@ -86,14 +86,14 @@ def parquet_table(content: bytes | IO[bytes], columns: list[str] | None = None) 
 
     Whatever Python opened is read without Arrow's threads, here and everywhere else: one of them may still hold a last buffer
     of Python's when the table is there, and a process that ends at that moment is aborted, although all it had to do is done
-    (pyarrow 26, Python 3.11). ``pyarrow.parquet.read_table`` has such threads whatever it is told.
+    (seen with pyarrow 26 and Python 3.11, in ``pyarrow.parquet.read_table`` and in ``ParquetFile.read`` with threads).
     """
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     return pq.ParquetFile(file, pre_buffer=False).read(columns=columns, use_threads=False)
 
 
 def arrow_file(content: bytes) -> pa.BufferReader:
-    """A copy in Arrow's own memory, for readers that have threads whatever they are told (``pyarrow.csv``)."""
+    """A copy in Arrow's own memory, for ``pyarrow.csv``, which reads ahead in a thread."""
     copy = pa.BufferOutputStream()
     copy.write(content)
     return pa.BufferReader(copy.getvalue())
