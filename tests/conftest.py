@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import os
 import shutil
 import sys
@@ -40,6 +41,15 @@ os.environ.pop("RAY_ADDRESS", None)  # tests start a Ray of their own, or join t
 
 from flows.runtime import prepare_environment as prepare_prefect
 from tasks.pool.ray_local import prepare_environment as prepare_ray
+
+
+class _Loggers(dict[str, logging.Logger | logging.PlaceHolder]):
+    def values(self) -> Any:
+        return list(super().values())
+
+
+# pytest goes through all loggers before each test, while a thread of another test may still be importing what makes more of them.
+logging.Logger.manager.loggerDict = _Loggers(logging.Logger.manager.loggerDict)
 
 gc.disable()  # until everything is collected: a third of that time went into looking for garbage among imports
 sys.dont_write_bytecode = False  # the same of this process, which has read its environment
@@ -116,10 +126,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's portraits and small faces as PNG (``ganinv.data.demo``): to be read and copied."""
+    """The demo's portraits and 28 of its small faces as PNG (``ganinv.data.demo``): to be read and copied."""
     from ganinv.data.demo import demo_dataset
 
-    return made_once(tmp_path_factory, "demo", demo_dataset)
+    return made_once(tmp_path_factory, "demo", lambda folder: demo_dataset(folder, count=28))
 
 
 @pytest.fixture(scope="session")

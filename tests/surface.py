@@ -28,11 +28,9 @@ def surface() -> list[str]:
 
 def commands() -> Iterator[str]:
     """``ganinv edit --edit TEXT``: each command, and each of its flags and arguments."""
-    import typer
+    from flows.cli import whole_command
 
-    from flows.cli import app
-
-    yield from _of(typer.main.get_command(app), "ganinv")
+    yield from _of(whole_command(), "ganinv")
 
 
 def _of(command: Any, words: str) -> Iterator[str]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from types import FrameType
+from typing import Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
@@ -27,6 +30,7 @@ __all__ = [
     "runs",
     "studio",
     "weights",
+    "whole_command",
 ]
 
 TERMINATED = 128 + signal.SIGTERM
@@ -37,13 +41,19 @@ INTERRUPTED = 128 + signal.SIGINT
 """The same of Ctrl-C: Typer leaves with it."""
 
 
+@cache
+def whole_command() -> Any:
+    """Every command with its flags, as Click has them."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Entry point: turns every deliberate error into one message, and a supervisor's SIGTERM too."""
     before = signal.signal(signal.SIGTERM, _terminated)
     flags.allow_ahead()
     try:
         _check_out(sys.argv[1:])
-        app()
+        whole_command()()
     except GaninvError as error:
         _complain(str(error))
         sys.exit(1)

@@ -17,7 +17,9 @@ from ganinv.errors import DataError
 _POINTS = ("left_eye", "right_eye", "mouth_left", "mouth_right")
 
 
-def demo_dataset(folder: str | Path, size: int = 256, small_faces: Literal["framed", "tight"] = "framed") -> Path:
+def demo_dataset(
+    folder: str | Path, size: int = 256, small_faces: Literal["framed", "tight"] = "framed", count: int = 100
+) -> Path:
     """Write the demo's pictures as PNG and their sources as text; the folder, to give to ``open_dataset``.
 
     ``portrait-*.png`` [size, size] are aligned colour portraits. ``small-face-*.png`` [size/2, size/2] are grey faces
@@ -27,13 +29,15 @@ def demo_dataset(folder: str | Path, size: int = 256, small_faces: Literal["fram
     Args:
         small_faces: ``framed`` gives them the frame of an aligned portrait, its rims mirrored and blurred since the
             crops end at the forehead; ``tight`` enlarges the crops as they are.
+        count: of the small faces, the first so many.
     """
     target = Path(folder)
     manifest = load_yaml(Path(__file__).with_name("demo_faces.yaml"))
     try:
         target.mkdir(parents=True, exist_ok=True)
         credits = []
-        for name, image, credit in (*_portraits(manifest, size), *_small_faces(manifest, size // 2, small_faces)):
+        faces = _small_faces(manifest["small_faces"], size // 2, small_faces, count)
+        for name, image, credit in (*_portraits(manifest, size), *faces):
             image.save(target / f"{name}.png")
             credits.append(f"{name}.png: {credit}")
         (target / "SOURCES.txt").write_text("\n".join(credits) + "\n")
@@ -72,10 +76,9 @@ def demo_small_faces(folder: str | Path, count: int = 6, size: int = 128) -> Pat
     meets. Returns the folder."""
     target = Path(folder)
     manifest = load_yaml(Path(__file__).with_name("demo_faces.yaml"))
-    manifest["small_faces"]["count"] = count
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name, image, _ in _small_faces(manifest, size, "framed"):
+        for name, image, _ in _small_faces(manifest["small_faces"], size, "framed", count):
             image.save(target / f"{name}.png")
     except OSError as error:
         raise DataError(f"cannot write the demo's small faces to {target}: {error}. Choose another folder") from error
@@ -108,12 +111,12 @@ def _portraits(manifest: Mapping[str, Any], size: int) -> Iterator[tuple[str, Im
         yield f"portrait-{name}", aligned, face["credit"]
 
 
-def _small_faces(manifest: Mapping[str, Any], size: int, frame: str) -> Iterator[tuple[str, Image.Image, str]]:
+def _small_faces(face: Mapping[str, Any], size: int, frame: str, count: int) -> Iterator[tuple[str, Image.Image, str]]:
     import skimage.data
 
-    face = manifest["small_faces"]
     left_eye, right_eye, mouth_left, mouth_right = (np.asarray(face[point]) * 8 for point in _POINTS)
-    for index, values in enumerate(skimage.data.lfw_subset()[: face["count"]]):
+    # The second hundred show no faces.
+    for index, values in enumerate(skimage.data.lfw_subset()[: min(count, 100)]):
         grey = Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
         if frame == "framed":  # enlarged first: mirroring and blurring whole pixels would show as blocks
             large = grey.resize((200, 200), Image.Resampling.BICUBIC)

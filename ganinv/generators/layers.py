@@ -41,6 +41,12 @@ def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
 
 
+def _low_pass(gain: float) -> Tensor:
+    """[4, 4] of sum ``gain``: the outer product of [1, 3, 3, 1] with itself. Every layer has one: it is one call of torch's."""
+    taps = (1.0, 3.0, 3.0, 1.0)
+    return torch.tensor([[a * b / 64.0 * gain for b in taps] for a in taps])
+
+
 class FIR(nn.Module):
     """The separable [1, 3, 3, 1] low-pass filter, as a depthwise 4x4 convolution.
 
@@ -51,9 +57,7 @@ class FIR(nn.Module):
 
     def __init__(self, gain: float = 1.0) -> None:
         super().__init__()
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-        kernel = torch.outer(taps, taps)
-        self.register_buffer("kernel", kernel / kernel.sum() * gain, persistent=False)
+        self.register_buffer("kernel", _low_pass(gain), persistent=False)
 
     def forward(self, x: Tensor, padding: int | tuple[int, int] = 0, stride: int = 1) -> Tensor:
         channels = x.shape[1]
@@ -68,9 +72,7 @@ class Upsample(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-        kernel = torch.outer(taps, taps)
-        self.register_buffer("kernel", kernel / kernel.sum() * 4.0, persistent=False)
+        self.register_buffer("kernel", _low_pass(4.0), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]

@@ -30,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-DEAR = ("goes_from_image", "leaves_no_tensor")
+DEAR = ("does_not_depend", "goes_from_image", "leaves_no_tensor")
 
 
 @pytest.mark.parametrize(

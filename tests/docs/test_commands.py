@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
-from flows.cli import app
+from flows.cli import whole_command
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").glob("*.md")])
@@ -48,12 +45,6 @@ def test_commands_are_there_with_their_flags(page: Path) -> None:
 @pytest.mark.parametrize("words", ["inverted", "invert --store a --nonsense 1", "invert", "latents imports x"])
 def test_a_wrong_command_is_found(words: str) -> None:
     assert misread(words.split()) is not None
-
-
-@cache
-def whole_command() -> Any:
-    """Every command with its flags: to make it takes longer than to read a line with it."""
-    return typer.main.get_command(app)
 
 
 def misread(words: list[str]) -> BaseException | None:

@@ -20,12 +20,11 @@ import fsspec
 import numpy as np
 import pytest
 import torch
-import typer
 import yaml
 from PIL import Image
 
 import ganinv
-from flows.cli import app
+from flows.cli import whole_command
 from tasks.steps.invert import InvertJob
 from tests.artefacts import made_once
 from tests.docs.test_commands import ROOT, commands
@@ -202,7 +201,7 @@ def here(words: list[str]) -> list[str]:
 
 
 def flags_of(words: list[str]) -> set[str]:
-    command: Any = typer.main.get_command(app)
+    command = whole_command()
     for word in words:
         if not hasattr(command, "commands"):
             break
@@ -213,7 +212,7 @@ def flags_of(words: list[str]) -> set[str]:
 
 def run(words: list[str], where: str) -> None:
     try:
-        code = app(words, standalone_mode=False)
+        code = whole_command()(words, standalone_mode=False)
     except Exception as error:
         raise AssertionError(f"{where}: ganinv {shlex.join(words)}: {error}") from error
     assert code in (None, 0), f"{where}: ganinv {shlex.join(words)} ends with {code}"

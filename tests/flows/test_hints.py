@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from flows import cli
 
@@ -48,7 +47,7 @@ def commands() -> dict[str, set[str]]:
         for name, inner in getattr(command, "commands", {}).items():
             walk(inner, (*path, name))
 
-    walk(typer.main.get_command(cli.app), ())
+    walk(cli.whole_command(), ())
     return found
 
 

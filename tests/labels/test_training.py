@@ -201,6 +201,7 @@ def test_glasses_at_the_eyes_are_learned_and_calibrated() -> None:
     assert abs(chance.mean() - test.labels[:, 0].mean()) < 0.05
 
 
+@pytest.mark.seconds
 def test_training_goes_on_from_a_network_and_samples_get_its_labels(tmp_path: Path) -> None:
     save_generator(tiny_generator(), str(tmp_path / "g"))
     start = AttributeNet(5, (8, 16, 24)).eval()  # without the eyes' own

@@ -266,6 +266,7 @@ def test_more_than_the_cluster_has_is_refused(
     assert open_store(str(tmp_path)).list("training") == []
 
 
+@pytest.mark.seconds
 def test_a_data_set_without_images(made: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):
@@ -273,6 +274,7 @@ def test_a_data_set_without_images(made: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.seconds
 def test_one_image_and_fewer_images_than_a_batch(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.png").write_bytes((made / "images" / "00.png").read_bytes())
