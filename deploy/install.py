@@ -50,7 +50,7 @@ def main() -> int:
     ending.append(subprocess.Popen([*PIP, "check"]))
     code = next(filter(None, [process.wait() for process in ending]), 0)
     if code:
-        print(f"{sys.prefix} has packages that do not fit or cannot be imported: remove that folder and begin anew", file=sys.stderr)
+        print(f"{sys.prefix} has packages that do not fit or do not load: remove it and begin anew", file=sys.stderr)
     return code
 
 
