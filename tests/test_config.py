@@ -84,6 +84,6 @@ def test_overrides_of_a_stage() -> None:
 
 def test_not_yaml(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
-    path.write_text("a: [1")
-    with pytest.raises(ConfigError, match="cannot read"):
+    path.write_text("name: mine\nspace: [w")
+    with pytest.raises(ConfigError, match=r"cannot read .*m\.yaml: [^$]*line 2[^$]*space: \[w"):
         method_config(str(path))

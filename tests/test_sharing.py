@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -54,3 +55,10 @@ def test_files_with_a_service_share_a_process(tmp_path: Path) -> None:
     workers = {name: {worker for worker, of in found if of == name} for name in "abcd"}
     assert len(workers["a"] | workers["b"] | workers["c"]) == 1
     assert len(workers["d"]) == 1
+
+
+def test_a_thread_may_make_loggers_while_pytest_goes_through_them() -> None:
+    for number, _ in enumerate(logging.Logger.manager.loggerDict.values()):
+        logging.getLogger(f"ganinv.made.meanwhile.{number}")
+        if number:
+            break
