@@ -15,7 +15,7 @@ class Target:
 
     Args:
         images: [B, 3, R, R] in [-1, 1], at the generator's resolution.
-        ids: one unique name per image; seeds every random choice made for that image.
+        ids: one unique name per image, kept as text; seeds every random choice made for that image.
         masks: [B, 1, R, R] in [0, 1], the region of each image to reproduce; None means all of it.
         segments: name -> [B, 1, R, R] in [0, 1], regions of the images, for the stages that invert each with a latent of
             its own.
@@ -33,10 +33,18 @@ class Target:
     photos: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.images, Tensor) or not self.images.is_floating_point():
+            kind = self.images.dtype if isinstance(self.images, Tensor) else type(self.images).__name__
+            raise ValueError(
+                f"Target.images must be a tensor of floating-point numbers in [-1, 1], got {kind}: bytes become "
+                "torch.as_tensor(images).float() / 127.5 - 1"
+            )
         if self.images.ndim != 4:
             raise ValueError(f"Target.images must be [batch, channels, R, R], got shape {tuple(self.images.shape)}")
-        if not self.ids:
-            object.__setattr__(self, "ids", [str(i) for i in range(len(self.images))])
+        if isinstance(self.ids, str):
+            raise ValueError(f"Target.ids must be a list of names, got the text {self.ids!r}")
+        ids = [str(i) for i in (self.ids if len(self.ids) else range(len(self.images)))]
+        object.__setattr__(self, "ids", ids)
         if len(self.ids) != len(self.images) or len(set(self.ids)) != len(self.ids):
             raise ValueError(
                 f"Target needs one unique id per image: {len(self.images)} images, ids {list(self.ids)!r:.200}"

@@ -294,7 +294,8 @@ def _get(store: Store, name: str, version: int | None = None) -> Direction:
     reference = _reference(name)
     if version is not None and reference.version not in (None, version):
         raise ConfigError(f"{name} and --version {version} are two versions; give one")
-    return store.directions.get(reference.name, version=reference.version or version)
+    named = version if reference.version is None else reference.version  # 0 is a version: the one that ships
+    return store.directions.get(reference.name, version=named)
 
 
 def _reference(name: str) -> Reference:

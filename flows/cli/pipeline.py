@@ -124,7 +124,9 @@ def fit(
     ] = None,
     components: Annotated[
         int | None,
-        typer.Option(help="Number of components. With interfacegan: principal components to add, 10 by default."),
+        typer.Option(
+            help="Number of components. With interfacegan: principal components to add; 10 by default, none for inverted images."
+        ),
     ] = None,
     space: Annotated[
         Literal["z", "w", "w+"] | None, typer.Option(help="Space of boundaries; w by default, w+ for inverted images.")
@@ -138,16 +140,23 @@ def fit(
     from flows.cli.flags import nested
 
     given = {"estimator": estimator, "tails": tails, "components": components, "space": space, **nested(setting or [])}
-    run_step("tasks.steps.fit:run_fit", job, engine, as_json, methods=_methods(method, given))
+    run_step(
+        "tasks.steps.fit:run_fit",
+        job,
+        engine,
+        as_json,
+        methods=_methods(method, given, job.given.get("source") == "latents"),
+    )
 
 
-def _methods(method: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The methods of a fit: the one that is named, and beside boundaries the principal components."""
+def _methods(method: str, given: Mapping[str, Any], of_inversions: bool) -> list[dict[str, Any]]:
+    """The methods of a fit: the one that is named, and beside boundaries the principal components of samples of W."""
     fields = {key: value for key, value in given.items() if value is not None}
     if method != "interfacegan":
         return [{"method": method, **fields}]
-    components = fields.pop("components", 10)
-    return [{"method": method, "tails": 0.1, **fields}, {"method": "ganspace", "components": components}]
+    components = fields.pop("components", 0 if of_inversions else 10)
+    space = {"space": "w+"} if of_inversions else {}
+    return [{"method": method, "tails": 0.1, **space, **fields}, {"method": "ganspace", "components": components}]
 
 
 @step(

@@ -313,10 +313,11 @@ class Direction:
             )
         start, end = self.layers or (0, w.shape[1])
         if end > w.shape[1] or (self.vector.ndim == 2 and len(self.vector) != end - start):
-            needed = end if self.layers else len(self.vector)
+            last = end - 1 if self.layers else len(self.vector) - 1
             raise ConfigError(
-                f"direction {self.name!r} needs {needed} rows of w, this code has {w.shape[1]}; "
-                "it belongs to a generator of another resolution"
+                f"direction {self.name!r} was to move rows {start} to {last} of w, and this code has rows 0 to "
+                f"{w.shape[1] - 1}: name rows that it has, or, if none were named, the direction belongs to a generator of "
+                "another resolution"
             )
         return start, end
 

@@ -13,7 +13,7 @@ from ganinv.directions.direction import Direction
 from ganinv.editing.conditional import conditioned
 from ganinv.editing.moves import moved, moved_in_segment
 from ganinv.editing.notation import Reference, parse_edit, parse_reference
-from ganinv.editing.strength import Response, Strength
+from ganinv.editing.strength import Amount, Response, Strength
 from ganinv.errors import ConfigError, GeneratorMismatch
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class Edit:
                 raise ConfigError(f"{what} must be a list of direction names, got the text {names!r}")
         for text in (*self.strengths, *(self.conditions or ())):
             parse_reference(text)
+        for text, strength in self.strengths.items():
+            if not isinstance(strength, Response) and not _finite(strength):
+                raise ConfigError(f"the strength of {text} must be a finite number, or [B] of them, got {strength!r}")
         if len(self.responses) > 1:
             raise ConfigError(
                 f"one strength of an edit can be stated as a change of a score, got {len(self.responses)}: "
@@ -191,3 +194,10 @@ def _in_mapping(directions: Mapping[str, Direction], reference: Reference) -> Di
         known = ", ".join(sorted(directions)) or "none"
         raise ConfigError(f"no direction {reference.stored!r}; there are: {known}")
     return found
+
+
+def _finite(strength: Amount) -> bool:
+    try:
+        return bool(torch.isfinite(torch.as_tensor(strength, dtype=torch.float64)).all())
+    except (TypeError, ValueError, RuntimeError):  # what torch says of texts and of objects
+        return False

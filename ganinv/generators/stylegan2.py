@@ -211,6 +211,8 @@ class Generator(nn.Module):
         Raises:
             ValueError: a code, an extra, a site or a start that is not for this generator; says what was expected.
         """
+        if not isinstance(code, Code):
+            raise ValueError(f"a generator renders a code, got {type(code).__name__}: latents w become ganinv.Code(w)")
         if code.w.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(
                 f"this generator takes w of shape [batch, {self.num_ws}, {self.w_dim}], got {tuple(code.w.shape)}"

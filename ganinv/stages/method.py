@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -148,6 +148,15 @@ class Method:
                 f"got {'x'.join(map(str, target.images.shape[1:]))}; resize them (ganinv.data.to_resolution), and where the "
                 "channels differ, convert them (ganinv.generators.channels.as_channels)"
             )
+        if not len(target):
+            raise ConfigError("there are no images to invert: give at least one")
+        if (
+            highest := float(target.images.abs().nan_to_num(0.0, 0.0).max())
+        ) > FAR_OUT:  # NaN is an error of its image alone
+            raise ConfigError(
+                f"images are in [-1, 1], got values up to {highest:.6g}: those of bytes become images / 127.5 - 1"
+            )
+        target = replace(target, images=target.images.float())
         if start is not None and len(start) != len(target):
             raise ConfigError(f"there are {len(target)} images and {len(start)} codes to start from; give one for each")
         started = time.perf_counter()
@@ -195,6 +204,8 @@ class Method:
         return {"mse": squared, "psnr": 10 * torch.log10(4 / squared), "distance": torch.cat(far)}
 
 
+FAR_OUT = 10.0
+"""No picture has such values, not even a rendering whose highlights are not cut off, but images of bytes have."""
 NOT_FINITE = "the loss or the result is not finite (NaN or infinity); check the image, or lower the learning rate"
 
 

@@ -58,7 +58,7 @@ class DirectionStore:
         Args:
             generator: fingerprint of the generator it is for; None takes any.
             version: a number, deprecated or not; 0 is the version that ships with a generator. None takes the newest that
-                fits and is not deprecated or, if the store has none that fits, the one that ships.
+                fits and is not deprecated or, if the store has none for that generator, the one that ships.
             trust: with ``generator``, also accept a version whose generator was not verified, if no verified one fits.
 
         Raises:
@@ -90,9 +90,10 @@ class DirectionStore:
         if stated:
             return stated[0]
         if not others:
+            ships = f"; {name}@0 is the one that ships" if any(_shipped(name, generator)) else ""
             raise ConfigError(
                 f"direction {name!r} is deprecated: {reason}. Use another, or ask for a version by its number "
-                f"({name}@{versions[-1]})"
+                f"({name}@{versions[-1]}{ships})"
             )
         if version is None:
             for arrays, metadata in _shipped(name, generator):
@@ -150,11 +151,12 @@ class DirectionStore:
         if not versions:
             own = self.objects.names("directions")
             known = sorted({*own, *(str(metadata["name"]) for _, metadata in _shipped())})
+            with_generators = [name for name in known if name not in own]
             there = (
                 f"there are: {', '.join(own)}"
                 if own
                 else "the store has none yet: ganinv sample, then ganinv fit, makes them"
-            )
+            ) + (f"; with a generator come: {', '.join(with_generators)}" if with_generators else "")
             ships = " in this store (the one of this name ships with its generator, and for it alone)"
             hint = ships if name in known else did_you_mean(name, known)
             raise ConfigError(f"unknown direction {name!r}{hint}; {there}")

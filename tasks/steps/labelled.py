@@ -39,7 +39,7 @@ class StoredSamples:
                 f"{latents.url} holds one w for all rows; directions in W+ are fitted on inverted images: source: latents"
             )
         if space == "w" and self.rows is not None:
-            raise ConfigError(f"{latents.url} holds codes in W+, one w per row: set space: w+")
+            raise ConfigError(f"{latents.url} holds codes in W+, one w per row: take the space w+ (--space w+)")
         if space == "z" and "seed" not in latents.plan().config:
             raise ConfigError(f"{latents.url} holds no samples that were drawn by seed, so they have no z")
 

@@ -105,9 +105,9 @@ def test_unusable_directions_are_refused(changes: dict, message: str) -> None:
 
 
 def test_codes_it_does_not_fit_are_refused(w: torch.Tensor) -> None:
-    with pytest.raises(ConfigError, match="needs 9 rows of w, this code has 6"):
+    with pytest.raises(ConfigError, match="to move rows 2 to 8 of w, and this code has rows 0 to 5"):
         direction(layers=(2, 9)).apply(w, 1.0)
-    with pytest.raises(ConfigError, match="needs 5 rows"):
+    with pytest.raises(ConfigError, match="to move rows 0 to 4"):
         direction(vector=np.ones((5, DIM))).apply(w, 1.0)
     with pytest.raises(ConfigError, match=r"\[batch, rows, 16\]"):
         direction().apply(w[..., :8], 1.0)

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,14 @@ def misread(words: list[str]) -> BaseException | None:
     except (Exception, SystemExit) as error:
         return error
     return None
+
+
+@pytest.mark.seconds
+def test_the_snippet_of_the_api_runs() -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api/index.md").read_text(), flags=re.S)
+    found: dict[str, Any] = {}
+    exec(snippet, found)
+    assert found["inversion"].error == [None] * 4
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)

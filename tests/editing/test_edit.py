@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -128,10 +130,18 @@ def test_rows_and_versions_in_the_notation(code: Code) -> None:
         assert torch.equal(Edit({reference: 1.0}).apply(code, versions, PRINT).w, want)
     with pytest.raises(ConfigError, match="no direction 'smile@3'; there are: smile, smile@1"):
         Edit({"smile@3": 1.0}).apply(code, versions, PRINT)
-    with pytest.raises(ConfigError, match="needs 9 rows of w, this code has 6"):
+    with pytest.raises(ConfigError, match="to move rows 2 to 8 of w, and this code has rows 0 to 5"):
         Edit({"smile(2-8)": 1.0}).apply(code, DIRECTIONS, PRINT)
     with pytest.raises(ConfigError, match="does not name a direction"):
         Edit({"smile(": 1.0})
+
+
+@pytest.mark.parametrize(
+    "strength", [float("nan"), float("inf"), "2", None, [1.0, float("nan")], torch.tensor(-torch.inf)]
+)
+def test_a_strength_that_is_no_finite_number(strength: Any) -> None:
+    with pytest.raises(ConfigError, match="the strength of smile must be a finite number"):
+        Edit({"smile": strength})
 
 
 def test_a_conditional_edit_in_some_rows(code: Code) -> None:

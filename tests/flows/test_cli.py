@@ -143,6 +143,17 @@ def test_json_of_an_empty_store(
     assert {row["version"] for row in json.loads(out)} == {0}  # those that ship with the generator
 
 
+def test_boundaries_of_inverted_images_are_in_their_space_and_have_no_components_beside_them() -> None:
+    from flows.cli.pipeline import _methods
+
+    assert _methods("interfacegan", {"space": None, "components": None}, of_inversions=True) == [
+        {"method": "interfacegan", "tails": 0.1, "space": "w+"},
+        {"method": "ganspace", "components": 0},
+    ]
+    samples = _methods("interfacegan", {"space": "z", "components": 3}, of_inversions=False)
+    assert [m.get("space") or m["components"] for m in samples] == ["z", 3]
+
+
 @pytest.mark.seconds
 def test_sample_fit_list_show(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -143,6 +143,15 @@ def test_show_draws_a_strip(ganinv: Terminal, g: Generator) -> None:
     assert "did you mean 'smile'?" in ganinv.fails("directions", "show", "smil")
 
 
+def test_the_version_that_ships_is_found_by_its_number(ganinv: Terminal, g: Generator) -> None:
+    put(ganinv, g, "age", 1)
+    shipped = open_store(ganinv.store).directions.get("age", version=0).vector
+    assert ganinv("directions", "export", "age@0", "--out=age.npy")[0] == 0
+    assert np.allclose(np.load("age.npy").ravel(), shipped.ravel())
+    assert abs(ganinv.json("directions", "compare", "age@0", "age@1")["cosine"]) < 0.9
+    assert ganinv.json("directions", "show", "age@0")["version"] == 0
+
+
 @pytest.mark.seconds
 def test_compare_and_deprecate(ganinv: Terminal, g: Generator) -> None:
     for name, seed in (("smile", 0), ("smile", 1), ("age", 2)):

@@ -169,7 +169,7 @@ def test_a_new_version_during_the_run_does_not_mix_in(store: Store, g: Generator
     [
         ({"directions": {"smle": 1}}, ConfigError, "unknown direction 'smle', did you mean 'smile'.; there are: "),
         ({"directions": {"in-w@7": 1}}, ConfigError, "no version 7; there are: 1, 2"),
-        ({"directions": {"in-w(8-11)": 1}}, ConfigError, "needs 12 rows of w, this code has 10"),
+        ({"directions": {"in-w(8-11)": 1}}, ConfigError, "to move rows 8 to 11 of w, and this code has rows 0 to 9"),
         ({"directions": {"stated": 1}}, GeneratorMismatch, "'stated' was imported for .* without its weights"),
         ({"directions": {"in-s(0-3)": 1}}, ConfigError, "has no rows of W"),
         ({"directions": {"in-s": 1}, "conditions": ["in-w"]}, ConfigError, "cannot be made orthogonal to 'in-w'"),

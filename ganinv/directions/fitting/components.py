@@ -33,7 +33,8 @@ class Components(GanSpaceConfig, DirectionMethod):
     def names(self, context: FitContext) -> list[str]:
         if self.components and context.samples().rows is not None and self.samples is None and self.activations is None:
             raise ConfigError(
-                "components of W need samples of W, not inverted images: set samples of ganspace, or components: 0"
+                "principal components are of samples of W, and these are inverted images: take none (--components 0), or give "
+                "the method ganspace samples of its own (samples: the number)"
             )
         if self.activations is None and self.components > (most := context.generator.w_dim):
             raise ConfigError(
