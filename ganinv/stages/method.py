@@ -139,6 +139,9 @@ class Method:
         Args:
             start: codes of the same images that the first stage begins from (``start: code``), such as stored ones.
             measure: render the result and compare it with the images; without, ``metrics`` is empty.
+
+        Raises:
+            ConfigError: no images, images of another size or range, or another number of codes.
         """
         generator = self.context.generator
         size = generator.resolution
@@ -150,9 +153,9 @@ class Method:
             )
         if not len(target):
             raise ConfigError("there are no images to invert: give at least one")
-        if (
-            highest := float(target.images.abs().nan_to_num(0.0, 0.0).max())
-        ) > FAR_OUT:  # NaN is an error of its image alone
+        # What is not finite is an error of its image alone.
+        highest = float(target.images.abs().nan_to_num(0.0, 0.0).max())
+        if highest > FAR_OUT:
             raise ConfigError(
                 f"images are in [-1, 1], got values up to {highest:.6g}: those of bytes become images / 127.5 - 1"
             )
@@ -204,8 +207,8 @@ class Method:
         return {"mse": squared, "psnr": 10 * torch.log10(4 / squared), "distance": torch.cat(far)}
 
 
-FAR_OUT = 10.0
-"""No picture has such values, not even a rendering whose highlights are not cut off, but images of bytes have."""
+FAR_OUT = 64.0
+"""No picture has such values, not even a rendering by an untrained generator, but images of bytes have."""
 NOT_FINITE = "the loss or the result is not finite (NaN or infinity); check the image, or lower the learning rate"
 
 

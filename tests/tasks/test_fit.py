@@ -343,11 +343,11 @@ def test_codes_in_w_plus(root: Path, g: Generator, labeller: Labeller, store: St
     assert (found.space, found.vector.shape) == ("w+", (g.num_ws, g.w_dim))
     assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-5)
     assert moves(g, labeller, found, "red", 1.0) > 0
-    with pytest.raises(ConfigError, match="set space: w\\+"):
+    with pytest.raises(ConfigError, match=r"take the space w\+ \(--space w"):
         fit(root, "flat-w", "interfacegan", {**flat, "space": "w"}, **given)
     with pytest.raises(ConfigError, match="source: latents"):
         fit(root, "flat-samples", "interfacegan", flat)
-    with pytest.raises(ConfigError, match="set samples of ganspace"):
+    with pytest.raises(ConfigError, match=r"take none \(--components 0\)"):
         fit(root, "flat-components", "ganspace", {}, **given)
     with pytest.raises(ConfigError, match="have no z"):
         StoredSamples(collection, store.collection("labels", "photos"), "z", g.z_dim)
